@@ -1,0 +1,119 @@
+/*
+ * arena.c - a list of chunks; small blocks share one, a large block gets its own.
+ */
+#include "core/base/arena.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGN = 64, CHUNK = 256 << 10 };
+
+struct chunk {
+    struct chunk *next;
+    uint64_t size, used;       /* of the bytes behind this header */
+};
+
+struct arena {
+    struct chunk *chunks;      /* the first one is the one being filled */
+    uint64_t limit, used;
+};
+
+_Static_assert(sizeof(struct chunk) <= ALIGN, "the header fits in front of the first block");
+
+struct arena *arena_new(uint64_t limit)
+{
+    struct arena *a = calloc(1, sizeof *a);
+    if (a)
+        a->limit = limit;
+    return a;
+}
+
+void arena_free(struct arena *a)
+{
+    if (!a)
+        return;
+    while (a->chunks) {
+        struct chunk *c = a->chunks;
+        a->chunks = c->next;
+        free(c);
+    }
+    free(a);
+}
+
+static struct chunk *chunk_add(struct arena *a, uint64_t n)
+{
+    uint64_t size = n > CHUNK / 4 ? n : CHUNK;
+    struct chunk *c = aligned_alloc(ALIGN, (size_t)(ALIGN + size));
+    if (!c)
+        return NULL;
+    memset(c, 0, (size_t)(ALIGN + size));
+    c->size = size;
+    /* A block of its own goes behind the chunk being filled, so that chunk keeps its room. */
+    if (size == n && a->chunks) {
+        c->next = a->chunks->next;
+        a->chunks->next = c;
+    } else {
+        c->next = a->chunks;
+        a->chunks = c;
+    }
+    return c;
+}
+
+void *arena_alloc(struct arena *a, uint64_t n, struct err *e)
+{
+    if (n > a->limit || a->limit - n < a->used + ALIGN) {
+        err_set(e, ERR_MEMORY, "", "%llu more bytes would exceed the limit of %llu bytes; raise --memory or send a smaller model",
+                (unsigned long long)n, (unsigned long long)a->limit);
+        return NULL;
+    }
+    uint64_t rounded = (n + ALIGN - 1) / ALIGN * ALIGN;
+    if (rounded == 0)
+        rounded = ALIGN;
+    struct chunk *c = a->chunks;
+    if (!c || c->size - c->used < rounded)
+        c = chunk_add(a, rounded);
+    if (!c) {
+        err_set(e, ERR_MEMORY, "", "the system refused %llu bytes", (unsigned long long)n);
+        return NULL;
+    }
+    char *block = (char *)c + ALIGN + c->used;
+    c->used += rounded;
+    a->used += rounded;
+    return block;
+}
+
+void *arena_array(struct arena *a, uint64_t count, uint64_t size, struct err *e)
+{
+    uint64_t n;
+    if (__builtin_mul_overflow(count, size, &n)) {
+        err_set(e, ERR_MEMORY, "", "%llu items of %llu bytes cannot be held", (unsigned long long)count, (unsigned long long)size);
+        return NULL;
+    }
+    return arena_alloc(a, n, e);
+}
+
+char *arena_strndup(struct arena *a, const char *s, uint64_t n, struct err *e)
+{
+    if (n == UINT64_MAX) {
+        err_set(e, ERR_MEMORY, "", "a string is too long");
+        return NULL;
+    }
+    char *copy = arena_alloc(a, n + 1, e);
+    if (copy && n)
+        memcpy(copy, s, (size_t)n);
+    return copy;
+}
+
+char *arena_printf(struct arena *a, struct err *e, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return arena_strndup(a, text, n < 0 ? 0 : (uint64_t)n < sizeof text ? (uint64_t)n : sizeof text - 1, e);
+}
+
+uint64_t arena_used(const struct arena *a) { return a->used; }

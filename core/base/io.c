@@ -1,0 +1,169 @@
+#include "core/base/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct sys sys = { .write = write, .fsync = fsync, .renameat = renameat };
+
+int io_write_all(int fd, const void *p, size_t n)
+{
+    const char *at = p;
+    while (n) {
+        ssize_t done = sys.write(fd, at, n);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done == 0)
+            errno = ENOSPC;
+        if (done <= 0)
+            return -1;
+        at += done;
+        n -= (size_t)done;
+    }
+    return 0;
+}
+
+bool io_read_all(int fd, const char *where, uint64_t limit, char **ret, size_t *ret_n, struct err *e)
+{
+    size_t room = 4096, n = 0;
+    char *text = malloc(room);
+    for (;;) {
+        if (!text)
+            return err_sys(e, where, "read");
+        ssize_t got = read(fd, text + n, room - n - 1);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0) {
+            err_sys(e, where, "read");
+            break;
+        }
+        if (got == 0) {
+            text[n] = '\0';
+            *ret = text;
+            *ret_n = n;
+            return true;
+        }
+        n += (size_t)got;
+        if (n > limit) {
+            err_set(e, ERR_REQUEST_TOO_LARGE, where, "more than %llu bytes; send a smaller file", (unsigned long long)limit);
+            break;
+        }
+        if (n + 1 == room) {
+            char *more = realloc(text, room *= 2);
+            if (!more)
+                free(text);
+            text = more;
+        }
+    }
+    free(text);
+    return false;
+}
+
+bool mapping_fd(struct mapping *m, int fd, const char *where, struct err *e)
+{
+    struct stat st;
+    *m = (struct mapping){ 0 };
+    if (fstat(fd, &st) != 0)
+        return err_sys(e, where, "stat");
+    if (!S_ISREG(st.st_mode))
+        return err_set(e, ERR_NO_FILE, where, "not a regular file; give the path of a file");
+    if (st.st_size == 0)
+        return true;
+    void *at = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (at == MAP_FAILED)
+        return err_sys(e, where, "map");
+    *m = (struct mapping){ .data = at, .size = (uint64_t)st.st_size };
+    return true;
+}
+
+bool mapping_path(struct mapping *m, const char *path, struct err *e)
+{
+    *m = (struct mapping){ 0 };
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_sys(e, path, "open");
+    bool ok = mapping_fd(m, fd, path, e);
+    close(fd);
+    return ok;
+}
+
+void mapping_release(struct mapping *m)
+{
+    if (m->data)
+        munmap((void *)(uintptr_t)m->data, (size_t)m->size);
+    *m = (struct mapping){ 0 };
+}
+
+bool newfile_open(struct newfile *f, const char *dir, uint64_t limit, struct err *e)
+{
+    *f = NEWFILE_NONE;
+    f->limit = limit;
+    f->dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (f->dir < 0)
+        return err_sys(e, dir, "open folder");
+    for (int tries = 0; tries < 100 && f->fd < 0; tries++) {
+        uint64_t random;
+        if (getrandom(&random, sizeof random, 0) != sizeof random)
+            break;
+        snprintf(f->name, sizeof f->name, "new.%016llx", (unsigned long long)random);
+        f->fd = openat(f->dir, f->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (f->fd < 0 && errno != EEXIST)
+            break;
+    }
+    if (f->fd >= 0)
+        return true;
+    err_sys(e, dir, "create a file in");
+    f->name[0] = '\0';
+    newfile_abort(f);
+    return false;
+}
+
+bool newfile_write(struct newfile *f, const void *p, size_t n, struct err *e)
+{
+    if (n > f->limit - f->size)
+        return err_set(e, ERR_REQUEST_TOO_LARGE, f->name, "more than %llu bytes", (unsigned long long)f->limit);
+    if (io_write_all(f->fd, p, n) != 0)
+        return err_sys(e, f->name, "write");
+    f->size += n;
+    return true;
+}
+
+bool newfile_commit(struct newfile *f, const char *name, mode_t mode, struct err *e)
+{
+    bool ok = fchmod(f->fd, mode) == 0 && sys.fsync(f->fd) == 0
+           && sys.renameat(f->dir, f->name, f->dir, name) == 0;
+    if (ok) {
+        f->name[0] = '\0';                 /* nothing left to unlink */
+        ok = sys.fsync(f->dir) == 0;
+    }
+    if (!ok)
+        err_sys(e, name, "commit file");
+    newfile_abort(f);
+    return ok;
+}
+
+void newfile_abort(struct newfile *f)
+{
+    if (f->fd >= 0 && f->name[0])
+        unlinkat(f->dir, f->name, 0);
+    if (f->fd >= 0)
+        close(f->fd);
+    if (f->dir >= 0)
+        close(f->dir);
+    *f = NEWFILE_NONE;
+}
+
+bool io_save(const char *dir, const char *name, const void *p, size_t n, struct err *e)
+{
+    struct newfile f;
+    bool ok = newfile_open(&f, dir, UINT64_MAX, e) && newfile_write(&f, p, n, e)
+           && newfile_commit(&f, name, 0644, e);
+    newfile_abort(&f);
+    return ok;
+}

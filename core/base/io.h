@@ -1,0 +1,68 @@
+/*
+ * io.h - files and descriptors: whole transfers, read-only maps, and files that exist
+ * completely or not at all.
+ *
+ * The system calls that tests must be able to fail go through `sys`.  The
+ * programs never change the table.
+ */
+#ifndef CORE_BASE_IO_H
+#define CORE_BASE_IO_H
+
+#include "core/base/err.h"
+
+#include <stdint.h>
+#include <sys/types.h>
+
+struct sys {
+    ssize_t (*write)(int fd, const void *p, size_t n);
+    int (*fsync)(int fd);
+    int (*renameat)(int from_dir, const char *from, int to_dir, const char *to);
+};
+extern struct sys sys;
+
+/* All n bytes, through short writes and EINTR.  0, or -1 with errno. */
+int io_write_all(int fd, const void *p, size_t n);
+
+/* All bytes of fd from its start, at most `limit`, NUL-terminated; the caller frees *ret. */
+bool io_read_all(int fd, const char *where, uint64_t limit, char **ret, size_t *ret_n, struct err *e);
+
+/* A read-only view of a whole file.  {0} is a valid, empty mapping. */
+struct mapping {
+    const uint8_t *data;
+    uint64_t size;
+};
+
+/* Maps fd (which may be closed afterwards).  An empty file maps to size 0. */
+bool mapping_fd(struct mapping *m, int fd, const char *where, struct err *e);
+bool mapping_path(struct mapping *m, const char *path, struct err *e);
+void mapping_release(struct mapping *m);
+
+/*
+ * newfile: a file that exists completely or not at all.
+ *
+ *                  newfile_write()*       newfile_commit()
+ *   newfile_open() ------------> open ----------------------> gone, file in place
+ *                                  |
+ *                                  +--------- newfile_abort() -> gone, no trace
+ *
+ * Bytes go to a temporary name `new.XXXXXX` in the folder; commit makes them
+ * durable (fsync the file, rename, fsync the folder).  Abort accepts a
+ * finished newfile, so it may stand unconditionally in a cleanup path.
+ */
+struct newfile {
+    int dir, fd;            /* -1 when finished */
+    char name[24];          /* the temporary name inside dir */
+    uint64_t size, limit;   /* bytes so far; bytes allowed */
+};
+#define NEWFILE_NONE ((struct newfile){ .dir = -1, .fd = -1 })
+
+bool newfile_open(struct newfile *f, const char *dir, uint64_t limit, struct err *e);
+bool newfile_write(struct newfile *f, const void *p, size_t n, struct err *e);
+/* mode: the permissions of the finished file, e.g. 0400. */
+bool newfile_commit(struct newfile *f, const char *name, mode_t mode, struct err *e);
+void newfile_abort(struct newfile *f);
+
+/* Create, write and commit in one call. */
+bool io_save(const char *dir, const char *name, const void *p, size_t n, struct err *e);
+
+#endif

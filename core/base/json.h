@@ -1,0 +1,34 @@
+/*
+ * json.h - jansson, with the strictness that untrusted text needs.  The only include of
+ * <jansson.h>.
+ *
+ * Getters name the JSON pointer of what is wrong ("/weights/bits") and say what is accepted.
+ * They return false after filling *e; `ret` is untouched then.
+ */
+#ifndef CORE_BASE_JSON_H
+#define CORE_BASE_JSON_H
+
+#include "core/base/err.h"
+
+#include <jansson.h>
+#include <stdint.h>
+
+/* Parses one value, refusing duplicate keys, trailing text and more than `max_depth` levels.
+ * The caller decrefs.  Errors carry `code` and the line and column. */
+json_t *json_parse(const char *text, size_t n, int max_depth, enum err_code code, struct err *e);
+
+/* value[key] as an integer in [lo, hi]; absent is an error unless *ret may keep its value (optional). */
+bool json_get_int(const json_t *object, const char *key, const char *pointer, bool optional,
+                  int64_t lo, int64_t hi, int64_t *ret, enum err_code code, struct err *e);
+bool json_get_real(const json_t *object, const char *key, const char *pointer, bool optional,
+                   double lo, double hi, double *ret, enum err_code code, struct err *e);
+bool json_get_bool(const json_t *object, const char *key, const char *pointer, bool optional,
+                   bool *ret, enum err_code code, struct err *e);
+/* *ret is borrowed from the object. */
+bool json_get_str(const json_t *object, const char *key, const char *pointer, bool optional,
+                  size_t max_len, const char **ret, enum err_code code, struct err *e);
+
+/* A real that JSON can carry: NaN and infinities become null. */
+json_t *json_finite(double x);
+
+#endif

@@ -1,0 +1,17 @@
+/*
+ * log.h - one JSON line on stderr per message, written with one write(2).
+ *
+ * Control characters and bytes that are not ASCII are escaped, so nothing a client sends can
+ * forge a line or drive a terminal.  Only the top loops log: main, the HTTP answer, the worker.
+ */
+#ifndef CORE_BASE_LOG_H
+#define CORE_BASE_LOG_H
+
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
+
+void log_set_level(enum log_level least);
+
+/* {"time":...,"level":...,"event":event,"text":...}; `event` is a fixed word such as "job.failed". */
+void log_line(enum log_level level, const char *event, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,164 @@
+/*
+ * graph.h - the intermediate representation: values, nodes, constants.
+ *
+ * A graph is a list of nodes in topological order over numbered values.  A
+ * value is a graph input, a constant (`data` set, borrowed from the model's
+ * mapping or in the arena) or the output of one node.
+ *
+ * Dimensions: >= 0 is a number; < 0 is symbol number -1-dim of the graph's
+ * symbol table ("batch", "seq", or a made-up one such as "batch*197").  Two
+ * equal negative numbers are the same length; two different ones may or may
+ * not be.
+ *
+ * After graph_load():
+ *   - Identity and Constant nodes are gone, nodes that only constants reach are
+ *     folded (never through a symbolic dimension), nodes that no output needs
+ *     are gone; DequantizeLinear of a constant is kept: it is the quantized form;
+ *   - every value has a type, and a shape as far as it can be known;
+ *   - every node's op is known, with its inputs and attributes checked.
+ */
+#ifndef CORE_GRAPH_GRAPH_H
+#define CORE_GRAPH_GRAPH_H
+
+#include "core/base/arena.h"
+#include "core/base/tensor.h"
+#include "core/onnx/onnx.h"
+
+/*
+ * X(enum, ONNX op_type, domain, least inputs, most inputs, least outputs, most outputs)
+ * most 255: variadic.
+ */
+#define MSFT "com.microsoft"
+#define GRAPH_OPS(X)                                                                              \
+    X(ADD, "Add", "", 2, 2, 1, 1) X(SUB, "Sub", "", 2, 2, 1, 1) X(MUL, "Mul", "", 2, 2, 1, 1)      \
+    X(DIV, "Div", "", 2, 2, 1, 1) X(POW, "Pow", "", 2, 2, 1, 1) X(MOD, "Mod", "", 2, 2, 1, 1)      \
+    X(MIN, "Min", "", 1, 255, 1, 1) X(MAX, "Max", "", 1, 255, 1, 1)                               \
+    X(EQUAL, "Equal", "", 2, 2, 1, 1) X(LESS, "Less", "", 2, 2, 1, 1)                             \
+    X(GREATER, "Greater", "", 2, 2, 1, 1) X(LESSOREQUAL, "LessOrEqual", "", 2, 2, 1, 1)           \
+    X(GREATEROREQUAL, "GreaterOrEqual", "", 2, 2, 1, 1)                                           \
+    X(AND, "And", "", 2, 2, 1, 1) X(OR, "Or", "", 2, 2, 1, 1) X(NOT, "Not", "", 1, 1, 1, 1)        \
+    X(WHERE, "Where", "", 3, 3, 1, 1) X(NEG, "Neg", "", 1, 1, 1, 1) X(ABS, "Abs", "", 1, 1, 1, 1)  \
+    X(SQRT, "Sqrt", "", 1, 1, 1, 1) X(RECIPROCAL, "Reciprocal", "", 1, 1, 1, 1)                   \
+    X(EXP, "Exp", "", 1, 1, 1, 1) X(LOG, "Log", "", 1, 1, 1, 1) X(ERF, "Erf", "", 1, 1, 1, 1)      \
+    X(TANH, "Tanh", "", 1, 1, 1, 1) X(SIGMOID, "Sigmoid", "", 1, 1, 1, 1)                         \
+    X(RELU, "Relu", "", 1, 1, 1, 1) X(GELU, "Gelu", "", 1, 1, 1, 1)                               \
+    X(FLOOR, "Floor", "", 1, 1, 1, 1) X(CEIL, "Ceil", "", 1, 1, 1, 1)                             \
+    X(ROUND, "Round", "", 1, 1, 1, 1) X(SIN, "Sin", "", 1, 1, 1, 1) X(COS, "Cos", "", 1, 1, 1, 1)  \
+    X(SIGN, "Sign", "", 1, 1, 1, 1) X(ISNAN, "IsNaN", "", 1, 1, 1, 1)                             \
+    X(CLIP, "Clip", "", 1, 3, 1, 1) X(CAST, "Cast", "", 1, 1, 1, 1)                               \
+    X(THRESHOLDEDRELU, "ThresholdedRelu", "", 1, 1, 1, 1)                                         \
+    X(IDENTITY, "Identity", "", 1, 1, 1, 1) X(DROPOUT, "Dropout", "", 1, 3, 1, 2)                 \
+    X(CONSTANT, "Constant", "", 0, 0, 1, 1)                                                       \
+    X(CONSTANTOFSHAPE, "ConstantOfShape", "", 1, 1, 1, 1) X(RANGE, "Range", "", 3, 3, 1, 1)       \
+    X(SHAPE, "Shape", "", 1, 1, 1, 1) X(SIZE, "Size", "", 1, 1, 1, 1)                             \
+    X(RESHAPE, "Reshape", "", 2, 2, 1, 1) X(FLATTEN, "Flatten", "", 1, 1, 1, 1)                   \
+    X(SQUEEZE, "Squeeze", "", 1, 2, 1, 1) X(UNSQUEEZE, "Unsqueeze", "", 1, 2, 1, 1)               \
+    X(TRANSPOSE, "Transpose", "", 1, 1, 1, 1) X(CONCAT, "Concat", "", 1, 255, 1, 1)               \
+    X(SPLIT, "Split", "", 1, 2, 1, 255) X(SLICE, "Slice", "", 1, 5, 1, 1)                         \
+    X(GATHER, "Gather", "", 2, 2, 1, 1) X(GATHERELEMENTS, "GatherElements", "", 2, 2, 1, 1)       \
+    X(EXPAND, "Expand", "", 2, 2, 1, 1) X(TILE, "Tile", "", 2, 2, 1, 1)                           \
+    X(PAD, "Pad", "", 1, 4, 1, 1) X(TRILU, "Trilu", "", 1, 2, 1, 1)                               \
+    X(CUMSUM, "CumSum", "", 2, 2, 1, 1)                                                           \
+    X(MATMUL, "MatMul", "", 2, 2, 1, 1) X(GEMM, "Gemm", "", 2, 3, 1, 1)                           \
+    X(CONV, "Conv", "", 2, 3, 1, 1)                                                               \
+    X(SOFTMAX, "Softmax", "", 1, 1, 1, 1) X(LOGSOFTMAX, "LogSoftmax", "", 1, 1, 1, 1)             \
+    X(LAYERNORM, "LayerNormalization", "", 2, 3, 1, 3)                                            \
+    X(RMSNORM, "RMSNormalization", "", 2, 2, 1, 1)                                                \
+    X(REDUCEMEAN, "ReduceMean", "", 1, 2, 1, 1) X(REDUCESUM, "ReduceSum", "", 1, 2, 1, 1)         \
+    X(REDUCEMAX, "ReduceMax", "", 1, 2, 1, 1) X(REDUCEMIN, "ReduceMin", "", 1, 2, 1, 1)           \
+    X(ARGMAX, "ArgMax", "", 1, 1, 1, 1)                                                           \
+    X(QUANTIZELINEAR, "QuantizeLinear", "", 2, 3, 1, 1)                                           \
+    X(DEQUANTIZELINEAR, "DequantizeLinear", "", 2, 3, 1, 1)
+
+enum op {
+#define X(name, type, domain, i0, i1, o0, o1) OP_##name,
+    GRAPH_OPS(X)
+#undef X
+    OPS
+};
+
+struct op_info { const char *type, *domain; unsigned char min_in, max_in, min_out, max_out; };
+extern const struct op_info op_info[OPS];
+bool op_find(const char *type, const char *domain, enum op *ret);
+
+enum { NODE_MAX_ARITY = 255 };
+
+struct node {
+    enum op op;
+    const char *name;                  /* "" if the exporter gave none */
+    int n_in, n_out;
+    int *in;                           /* value numbers; -1: an absent optional input */
+    int *out;
+    const struct onnx_attr *attrs;     /* borrowed from the onnx_model */
+    size_t n_attrs;
+};
+
+struct value {
+    const char *name;
+    enum dtype dtype;
+    struct shape shape;                /* rank -1: unknown (rare: a data-dependent reshape) */
+    const void *data;                  /* the constant's bytes, or NULL */
+    bool is_const;                     /* also for constants of 0 bytes, whose data may be NULL */
+    int producer;                      /* node number, or -1 for inputs and constants */
+    int *consumers, n_consumers;       /* node numbers, increasing, each once */
+    bool is_input, is_output;
+};
+
+struct graph {
+    struct arena *mem;                 /* borrowed: everything here lives in it */
+    const struct onnx_model *model;    /* where it came from: names, opsets, metadata */
+    int64_t opset;
+    struct node *nodes;   int n_nodes;
+    struct value *values; int n_values;
+    int *inputs, n_inputs;             /* value numbers of the true inputs (initializers excluded) */
+    int *outputs, n_outputs;
+    const char **symbols; int n_symbols;   /* names of symbolic dimensions */
+};
+
+/*
+ * Computes one node on concrete inputs; how graph_load() folds without knowing
+ * a kernel.  in[i] is NULL where absent.  out[i] has type and shape set and data allocated.
+ */
+typedef bool node_eval(const struct graph *g, const struct node *n, const struct tensor *const *in,
+                       struct tensor *out, struct err *e);
+
+/* Imports, checks, infers and folds.  All errors name the node or tensor. */
+struct graph *graph_load(struct arena *mem, const struct onnx_model *m, node_eval *eval, struct err *e);
+
+/* Rebuilds consumers, order and dead-node removal after edits to nodes. */
+bool graph_relink(struct graph *g, struct err *e);
+
+/* Attribute access, with the default for an absent one.  Types were checked by graph_load(). */
+int64_t node_int(const struct node *n, const char *name, int64_t fallback);
+float node_float(const struct node *n, const char *name, float fallback);
+/* NULL and *ret_n = 0 if absent. */
+const int64_t *node_ints(const struct node *n, const char *name, size_t *ret_n);
+const char *node_str(const struct node *n, const char *name, const char *fallback);
+const struct onnx_attr *node_attr(const struct node *n, const char *name);
+
+/* "node 17 'fc1' (Gemm)" for errors. */
+const char *graph_where(const struct graph *g, const struct node *n, char *buf, size_t size);
+
+/* "[batch,197,192]" with symbol names.  Returns buf. */
+const char *graph_shape_text(const struct graph *g, const struct shape *s, char *buf, size_t size);
+
+/*
+ * What is known of every value once the inputs have concrete shapes.
+ * The same inference as graph_load(), with numbers in place of symbols: every
+ * Shape becomes a constant and every reshape's target a number.
+ */
+struct facts {
+    struct shape *shape;               /* [n_values]; fully known for every value, or binding failed */
+    const void **data;                 /* [n_values]; bytes where the value is known before running, else NULL */
+    bool *known;                       /* [n_values] */
+};
+
+/*
+ * Binds the graph's inputs to shapes[n_inputs] (in the order of g->inputs).
+ * ERR_DATA_SHAPE if a shape contradicts the model's declared one, ERR_MODEL_UNBOUND
+ * naming the node if a shape still depends on data.
+ */
+bool graph_bind(const struct graph *g, struct arena *mem, const struct shape *shapes, node_eval *eval,
+                struct facts *ret, struct err *e);
+
+#endif

@@ -1,0 +1,244 @@
+/* The vocabulary: errors, arenas, buffers, files, hashes, sizes, the thread team. */
+#include "core/base/arena.h"
+#include "core/base/buf.h"
+#include "core/base/hash.h"
+#include "core/base/io.h"
+#include "core/base/json.h"
+#include "core/base/pool.h"
+#include "core/base/tensor.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static void the_first_error_wins(void **state)
+{
+    (void)state;
+    struct err e = { 0 };
+    assert_false(err_set(&e, ERR_MODEL_OP, "node 3", "first %d", 1));
+    assert_false(err_set(&e, ERR_IO, "", "second"));
+    assert_int_equal(e.code, ERR_MODEL_OP);
+    assert_string_equal(e.text, "first 1");
+    assert_string_equal(e.where, "node 3");
+    assert_false(err_set(NULL, ERR_IO, "", "nobody listens"));
+}
+
+static void every_code_has_a_family_status_and_exit_code(void **state)
+{
+    (void)state;
+    for (int c = ERR_NONE + 1; c < ERR_CODES_END; c++) {
+        assert_non_null(strchr(err_slug((enum err_code)c), '.'));
+        assert_in_range(err_http_status((enum err_code)c), 400, 599);
+        assert_in_range(err_exit_code((enum err_code)c), 1, 4);
+        assert_int_equal(err_from_slug(err_slug((enum err_code)c)), c);
+    }
+    assert_int_equal(err_from_slug("no.such"), ERR_NONE);
+}
+
+static void errno_decides_the_code(void **state)
+{
+    (void)state;
+    static const struct { int error; enum err_code want; } rows[] = {
+        { ENOSPC, ERR_DISK }, { ENOMEM, ERR_MEMORY }, { EACCES, ERR_PERMISSION }, { ENOENT, ERR_NO_FILE }, { EIO, ERR_IO },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct err e = { 0 };
+        errno = rows[i].error;
+        err_sys(&e, "x", "open");
+        assert_int_equal(e.code, rows[i].want);
+    }
+}
+
+static void arena_blocks_are_aligned_zeroed_and_bounded(void **state)
+{
+    (void)state;
+    struct arena *a = arena_new(1 << 20);
+    struct err e = { 0 };
+    for (uint64_t n = 0; n < 3000; n += 37) {
+        unsigned char *p = arena_alloc(a, n, &e);
+        assert_non_null(p);
+        assert_int_equal((uintptr_t)p % 64, 0);
+        for (uint64_t i = 0; i < n; i++)
+            assert_int_equal(p[i], 0);
+        memset(p, 0xff, n);
+    }
+    assert_null(arena_alloc(a, 1 << 20, &e));
+    assert_int_equal(e.code, ERR_MEMORY);
+    e = (struct err){ 0 };
+    assert_null(arena_alloc(a, UINT64_MAX, &e));
+    assert_null(arena_array(a, UINT64_MAX / 2, 4, &e));
+    arena_free(a);
+    arena_free(NULL);
+}
+
+static void buf_stops_at_its_limit(void **state)
+{
+    (void)state;
+    struct buf b = BUF_INIT(10);
+    buf_str(&b, "12345");
+    buf_printf(&b, "%d", 678);
+    assert_false(b.bad);
+    assert_string_equal(b.p, "12345678");
+    buf_str(&b, "abc");
+    assert_true(b.bad);
+    buf_str(&b, "a");
+    assert_int_equal(b.n, 8);
+    buf_release(&b);
+}
+
+static void tensor_sizes_are_checked(void **state)
+{
+    (void)state;
+    static const struct { enum dtype t; struct shape s; bool ok; uint64_t bytes; } rows[] = {
+        { DT_F32, { 2, { 3, 5 } }, true, 60 },
+        { DT_I4, { 1, { 5 } }, true, 3 },
+        { DT_F32, { 0, { 0 } }, true, 4 },
+        { DT_F32, { 3, { 4, 0, (int64_t)1 << 40 } }, true, 0 },
+        { DT_I8, { 2, { (int64_t)1 << 62, 4 } }, false, 0 },
+        { DT_I8, { 3, { (int64_t)1 << 31, (int64_t)1 << 31, (int64_t)1 << 31 } }, false, 0 },
+        { DT_F64, { 2, { (int64_t)1 << 40, 1 << 5 } }, false, 0 },
+        { DT_F32, { 1, { -1 } }, false, 0 },
+        { DT_F32, { 9, { 1 } }, false, 0 },
+        { DT_STRING, { 1, { 1 } }, false, 0 },
+        { (enum dtype)99, { 1, { 1 } }, false, 0 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct err e = { 0 };
+        uint64_t bytes = 0;
+        assert_int_equal(tensor_size(rows[i].t, &rows[i].s, "t", NULL, &bytes, &e), rows[i].ok);
+        assert_int_equal(bytes, rows[i].bytes);
+        assert_int_equal(e.code == ERR_NONE, rows[i].ok);
+    }
+}
+
+static void digests_are_parsed_strictly(void **state)
+{
+    (void)state;
+    uint8_t d[HASH_SIZE], back[HASH_SIZE];
+    char text[HASH_TEXT_SIZE];
+    hash_bytes("abc", 3, d);
+    hash_text(d, text);
+    assert_string_equal(text, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_true(hash_parse(text, back));
+    assert_true(hash_equal(d, back));
+    text[10] = 'G';
+    assert_false(hash_parse(text, back));
+    assert_false(hash_parse("sha256:../../etc/passwd", back));
+    assert_false(hash_parse("sha256:", back));
+}
+
+/* The saboteur: the n-th use of a system call fails. */
+static int fail_at = -1, calls;
+static bool sabotaged(void) { return calls++ == fail_at; }
+static ssize_t bad_write(int fd, const void *p, size_t n) { return sabotaged() ? (errno = ENOSPC, -1) : write(fd, p, n > 3 ? 3 : n); }
+static int bad_fsync(int fd) { return sabotaged() ? (errno = EIO, -1) : fsync(fd); }
+static int bad_rename(int a, const char *f, int b, const char *t) { return sabotaged() ? (errno = EACCES, -1) : renameat(a, f, b, t); }
+
+static void newfile_is_whole_or_absent_whatever_fails(void **state)
+{
+    (void)state;
+    const struct sys real = sys;
+    for (int n = 0;; n++) {
+        char dir[] = "/tmp/newfile.XXXXXX", path[64];
+        assert_non_null(mkdtemp(dir));
+        struct err e = { 0 };
+        calls = 0;
+        fail_at = n;
+        sys = (struct sys){ bad_write, bad_fsync, bad_rename };
+        bool ok = io_save(dir, "blob", "0123456789abcdef", 16, &e);
+        sys = real;
+        bool hit = calls > n;
+        snprintf(path, sizeof path, "%s/blob", dir);
+        struct mapping m = { 0 };
+        if (mapping_path(&m, path, NULL)) {
+            assert_int_equal(m.size, 16);
+            assert_memory_equal(m.data, "0123456789abcdef", 16);
+            mapping_release(&m);
+            unlink(path);
+        } else {
+            assert_false(ok);
+        }
+        assert_int_equal(ok, !hit);
+        assert_int_equal(rmdir(dir), 0);    /* nothing left over */
+        if (!hit)
+            break;
+    }
+}
+
+struct tally { atomic_int runs[1000]; size_t fail; };
+
+static bool tally_piece(void *arg, size_t piece, int thread, struct err *e)
+{
+    struct tally *t = arg;
+    assert_in_range(thread, 0, 2);
+    atomic_fetch_add(&t->runs[piece], 1);
+    return piece < t->fail || err_set(e, ERR_BUG, "", "piece %zu", piece);
+}
+
+static void every_piece_runs_once(void **state)
+{
+    (void)state;
+    struct err e = { 0 };
+    struct pool *p = pool_new(3, &e);
+    assert_non_null(p);
+    for (int round = 0; round < 200; round++) {
+        struct tally t = { .fail = SIZE_MAX };
+        assert_true(pool_run(p, 1000, tally_piece, &t, &e));
+        for (int i = 0; i < 1000; i++)
+            assert_int_equal(t.runs[i], 1);
+    }
+    struct tally t = { .fail = 10 };
+    assert_false(pool_run(p, 1000, tally_piece, &t, &e));
+    assert_int_equal(e.code, ERR_BUG);
+    assert_true(pool_run(p, 0, tally_piece, &t, NULL));
+    pool_free(p);
+}
+
+static void json_is_strict(void **state)
+{
+    (void)state;
+    static const struct { const char *text; bool ok; } rows[] = {
+        { "{\"a\":1}", true }, { "{\"a\":1,\"a\":2}", false }, { "{} x", false }, { "{\"a\":1e999}", false },
+        { "[[[[[[]]]]]]", false }, { "{\"a\":\"[[[[[[[[\"}", true }, { "{\"a\":\"\\u0000\"}", false }, { "", false },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct err e = { 0 };
+        json_t *v = json_parse(rows[i].text, strlen(rows[i].text), 5, ERR_REQUEST_JSON, &e);
+        assert_int_equal(v != NULL, rows[i].ok);
+        assert_int_equal(e.code, rows[i].ok ? ERR_NONE : ERR_REQUEST_JSON);
+        json_decref(v);
+    }
+    json_t *v = json_loads("{\"bits\":4.5,\"n\":3}", 0, NULL);
+    struct err e = { 0 };
+    int64_t n = 0;
+    assert_true(json_get_int(v, "n", "", false, 0, 3, &n, ERR_RECIPE_FIELD, &e));
+    assert_int_equal(n, 3);
+    assert_false(json_get_int(v, "bits", "/w", false, 2, 8, &n, ERR_RECIPE_FIELD, &e));
+    assert_string_equal(e.where, "/w/bits");
+    json_decref(v);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_first_error_wins),
+        cmocka_unit_test(every_code_has_a_family_status_and_exit_code),
+        cmocka_unit_test(errno_decides_the_code),
+        cmocka_unit_test(arena_blocks_are_aligned_zeroed_and_bounded),
+        cmocka_unit_test(buf_stops_at_its_limit),
+        cmocka_unit_test(tensor_sizes_are_checked),
+        cmocka_unit_test(digests_are_parsed_strictly),
+        cmocka_unit_test(newfile_is_whole_or_absent_whatever_fails),
+        cmocka_unit_test(every_piece_runs_once),
+        cmocka_unit_test(json_is_strict),
+    };
+    return cmocka_run_group_tests_name("base", tests, NULL, NULL);
+}
