@@ -29,9 +29,14 @@ obj       = $(patsubst %.c,$(O)/%.o,$(1))
 .PHONY: all
 all: $(O)/repquant $(O)/repquantd    ## build both programs (default)
 
-$(O)/repquant: $(call obj,core/main.c $(CORE))
+# Archives, so that a unit test links only what it reaches.
+$(O)/libcore.a: $(call obj,$(CORE))
+	rm -f $@ && ar rcs $@ $^
+$(O)/libdaemon.a: $(call obj,$(DAEMON))
+	rm -f $@ && ar rcs $@ $^
+$(O)/repquant: $(call obj,core/main.c) $(O)/libcore.a
 	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_CORE) -o $@
-$(O)/repquantd: $(call obj,server/main.c $(DAEMON))
+$(O)/repquantd: $(call obj,server/main.c) $(O)/libdaemon.a
 	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_DAEMON) -o $@
 
 $(O)/%.o: %.c Makefile
@@ -41,10 +46,10 @@ $(O)/%.o: %.c Makefile
 $(call obj,$(wildcard core/kernel/*.c)): OPT += -O3
 
 # Each unit test is one program: tests/unit/<side>/test_<name>.c with that side's code.
-$(UNIT_CORE): $(O)/unit/core/%: $(O)/tests/unit/core/%.o $(call obj,$(CORE))
+$(UNIT_CORE): $(O)/unit/core/%: $(O)/tests/unit/core/%.o $(O)/libcore.a
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_CORE) -lcmocka -o $@
-$(UNIT_DAEMON): $(O)/unit/daemon/%: $(O)/tests/unit/daemon/%.o $(call obj,$(DAEMON))
+$(UNIT_DAEMON): $(O)/unit/daemon/%: $(O)/tests/unit/daemon/%.o $(O)/libdaemon.a
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_DAEMON) -lcmocka -o $@
 

@@ -1,0 +1,216 @@
+/*
+ * lowering.c - finding quantized computations in a QDQ graph.
+ *
+ *     x -> QuantizeLinear -> DequantizeLinear -+
+ *                                              MatMul -> y        x and the weight's codes are all that is read
+ *     int8 constant -> DequantizeLinear -------+
+ */
+#include "core/exec/lowering.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+bool lowering_new(struct lowering *l, const struct graph *g, struct arena *mem, struct err *e)
+{
+    l->qop = arena_array(mem, (uint64_t)g->n_nodes, sizeof *l->qop, e);
+    l->skip = arena_array(mem, (uint64_t)g->n_nodes, sizeof *l->skip, e);
+    return l->qop && l->skip;
+}
+
+const float *lowering_scales(struct arena *mem, float x_scale, const float *w_scale, size_t n, struct err *e)
+{
+    float *s = arena_array(mem, n, sizeof *s, e);
+    for (size_t i = 0; s && i < n; i++)
+        s[i] = x_scale * w_scale[i];
+    return s;
+}
+
+static const struct node *producer(const struct graph *g, int value, enum op op)
+{
+    int at = value >= 0 ? g->values[value].producer : -1;
+    return at >= 0 && g->nodes[at].op == op ? &g->nodes[at] : NULL;
+}
+
+static int64_t elements(const struct graph *g, int value) { return shape_elements(&g->values[value].shape); }
+
+/* Scale and zero point of a Q or DQ node if they are constant scalars. */
+static bool scalar_affine(const struct graph *g, const struct node *n, struct affine *ret)
+{
+    const struct value *scale = &g->values[n->in[1]];
+    const struct value *zero = n->n_in > 2 && n->in[2] >= 0 ? &g->values[n->in[2]] : NULL;
+    if (!scale->is_const || scale->dtype != DT_F32 || elements(g, n->in[1]) != 1
+        || !zero || !zero->is_const || elements(g, n->in[2]) != 1 || (zero->dtype != DT_U8 && zero->dtype != DT_I8))
+        return false;
+    *ret = (struct affine){ .dtype = zero->dtype };
+    memcpy(&ret->scale, scale->data, sizeof ret->scale);
+    bool u8 = zero->dtype == DT_U8;
+    ret->zero = u8 ? *(const uint8_t *)zero->data : *(const int8_t *)zero->data;
+    ret->qmin = u8 ? 0 : -128;
+    ret->qmax = u8 ? 255 : 127;
+    return ret->scale > 0;
+}
+
+static bool same_affine(const struct affine *a, const struct affine *b)
+{
+    return a->scale == b->scale && a->zero == b->zero && a->dtype == b->dtype;
+}
+
+/* value = DQ(Q(x)): *ret_x and its quantizer. */
+static bool quantized_activation(const struct graph *g, int value, int *ret_x, struct affine *ret)
+{
+    const struct node *dq = producer(g, value, OP_DEQUANTIZELINEAR);
+    const struct node *q = dq ? producer(g, dq->in[0], OP_QUANTIZELINEAR) : NULL;
+    struct affine from;
+    if (!q || !scalar_affine(g, dq, ret) || !scalar_affine(g, q, &from) || !same_affine(ret, &from)
+        || g->values[q->in[0]].dtype != DT_F32)
+        return false;
+    *ret_x = q->in[0];
+    return true;
+}
+
+/* A weight: DQ of constant int8 codes, one scale or one per index of `axis`. */
+struct weight { const struct value *codes; const float *scale; int64_t n_scale; const int8_t *zero; };
+
+static bool quantized_weight(const struct graph *g, int value, int axis, struct weight *ret)
+{
+    const struct node *dq = producer(g, value, OP_DEQUANTIZELINEAR);
+    if (!dq)
+        return false;
+    const struct value *codes = &g->values[dq->in[0]], *scale = &g->values[dq->in[1]];
+    const struct value *zero = dq->n_in > 2 && dq->in[2] >= 0 ? &g->values[dq->in[2]] : NULL;
+    int64_t n = elements(g, dq->in[1]);
+    int64_t at = node_int(dq, "axis", 1);
+    bool fits = n == 1 || (scale->shape.rank == 1 && (at == axis || at == axis - codes->shape.rank) && n == codes->shape.dim[axis]);
+    if (!codes->is_const || codes->dtype != DT_I8 || !scale->is_const || scale->dtype != DT_F32 || !fits
+        || node_int(dq, "block_size", 0) != 0 || (zero && (!zero->is_const || zero->dtype != DT_I8 || elements(g, dq->in[2]) != n)))
+        return false;
+    *ret = (struct weight){ codes, scale->data, n, zero ? zero->data : NULL };
+    return true;
+}
+
+/* Codes minus zero points as floats, same layout; channel of element i = i / inner % n. */
+static bool codes_to_floats(struct arena *mem, const struct weight *w, size_t inner, struct qop *q, struct err *e)
+{
+    size_t count = (size_t)shape_elements(&w->codes->shape);
+    float *f = arena_array(mem, count, sizeof *f, e);
+    if (!f)
+        return false;
+    const int8_t *c = w->codes->data;
+    int reach = 1;
+    for (size_t i = 0; i < count; i++) {
+        int v = c[i] - (w->zero ? w->zero[w->n_scale == 1 ? 0 : i / inner % (size_t)w->n_scale] : 0);
+        reach = abs(v) > reach ? abs(v) : reach;
+        f[i] = (float)v;
+    }
+    q->w = f;
+    q->w_reach = reach;
+    return true;
+}
+
+static bool scales_of(struct arena *mem, const struct weight *w, size_t n, struct qop *q, struct err *e)
+{
+    float *s = arena_array(mem, n, sizeof *s, e);
+    for (size_t i = 0; s && i < n; i++)
+        s[i] = q->ax.scale * w->scale[w->n_scale == 1 ? 0 : i];
+    q->scale = s;
+    return s != NULL;
+}
+
+static bool lower_matmul(struct qop *q, const struct graph *g, const struct node *n, struct arena *mem, struct err *e)
+{
+    struct qop r = { .kind = QOP_MATMUL, .y = -1 };
+    struct weight w;
+    if (!quantized_activation(g, n->in[0], &r.x, &r.ax))
+        return true;
+    if (quantized_weight(g, n->in[1], 1, &w) && w.codes->shape.rank == 2) {
+        r.k = (size_t)w.codes->shape.dim[0];
+        r.n = (size_t)w.codes->shape.dim[1];
+        if (!codes_to_floats(mem, &w, 1, &r, e) || !scales_of(mem, &w, r.n, &r, e))
+            return false;
+        *q = r;
+    } else if (quantized_activation(g, n->in[1], &r.y, &r.ay) && g->values[n->in[0]].shape.rank >= 2
+               && g->values[n->in[1]].shape.rank >= 2) {
+        r.kind = QOP_PRODUCT;
+        r.scale = lowering_scales(mem, r.ax.scale, &r.ay.scale, 1, e);
+        if (!r.scale)
+            return false;
+        *q = r;
+    }
+    return true;
+}
+
+/* The one Conv reader with codes: Conv -> Q -> DQ, and nothing else reads the Conv. */
+static const struct node *output_quantizer(const struct graph *g, const struct node *conv)
+{
+    const struct value *out = &g->values[conv->out[0]];
+    if (out->n_consumers != 1 || out->is_output)
+        return NULL;
+    const struct node *q = &g->nodes[out->consumers[0]];
+    return q->op == OP_QUANTIZELINEAR && q->in[0] == conv->out[0] ? q : NULL;
+}
+
+/* Bias in integers: DQ of int32 with the scale x.scale * w.scale. */
+static bool integer_bias(const struct graph *g, const struct node *conv, struct qop *q)
+{
+    if (conv->n_in < 3 || conv->in[2] < 0)
+        return true;
+    const struct node *dq = producer(g, conv->in[2], OP_DEQUANTIZELINEAR);
+    if (!dq || !g->values[dq->in[0]].is_const || g->values[dq->in[0]].dtype != DT_I32
+        || elements(g, dq->in[0]) != (int64_t)q->n)
+        return false;
+    q->bias = g->values[dq->in[0]].data;
+    return true;
+}
+
+static bool lower_conv(struct qop *q, const struct graph *g, const struct node *n, struct arena *mem, struct err *e)
+{
+    struct qop r = { .kind = QOP_CONV, .y = -1, .requantize = true };
+    struct weight w;
+    const struct node *out = output_quantizer(g, n);
+    if (!out || g->values[n->in[0]].shape.rank != 4 || node_int(n, "group", 1) != 1 || node_attr(n, "auto_pad")
+        || !quantized_activation(g, n->in[0], &r.x, &r.ax) || !quantized_weight(g, n->in[1], 0, &w)
+        || !scalar_affine(g, out, &r.out))
+        return true;
+    r.n = (size_t)w.codes->shape.dim[0];
+    size_t inner = (size_t)shape_count(&w.codes->shape, 1, w.codes->shape.rank);
+    float *rescale = arena_array(mem, r.n, sizeof *rescale, e);
+    if (!integer_bias(g, n, &r))
+        return true;
+    if (!rescale || !codes_to_floats(mem, &w, inner, &r, e) || !scales_of(mem, &w, r.n, &r, e))
+        return false;
+    for (size_t i = 0; i < r.n; i++)
+        rescale[i] = r.scale[i] / r.out.scale;
+    r.rescale = rescale;
+    *q = r;
+    return true;
+}
+
+/* A quantize or dequantize node that only absorbed readers look at is not run. */
+static void skip_absorbed(struct lowering *l, const struct graph *g)
+{
+    for (int i = g->n_nodes - 1; i >= 0; i--) {
+        const struct node *n = &g->nodes[i];
+        if (n->op != OP_QUANTIZELINEAR && n->op != OP_DEQUANTIZELINEAR)
+            continue;
+        const struct value *out = &g->values[n->out[0]];
+        bool needed = out->is_output;
+        for (int c = 0; c < out->n_consumers; c++)
+            needed |= !l->skip[out->consumers[c]] && l->qop[out->consumers[c]].kind == QOP_NONE;
+        l->skip[i] = !needed;
+    }
+}
+
+bool lowering_from_qdq(struct lowering *l, const struct graph *g, struct arena *mem, struct err *e)
+{
+    if (!lowering_new(l, g, mem, e))
+        return false;
+    for (int i = 0; i < g->n_nodes; i++) {
+        const struct node *n = &g->nodes[i];
+        if (n->op == OP_MATMUL && !lower_matmul(&l->qop[i], g, n, mem, e))
+            return false;
+        if (n->op == OP_CONV && !lower_conv(&l->qop[i], g, n, mem, e))
+            return false;
+    }
+    skip_absorbed(l, g);
+    return true;
+}

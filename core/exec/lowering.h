@@ -1,0 +1,65 @@
+/*
+ * lowering.h - how each node of a graph is computed: by its operator, or on integer codes.
+ *
+ * A quantized MatMul, product or Conv reads its float operands, quantizes them,
+ * multiplies integers exactly (gemm_exact) and scales the sums: bit for bit what
+ * ONNX Runtime computes for the fused QDQ form (specs: MatMulIntegerToFloat,
+ * QLinearConv).  The sweep fills such rows as it decides them; for a
+ * quantized artifact lowering_from_qdq() finds them in the graph.  Both then
+ * run through the same code, which is what makes simulation and artifact agree.
+ */
+#ifndef CORE_EXEC_LOWERING_H
+#define CORE_EXEC_LOWERING_H
+
+#include "core/graph/graph.h"
+#include "core/kernel/affine.h"
+
+enum qop_kind { QOP_NONE, QOP_MATMUL, QOP_PRODUCT, QOP_CONV };
+
+/*
+ *   MATMUL   y[.., n] = float(sum_k (q(x)-zx) w[k,n]) * scale[n]
+ *   PRODUCT  y = float(sum (q(x)-zx) (q(y)-zy)) * scale[0]        batched as MatMul
+ *   CONV     acc = sum (q(x)-zx) w + bias[m];  without `out`: float(acc) * scale[m];
+ *            with it: the dequantized code of rint(acc * rescale[m]) + out.zero
+ */
+struct qop {
+    enum qop_kind kind;
+    int x, y;                    /* source values; y only for PRODUCT, else -1 */
+    struct affine ax, ay;
+    const float *w;              /* codes minus zero points, as floats: MATMUL [k, n], CONV [m, c/g*kh*kw]; borrowed */
+    int w_reach;                 /* the largest |w| */
+    size_t k, n;                 /* MATMUL: of w; CONV: n output channels */
+    const float *scale;          /* [n] (PRODUCT: [1]): float(ax.scale * weight scale); borrowed */
+    const int32_t *bias;         /* CONV: [n] in units of scale, or NULL */
+    bool requantize;             /* CONV: out and rescale are set */
+    struct affine out;
+    const float *rescale;        /* CONV: [n] float(ax.scale * weight scale / out.scale); borrowed */
+};
+
+struct lowering {
+    struct qop *qop;             /* [n_nodes]; kind QOP_NONE: run the operator */
+    bool *skip;                  /* [n_nodes]; absorbed by a qop: not run at all */
+};
+
+/* Nothing quantized, nothing skipped. */
+bool lowering_new(struct lowering *l, const struct graph *g, struct arena *mem, struct err *e);
+
+/*
+ * Recognises QDQ forms: MatMul whose operands come from DequantizeLinear of a constant (int8
+ * per channel or per tensor) and DequantizeLinear(QuantizeLinear(x)) with constant
+ * scalar scales; MatMul of two such activations; Conv with an output QuantizeLinear, DequantizeLinear pair.
+ * What does not fit runs node by node with the same meaning.
+ */
+bool lowering_from_qdq(struct lowering *l, const struct graph *g, struct arena *mem, struct err *e);
+
+/* float(ax.scale * w_scale[i]) for i < n, in the arena. */
+const float *lowering_scales(struct arena *mem, float x_scale, const float *w_scale, size_t n, struct err *e);
+
+/* Scratch bytes qop_run() needs for operands of these shapes. */
+uint64_t qop_scratch(const struct qop *q, const struct tensor *x, const struct tensor *y, const struct tensor *out);
+
+/* Computes one quantized node; node gives Conv's attributes.  Nothing is allocated. */
+bool qop_run(const struct qop *q, const struct graph *g, const struct node *node, const struct tensor *x,
+             const struct tensor *y, struct tensor *out, void *scratch, struct err *e);
+
+#endif

@@ -1,0 +1,336 @@
+#include "core/exec/plan.h"
+
+#include "core/exec/op.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGN = 64 };
+#define NOWHERE UINT64_MAX
+
+/* Ops whose output is their first input's bytes under another shape. */
+static bool is_view(enum op op)
+{
+    switch (op) {
+    case OP_RESHAPE: case OP_FLATTEN: case OP_SQUEEZE: case OP_UNSQUEEZE: case OP_IDENTITY: return true;
+    default: return false;
+    }
+}
+
+/* What a node reads when it runs as the lowering says: at most n_in values. */
+static int reads_of(const struct plan *p, int node, int *ret)
+{
+    const struct node *n = &p->g->nodes[node];
+    const struct qop *q = &p->how->qop[node];
+    int count = 0;
+    if (q->kind != QOP_NONE) {
+        ret[count++] = q->x;
+        if (q->y >= 0)
+            ret[count++] = q->y;
+        return count;
+    }
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i] >= 0)
+            ret[count++] = n->in[i];
+    return count;
+}
+
+static bool runs(const struct plan *p, int node)
+{
+    const struct node *n = &p->g->nodes[node];
+    if (p->how->skip[node])
+        return false;
+    for (int i = 0; i < n->n_out; i++)
+        if (n->out[i] >= 0 && !p->facts.known[n->out[i]])
+            return true;
+    return false;
+}
+
+/* A view of a known or supplied value is just that value's bytes. */
+static void find_roots(struct plan *p)
+{
+    for (int v = 0; v < p->g->n_values; v++)
+        p->root[v] = v;
+    for (int i = 0; i < p->n_steps; i++) {
+        const struct node *n = &p->g->nodes[p->steps[i]];
+        if (is_view(n->op))
+            p->root[n->out[0]] = p->root[n->in[0]];
+    }
+}
+
+static void find_last_uses(struct plan *p)
+{
+    int reads[NODE_MAX_ARITY];
+    for (int v = 0; v < p->g->n_values; v++)
+        p->last_use[v] = -1;
+    for (int i = 0; i < p->n_steps; i++) {
+        int n = reads_of(p, p->steps[i], reads);
+        for (int j = 0; j < n; j++)
+            p->last_use[p->root[reads[j]]] = p->steps[i];
+    }
+    for (int i = 0; i < p->g->n_outputs; i++)
+        p->last_use[p->root[p->g->outputs[i]]] = p->g->n_nodes;
+}
+
+/* One stretch of frame memory: free, or taken by `value` until its last use. */
+struct slot { uint64_t at, size; int value; };
+struct layout { struct slot *slots; int n, room; uint64_t top; };
+
+static bool slot_insert(struct layout *l, int at, struct slot s)
+{
+    if (l->n == l->room) {
+        int room = l->room ? 2 * l->room : 64;
+        struct slot *more = realloc(l->slots, (size_t)room * sizeof *more);
+        if (!more)
+            return false;
+        l->slots = more;
+        l->room = room;
+    }
+    memmove(l->slots + at + 1, l->slots + at, (size_t)(l->n - at) * sizeof s);
+    l->slots[at] = s;
+    l->n++;
+    return true;
+}
+
+/* The smallest free gap that fits; slots are sorted by place and hold only taken ones. */
+static bool slot_take(struct layout *l, int value, uint64_t size, uint64_t *ret_at)
+{
+    uint64_t end = 0, best_at = 0, best_gap = NOWHERE;
+    int best = -1;
+    for (int i = 0; i < l->n; i++) {
+        uint64_t gap = l->slots[i].at - end;
+        if (gap >= size && gap < best_gap) {
+            best = i;
+            best_at = end;
+            best_gap = gap;
+        }
+        end = l->slots[i].at + l->slots[i].size;
+    }
+    if (best < 0) {
+        best = l->n;
+        best_at = end;
+    }
+    if (best_at + size > l->top)
+        l->top = best_at + size;
+    *ret_at = best_at;
+    return slot_insert(l, best, (struct slot){ best_at, size, value });
+}
+
+static void slots_expire(struct layout *l, const struct plan *p, int node)
+{
+    int kept = 0;
+    for (int i = 0; i < l->n; i++)
+        if (p->last_use[l->slots[i].value] >= node)
+            l->slots[kept++] = l->slots[i];
+    l->n = kept;
+}
+
+static bool place_outputs(struct plan *p, struct layout *l, int node, struct err *e)
+{
+    const struct node *n = &p->g->nodes[node];
+    for (int i = 0; i < n->n_out; i++) {
+        int v = n->out[i];
+        uint64_t bytes;
+        if (v < 0 || p->root[v] != v || p->facts.known[v])
+            continue;
+        if (!tensor_size(p->g->values[v].dtype, &p->facts.shape[v], p->g->values[v].name, NULL, &bytes, e))
+            return false;
+        bytes = (bytes + ALIGN - 1) / ALIGN * ALIGN + ALIGN;
+        if (!slot_take(l, v, bytes, &p->offset[v]))
+            return err_set(e, ERR_MEMORY, p->g->values[v].name, "no memory for the plan");
+    }
+    return true;
+}
+
+static bool lay_out(struct plan *p, struct err *e)
+{
+    struct layout l = { 0 };
+    bool ok = true;
+    for (int v = 0; v < p->g->n_values; v++)
+        p->offset[v] = NOWHERE;
+    for (int i = 0; i < p->n_steps && ok; i++) {
+        slots_expire(&l, p, p->steps[i]);
+        ok = place_outputs(p, &l, p->steps[i], e);
+    }
+    p->frame_bytes = l.top;
+    free(l.slots);
+    return ok;
+}
+
+static void set_tensor(const struct plan *p, int v, struct tensor *ret)
+{
+    *ret = (struct tensor){ .dtype = p->g->values[v].dtype, .shape = p->facts.shape[v] };
+}
+
+static const struct tensor *input_tensor(const struct plan *p, int v, struct tensor *room)
+{
+    if (v < 0)
+        return NULL;
+    set_tensor(p, v, room);
+    room->data = (void *)(uintptr_t)p->facts.data[v];
+    return room;
+}
+
+/* Scratch of a node as an operator and as a quantized one: the sweep fills qop rows after planning. */
+static uint64_t scratch_of(const struct plan *p, int node)
+{
+    const struct node *n = &p->g->nodes[node];
+    struct tensor in_room[NODE_MAX_ARITY], out[NODE_MAX_ARITY];
+    const struct tensor *in[NODE_MAX_ARITY];
+    for (int i = 0; i < n->n_in; i++)
+        in[i] = input_tensor(p, n->in[i], &in_room[i]);
+    for (int i = 0; i < n->n_out; i++)
+        if (n->out[i] >= 0)
+            set_tensor(p, n->out[i], &out[i]);
+    uint64_t bytes = 0;
+    if (op_impl[n->op].scratch)
+        bytes = op_impl[n->op].scratch(&(struct op_args){ p->g, n, in, out, NULL });
+    if ((n->op == OP_MATMUL || n->op == OP_GEMM || n->op == OP_CONV) && in[0] && in[1]) {
+        const struct qop *q = &p->how->qop[node];
+        struct tensor x = *in[0], y = *in[1];
+        if (q->kind != QOP_NONE)
+            set_tensor(p, q->x, &x);
+        if (q->kind == QOP_PRODUCT)
+            set_tensor(p, q->y, &y);
+        uint64_t quantized = qop_scratch(q, &x, &y, &out[0]);
+        bytes = quantized > bytes ? quantized : bytes;
+    }
+    return bytes;
+}
+
+struct plan *plan_new(const struct graph *g, const struct lowering *how, struct arena *mem,
+                      const struct shape *shapes, struct err *e)
+{
+    struct plan *p = arena_alloc(mem, sizeof *p, e);
+    if (!p)
+        return NULL;
+    p->g = g;
+    p->how = how;
+    p->inputs = arena_array(mem, (uint64_t)g->n_inputs, sizeof *p->inputs, e);
+    p->steps = arena_array(mem, (uint64_t)g->n_nodes, sizeof *p->steps, e);
+    p->root = arena_array(mem, (uint64_t)g->n_values, sizeof *p->root, e);
+    p->last_use = arena_array(mem, (uint64_t)g->n_values, sizeof *p->last_use, e);
+    p->offset = arena_array(mem, (uint64_t)g->n_values, sizeof *p->offset, e);
+    if (!p->inputs || !p->steps || !p->root || !p->last_use || !p->offset
+        || !graph_bind(g, mem, shapes, op_eval, &p->facts, e))
+        return NULL;
+    memcpy(p->inputs, shapes, (size_t)g->n_inputs * sizeof *shapes);
+    for (int i = 0; i < g->n_nodes; i++)
+        if (runs(p, i))
+            p->steps[p->n_steps++] = i;
+    find_roots(p);
+    find_last_uses(p);
+    if (!lay_out(p, e))
+        return NULL;
+    for (int i = 0; i < p->n_steps; i++) {
+        uint64_t bytes = scratch_of(p, p->steps[i]);
+        p->scratch_bytes = bytes > p->scratch_bytes ? bytes : p->scratch_bytes;
+    }
+    return p;
+}
+
+bool plan_live_at(const struct plan *p, int value, int at)
+{
+    const struct value *v = &p->g->values[value];
+    if (p->facts.known[value] || p->root[value] != value || p->last_use[value] < at)
+        return false;
+    return v->producer < at && (v->producer >= 0 || v->is_input);
+}
+
+/* ---- frames ---- */
+
+static bool grow(char **mem, uint64_t *size, uint64_t want, struct err *e)
+{
+    if (want <= *size)
+        return true;
+    free(*mem);
+    *size = 0;
+    uint64_t rounded = (want + ALIGN - 1) / ALIGN * ALIGN;
+    *mem = aligned_alloc(ALIGN, (size_t)rounded);
+    if (!*mem)
+        return err_set(e, ERR_MEMORY, "", "the system refused %llu bytes for one chunk of samples", (unsigned long long)rounded);
+    memset(*mem, 0, (size_t)rounded);      /* never somebody else's bytes */
+    *size = rounded;
+    return true;
+}
+
+static bool grow_tensors(struct frame *f, int n, struct err *e)
+{
+    if (n <= f->t_size)
+        return true;
+    struct tensor *t = realloc(f->t, (size_t)n * sizeof *t);
+    if (!t)
+        return err_set(e, ERR_MEMORY, "", "no memory for a frame");
+    f->t = t;
+    f->t_size = n;
+    return true;
+}
+
+bool frame_bind(struct frame *f, const struct plan *p, struct err *e)
+{
+    if (!grow(&f->mem, &f->mem_size, p->frame_bytes + ALIGN, e)
+        || !grow(&f->scratch, &f->scratch_size, p->scratch_bytes + ALIGN, e) || !grow_tensors(f, p->g->n_values, e))
+        return false;
+    f->plan = p;
+    for (int v = 0; v < p->g->n_values; v++) {
+        set_tensor(p, v, &f->t[v]);
+        f->t[v].data = p->facts.known[v] ? (void *)(uintptr_t)p->facts.data[v]
+                     : p->offset[v] != NOWHERE ? f->mem + p->offset[v] : NULL;
+    }
+    return true;
+}
+
+void frame_release(struct frame *f)
+{
+    free(f->t);
+    free(f->mem);
+    free(f->scratch);
+    *f = (struct frame){ 0 };
+}
+
+void frame_set(struct frame *f, int value, const void *data)
+{
+    for (int v = 0; v < f->plan->g->n_values; v++)
+        if (f->plan->root[v] == value)     /* its views too: they may have been made before a cut */
+            f->t[v].data = (void *)(uintptr_t)data;
+}
+
+static bool run_op(struct frame *f, const struct node *n, struct tensor *out, struct err *e)
+{
+    const struct tensor *in[NODE_MAX_ARITY];
+    for (int i = 0; i < n->n_in; i++)
+        in[i] = n->in[i] >= 0 ? &f->t[n->in[i]] : NULL;
+    const struct op_impl *impl = &op_impl[n->op];
+    struct op_args args = { f->plan->g, n, in, out, f->scratch };
+    return (impl->fast ? impl->fast : impl->ref)(&args, e);
+}
+
+bool frame_step(struct frame *f, int node, struct err *e)
+{
+    const struct node *n = &f->plan->g->nodes[node];
+    const struct qop *q = &f->plan->how->qop[node];
+    struct tensor out[NODE_MAX_ARITY];
+    if (is_view(n->op)) {
+        f->t[n->out[0]].data = f->t[n->in[0]].data;
+        return true;
+    }
+    if (q->kind != QOP_NONE)
+        return qop_run(q, f->plan->g, n, &f->t[q->x], q->y >= 0 ? &f->t[q->y] : NULL, &f->t[n->out[0]], f->scratch, e);
+    for (int i = 0; i < n->n_out; i++)
+        out[i] = n->out[i] >= 0 ? f->t[n->out[i]] : (struct tensor){ 0 };
+    return run_op(f, n, out, e);
+}
+
+bool frame_run(struct frame *f, int from, int to, struct err *e)
+{
+    const struct plan *p = f->plan;
+    for (int i = 0; i < p->n_steps; i++)
+        if (p->steps[i] >= from && p->steps[i] < to && !frame_step(f, p->steps[i], e))
+            return false;
+    return true;
+}
+
+bool frame_float_step(struct frame *f, int node, struct tensor *out, struct err *e)
+{
+    return run_op(f, &f->plan->g->nodes[node], out, e);
+}

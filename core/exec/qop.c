@@ -1,0 +1,180 @@
+/*
+ * qop.c - quantized nodes, computed exactly.
+ *
+ * Rows are taken in blocks so that codes and sums stay in cache; the sums are
+ * integers, so the block size cannot show in a result.
+ */
+#include "core/exec/lowering.h"
+
+#include "core/kernel/kernel.h"
+
+enum { BLOCK_ROWS = 128 };
+
+static size_t round64(size_t n) { return (n + 15) / 16 * 16; }      /* floats in a multiple of 64 bytes */
+
+/* The parts of scratch, in floats. */
+struct parts { size_t x, y, sums, acc; };
+
+static struct parts parts_of(size_t x, size_t y, size_t out)
+{
+    return (struct parts){ round64(x), round64(y), round64(out), round64(out) };
+}
+
+static size_t dim_from_end(const struct tensor *t, int i)
+{
+    return t->shape.rank >= i ? (size_t)t->shape.dim[t->shape.rank - i] : 1;
+}
+
+static struct parts parts_matmul(const struct tensor *x, const struct tensor *out)
+{
+    return parts_of(BLOCK_ROWS * dim_from_end(x, 1), 0, BLOCK_ROWS * dim_from_end(out, 1));
+}
+
+static struct parts parts_product(const struct tensor *x, const struct tensor *y, const struct tensor *out)
+{
+    return parts_of(dim_from_end(x, 2) * dim_from_end(x, 1), dim_from_end(y, 2) * dim_from_end(y, 1),
+                    dim_from_end(out, 2) * dim_from_end(out, 1));
+}
+
+/* One image's codes, its columns, one image of sums. */
+static struct parts parts_conv(const struct tensor *x, const struct tensor *y, const struct tensor *out)
+{
+    size_t image = (size_t)shape_count(&x->shape, 1, x->shape.rank);
+    size_t positions = (size_t)shape_count(&out->shape, 2, out->shape.rank);
+    size_t window = (size_t)shape_count(&y->shape, 1, y->shape.rank);
+    return parts_of(image, positions * window, positions * (size_t)out->shape.dim[1]);
+}
+
+static uint64_t bytes_of(struct parts p) { return (uint64_t)(p.x + p.y + p.sums + p.acc) * sizeof(float); }
+
+uint64_t qop_scratch(const struct qop *q, const struct tensor *x, const struct tensor *y, const struct tensor *out)
+{
+    if (out->shape.rank == 4 && q->kind != QOP_MATMUL && q->kind != QOP_PRODUCT && x->shape.rank == 4
+        && y->shape.rank == 4 && x->shape.dim[1] == y->shape.dim[1])
+        return bytes_of(parts_conv(x, y, out)) + bytes_of(parts_product(x, y, out));
+    if (q->kind == QOP_MATMUL)
+        return bytes_of(parts_matmul(x, out));
+    uint64_t product = bytes_of(parts_product(x, y, out)), matmul = bytes_of(parts_matmul(x, out));
+    return product > matmul ? product : matmul;
+}
+
+static void run_matmul(const struct qop *q, const struct tensor *x, struct tensor *out, float *scratch)
+{
+    struct parts part = parts_matmul(x, out);
+    float *codes = scratch, *sums = codes + part.x;
+    int32_t *acc = (int32_t *)(void *)(sums + part.sums);
+    size_t rows = q->k ? (size_t)shape_elements(&x->shape) / q->k : 0;
+    const float *from = x->data;
+    float *to = out->data;
+    for (size_t r = 0; r < rows; r += BLOCK_ROWS) {
+        size_t m = rows - r < BLOCK_ROWS ? rows - r : BLOCK_ROWS;
+        quantize_to_float(m * q->k, from + r * q->k, q->ax.scale, q->ax.zero, q->ax.qmin, q->ax.qmax, codes);
+        gemm_exact(false, m, q->n, q->k, codes, q->k, affine_reach(q->ax), q->w, q->n, q->w_reach, acc, q->n, sums);
+        dequantize_acc(m, q->n, acc, q->n, q->scale, q->n, NULL, to + r * q->n, q->n);
+    }
+}
+
+/* The matrix of an operand that output matrix `index` uses, under broadcasting of the leading dims. */
+static size_t batch_index(const struct tensor *t, const struct tensor *out, size_t index)
+{
+    size_t at = 0, stride = 1;
+    for (int i = 3; i <= out->shape.rank; i++) {
+        size_t od = dim_from_end(out, i), td = dim_from_end(t, i);
+        if (td > 1)
+            at += index % od * stride;
+        stride *= td;
+        index /= od;
+    }
+    return at;
+}
+
+static void run_product(const struct qop *q, const struct tensor *x, const struct tensor *y, struct tensor *out,
+                        float *scratch)
+{
+    struct parts part = parts_product(x, y, out);
+    float *xc = scratch, *yc = xc + part.x, *sums = yc + part.y;
+    int32_t *acc = (int32_t *)(void *)(sums + part.sums);
+    size_t m = dim_from_end(x, 2), k = dim_from_end(x, 1), n = dim_from_end(y, 1);
+    size_t batches = (size_t)shape_count(&out->shape, 0, out->shape.rank - 2);
+    for (size_t b = 0; b < batches; b++) {
+        const float *xs = (const float *)x->data + batch_index(x, out, b) * m * k;
+        const float *ys = (const float *)y->data + batch_index(y, out, b) * k * n;
+        quantize_to_float(m * k, xs, q->ax.scale, q->ax.zero, q->ax.qmin, q->ax.qmax, xc);
+        quantize_to_float(k * n, ys, q->ay.scale, q->ay.zero, q->ay.qmin, q->ay.qmax, yc);
+        gemm_exact(false, m, n, k, xc, k, affine_reach(q->ax), yc, n, affine_reach(q->ay), acc, n, sums);
+        dequantize_acc(m, n, acc, n, q->scale, 1, NULL, (float *)out->data + b * m * n, n);
+    }
+}
+
+static struct conv_shape conv_of(const struct node *node, const struct tensor *x, const struct tensor *w,
+                                 const struct tensor *out)
+{
+    size_t n;
+    const int64_t *stride = node_ints(node, "strides", &n);
+    const int64_t *pads = node_ints(node, "pads", &n);
+    const int64_t *dil = node_ints(node, "dilations", &n);
+    return (struct conv_shape){
+        .c = (size_t)x->shape.dim[1], .h = (size_t)x->shape.dim[2], .w = (size_t)x->shape.dim[3],
+        .kh = (size_t)w->shape.dim[2], .kw = (size_t)w->shape.dim[3],
+        .stride_h = stride ? (size_t)stride[0] : 1, .stride_w = stride ? (size_t)stride[1] : 1,
+        .pad_top = pads ? (size_t)pads[0] : 0, .pad_left = pads ? (size_t)pads[1] : 0,
+        .dil_h = dil ? (size_t)dil[0] : 1, .dil_w = dil ? (size_t)dil[1] : 1,
+        .oh = (size_t)out->shape.dim[2], .ow = (size_t)out->shape.dim[3],
+    };
+}
+
+/* One output channel: bias in integers, then back to real units, by way of the output's codes if it has them. */
+static void finish_channel(const struct qop *q, size_t m, size_t n, int32_t *acc, float *y)
+{
+    if (q->bias)
+        for (size_t i = 0; i < n; i++)
+            acc[i] += q->bias[m];
+    if (!q->requantize) {
+        dequantize_acc(1, n, acc, n, q->scale + m, 1, NULL, y, n);
+        return;
+    }
+    dequantize_acc(1, n, acc, n, q->rescale + m, 1, NULL, y, n);
+    quantize_to_float(n, y, 1.0f, q->out.zero, q->out.qmin, q->out.qmax, y);
+    for (size_t i = 0; i < n; i++)
+        y[i] *= q->out.scale;
+}
+
+static void run_conv(const struct qop *q, const struct conv_shape *s, const struct tensor *x, const struct tensor *w,
+                     struct tensor *out, float *scratch)
+{
+    struct parts part = parts_conv(x, w, out);
+    float *codes = scratch, *cols = codes + part.x, *sums = cols + part.y;
+    int32_t *acc = (int32_t *)(void *)(sums + part.sums);
+    size_t image = s->c * s->h * s->w, positions = s->oh * s->ow, window = s->c * s->kh * s->kw;
+    for (size_t b = 0; b < (size_t)x->shape.dim[0]; b++) {
+        quantize_to_float(image, (const float *)x->data + b * image, q->ax.scale, q->ax.zero, q->ax.qmin, q->ax.qmax, codes);
+        im2col(s, codes, cols);
+        gemm_exact(true, q->n, positions, window, q->w, window, q->w_reach, cols, window, affine_reach(q->ax), acc,
+                   positions, sums);
+        float *y = (float *)out->data + b * q->n * positions;
+        for (size_t m = 0; m < q->n; m++)
+            finish_channel(q, m, positions, acc + m * positions, y + m * positions);
+    }
+}
+
+bool qop_run(const struct qop *q, const struct graph *g, const struct node *node, const struct tensor *x,
+             const struct tensor *y, struct tensor *out, void *scratch, struct err *e)
+{
+    switch (q->kind) {
+    case QOP_MATMUL:
+        run_matmul(q, x, out, scratch);
+        return true;
+    case QOP_PRODUCT:
+        run_product(q, x, y, out, scratch);
+        return true;
+    case QOP_CONV: {
+        const struct value *v = &g->values[node->in[1]];
+        struct tensor w = { .dtype = v->dtype, .shape = v->shape };
+        struct conv_shape s = conv_of(node, x, &w, out);
+        run_conv(q, &s, x, &w, out, scratch);
+        return true;
+    }
+    default:
+        return err_set(e, ERR_BUG, node->name, "not a quantized node");
+    }
+}
