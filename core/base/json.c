@@ -35,7 +35,7 @@ json_t *json_parse(const char *text, size_t n, int max_depth, enum err_code code
         return NULL;
     }
     json_error_t je;
-    json_t *value = json_loadb(text, n, JSON_REJECT_DUPLICATES, &je);
+    json_t *value = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
     if (!value)
         err_set(e, code, "", "line %d, column %d: %s", je.line, je.column, je.text);
     return value;

@@ -13,7 +13,7 @@
 #include <jansson.h>
 #include <stdint.h>
 
-/* Parses one value, refusing duplicate keys, trailing text and more than `max_depth` levels.
+/* Parses one value of any kind, refusing duplicate keys, trailing text and more than `max_depth` levels.
  * The caller decrefs.  Errors carry `code` and the line and column. */
 json_t *json_parse(const char *text, size_t n, int max_depth, enum err_code code, struct err *e);
 

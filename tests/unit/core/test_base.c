@@ -207,7 +207,7 @@ static void json_is_strict(void **state)
     (void)state;
     static const struct { const char *text; bool ok; } rows[] = {
         { "{\"a\":1}", true }, { "{\"a\":1,\"a\":2}", false }, { "{} x", false }, { "{\"a\":1e999}", false },
-        { "[[[[[[]]]]]]", false }, { "{\"a\":\"[[[[[[[[\"}", true }, { "{\"a\":\"\\u0000\"}", false }, { "", false },
+        { "\"text\"", true }, { "[[[[[[]]]]]]", false }, { "{\"a\":\"[[[[[[[[\"}", true }, { "{\"a\":\"\\u0000\"}", false }, { "", false },
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct err e = { 0 };

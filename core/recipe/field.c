@@ -1,0 +1,105 @@
+#include "core/recipe/field.h"
+
+#include <assert.h>
+
+static const char *const methods[] = { [RECIPE_METHOD_MINMAX] = "minmax", [RECIPE_METHOD_PERCENTILE] = "percentile", NULL };
+static const char *const weight_granularities[] = { [RECIPE_PER_TENSOR] = "per_tensor", [RECIPE_PER_CHANNEL] = "per_channel", NULL };
+static const char *const act_granularities[] = { [RECIPE_PER_TENSOR] = "per_tensor", NULL };
+static const char *const modes[] = { [RECIPE_STATIC] = "static", NULL };
+static const char *const observers[] = { [RECIPE_OBSERVER_MINMAX] = "minmax", [RECIPE_OBSERVER_PERCENTILE] = "percentile", NULL };
+static const char *const softmaxes[] = { [RECIPE_SOFTMAX_UNIFORM] = "uniform", NULL };
+static const char *const targets[] = {
+    [RECIPE_TARGET_ONNXRUNTIME] = "onnxruntime", [RECIPE_TARGET_OPENVINO] = "openvino",
+    [RECIPE_TARGET_TENSORRT] = "tensorrt", [RECIPE_TARGET_PORTABLE] = "portable", NULL,
+};
+
+#define AT(field) offsetof(struct recipe, field)
+#define OVERRIDE_AT(field) offsetof(struct recipe_override, field)
+
+const struct field recipe_fields[RECIPE_FIELDS] = {
+    { .key = "name", .kind = FIELD_NAME, .at = AT(name), .required = true,
+      .help = "for people; lower-case letters, digits, '.', '_' and '-'" },
+    { .key = "method", .kind = FIELD_CHOICE, .at = AT(method), .choices = methods, .required = true,
+      .help = "how ranges and weights are chosen" },
+    { "weights", "bits", FIELD_INT, AT(weights.bits), OVERRIDE_AT(weight_bits), 2, 8, .required = true,
+      .help = "bits of a weight's code" },
+    { "weights", "granularity", FIELD_CHOICE, AT(weights.granularity), .choices = weight_granularities,
+      .fallback = RECIPE_PER_CHANNEL, .help = "one scale per tensor or per output channel" },
+    { "weights", "symmetric", FIELD_BOOL, AT(weights.symmetric), .lo = 1, .hi = 1, .fallback = 1,
+      .help = "weight codes are symmetric around zero" },
+    { "activations", "bits", FIELD_INT, AT(activations.bits), OVERRIDE_AT(act_bits), 2, 8, .required = true,
+      .help = "bits of an activation's code" },
+    { "activations", "granularity", FIELD_CHOICE, AT(activations.granularity), .choices = act_granularities,
+      .help = "one scale per tensor" },
+    { "activations", "mode", FIELD_CHOICE, AT(activations.mode), .choices = modes,
+      .help = "static: calibration fixes the ranges" },
+    { "activations", "symmetric", FIELD_BOOL, AT(activations.symmetric), .lo = 0, .hi = 1,
+      .help = "int8 codes around zero instead of uint8 with a zero point; follows from target where that allows only one" },
+    { "activations", "observer", FIELD_CHOICE, AT(activations.observer), .choices = observers,
+      .help = "how a range is taken from calibration; follows from method" },
+    { "activations", "percentile", FIELD_REAL, AT(activations.percentile), .lo = 90, .hi = 100, .fallback = 99.99,
+      .help = "the share of values inside the range, in percent; only with the observer percentile" },
+    { "attention", "products", FIELD_BOOL, AT(attention.products), .lo = 0, .hi = 1, .fallback = 1,
+      .help = "quantize the products q.k and p.v of attention too" },
+    { "attention", "softmax", FIELD_CHOICE, AT(attention.softmax), .choices = softmaxes,
+      .help = "the quantizer of attention probabilities" },
+    { .key = "convolutions", .kind = FIELD_BOOL, .at = AT(convolutions), .lo = 0, .hi = 1, .fallback = 1,
+      .help = "quantize convolutions (the patch embedding of a vision model) too" },
+    { .key = "target", .kind = FIELD_CHOICE, .at = AT(target), .choices = targets,
+      .help = "the runtime that must take the artifact; portable: any of them" },
+    { .key = "exclude", .kind = FIELD_PATTERNS, .at = AT(exclude),
+      .help = "layers that stay float: patterns of whole names, * any run of characters, ? any one byte" },
+    { .key = "overrides", .kind = FIELD_OVERRIDES, .at = AT(overrides),
+      .help = "other bits for some layers: the first pattern that matches wins" },
+    { "calibration", "samples", FIELD_INT, AT(calibration.samples), .lo = 0, .hi = 1000000,
+      .help = "use only the first so many samples; 0: all" },
+};
+
+static const char one_observer[] = "the method decides the observer; leave the observer out or change the method";
+static const char int8_only[] = "this target takes symmetric int8 activations only; set symmetric to true or leave it out";
+
+const struct field_rule recipe_rules[RECIPE_RULES] = {
+    { AT(method), RECIPE_METHOD_MINMAX, AT(activations.observer), RECIPE_OBSERVER_MINMAX, one_observer },
+    { AT(method), RECIPE_METHOD_PERCENTILE, AT(activations.observer), RECIPE_OBSERVER_PERCENTILE, one_observer },
+    { AT(activations.observer), RECIPE_OBSERVER_MINMAX, AT(activations.percentile), RULE_ABSENT,
+      "the observer minmax has no percentile; leave it out or set method and observer to percentile" },
+    { AT(target), RECIPE_TARGET_TENSORRT, AT(activations.symmetric), 1, int8_only },
+    { AT(target), RECIPE_TARGET_PORTABLE, AT(activations.symmetric), 1, int8_only },
+};
+
+const struct field *field_at(size_t at)
+{
+    for (int i = 0; i < RECIPE_FIELDS; i++)
+        if (recipe_fields[i].at == at)
+            return &recipe_fields[i];
+    assert(!"no field has this offset");
+    return NULL;
+}
+
+double field_get(const struct field *f, const struct recipe *r)
+{
+    const char *at = (const char *)r + f->at;
+    switch (f->kind) {
+    case FIELD_REAL: return *(const double *)(const void *)at;
+    case FIELD_BOOL: return *(const bool *)(const void *)at;
+    default: return *(const int *)(const void *)at;     /* enums are as wide as int; asserted below */
+    }
+}
+
+void field_set(const struct field *f, struct recipe *r, double value)
+{
+    char *at = (char *)r + f->at;
+    switch (f->kind) {
+    case FIELD_REAL: *(double *)(void *)at = value; break;
+    case FIELD_BOOL: *(bool *)(void *)at = value != 0; break;
+    default: *(int *)(void *)at = (int)value;
+    }
+}
+
+_Static_assert(sizeof(enum recipe_method) == sizeof(int) && sizeof(enum recipe_target) == sizeof(int),
+               "field_get() and field_set() reach enums through int");
+
+bool field_applies(const struct field *f, const struct recipe *r)
+{
+    return f->at != AT(activations.percentile) || r->activations.observer == RECIPE_OBSERVER_PERCENTILE;
+}

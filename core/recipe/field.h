@@ -1,0 +1,45 @@
+/*
+ * field.h - the one table of recipe fields, and the rules between them.  Private to core/recipe.
+ *
+ * The order of the rows is the order in the canonical JSON.  Rows of one section stand together.
+ */
+#ifndef CORE_RECIPE_FIELD_H
+#define CORE_RECIPE_FIELD_H
+
+#include "core/recipe/recipe.h"
+
+enum field_kind { FIELD_NAME, FIELD_CHOICE, FIELD_INT, FIELD_REAL, FIELD_BOOL, FIELD_PATTERNS, FIELD_OVERRIDES };
+
+enum { RECIPE_FIELDS = 18, RECIPE_RULES = 5 };
+
+struct field {
+    const char *section, *key;             /* section NULL: a member of the recipe itself */
+    enum field_kind kind;
+    size_t at;                             /* offset in struct recipe */
+    size_t override_at;                    /* offset in struct recipe_override; 0: an override cannot change it */
+    int lo, hi;                            /* INT, REAL: inclusive; BOOL: the values there are */
+    const char *const *choices;            /* CHOICE: NULL-terminated, indexed by the enum */
+    bool required;                         /* in a complete recipe */
+    double fallback;                       /* otherwise; an enum's value for CHOICE */
+    const char *help;
+};
+extern const struct field recipe_fields[RECIPE_FIELDS];
+
+/* Where one field has this value, another follows: unless said, it takes `then`; saying something else is an error. */
+struct field_rule {
+    size_t if_at;
+    int if_value;
+    size_t then_at;
+    int then_value;                        /* RULE_ABSENT: the field has no meaning and is 0 */
+    const char *why;
+};
+enum { RULE_ABSENT = -1 };
+extern const struct field_rule recipe_rules[RECIPE_RULES];
+
+const struct field *field_at(size_t at);                                  /* the row of an offset */
+double field_get(const struct field *f, const struct recipe *r);          /* CHOICE, INT, REAL, BOOL */
+void field_set(const struct field *f, struct recipe *r, double value);
+/* Whether the canonical JSON shows it: percentile only with the observer of that name. */
+bool field_applies(const struct field *f, const struct recipe *r);
+
+#endif

@@ -1,0 +1,124 @@
+/*
+ * recipe.h - what a client may ask for: names, ranges, defaults, presets; JSON <-> struct.
+ *
+ * A recipe says how a model is quantized.  In JSON it is one of
+ *   - a complete recipe: {"name": ..., "method": ..., "weights": {"bits": 8}, ...}; fields with a default may be left out;
+ *   - a preset with changes: {"preset": "percentile-w8a8", "exclude": ["*head*"]};
+ *   - a string alone: the name of a preset.
+ * The struct has the same fields under the same names.  One table (field.c) drives the parser,
+ * the writer and the JSON Schema, so they cannot disagree.
+ *
+ * Some fields follow from others and may be left out: the method decides the observer, the
+ * target decides whether activations are symmetric.  Saying the opposite is ERR_RECIPE_COMBINATION.
+ *
+ * Patterns.  `exclude` and `overrides[].match` are matched against the whole name of a node or
+ * layer, case-sensitively: `*` is any run of characters ('/' and '.' too, the empty run too),
+ * `?` is any one byte, everything else is itself.  "*fc1*" finds "/blocks.3/mlp/fc1/MatMul"; "fc1" does not.
+ */
+#ifndef CORE_RECIPE_RECIPE_H
+#define CORE_RECIPE_RECIPE_H
+
+#include "core/base/err.h"
+#include "core/base/json.h"
+
+#include <stddef.h>
+
+enum {
+    RECIPE_MAX_NAME = 64, RECIPE_MAX_PATTERN = 200,       /* bytes, without the NUL */
+    RECIPE_MAX_PATTERNS = 64, RECIPE_MAX_OVERRIDES = 64,
+    RECIPE_MAX_TEXT = 256 << 10,                          /* bytes of JSON that recipe_parse() looks at */
+};
+
+enum recipe_method { RECIPE_METHOD_MINMAX, RECIPE_METHOD_PERCENTILE };
+enum recipe_granularity { RECIPE_PER_TENSOR, RECIPE_PER_CHANNEL };
+enum recipe_mode { RECIPE_STATIC };                       /* activation ranges are fixed by calibration */
+enum recipe_observer { RECIPE_OBSERVER_MINMAX, RECIPE_OBSERVER_PERCENTILE };
+enum recipe_softmax { RECIPE_SOFTMAX_UNIFORM };           /* the quantizer of attention probabilities */
+/* Who must be able to run the artifact; decides the type of activation codes and the form of biases. */
+enum recipe_target { RECIPE_TARGET_ONNXRUNTIME, RECIPE_TARGET_OPENVINO, RECIPE_TARGET_TENSORRT, RECIPE_TARGET_PORTABLE };
+
+struct recipe_override {
+    char match[RECIPE_MAX_PATTERN + 1];
+    int weight_bits, act_bits;             /* 0: as the recipe says; never both 0 */
+};
+
+/* Plain, pointer-free, fixed-size: may be copied, stored and compared byte by byte (parsed
+ * recipes and presets have zeros in all padding and unused room). */
+struct recipe {
+    char name[RECIPE_MAX_NAME + 1];        /* for people: [a-z0-9._-]{1,64} */
+    enum recipe_method method;
+    struct {
+        int bits;                          /* 2..8 */
+        enum recipe_granularity granularity;
+        bool symmetric;                    /* always true */
+    } weights;
+    struct {
+        int bits;                          /* 2..8 */
+        enum recipe_granularity granularity;   /* always RECIPE_PER_TENSOR */
+        enum recipe_mode mode;
+        bool symmetric;                    /* true: int8 codes around 0; false: uint8 with a zero point */
+        enum recipe_observer observer;
+        double percentile;                 /* 90..100, in steps of 1e-6; 0 unless the observer is percentile */
+    } activations;
+    struct {
+        bool products;                     /* quantize q.k and p.v too */
+        enum recipe_softmax softmax;
+    } attention;
+    bool convolutions;                     /* quantize convolutions too */
+    enum recipe_target target;
+    int n_exclude, n_overrides;
+    char exclude[RECIPE_MAX_PATTERNS][RECIPE_MAX_PATTERN + 1];
+    struct recipe_override overrides[RECIPE_MAX_OVERRIDES];
+    struct {
+        int samples;                       /* use the first so many calibration samples; 0: all */
+    } calibration;
+};
+
+struct recipe_preset {
+    const char *name, *description;        /* name is also recipe.name */
+    struct recipe recipe;
+};
+
+/* All presets, *ret_n of them; every one can be run by this version. */
+const struct recipe_preset *recipe_presets(size_t *ret_n);
+/* The preset's recipe, or NULL. */
+const struct recipe *recipe_preset(const char *name);
+
+/*
+ * Reads a recipe in any of the three forms.  A changed preset that is not given a name of its own
+ * is named "<preset>-custom".
+ * Errors, with the JSON pointer in `where` and what is accepted in `text`:
+ *   ERR_RECIPE_FIELD        not JSON, an unknown or missing field, a wrong type, a value out of range
+ *   ERR_RECIPE_COMBINATION  fields that exclude each other
+ *   ERR_RECIPE_UNKNOWN      no such preset; the text lists the names
+ */
+bool recipe_parse(const char *text, size_t n, struct recipe *ret, struct err *e);
+
+/* The same for a value inside a larger document: `pointer` is where it stands there, e.g. "/recipe"; "" for the root. */
+bool recipe_from_json(const json_t *value, const char *pointer, struct recipe *ret, struct err *e);
+
+/*
+ * The complete recipe, every field written out in a fixed order (activations.percentile only where it
+ * means something): equal recipes give equal text, so its digest identifies the recipe, and
+ * parsing it gives the same struct again.  The caller decrefs / frees; NULL without memory.
+ * Who dumps the json_t himself should pass JSON_REAL_PRECISION(15), or 99.99 gets seventeen digits.
+ */
+json_t *recipe_json(const struct recipe *r);
+char *recipe_text(const struct recipe *r);
+
+/* The JSON Schema (2020-12) of all three forms.  The caller decrefs; NULL without memory. */
+json_t *recipe_schema(void);
+
+struct recipe_choice {
+    bool quantize;                         /* false: the recipe keeps this layer in float */
+    int weight_bits, act_bits;             /* 0 when it stays float */
+    char reason[RECIPE_MAX_PATTERN + 48];  /* which pattern decided: excluded by "head"; "" if none did */
+};
+
+/* What the recipe asks for the layer of that name: `exclude` first, then the first override that matches. */
+void recipe_match(const struct recipe *r, const char *layer, struct recipe_choice *ret);
+
+/* Whether one pattern matches a whole name, in time proportional to the product of their lengths. */
+bool recipe_glob(const char *pattern, const char *name);
+
+#endif

@@ -1,0 +1,458 @@
+/* Recipes: what a client may ask for, and what it is told when it asks for something else. */
+#include "core/recipe/recipe.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+#define OK_W "\"name\":\"x\",\"method\":\"minmax\",\"weights\":{\"bits\":8}"
+#define OK_WA OK_W ",\"activations\":{\"bits\":8}"
+
+static const struct {
+    const char *text;
+    enum err_code code;
+    const char *where, *says;              /* says: a part of the text */
+} bad[] = {
+    /* not a recipe at all */
+    { "", ERR_RECIPE_FIELD, "", "" },
+    { "{", ERR_RECIPE_FIELD, "", "line 1" },
+    { "[]", ERR_RECIPE_FIELD, "", "object" },
+    { "12", ERR_RECIPE_FIELD, "", "object" },
+    { "null", ERR_RECIPE_FIELD, "", "object" },
+    { "{} {}", ERR_RECIPE_FIELD, "", "" },
+    { "{\"name\":\"a\",\"name\":\"b\"}", ERR_RECIPE_FIELD, "", "duplicate" },
+    { "{\"exclude\":[[[[[[[[[]]]]]]]]]}", ERR_RECIPE_FIELD, "", "deeper" },
+    { "{\"name\":\"\\u0000\"}", ERR_RECIPE_FIELD, "", "" },
+    /* presets */
+    { "\"nope\"", ERR_RECIPE_UNKNOWN, "", "percentile-w8a8" },
+    { "\"\"", ERR_RECIPE_UNKNOWN, "", "minmax-w8a8" },
+    { "{\"preset\":\"nope\"}", ERR_RECIPE_UNKNOWN, "/preset", "minmax-w8a8" },
+    { "{\"preset\":8}", ERR_RECIPE_FIELD, "/preset", "minmax-w8a8" },
+    { "{\"preset\":\"minmax-w8a8\",\"weigths\":{}}", ERR_RECIPE_FIELD, "/weigths", "weights, activations, attention" },
+    /* missing */
+    { "{}", ERR_RECIPE_FIELD, "/name", "missing" },
+    { "{\"name\":\"x\"}", ERR_RECIPE_FIELD, "/method", "missing" },
+    { "{\"name\":\"x\",\"method\":\"minmax\"}", ERR_RECIPE_FIELD, "/weights/bits", "missing" },
+    { "{" OK_W "}", ERR_RECIPE_FIELD, "/activations/bits", "missing" },
+    /* unknown */
+    { "{" OK_WA ",\"a/b~c\":1}", ERR_RECIPE_FIELD, "/a~1b~0c", "name, method, weights" },
+    { "{" OK_WA ",\"Target\":\"onnxruntime\"}", ERR_RECIPE_FIELD, "/Target", "target" },
+    { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"bit\":8}}", ERR_RECIPE_FIELD, "/weights/bit", "bits, granularity, symmetric" },
+    { "{\"preset\":\"minmax-w8a8\",\"calibration\":{\"seed\":8}}", ERR_RECIPE_FIELD, "/calibration/seed", "samples" },
+    /* types and ranges */
+    { "{\"preset\":\"minmax-w8a8\",\"name\":\"\"}", ERR_RECIPE_FIELD, "/name", "1 to 64" },
+    { "{\"preset\":\"minmax-w8a8\",\"name\":\"My recipe\"}", ERR_RECIPE_FIELD, "/name", "a-z" },
+    { "{\"preset\":\"minmax-w8a8\",\"name\":7}", ERR_RECIPE_FIELD, "/name", "a-z" },
+    { "{\"preset\":\"minmax-w8a8\",\"name\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}", ERR_RECIPE_FIELD, "/name", "64" },
+    { "{\"preset\":\"minmax-w8a8\",\"method\":\"magic\"}", ERR_RECIPE_FIELD, "/method", "\"minmax\", \"percentile\"" },
+    { "{\"preset\":\"minmax-w8a8\",\"method\":null}", ERR_RECIPE_FIELD, "/method", "\"minmax\"" },
+    { "{\"preset\":\"minmax-w8a8\",\"weights\":8}", ERR_RECIPE_FIELD, "/weights", "bits, granularity, symmetric" },
+    { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"bits\":1}}", ERR_RECIPE_FIELD, "/weights/bits", "2 to 8" },
+    { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"bits\":9}}", ERR_RECIPE_FIELD, "/weights/bits", "2 to 8" },
+    { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"bits\":8.5}}", ERR_RECIPE_FIELD, "/weights/bits", "integer" },
+    { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"bits\":\"8\"}}", ERR_RECIPE_FIELD, "/weights/bits", "integer" },
+    { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"bits\":true}}", ERR_RECIPE_FIELD, "/weights/bits", "integer" },
+    { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"bits\":9223372036854775807}}", ERR_RECIPE_FIELD, "/weights/bits", "2 to 8" },
+    { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"symmetric\":false}}", ERR_RECIPE_FIELD, "/weights/symmetric", "must be true" },
+    { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"granularity\":\"group\"}}", ERR_RECIPE_FIELD, "/weights/granularity", "\"per_tensor\", \"per_channel\"" },
+    { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"bits\":0}}", ERR_RECIPE_FIELD, "/activations/bits", "2 to 8" },
+    { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"granularity\":\"per_channel\"}}", ERR_RECIPE_FIELD, "/activations/granularity", "must be \"per_tensor\"" },
+    { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"mode\":\"dynamic\"}}", ERR_RECIPE_FIELD, "/activations/mode", "\"static\"" },
+    { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"symmetric\":1}}", ERR_RECIPE_FIELD, "/activations/symmetric", "true or false" },
+    { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"observer\":\"entropy\"}}", ERR_RECIPE_FIELD, "/activations/observer", "\"percentile\"" },
+    { "{\"preset\":\"percentile-w8a8\",\"activations\":{\"percentile\":0.9999}}", ERR_RECIPE_FIELD, "/activations/percentile", "90 to 100" },
+    { "{\"preset\":\"percentile-w8a8\",\"activations\":{\"percentile\":100.01}}", ERR_RECIPE_FIELD, "/activations/percentile", "90 to 100" },
+    { "{\"preset\":\"percentile-w8a8\",\"activations\":{\"percentile\":\"99\"}}", ERR_RECIPE_FIELD, "/activations/percentile", "number" },
+    { "{\"preset\":\"minmax-w8a8\",\"attention\":{\"products\":\"yes\"}}", ERR_RECIPE_FIELD, "/attention/products", "true or false" },
+    { "{\"preset\":\"minmax-w8a8\",\"attention\":{\"softmax\":\"log2\"}}", ERR_RECIPE_FIELD, "/attention/softmax", "\"uniform\"" },
+    { "{\"preset\":\"minmax-w8a8\",\"convolutions\":0}", ERR_RECIPE_FIELD, "/convolutions", "true or false" },
+    { "{\"preset\":\"minmax-w8a8\",\"target\":\"tflite\"}", ERR_RECIPE_FIELD, "/target", "\"onnxruntime\", \"openvino\", \"tensorrt\", \"portable\"" },
+    { "{\"preset\":\"minmax-w8a8\",\"calibration\":{\"samples\":-1}}", ERR_RECIPE_FIELD, "/calibration/samples", "0 to 1000000" },
+    { "{\"preset\":\"minmax-w8a8\",\"calibration\":[]}", ERR_RECIPE_FIELD, "/calibration", "samples" },
+    /* patterns */
+    { "{\"preset\":\"minmax-w8a8\",\"exclude\":\"head\"}", ERR_RECIPE_FIELD, "/exclude", "list" },
+    { "{\"preset\":\"minmax-w8a8\",\"exclude\":[\"a\",\"\"]}", ERR_RECIPE_FIELD, "/exclude/1", "1 to 200 bytes" },
+    { "{\"preset\":\"minmax-w8a8\",\"exclude\":[3]}", ERR_RECIPE_FIELD, "/exclude/0", "pattern" },
+    { "{\"preset\":\"minmax-w8a8\",\"exclude\":[\"a\\n\"]}", ERR_RECIPE_FIELD, "/exclude/0", "control" },
+    /* overrides */
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":{}}", ERR_RECIPE_FIELD, "/overrides", "list" },
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[1]}", ERR_RECIPE_FIELD, "/overrides/0", "match, weights, activations" },
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"weights\":{\"bits\":4}}]}", ERR_RECIPE_FIELD, "/overrides/0/match", "pattern" },
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"match\":\"a\"}]}", ERR_RECIPE_FIELD, "/overrides/0", "changes nothing" },
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"match\":\"a\",\"weights\":{\"bits\":4},\"target\":\"openvino\"}]}", ERR_RECIPE_FIELD, "/overrides/0/target", "match, weights, activations" },
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"match\":\"a\",\"weights\":{\"bits\":16}}]}", ERR_RECIPE_FIELD, "/overrides/0/weights/bits", "2 to 8" },
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"match\":\"a\",\"weights\":{}}]}", ERR_RECIPE_FIELD, "/overrides/0/weights", "bits" },
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"match\":\"a\",\"activations\":{\"symmetric\":true}}]}", ERR_RECIPE_FIELD, "/overrides/0/activations/symmetric", "bits" },
+    /* fields that exclude each other */
+    { "{\"preset\":\"percentile-w8a8\",\"target\":\"tensorrt\",\"activations\":{\"symmetric\":false}}", ERR_RECIPE_COMBINATION, "/activations/symmetric", "tensorrt" },
+    { "{\"preset\":\"minmax-w8a8\",\"target\":\"portable\",\"activations\":{\"symmetric\":false}}", ERR_RECIPE_COMBINATION, "/activations/symmetric", "portable" },
+    { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"observer\":\"minmax\",\"percentile\":99}}", ERR_RECIPE_COMBINATION, "/activations/percentile", "leave it out" },
+    { "{\"preset\":\"minmax-w8a8\",\"method\":\"minmax\",\"activations\":{\"observer\":\"percentile\"}}", ERR_RECIPE_COMBINATION, "/activations/observer", "method" },
+    { "{" OK_W ",\"activations\":{\"bits\":8,\"observer\":\"percentile\"}}", ERR_RECIPE_COMBINATION, "/activations/observer", "method" },
+    { "{" OK_W ",\"activations\":{\"bits\":8,\"symmetric\":false},\"target\":\"tensorrt\"}", ERR_RECIPE_COMBINATION, "/activations/symmetric", "int8" },
+    /* ... one of them said by the preset: the schema cannot know */
+    { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"percentile\":99}}", ERR_RECIPE_COMBINATION, "/activations/percentile", "leave it out" },
+    { "{\"preset\":\"percentile-w8a8\",\"activations\":{\"observer\":\"minmax\"}}", ERR_RECIPE_COMBINATION, "/activations/observer", "change the method" },
+    { "{" OK_W ",\"activations\":{\"bits\":8,\"percentile\":99}}", ERR_RECIPE_COMBINATION, "/activations/percentile", "leave it out" },
+};
+
+static struct recipe parsed(const char *text)
+{
+    struct recipe r;
+    struct err e = { 0 };
+    if (!recipe_parse(text, strlen(text), &r, &e))
+        fail_msg("%s: %s %s", text, e.where, e.text);
+    return r;
+}
+
+static void a_bad_recipe_is_refused_with_its_pointer_and_what_is_accepted(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        struct recipe r;
+        struct err e = { 0 };
+        memset(&r, 0x5a, sizeof r);
+        struct recipe before = r;
+        if (recipe_parse(bad[i].text, strlen(bad[i].text), &r, &e))
+            fail_msg("accepted: %s", bad[i].text);
+        if (e.code != bad[i].code || strcmp(e.where, bad[i].where) != 0 || !strstr(e.text, bad[i].says))
+            fail_msg("%s: got %s at '%s': %s", bad[i].text, err_slug(e.code), e.where, e.text);
+        assert_memory_equal(&r, &before, sizeof r);
+    }
+}
+
+static void every_preset_is_complete_and_found_by_its_name(void **state)
+{
+    (void)state;
+    size_t n;
+    const struct recipe_preset *p = recipe_presets(&n);
+    assert_true(n >= 2);
+    for (size_t i = 0; i < n; i++) {
+        char quoted[96];
+        assert_string_equal(p[i].name, p[i].recipe.name);
+        assert_ptr_equal(recipe_preset(p[i].name), &p[i].recipe);
+        assert_true(strlen(p[i].description) > 20);
+        snprintf(quoted, sizeof quoted, "\"%s\"", p[i].name);
+        struct recipe by_name = parsed(quoted);
+        snprintf(quoted, sizeof quoted, "{\"preset\":\"%s\"}", p[i].name);
+        struct recipe by_object = parsed(quoted);
+        assert_memory_equal(&by_name, &p[i].recipe, sizeof by_name);
+        assert_memory_equal(&by_object, &p[i].recipe, sizeof by_object);
+    }
+    assert_null(recipe_preset("nope"));
+}
+
+static void round_trip(const struct recipe *r)
+{
+    char *text = recipe_text(r);
+    assert_non_null(text);
+    struct recipe again = parsed(text);
+    char *text_again = recipe_text(&again);
+    assert_string_equal(text, text_again);
+    if (memcmp(r, &again, sizeof again) != 0)
+        fail_msg("not the same struct after %s", text);
+    free(text);
+    free(text_again);
+}
+
+static void writing_and_parsing_a_preset_changes_nothing(void **state)
+{
+    (void)state;
+    size_t n;
+    const struct recipe_preset *p = recipe_presets(&n);
+    for (size_t i = 0; i < n; i++)
+        round_trip(&p[i].recipe);
+}
+
+/* ---- random valid recipes ---- */
+
+static int pick(unsigned *seed, int lo, int hi) { return lo + (int)((unsigned)rand_r(seed) % (unsigned)(hi - lo + 1)); }
+
+static void random_pattern(unsigned *seed, char *ret)
+{
+    static const char *const parts[] = { "*", "?", "/blocks.", "7", "\"quoted\"", "\\", "\xc3\xa9", "fc1", " ", "[a-z]" };
+    for (int n = pick(seed, 1, 12); n > 0; n--)
+        memcpy(ret + strlen(ret), parts[n % 10], strlen(parts[n % 10]));
+}
+
+static void random_recipe(unsigned *seed, struct recipe *r)
+{
+    memset(r, 0, sizeof *r);
+    for (int i = pick(seed, 1, RECIPE_MAX_NAME); i > 0; i--)
+        r->name[i - 1] = "abcxyz0189._-"[pick(seed, 0, 12)];
+    r->method = (enum recipe_method)pick(seed, 0, 1);
+    r->weights.bits = pick(seed, 2, 8);
+    r->weights.granularity = (enum recipe_granularity)pick(seed, 0, 1);
+    r->weights.symmetric = true;
+    r->activations.bits = pick(seed, 2, 8);
+    r->target = (enum recipe_target)pick(seed, 0, 3);
+    r->activations.symmetric = r->target >= RECIPE_TARGET_TENSORRT || pick(seed, 0, 1);
+    r->activations.observer = r->method == RECIPE_METHOD_PERCENTILE ? RECIPE_OBSERVER_PERCENTILE : RECIPE_OBSERVER_MINMAX;
+    if (r->method == RECIPE_METHOD_PERCENTILE)
+        r->activations.percentile = pick(seed, 90000000, 100000000) / 1e6;
+    r->attention.products = pick(seed, 0, 1);
+    r->convolutions = pick(seed, 0, 1);
+    r->calibration.samples = pick(seed, 0, 1000000);
+    r->n_exclude = pick(seed, 0, pick(seed, 0, RECIPE_MAX_PATTERNS));
+    for (int i = 0; i < r->n_exclude; i++)
+        random_pattern(seed, r->exclude[i]);
+    r->n_overrides = pick(seed, 0, pick(seed, 0, RECIPE_MAX_OVERRIDES));
+    for (int i = 0; i < r->n_overrides; i++) {
+        random_pattern(seed, r->overrides[i].match);
+        r->overrides[i].weight_bits = pick(seed, 0, 1) ? pick(seed, 2, 8) : 0;
+        r->overrides[i].act_bits = r->overrides[i].weight_bits && pick(seed, 0, 1) ? 0 : pick(seed, 2, 8);
+    }
+}
+
+static void writing_and_parsing_any_valid_recipe_changes_nothing(void **state)
+{
+    (void)state;
+    unsigned seed = 1;
+    for (int i = 0; i < 300; i++) {
+        struct recipe r;
+        random_recipe(&seed, &r);
+        round_trip(&r);
+    }
+}
+
+static void the_largest_recipe_fits(void **state)
+{
+    (void)state;
+    struct recipe r;
+    memcpy(&r, recipe_preset("minmax-w8a8"), sizeof r);
+    r.n_exclude = RECIPE_MAX_PATTERNS;
+    r.n_overrides = RECIPE_MAX_OVERRIDES;
+    for (int i = 0; i < RECIPE_MAX_PATTERNS; i++)
+        memset(r.exclude[i], '"', RECIPE_MAX_PATTERN);
+    for (int i = 0; i < RECIPE_MAX_OVERRIDES; i++) {
+        memset(r.overrides[i].match, '\\', RECIPE_MAX_PATTERN);
+        r.overrides[i].weight_bits = r.overrides[i].act_bits = 4;
+    }
+    round_trip(&r);
+}
+
+static void one_more_than_the_limit_is_refused(void **state)
+{
+    (void)state;
+    static const struct { const char *item; int limit; const char *key, *where; } rows[] = {
+        { "\"a\"", RECIPE_MAX_PATTERNS, "exclude", "/exclude" },
+        { "{\"match\":\"a\",\"weights\":{\"bits\":4}}", RECIPE_MAX_OVERRIDES, "overrides", "/overrides" },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++)
+        for (int over = 0; over < 2; over++) {
+            char text[8192];
+            size_t n = (size_t)snprintf(text, sizeof text, "{\"preset\":\"minmax-w8a8\",\"%s\":[", rows[i].key);
+            for (int k = 0; k < rows[i].limit + over; k++)
+                n += (size_t)snprintf(text + n, sizeof text - n, "%s%s", k ? "," : "", rows[i].item);
+            n += (size_t)snprintf(text + n, sizeof text - n, "]}");
+            struct recipe r;
+            struct err e = { 0 };
+            assert_int_equal(recipe_parse(text, n, &r, &e), !over);
+            assert_string_equal(e.where, over ? rows[i].where : "");
+        }
+    char *huge = calloc(1, RECIPE_MAX_TEXT + 1);
+    struct recipe r;
+    struct err e = { 0 };
+    memset(huge, ' ', RECIPE_MAX_TEXT + 1);
+    assert_false(recipe_parse(huge, RECIPE_MAX_TEXT + 1, &r, &e));
+    assert_non_null(strstr(e.text, "at most"));
+    free(huge);
+}
+
+/* ---- what follows from what ---- */
+
+static void what_is_left_out_takes_the_documented_default(void **state)
+{
+    (void)state;
+    struct recipe r = parsed("{" OK_WA "}");
+    assert_int_equal(r.weights.granularity, RECIPE_PER_CHANNEL);
+    assert_true(r.weights.symmetric && r.attention.products && r.convolutions);
+    assert_false(r.activations.symmetric);
+    assert_int_equal(r.activations.observer, RECIPE_OBSERVER_MINMAX);
+    assert_true(r.activations.percentile == 0);
+    assert_int_equal(r.target, RECIPE_TARGET_ONNXRUNTIME);
+    assert_int_equal(r.n_exclude + r.n_overrides + r.calibration.samples, 0);
+}
+
+static void the_method_decides_the_observer_and_the_target_the_codes(void **state)
+{
+    (void)state;
+    struct recipe r = parsed("{\"preset\":\"minmax-w8a8\",\"method\":\"percentile\"}");
+    assert_int_equal(r.activations.observer, RECIPE_OBSERVER_PERCENTILE);
+    assert_true(r.activations.percentile == 99.99);
+    r = parsed("{\"preset\":\"percentile-w8a8\",\"method\":\"minmax\"}");
+    assert_int_equal(r.activations.observer, RECIPE_OBSERVER_MINMAX);
+    assert_true(r.activations.percentile == 0);
+    assert_true(parsed("{\"preset\":\"minmax-w8a8\",\"target\":\"tensorrt\"}").activations.symmetric);
+    assert_true(parsed("{\"preset\":\"minmax-w8a8\",\"target\":\"portable\"}").activations.symmetric);
+    assert_false(parsed("{\"preset\":\"minmax-w8a8\",\"target\":\"openvino\"}").activations.symmetric);
+    assert_true(parsed("{\"preset\":\"minmax-w8a8\",\"activations\":{\"symmetric\":true}}").activations.symmetric);
+}
+
+static void a_changed_preset_does_not_keep_the_presets_name(void **state)
+{
+    (void)state;
+    assert_string_equal(parsed("{\"preset\":\"minmax-w8a8\",\"weights\":{\"bits\":6}}").name, "minmax-w8a8-custom");
+    assert_string_equal(parsed("{\"preset\":\"minmax-w8a8\",\"weights\":{\"bits\":8}}").name, "minmax-w8a8");
+    assert_string_equal(parsed("{\"preset\":\"minmax-w8a8\",\"name\":\"mine\",\"weights\":{\"bits\":6}}").name, "mine");
+}
+
+static void the_canonical_text_does_not_depend_on_how_it_was_asked_for(void **state)
+{
+    (void)state;
+    static const char *const same[] = {
+        "{\"preset\":\"percentile-w8a8\",\"name\":\"n\",\"exclude\":[\"*head*\"]}",
+        "{\"exclude\":[\"*\\u0068ead*\"],\"name\":\"n\",\"activations\":{\"percentile\":99.9900000000001},\"preset\":\"percentile-w8a8\"}",
+        "{\"name\":\"n\",\"method\":\"percentile\",\"activations\":{\"bits\":8},\"weights\":{\"bits\":8},\"exclude\":[\"*head*\"]}",
+    };
+    static const char want[] =
+        "{\"name\":\"n\",\"method\":\"percentile\",\"weights\":{\"bits\":8,\"granularity\":\"per_channel\",\"symmetric\":true},"
+        "\"activations\":{\"bits\":8,\"granularity\":\"per_tensor\",\"mode\":\"static\",\"symmetric\":false,\"observer\":\"percentile\","
+        "\"percentile\":99.99},\"attention\":{\"products\":true,\"softmax\":\"uniform\"},\"convolutions\":true,\"target\":\"onnxruntime\","
+        "\"exclude\":[\"*head*\"],\"overrides\":[],\"calibration\":{\"samples\":0}}";
+    for (size_t i = 0; i < COUNT(same); i++) {
+        struct recipe r = parsed(same[i]);
+        char *text = recipe_text(&r);
+        assert_string_equal(text, want);
+        free(text);
+    }
+}
+
+static void a_recipe_inside_a_request_is_blamed_with_its_place_there(void **state)
+{
+    (void)state;
+    static const struct { const char *text, *where; } rows[] = {
+        { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"bits\":1}}", "/recipe/weights/bits" },
+        { "{\"preset\":\"nope\"}", "/recipe/preset" },
+        { "{\"name\":\"x\"}", "/recipe/method" },
+        { "\"nope\"", "/recipe" },
+        { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"match\":\"\"}]}", "/recipe/overrides/0/match" },
+        { "{\"preset\":\"minmax-w8a8\",\"target\":\"tensorrt\",\"activations\":{\"symmetric\":false}}", "/recipe/activations/symmetric" },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct err e = { 0 };
+        struct recipe r;
+        json_t *v = json_parse(rows[i].text, strlen(rows[i].text), 8, ERR_REQUEST_JSON, &e);
+        assert_non_null(v);
+        assert_false(recipe_from_json(v, "/recipe", &r, &e));
+        assert_string_equal(e.where, rows[i].where);
+        json_decref(v);
+    }
+}
+
+/* ---- layers ---- */
+
+/* What the header says a pattern means, written down as slowly as can be. */
+static bool glob_by_definition(const char *p, const char *s)
+{
+    if (*p == '*')
+        return glob_by_definition(p + 1, s) || (*s && glob_by_definition(p, s + 1));
+    if (!*p || !*s)
+        return *p == *s;
+    return (*p == '?' || *p == *s) && glob_by_definition(p + 1, s + 1);
+}
+
+static void a_pattern_means_what_its_definition_says(void **state)
+{
+    (void)state;
+    unsigned seed = 3;
+    int matches = 0;
+    for (int i = 0; i < 20000; i++) {
+        char p[8] = "", s[10] = "";
+        for (int k = pick(&seed, 0, 7); k > 0; k--)
+            p[k - 1] = "ab*?"[pick(&seed, 0, 3)];
+        for (int k = pick(&seed, 0, 9); k > 0; k--)
+            s[k - 1] = "ab"[pick(&seed, 0, 1)];
+        if (recipe_glob(p, s) != glob_by_definition(p, s))
+            fail_msg("pattern '%s', name '%s'", p, s);
+        matches += recipe_glob(p, s);
+    }
+    assert_in_range(matches, 1000, 19000);
+}
+
+static void a_hostile_pattern_takes_no_exponential_time(void **state)
+{
+    (void)state;
+    char p[RECIPE_MAX_PATTERN + 1] = "", s[4096];
+    for (int i = 0; i < RECIPE_MAX_PATTERN - 1; i++)
+        p[i] = i % 2 ? 'a' : '*';
+    p[RECIPE_MAX_PATTERN - 1] = 'b';
+    memset(s, 'a', sizeof s - 1);
+    s[sizeof s - 1] = '\0';
+    assert_false(recipe_glob(p, s));       /* by the definition this would outlive the machine */
+}
+
+static void a_layer_gets_the_bits_of_the_first_pattern_that_matches_it(void **state)
+{
+    (void)state;
+    struct recipe r = parsed("{\"preset\":\"minmax-w8a8\",\"exclude\":[\"*head*\",\"blocks.0.*\"],\"overrides\":["
+                             "{\"match\":\"*fc1\",\"weights\":{\"bits\":4}},"
+                             "{\"match\":\"*fc?\",\"weights\":{\"bits\":5},\"activations\":{\"bits\":6}},"
+                             "{\"match\":\"blocks.0*\",\"activations\":{\"bits\":2}}]}");
+    static const struct { const char *layer; bool quantize; int w, a; const char *reason; } rows[] = {
+        { "qkv", true, 8, 8, "" },
+        { "blocks.3.fc1", true, 4, 8, "override \"*fc1\"" },
+        { "blocks.3.fc2", true, 5, 6, "override \"*fc?\"" },
+        { "blocks.3.fc22", true, 8, 8, "" },
+        { "blocks.0.fc1", false, 0, 0, "excluded by \"blocks.0.*\"" },
+        { "blocks.01", true, 8, 2, "override \"blocks.0*\"" },
+        { "/head/Gemm", false, 0, 0, "excluded by \"*head*\"" },
+        { "/Head/Gemm", true, 8, 8, "" },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct recipe_choice c;
+        recipe_match(&r, rows[i].layer, &c);
+        assert_int_equal(c.quantize, rows[i].quantize);
+        assert_int_equal(c.weight_bits, rows[i].w);
+        assert_int_equal(c.act_bits, rows[i].a);
+        assert_string_equal(c.reason, rows[i].reason);
+    }
+}
+
+static void the_schema_describes_every_field(void **state)
+{
+    (void)state;
+    json_t *schema = recipe_schema();
+    assert_non_null(schema);
+    assert_string_equal(json_string_value(json_object_get(schema, "$schema")), "https://json-schema.org/draft/2020-12/schema");
+    const json_t *complete = json_array_get(json_object_get(schema, "anyOf"), 0);
+    assert_true(json_is_false(json_object_get(complete, "additionalProperties")));
+    json_t *preset = recipe_json(recipe_preset("percentile-w8a8"));
+    const char *key;
+    json_t *value;
+    json_object_foreach(preset, key, value) {
+        const json_t *described = json_object_get(json_object_get(complete, "properties"), key);
+        assert_non_null(described);
+        if (json_is_object(value))
+            assert_int_equal(json_object_size(value), json_object_size(json_object_get(described, "properties")));
+    }
+    json_decref(preset);
+    json_decref(schema);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_bad_recipe_is_refused_with_its_pointer_and_what_is_accepted),
+        cmocka_unit_test(every_preset_is_complete_and_found_by_its_name),
+        cmocka_unit_test(writing_and_parsing_a_preset_changes_nothing),
+        cmocka_unit_test(writing_and_parsing_any_valid_recipe_changes_nothing),
+        cmocka_unit_test(the_largest_recipe_fits),
+        cmocka_unit_test(one_more_than_the_limit_is_refused),
+        cmocka_unit_test(what_is_left_out_takes_the_documented_default),
+        cmocka_unit_test(the_method_decides_the_observer_and_the_target_the_codes),
+        cmocka_unit_test(a_changed_preset_does_not_keep_the_presets_name),
+        cmocka_unit_test(the_canonical_text_does_not_depend_on_how_it_was_asked_for),
+        cmocka_unit_test(a_recipe_inside_a_request_is_blamed_with_its_place_there),
+        cmocka_unit_test(a_pattern_means_what_its_definition_says),
+        cmocka_unit_test(a_hostile_pattern_takes_no_exponential_time),
+        cmocka_unit_test(a_layer_gets_the_bits_of_the_first_pattern_that_matches_it),
+        cmocka_unit_test(the_schema_describes_every_field),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
