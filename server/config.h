@@ -1,0 +1,42 @@
+/*
+ * config.h - what the person who starts the daemon may choose.  Every option is one row of the
+ * table in config.c: its flag, its environment variable, its default, its range and its help.
+ */
+#ifndef SERVER_CONFIG_H
+#define SERVER_CONFIG_H
+
+#include "core/base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct config {
+    const char *listen;             /* address; a host name is not looked up */
+    int64_t port;                   /* 0: any free one */
+    const char *port_file;          /* written when listening; "": none */
+    const char *data;               /* the data folder */
+    bool auth;
+    int64_t max_upload;             /* bytes of one upload */
+    int64_t drain_seconds;          /* for open requests at shutdown */
+
+    const char *repquant;           /* the program that computes; "": next to repquantd */
+    int64_t workers;                /* jobs at a time */
+    int64_t threads;                /* of one job; 0: all processors / workers */
+    int64_t memory;                 /* bytes of activations one job may keep in memory */
+    int64_t address_space;          /* bytes, RLIMIT_AS of a job; 0: from threads and memory */
+    int64_t job_seconds;            /* a job's deadline */
+    int64_t inspect_seconds;        /* deadline of looking into an upload */
+    int64_t silence_seconds;        /* a child silent for so long hangs */
+    const char *log_level;
+};
+
+/*
+ * Defaults, then REPQUANT_* of the environment, then the flags.  Strings are borrowed from argv and the
+ * environment.  Refuses what is unsafe together, such as --auth=off on an address others can reach.
+ */
+bool config_load(struct config *c, int argc, char **argv, struct err *e);
+
+/* Whether argv asks for --help or --version; then it has been printed. */
+bool config_told(int argc, char **argv);
+
+#endif

@@ -1,0 +1,31 @@
+/*
+ * inspect.h - look into an uploaded model or data set, in a child process, without blocking.
+ *
+ * The daemon parses neither.  Two supervising threads take requests from a bounded queue; the
+ * answer comes as a callback in one of those threads.
+ */
+#ifndef SERVER_INSPECT_H
+#define SERVER_INSPECT_H
+
+#include "server/config.h"
+#include "storage/asset.h"
+
+struct inspector;
+
+struct inspector *inspector_start(const struct config *config, struct store *store, struct err *e);
+void inspector_stop(struct inspector *i);       /* answers everything still queued with ERR_DRAINING; NULL is fine */
+
+/*
+ * Called exactly once per accepted request.  json: result.json, malloc'd, the callback's to free; NULL if it failed, then *e
+ * says why (a model's or data set's own fault, or the environment's).
+ */
+typedef void inspect_done_fn(void *arg, char *json, const struct err *e);
+
+/*
+ * Copies files[0..n) (path and digest are used; team must own the blobs) and returns.  False, without a callback, with
+ * ERR_BUSY when the queue is full or ERR_DRAINING.
+ */
+bool inspect_submit(struct inspector *i, const char *team, enum asset_kind kind, const struct asset_file *files, size_t n,
+                    inspect_done_fn *done, void *arg, struct err *e);
+
+#endif

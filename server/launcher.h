@@ -1,0 +1,34 @@
+/*
+ * launcher.h - the stage between the daemon and a child: `repquantd --launch`.
+ *
+ * The daemon starts its own program again with exactly these descriptors, whose numbers both ends know:
+ *
+ *     0       control pipe; it closes when the daemon wants the end, or is dead
+ *     1       event pipe
+ *     2       diagnostics
+ *     3       the scratch folder
+ *     4...    inputs, read-only, by the numbers in job.json
+ *
+ * The launcher locks the process in and becomes `repquant job .`.  It is a program of its own because
+ * nothing but exec makes all of that hold for every thread of what runs later.
+ */
+#ifndef SERVER_LAUNCHER_H
+#define SERVER_LAUNCHER_H
+
+#include <stdint.h>
+
+enum { LAUNCH_SCRATCH_FD = 3, LAUNCH_FIRST_INPUT_FD = 4, LAUNCH_FAILED = 3 };
+
+/* The launcher's arguments, in argv order after --launch. */
+struct launch {
+    const char *program;            /* to exec */
+    int64_t inputs;                 /* descriptors from LAUNCH_FIRST_INPUT_FD on */
+    int64_t address_space;          /* bytes; 0: no limit */
+    int64_t cpu_seconds;
+    int64_t file_size;              /* bytes of the largest file it may write */
+};
+
+/* main() of `repquantd --launch ...`; returns only when it failed, with the exit status. */
+int launcher_main(int argc, char **argv);
+
+#endif

@@ -1,0 +1,262 @@
+/*
+ * db.c - one connection writes, a few read.
+ *
+ * All writes and all checkpoints happen on one connection behind a mutex.  That is the fastest
+ * arrangement for SQLite inside one process, SQLITE_BUSY cannot happen in it, and the
+ * WAL-reset defect of SQLite before 3.51.3, which needs a second connection that writes or
+ * checkpoints, has no trigger.  Readers have a connection each, read-only, and see the last commit
+ * without waiting for the writer's fsync.
+ *
+ *  - Write transactions start with BEGIN IMMEDIATE.  A deferred one that reads first and writes
+ *    later fails at once with SQLITE_BUSY_SNAPSHOT when another process wrote in between; the busy
+ *    timeout does not apply to that upgrade.
+ *  - Never open() the database file by hand: close() would drop SQLite's locks.
+ *  - Never use a connection after fork().
+ *  - After a failed write or fsync the file may not hold what we believe it does, and asking again
+ *    would hear "ok" from a kernel that has dropped the pages.  So nothing more is written until a restart.
+ *
+ * LOCKING  write_mu is held from db_write() to db_write_end(); read_mu only to take or give back a
+ * reader.  Both are leaves, but for the blob store's publish_mu, which is taken before write_mu.
+ */
+#include "storage/db.h"
+
+#include "storage/stmt.h"
+
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { READERS = 4, TOUCH_MAX = 16, BUSY_MS = 5000 };
+
+struct conn {
+    struct db *db;
+    sqlite3 *lite;
+    struct stmt *stmts;
+    struct conn *next_free;         /* of a reader */
+};
+
+struct touched { char team[TEAM_SIZE], job[ID_SIZE]; };
+
+struct db {
+    pthread_mutex_t write_mu;       /* guards writer, touched, ntouched */
+    struct conn writer;
+    struct touched touched[TOUCH_MAX];
+    int ntouched;
+
+    pthread_mutex_t read_mu;        /* guards free_readers */
+    pthread_cond_t read_free;
+    struct conn readers[READERS];
+    struct conn *free_readers;
+
+    atomic_bool broken;             /* an I/O error while writing: see above */
+    store_watch_fn *watch;          /* set before threads exist */
+    void *watch_arg;
+};
+
+bool db_fail(sqlite3 *lite, struct err *e, const char *doing)
+{
+    int rc = sqlite3_extended_errcode(lite);
+    enum err_code code;
+    switch (rc & 0xff) {
+    case SQLITE_NOMEM: code = ERR_MEMORY; break;
+    case SQLITE_FULL: code = ERR_DISK; break;
+    case SQLITE_BUSY: code = ERR_BUSY; break;
+    case SQLITE_CANTOPEN:
+    case SQLITE_READONLY:
+    case SQLITE_PERM: code = ERR_PERMISSION; break;
+    default: code = ERR_IO;
+    }
+    return err_set(e, code, "database", "%.200s: %s (%d)", doing, sqlite3_errmsg(lite), rc);
+}
+
+static bool exec(sqlite3 *lite, const char *sql, struct err *e)
+{
+    return sqlite3_exec(lite, sql, NULL, NULL, NULL) == SQLITE_OK || db_fail(lite, e, sql);
+}
+
+/* What holds for every connection; a file that was tampered with must not make SQLite run its code. */
+static bool harden(sqlite3 *lite, struct err *e)
+{
+    sqlite3_busy_timeout(lite, BUSY_MS);
+    sqlite3_db_config(lite, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    sqlite3_db_config(lite, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, NULL);
+    sqlite3_db_config(lite, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
+    sqlite3_limit(lite, SQLITE_LIMIT_LENGTH, 64 << 20);
+    sqlite3_limit(lite, SQLITE_LIMIT_ATTACHED, 0);
+    return exec(lite, "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;"
+                      "PRAGMA mmap_size = 0; PRAGMA foreign_keys = ON", e);
+}
+
+static bool conn_open(struct conn *c, const char *path, int flags, struct err *e)
+{
+    if (sqlite3_open_v2(path, &c->lite, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL) != SQLITE_OK)
+        return db_fail(c->lite, e, "open");
+    return harden(c->lite, e);
+}
+
+static void conn_close(struct conn *c)
+{
+    stmt_finalize_all(c->stmts);
+    sqlite3_close(c->lite);         /* NULL is fine; open_v2 leaves a handle even when it fails */
+    *c = (struct conn){ 0 };
+}
+
+static int first_column_ok(void *arg, int columns, char **text, char **names)
+{
+    (void)columns, (void)names;
+    *(bool *)arg = text[0] && strcmp(text[0], "ok") == 0;
+    return 0;
+}
+
+/* Seconds per gigabyte at start are cheaper than building on a damaged file. */
+static bool quick_check(sqlite3 *lite, struct err *e)
+{
+    bool ok = false;
+    if (sqlite3_exec(lite, "PRAGMA quick_check(1)", first_column_ok, &ok, NULL) != SQLITE_OK)
+        return db_fail(lite, e, "check");
+    return ok || err_set(e, ERR_IO, "database", "it is damaged; restore the last backup");
+}
+
+static bool writer_open(struct db *db, const char *path, struct err *e)
+{
+    struct conn *c = &db->writer;
+    return conn_open(c, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, e)
+        && exec(c->lite, "PRAGMA journal_mode = WAL;"
+                         "PRAGMA synchronous = FULL;"           /* a 202 answer survives a power cut */
+                         "PRAGMA journal_size_limit = 67108864", e)
+        && quick_check(c->lite, e) && schema_migrate(c->lite, e)
+        && (c->stmts = stmt_prepare_all(c->lite, e)) != NULL;
+}
+
+static bool reader_open(struct conn *c, const char *path, struct err *e)
+{
+    return conn_open(c, path, SQLITE_OPEN_READONLY, e)
+        && exec(c->lite, "PRAGMA query_only = ON; PRAGMA wal_autocheckpoint = 0", e)
+        && (c->stmts = stmt_prepare_all(c->lite, e)) != NULL;
+}
+
+struct db *db_open(const char *path, struct err *e)
+{
+    struct db *db = calloc(1, sizeof *db);
+    if (!db) {
+        err_sys(e, "database", "open");
+        return NULL;
+    }
+    pthread_mutex_init(&db->write_mu, NULL);
+    pthread_mutex_init(&db->read_mu, NULL);
+    pthread_cond_init(&db->read_free, NULL);
+    db->writer.db = db;
+    bool ok = writer_open(db, path, e);
+    for (int i = 0; ok && i < READERS; i++) {
+        struct conn *c = &db->readers[i];
+        ok = reader_open(c, path, e);
+        c->db = db;
+        c->next_free = db->free_readers;
+        db->free_readers = c;
+    }
+    if (ok)
+        return db;
+    db_close(db);       /* safe on a half-open db */
+    return NULL;
+}
+
+void db_close(struct db *db)
+{
+    if (!db)
+        return;
+    for (int i = 0; i < READERS; i++)
+        conn_close(&db->readers[i]);
+    conn_close(&db->writer);        /* last, so that the checkpoint on close is the writer's */
+    pthread_mutex_destroy(&db->write_mu);
+    pthread_mutex_destroy(&db->read_mu);
+    pthread_cond_destroy(&db->read_free);
+    free(db);
+}
+
+struct stmt *conn_stmts(struct conn *c) { return c->stmts; }
+
+static bool io_error(sqlite3 *lite)
+{
+    return (sqlite3_extended_errcode(lite) & 0xff) == SQLITE_IOERR;
+}
+
+struct conn *db_write(struct db *db, struct err *e)
+{
+    if (atomic_load(&db->broken)) {
+        err_set(e, ERR_IO, "database", "an earlier write failed; check the disk and restart the daemon");
+        return NULL;
+    }
+    pthread_mutex_lock(&db->write_mu);
+    if (exec(db->writer.lite, "BEGIN IMMEDIATE", e)) {
+        db->ntouched = 0;
+        return &db->writer;
+    }
+    pthread_mutex_unlock(&db->write_mu);
+    return NULL;
+}
+
+bool db_write_end(struct conn *c, bool ok, struct err *e)
+{
+    struct db *db = c->db;
+    struct touched touched[TOUCH_MAX];
+    int n = 0;
+
+    if (!ok && io_error(c->lite))
+        atomic_store(&db->broken, true);
+    if (ok && !exec(c->lite, "COMMIT", e)) {
+        ok = false;
+        if (io_error(c->lite))
+            atomic_store(&db->broken, true);
+    }
+    if (!ok)
+        (void)exec(c->lite, "ROLLBACK", NULL);      /* the first error is already in *e */
+    if (ok && db->watch) {
+        n = db->ntouched;
+        memcpy(touched, db->touched, (size_t)n * sizeof touched[0]);
+    }
+    pthread_mutex_unlock(&db->write_mu);
+    for (int i = 0; i < n; i++)
+        db->watch(db->watch_arg, touched[i].team, touched[i].job);
+    return ok;
+}
+
+struct conn *db_read(struct db *db)
+{
+    pthread_mutex_lock(&db->read_mu);
+    while (!db->free_readers)
+        pthread_cond_wait(&db->read_free, &db->read_mu);
+    struct conn *c = db->free_readers;
+    db->free_readers = c->next_free;
+    pthread_mutex_unlock(&db->read_mu);
+    return c;
+}
+
+void db_read_end(struct conn *c)
+{
+    struct db *db = c->db;
+    pthread_mutex_lock(&db->read_mu);
+    c->next_free = db->free_readers;
+    db->free_readers = c;
+    pthread_cond_signal(&db->read_free);
+    pthread_mutex_unlock(&db->read_mu);
+}
+
+void db_touch(struct conn *c, const char *team, const char *job_id)
+{
+    struct db *db = c->db;
+    struct touched *last = db->ntouched ? &db->touched[db->ntouched - 1] : NULL;
+    if (db->ntouched == TOUCH_MAX || (last && strcmp(last->job, job_id) == 0))
+        return;
+    struct touched *t = &db->touched[db->ntouched++];
+    snprintf(t->team, sizeof t->team, "%s", team);
+    snprintf(t->job, sizeof t->job, "%s", job_id);
+}
+
+void db_watch(struct db *db, store_watch_fn *fn, void *arg)
+{
+    db->watch = fn;
+    db->watch_arg = arg;
+}

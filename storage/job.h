@@ -1,0 +1,145 @@
+/*
+ * job.h - one job, as it is stored and as it may change.
+ *
+ *              claim                    finish
+ *   QUEUED ---------------> RUNNING ----------------> SUCCEEDED
+ *    |  ^                    |  |  |
+ *    |  |  requeue           |  |  +----------------> FAILED      the input is at fault, or the
+ *    |  +--------------------+  |                                 attempts are used up
+ *    |    (crash, shutdown,     | cancel
+ *    |     expired lease)       v
+ *    |                      CANCELING --------------> CANCELED
+ *    |  cancel                        process gone       ^
+ *    +---------------------------------------------------+
+ *
+ * The last three are terminal: nothing leaves them; a retry is a new job.  The row in table
+ * `jobs` is the job, there is no second copy to keep in step, and every arrow is one transaction that
+ * also inserts its event.  What a worker writes about a job it runs is in run.h.
+ */
+#ifndef STORAGE_JOB_H
+#define STORAGE_JOB_H
+
+#include "core/base/hash.h"
+#include "storage/store.h"
+#include "storage/ulid.h"
+
+/* X(name, text, the states it may become) */
+#define JOB_STATES_(X)                                                                       \
+    X(QUEUED, "queued", JOB_BIT(RUNNING) | JOB_BIT(CANCELED))                                \
+    X(RUNNING, "running", JOB_BIT(QUEUED) | JOB_BIT(CANCELING) | JOB_BIT(FAILED) | JOB_BIT(SUCCEEDED)) \
+    X(CANCELING, "canceling", JOB_BIT(CANCELED))                                             \
+    X(CANCELED, "canceled", 0)                                                               \
+    X(FAILED, "failed", 0)                                                                   \
+    X(SUCCEEDED, "succeeded", 0)
+#define JOB_BIT(state) (1u << JOB_##state)
+
+enum job_state {
+#define X(name, text, next) JOB_##name,
+    JOB_STATES_(X)
+#undef X
+    JOB_STATES
+};
+
+/* What a running job is busy with; NONE before the child has said anything. */
+#define JOB_STAGES_(X) X(NONE, "") X(PREPARING, "preparing") X(CALIBRATING, "calibrating") \
+    X(QUANTIZING, "quantizing") X(EXPORTING, "exporting") X(EVALUATING, "evaluating")
+enum job_stage {
+#define X(name, text) STAGE_##name,
+    JOB_STAGES_(X)
+#undef X
+    JOB_STAGES
+};
+
+bool job_may_move(enum job_state from, enum job_state to);
+bool job_state_terminal(enum job_state s);
+const char *job_state_name(enum job_state s);            /* "queued"; never NULL */
+bool job_state_parse(const char *text, enum job_state *ret);
+const char *job_stage_name(enum job_stage s);            /* "calibrating"; "" for NONE */
+bool job_stage_parse(const char *text, enum job_stage *ret);
+
+enum { JOB_MAX_ATTEMPTS = 3, JOB_TYPE_SIZE = 16 };
+
+struct job {
+    /* set once, by job_insert() */
+    char id[ID_SIZE], team[TEAM_SIZE];
+    char type[JOB_TYPE_SIZE];       /* "quantize" */
+    char model_id[ID_SIZE], dataset_id[ID_SIZE];
+    char eval_dataset_id[ID_SIZE];  /* "" if none */
+    char retry_of[ID_SIZE];         /* "" if none */
+    char *recipe;                   /* JSON, complete */
+    char *labels;                   /* JSON object of strings */
+    int priority;                   /* higher first */
+    int max_attempts;
+
+    /* changed only along the arrows */
+    enum job_state state;
+    int64_t at[JOB_STATES];         /* when it last entered each state */
+    int64_t cancel_requested_at;
+    int attempt;                    /* times claimed, this one included; a shutdown's is given back */
+    int64_t claim_token;            /* grows with every claim; a write with an older one changes nothing */
+    int64_t lease_until;            /* on the clock of boot `boot_id`, see clock_mono_us() */
+    char boot_id[40], worker[64];   /* who holds the claim */
+
+    /* written by the worker while RUNNING */
+    enum job_stage stage;
+    int64_t done, total;            /* sites */
+    int warnings;
+    char *engine;                   /* JSON or NULL: version, threads and memory of the attempt */
+    char *problem;                  /* JSON or NULL: why it failed, or why the last attempt was lost */
+    char *summary;                  /* JSON or NULL: of a job that succeeded */
+};
+void job_release(struct job *job);
+
+/* The idempotency key of a request; the row is written in the transaction of what it created. */
+struct idempotency {
+    const char *key;                /* NULL: none */
+    uint8_t fingerprint[HASH_SIZE]; /* of method, path and body */
+};
+/* *ret_id: what the key made, or "" if it is new.  ERR_REQUEST_INVALID if it was used with another fingerprint. */
+bool idempotency_find(struct store *s, const char *team, const struct idempotency *key, char ret_id[ID_SIZE], struct err *e);
+
+struct job_request {
+    const char *type;
+    const char *model_id, *dataset_id;
+    const char *eval_dataset_id;    /* NULL or "": none */
+    const char *recipe, *labels;    /* JSON; labels NULL: {} */
+    int priority;
+    int max_attempts;               /* 0: JOB_MAX_ATTEMPTS */
+    struct idempotency idempotency;
+};
+
+/*
+ * Queues a job.  ERR_NOT_FOUND names a model or data set the team does not have; ERR_CONFLICT with where
+ * "Idempotency-Key": another request used the key meanwhile, look again with idempotency_find().
+ */
+bool job_insert(struct store *s, const char *team, const struct job_request *request, struct job *ret, struct err *e);
+
+bool job_get(struct store *s, const char *team, const char *id, struct job *ret, struct err *e);
+
+struct job_filter {
+    unsigned states;                /* bits 1 << JOB_*; 0: any */
+    const char *labels;             /* JSON object: all of these must be equal; NULL: any */
+    const char *model_id;           /* NULL or "": any */
+};
+struct job_list { struct job *items; size_t n; bool more; };
+bool job_list(struct store *s, const char *team, const struct job_filter *filter, struct page page, struct job_list *ret, struct err *e);
+void job_list_release(struct job_list *l);
+
+/*
+ * Asks for the end: QUEUED becomes CANCELED, RUNNING becomes CANCELING (then tell the worker).
+ * Repeating it is fine.  ERR_CONFLICT if the job has succeeded or failed.
+ */
+bool job_cancel(struct store *s, const char *team, const char *id, struct job *ret, struct err *e);
+
+/* A new job like a FAILED or CANCELED one, with retry_of set; else ERR_CONFLICT. */
+bool job_retry(struct store *s, const char *team, const char *id, const struct idempotency *key, struct job *ret, struct err *e);
+
+struct queue_counts {
+    int64_t jobs[JOB_STATES];       /* of the team; of all teams if team is NULL */
+    int64_t oldest_queued_at;       /* 0: none is queued */
+};
+bool queue_count(struct store *s, const char *team, struct queue_counts *ret, struct err *e);
+/* How many queued jobs, of any team, will be claimed before this one; -1 if it is not queued. */
+bool queue_position(struct store *s, const char *team, const char *id, int64_t *ret, struct err *e);
+
+#endif

@@ -1,0 +1,138 @@
+/*
+ * schema.c - the tables, as numbered steps that were never edited after a release.
+ *
+ * PRAGMA user_version counts the steps a file has seen.  A step and its number are one
+ * transaction, so a crash leaves the old schema or the new one.  To change the schema, append a step.
+ */
+#include "storage/db.h"
+
+#include <sqlite3.h>
+#include <stdio.h>
+
+static const char *const steps[] = {
+    /* 1: everything.  Claim token, lease, attempt and boot id are here from the start: a queue
+     * without them cannot be made safe later. */
+    "CREATE TABLE blobs ("
+    "  digest TEXT PRIMARY KEY CHECK (length(digest) = 71),"
+    "  size INTEGER NOT NULL CHECK (size >= 0)"
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE TABLE blob_owners ("
+    "  team TEXT NOT NULL, digest TEXT NOT NULL REFERENCES blobs, created_at INTEGER NOT NULL,"
+    "  PRIMARY KEY (team, digest)"
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE INDEX blob_owners_digest ON blob_owners (digest);"
+
+    "CREATE TABLE assets ("
+    "  id TEXT PRIMARY KEY, team TEXT NOT NULL, kind TEXT NOT NULL CHECK (kind IN ('model', 'dataset')),"
+    "  name TEXT NOT NULL, format TEXT NOT NULL, digest TEXT NOT NULL, bytes INTEGER NOT NULL,"
+    "  created_at INTEGER NOT NULL, inventory TEXT NOT NULL"
+    ") STRICT;"
+    "CREATE INDEX assets_team ON assets (team, kind, id);"
+    "CREATE TABLE asset_files ("
+    "  asset_id TEXT NOT NULL REFERENCES assets ON DELETE CASCADE, position INTEGER NOT NULL,"
+    "  team TEXT NOT NULL, path TEXT NOT NULL, digest TEXT NOT NULL REFERENCES blobs, size INTEGER NOT NULL,"
+    "  PRIMARY KEY (asset_id, position), UNIQUE (asset_id, path)"
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE INDEX asset_files_digest ON asset_files (digest, team);"
+
+    "CREATE TABLE jobs ("
+    "  id TEXT PRIMARY KEY, team TEXT NOT NULL, type TEXT NOT NULL,"
+    "  model_id TEXT NOT NULL, dataset_id TEXT NOT NULL, eval_dataset_id TEXT NOT NULL DEFAULT '',"
+    "  retry_of TEXT NOT NULL DEFAULT '', recipe TEXT NOT NULL, labels TEXT NOT NULL DEFAULT '{}',"
+    "  priority INTEGER NOT NULL DEFAULT 0, max_attempts INTEGER NOT NULL,"
+    "  state TEXT NOT NULL DEFAULT 'queued'"
+    "    CHECK (state IN ('queued', 'running', 'canceling', 'canceled', 'failed', 'succeeded')),"
+    "  queued_at INTEGER NOT NULL, running_at INTEGER, canceling_at INTEGER, canceled_at INTEGER,"
+    "  failed_at INTEGER, succeeded_at INTEGER, cancel_requested_at INTEGER,"
+    "  attempt INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),"
+    "  claim_token INTEGER NOT NULL DEFAULT 0, lease_until INTEGER NOT NULL DEFAULT 0,"
+    "  boot_id TEXT NOT NULL DEFAULT '', worker TEXT NOT NULL DEFAULT '',"
+    "  stage TEXT NOT NULL DEFAULT '', done INTEGER NOT NULL DEFAULT 0, total INTEGER NOT NULL DEFAULT 0,"
+    "  warnings INTEGER NOT NULL DEFAULT 0, engine TEXT, problem TEXT, summary TEXT"
+    ") STRICT;"
+    "CREATE INDEX jobs_team ON jobs (team, id);"
+    "CREATE INDEX jobs_queued ON jobs (priority DESC, id) WHERE state = 'queued';"
+    "CREATE INDEX jobs_live ON jobs (lease_until) WHERE state IN ('running', 'canceling');"
+    "CREATE INDEX jobs_state ON jobs (state, team, queued_at);"
+    "CREATE TABLE idempotency ("
+    "  team TEXT NOT NULL, key TEXT NOT NULL, fingerprint TEXT NOT NULL, resource_id TEXT NOT NULL,"
+    "  created_at INTEGER NOT NULL, PRIMARY KEY (team, key)"
+    ") STRICT, WITHOUT ROWID;"
+
+    "CREATE TABLE events ("
+    "  job_id TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE, seq INTEGER NOT NULL, team TEXT NOT NULL,"
+    "  at INTEGER NOT NULL, type TEXT NOT NULL, data TEXT NOT NULL, PRIMARY KEY (job_id, seq)"
+    ") STRICT;"
+    "CREATE TABLE layers ("
+    "  job_id TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE, idx INTEGER NOT NULL, team TEXT NOT NULL,"
+    "  row TEXT NOT NULL, PRIMARY KEY (job_id, idx)"
+    ") STRICT;"
+    "CREATE TABLE metrics ("
+    "  job_id TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE, name TEXT NOT NULL, team TEXT NOT NULL,"
+    "  x_float REAL, x_quantized REAL, samples INTEGER NOT NULL, PRIMARY KEY (job_id, name)"
+    ") STRICT;"
+    "CREATE TABLE artifacts ("
+    "  id TEXT PRIMARY KEY, team TEXT NOT NULL, job_id TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE,"
+    "  name TEXT NOT NULL, media_type TEXT NOT NULL, digest TEXT NOT NULL REFERENCES blobs,"
+    "  size INTEGER NOT NULL, created_at INTEGER NOT NULL, UNIQUE (job_id, name)"
+    ") STRICT;"
+    "CREATE INDEX artifacts_digest ON artifacts (digest, team);"
+
+    "CREATE TABLE tokens ("
+    "  id TEXT PRIMARY KEY, team TEXT NOT NULL, name TEXT NOT NULL, scopes TEXT NOT NULL,"
+    "  hash TEXT NOT NULL UNIQUE, created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL DEFAULT 0,"
+    "  last_used_at INTEGER NOT NULL DEFAULT 0"
+    ") STRICT;"
+    "CREATE INDEX tokens_team ON tokens (team, id);",
+};
+enum { STEPS = sizeof steps / sizeof steps[0] };
+
+int schema_version(void) { return STEPS; }
+
+static bool run(sqlite3 *lite, const char *sql, struct err *e)
+{
+    return sqlite3_exec(lite, sql, NULL, NULL, NULL) == SQLITE_OK || db_fail(lite, e, "migrate");
+}
+
+static bool read_version(sqlite3 *lite, int *ret, struct err *e)
+{
+    sqlite3_stmt *s = NULL;
+    bool ok = sqlite3_prepare_v2(lite, "PRAGMA user_version", -1, &s, NULL) == SQLITE_OK
+           && sqlite3_step(s) == SQLITE_ROW;
+    if (ok)
+        *ret = sqlite3_column_int(s, 0);
+    else
+        db_fail(lite, e, "read the schema's version");
+    sqlite3_finalize(s);
+    return ok;
+}
+
+/* The version is read again inside the transaction: what another process did in between counts. */
+static bool step_up(sqlite3 *lite, bool *ret_done, struct err *e)
+{
+    int have;
+    char set[64];
+    if (!read_version(lite, &have, e))
+        return false;
+    if (have > STEPS)
+        return err_set(e, ERR_CONFIG, "database", "its schema has version %d, this program knows %d; run a newer repquantd",
+                       have, (int)STEPS);
+    *ret_done = have == STEPS;
+    if (*ret_done)
+        return true;
+    snprintf(set, sizeof set, "PRAGMA user_version = %d", have + 1);
+    return run(lite, steps[have], e) && run(lite, set, e);
+}
+
+bool schema_migrate(sqlite3 *lite, struct err *e)
+{
+    for (bool done = false; !done;) {
+        if (!run(lite, "BEGIN IMMEDIATE", e))
+            return false;
+        if (!step_up(lite, &done, e) || !run(lite, "COMMIT", e)) {
+            (void)run(lite, "ROLLBACK", NULL);
+            return false;
+        }
+    }
+    return true;
+}

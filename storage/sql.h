@@ -1,0 +1,140 @@
+/*
+ * sql.h - all SQL of the service but the schema.  X(name, text).
+ *
+ * Parameters are numbered; there is no other way for a value to get into a statement.  ?1 is the
+ * team or, where a worker or recovery acts, the job.
+ */
+#ifndef STORAGE_SQL_H
+#define STORAGE_SQL_H
+
+/* In the order that job_of_row() reads. */
+#define JOB_COLUMNS                                                                                     \
+    "id, team, type, model_id, dataset_id, eval_dataset_id, retry_of, recipe, labels, priority,"        \
+    " max_attempts, state, queued_at, running_at, canceling_at, canceled_at, failed_at, succeeded_at,"  \
+    " cancel_requested_at, attempt, claim_token, lease_until, boot_id, worker, stage, done, total,"     \
+    " warnings, engine, problem, summary"
+/* A worker's writes reach only the job it still holds. */
+#define HELD " WHERE id = ?1 AND claim_token = ?2 AND state IN ('running', 'canceling')"
+#define ASSET_COLUMNS "id, team, kind, name, format, digest, bytes, created_at"
+#define ARTIFACT_COLUMNS "id, job_id, name, media_type, digest, size, created_at"
+#define TOKEN_COLUMNS "id, team, name, scopes, created_at, expires_at, last_used_at"
+
+#define SQL_STATEMENTS(X)                                                                               \
+    X(PING, "SELECT count(*) FROM (SELECT 1 FROM jobs LIMIT 1)")                                        \
+    /* blobs */                                                                                         \
+    X(BLOB_INSERT, "INSERT INTO blobs (digest, size) VALUES (?1, ?2) ON CONFLICT DO NOTHING")           \
+    X(BLOB_OWN, "INSERT INTO blob_owners (team, digest, created_at) VALUES (?1, ?2, ?3)"                \
+                " ON CONFLICT DO UPDATE SET created_at = excluded.created_at")                          \
+    X(BLOB_GET, "SELECT b.size FROM blob_owners o JOIN blobs b USING (digest)"                          \
+                " WHERE o.team = ?1 AND o.digest = ?2")                                                 \
+    X(BLOB_KNOWN, "SELECT 1 FROM blobs WHERE digest = ?1")                                              \
+    X(BLOB_DISOWN, "DELETE FROM blob_owners AS o WHERE o.created_at < ?1"                               \
+                   " AND NOT EXISTS (SELECT 1 FROM asset_files f WHERE f.team = o.team AND f.digest = o.digest)" \
+                   " AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.team = o.team AND a.digest = o.digest)") \
+    X(BLOB_ORPHAN, "SELECT digest FROM blobs AS b"                                                      \
+                   " WHERE NOT EXISTS (SELECT 1 FROM blob_owners o WHERE o.digest = b.digest) LIMIT 1") \
+    X(BLOB_DELETE, "DELETE FROM blobs WHERE digest = ?1")                                               \
+    /* models and data sets */                                                                          \
+    X(ASSET_INSERT, "INSERT INTO assets (" ASSET_COLUMNS ", inventory)"                                 \
+                    " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")                                     \
+    X(ASSET_FILE_INSERT, "INSERT INTO asset_files (asset_id, position, team, path, digest, size)"       \
+                         " VALUES (?2, ?3, ?1, ?4, ?5, ?6)")                                            \
+    X(ASSET_GET, "SELECT " ASSET_COLUMNS ", inventory FROM assets WHERE team = ?1 AND kind = ?2 AND id = ?3") \
+    X(ASSET_FILES, "SELECT path, digest, size FROM asset_files WHERE team = ?1 AND asset_id = ?2 ORDER BY position") \
+    X(ASSET_LIST_DOWN, "SELECT " ASSET_COLUMNS " FROM assets WHERE team = ?1 AND kind = ?2 AND id < ?3" \
+                       " ORDER BY id DESC LIMIT ?4")                                                    \
+    X(ASSET_LIST_UP, "SELECT " ASSET_COLUMNS " FROM assets WHERE team = ?1 AND kind = ?2 AND id > ?3"   \
+                     " ORDER BY id LIMIT ?4")                                                           \
+    X(ASSET_BUSY, "SELECT id FROM jobs WHERE state IN ('queued', 'running', 'canceling')"               \
+                  " AND team = ?1 AND ?2 IN (model_id, dataset_id, eval_dataset_id) LIMIT 1")           \
+    X(ASSET_DELETE, "DELETE FROM assets WHERE team = ?1 AND kind = ?2 AND id = ?3")                     \
+    /* jobs */                                                                                          \
+    X(JOB_INSERT, "INSERT INTO jobs (id, team, type, model_id, dataset_id, eval_dataset_id, retry_of, recipe," \
+                  " labels, priority, max_attempts, queued_at)"                                         \
+                  " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")                        \
+    X(JOB_GET, "SELECT " JOB_COLUMNS " FROM jobs WHERE team = ?1 AND id = ?2")                          \
+    X(JOB_LIST_DOWN, "SELECT " JOB_COLUMNS " FROM jobs WHERE team = ?1 AND id < ?2" JOB_FILTER " ORDER BY id DESC LIMIT ?6") \
+    X(JOB_LIST_UP, "SELECT " JOB_COLUMNS " FROM jobs WHERE team = ?1 AND id > ?2" JOB_FILTER " ORDER BY id LIMIT ?6") \
+    X(JOB_COUNT, "SELECT state, count(*), min(queued_at) FROM jobs WHERE ?1 IS NULL OR team = ?1 GROUP BY state") \
+    X(JOB_POSITION, "SELECT count(*) FROM jobs q, (SELECT id, priority FROM jobs WHERE id = ?2 AND team = ?1" \
+                    " AND state = 'queued') j WHERE q.state = 'queued'"                                 \
+                    " AND (q.priority > j.priority OR q.priority = j.priority AND q.id < j.id)")        \
+    /* every arrow of job.h: ?2 the new state, ?3 now, ?4 a problem or NULL, ?5 added to attempt, ?6 the old state */ \
+    X(JOB_MOVE, "UPDATE jobs SET state = ?2, attempt = attempt + ?5,"                                   \
+                " problem = CASE ?2 WHEN 'succeeded' THEN NULL ELSE coalesce(?4, problem) END,"         \
+                " queued_at = CASE ?2 WHEN 'queued' THEN ?3 ELSE queued_at END,"                        \
+                " canceling_at = CASE ?2 WHEN 'canceling' THEN ?3 ELSE canceling_at END,"               \
+                " canceled_at = CASE ?2 WHEN 'canceled' THEN ?3 ELSE canceled_at END,"                  \
+                " failed_at = CASE ?2 WHEN 'failed' THEN ?3 ELSE failed_at END,"                        \
+                " succeeded_at = CASE ?2 WHEN 'succeeded' THEN ?3 ELSE succeeded_at END,"               \
+                " stage = CASE ?2 WHEN 'queued' THEN '' ELSE stage END"                                 \
+                " WHERE id = ?1 AND state = ?6")                                                        \
+    X(JOB_CANCEL_REQUESTED, "UPDATE jobs SET cancel_requested_at = ?3 WHERE team = ?1 AND id = ?2")     \
+    X(IDEMPOTENCY_FIND, "SELECT fingerprint, resource_id FROM idempotency WHERE team = ?1 AND key = ?2") \
+    X(IDEMPOTENCY_INSERT, "INSERT INTO idempotency (team, key, fingerprint, resource_id, created_at)"   \
+                          " VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING")                        \
+    X(IDEMPOTENCY_EXPIRE, "DELETE FROM idempotency WHERE created_at < ?1")                              \
+    /* the holder of a claim */                                                                         \
+    X(RUN_CLAIM, "UPDATE jobs SET state = 'running', running_at = ?1, attempt = attempt + 1,"           \
+                 " claim_token = claim_token + 1, lease_until = ?2, boot_id = ?3, worker = ?4, stage = ''," \
+                 " done = 0, total = 0, warnings = 0 WHERE id ="                                        \
+                 " (SELECT id FROM jobs WHERE state = 'queued' ORDER BY priority DESC, id LIMIT 1)"     \
+                 " RETURNING " JOB_COLUMNS)                                                             \
+    X(RUN_EXPIRED, "SELECT id, team, state, attempt, max_attempts FROM jobs"                            \
+                   " WHERE state IN ('running', 'canceling') AND (lease_until < ?1 OR boot_id <> ?2) LIMIT 8") \
+    X(RUN_LEFT, "SELECT id, team, state, attempt, max_attempts FROM jobs"                               \
+                " WHERE state IN ('running', 'canceling') LIMIT 8")                                     \
+    X(RUN_HELD, "SELECT state, attempt, max_attempts FROM jobs" HELD)                                   \
+    X(RUN_HEARTBEAT, "UPDATE jobs SET lease_until = ?3" HELD " RETURNING state")                        \
+    X(RUN_ENGINE, "UPDATE jobs SET engine = ?3" HELD)                                                   \
+    X(RUN_STAGE, "UPDATE jobs SET stage = ?3" HELD)                                                     \
+    X(RUN_PROGRESS, "UPDATE jobs SET done = ?3, total = ?4" HELD)                                       \
+    X(RUN_WARNING, "UPDATE jobs SET warnings = warnings + 1" HELD)                                      \
+    X(RUN_SUMMARY, "UPDATE jobs SET summary = ?3" HELD)                                                 \
+    X(LAYER_PUT, "INSERT INTO layers (job_id, idx, team, row) VALUES (?1, ?2, ?3, ?4)"                  \
+                 " ON CONFLICT DO UPDATE SET row = excluded.row")                                       \
+    X(METRIC_PUT, "INSERT INTO metrics (job_id, name, team, x_float, x_quantized, samples)"             \
+                  " VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET"                          \
+                  " x_float = excluded.x_float, x_quantized = excluded.x_quantized, samples = excluded.samples") \
+    X(ARTIFACT_INSERT, "INSERT INTO artifacts (id, team, job_id, name, media_type, digest, size, created_at)" \
+                       " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")                                      \
+    X(EVENT_INSERT, "INSERT INTO events (job_id, seq, team, at, type, data) VALUES"                     \
+                    " (?1, (SELECT coalesce(max(seq), 0) + 1 FROM events WHERE job_id = ?1), ?2, ?3, ?4, ?5)") \
+    /* what it left */                                                                                  \
+    X(JOB_EXISTS, "SELECT 1 FROM jobs WHERE team = ?1 AND id = ?2")                                     \
+    X(JOB_QUEUED, "SELECT 1 FROM jobs WHERE id = ?1 AND state = 'queued'")                              \
+    X(EVENT_LIST, "SELECT seq, at, type, data FROM events WHERE team = ?1 AND job_id = ?2 AND seq > ?3" \
+                  " ORDER BY seq LIMIT ?4")                                                             \
+    X(LAYER_LIST_UP, "SELECT idx, row FROM layers WHERE team = ?1 AND job_id = ?2"                      \
+                     " ORDER BY json_extract(row, ?3) ASC NULLS LAST, idx")                             \
+    X(LAYER_LIST_DOWN, "SELECT idx, row FROM layers WHERE team = ?1 AND job_id = ?2"                    \
+                       " ORDER BY json_extract(row, ?3) DESC NULLS LAST, CASE WHEN ?3 IS NULL THEN idx END DESC, idx") \
+    X(METRIC_LIST, "SELECT name, x_float, x_quantized, samples FROM metrics WHERE team = ?1 AND job_id = ?2" \
+                   " ORDER BY rowid")                                                                   \
+    X(ARTIFACT_LIST, "SELECT " ARTIFACT_COLUMNS " FROM artifacts WHERE team = ?1 AND job_id = ?2 ORDER BY id") \
+    X(ARTIFACT_GET, "SELECT " ARTIFACT_COLUMNS " FROM artifacts WHERE team = ?1 AND id = ?2")           \
+    X(ARTIFACT_FIND, "SELECT " ARTIFACT_COLUMNS " FROM artifacts WHERE team = ?1 AND job_id = ?2 AND name = ?3") \
+    /* tokens */                                                                                        \
+    X(TOKEN_INSERT, "INSERT INTO tokens (id, team, name, scopes, hash, created_at, expires_at)"         \
+                    " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7)")                                             \
+    X(TOKEN_BY_HASH, "SELECT " TOKEN_COLUMNS ", hash FROM tokens WHERE hash = ?1")                      \
+    X(TOKEN_USED, "UPDATE tokens SET last_used_at = ?2 WHERE id = ?1 AND last_used_at < ?2")            \
+    X(TOKEN_LIST, "SELECT " TOKEN_COLUMNS " FROM tokens WHERE team = ?1 ORDER BY id")                   \
+    X(TOKEN_DELETE, "DELETE FROM tokens WHERE team = ?1 AND id = ?2")                                   \
+    X(TOKEN_ANY, "SELECT 1 FROM tokens LIMIT 1")
+
+/* ?3 ",queued,running," or NULL; ?4 an object of labels or NULL; ?5 a model or NULL */
+#define JOB_FILTER                                                                                      \
+    " AND (?3 IS NULL OR instr(?3, ',' || state || ','))"                                               \
+    " AND (?4 IS NULL OR NOT EXISTS (SELECT 1 FROM json_each(?4) want WHERE NOT EXISTS"                 \
+    " (SELECT 1 FROM json_each(jobs.labels) have WHERE have.key = want.key AND have.value = want.value)))" \
+    " AND (?5 IS NULL OR model_id = ?5)"
+
+enum sql {
+#define X(name, text) SQL_##name,
+    SQL_STATEMENTS(X)
+#undef X
+    SQL_COUNT
+};
+
+#endif

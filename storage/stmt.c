@@ -1,0 +1,127 @@
+#include "storage/stmt.h"
+
+#include <assert.h>
+#include <math.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct stmt {
+    sqlite3 *db;
+    sqlite3_stmt *lite;
+    bool open;            /* between stmt_begin() and stmt_end() */
+    int bound;            /* the first failure of a bind, reported by the step */
+};
+
+static const char *const texts[SQL_COUNT] = {
+#define X(name, text) [SQL_##name] = text,
+    SQL_STATEMENTS(X)
+#undef X
+};
+
+struct stmt *stmt_prepare_all(sqlite3 *lite, struct err *e)
+{
+    struct stmt *all = calloc(SQL_COUNT, sizeof *all);
+    if (!all) {
+        err_sys(e, "database", "prepare");
+        return NULL;
+    }
+    for (int i = 0; i < SQL_COUNT; i++) {
+        all[i].db = lite;
+        if (sqlite3_prepare_v3(lite, texts[i], -1, SQLITE_PREPARE_PERSISTENT, &all[i].lite, NULL) != SQLITE_OK) {
+            db_fail(lite, e, texts[i]);
+            stmt_finalize_all(all);
+            return NULL;
+        }
+    }
+    return all;
+}
+
+void stmt_finalize_all(struct stmt *all)
+{
+    for (int i = 0; all && i < SQL_COUNT; i++)
+        sqlite3_finalize(all[i].lite);
+    free(all);
+}
+
+struct stmt *stmt_begin(struct conn *c, enum sql which)
+{
+    struct stmt *s = &conn_stmts(c)[which];
+    assert(!s->open);
+    s->open = true;
+    s->bound = SQLITE_OK;
+    return s;
+}
+
+static void note(struct stmt *s, int rc)
+{
+    if (s->bound == SQLITE_OK)
+        s->bound = rc;
+}
+
+void stmt_text(struct stmt *s, int at, const char *text)
+{
+    note(s, sqlite3_bind_text(s->lite, at, text, -1, SQLITE_STATIC));
+}
+
+void stmt_int(struct stmt *s, int at, int64_t n) { note(s, sqlite3_bind_int64(s->lite, at, n)); }
+
+/* SQLite itself turns NaN into NULL. */
+void stmt_real(struct stmt *s, int at, double x) { note(s, sqlite3_bind_double(s->lite, at, x)); }
+
+bool stmt_row(struct stmt *s, struct err *e)
+{
+    if (s->bound != SQLITE_OK)
+        return db_fail(s->db, e, "bind");
+    int rc = sqlite3_step(s->lite);
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        return db_fail(s->db, e, sqlite3_sql(s->lite));
+    return rc == SQLITE_ROW;
+}
+
+bool stmt_run(struct stmt *s, struct err *e)
+{
+    if (s->bound != SQLITE_OK)
+        return db_fail(s->db, e, "bind");
+    return sqlite3_step(s->lite) == SQLITE_DONE || db_fail(s->db, e, sqlite3_sql(s->lite));
+}
+
+int64_t stmt_changed(const struct stmt *s) { return sqlite3_changes64(s->db); }
+
+void stmt_get_text(struct stmt *s, int column, char *ret, size_t size)
+{
+    const unsigned char *text = sqlite3_column_text(s->lite, column);
+    snprintf(ret, size, "%s", text ? (const char *)text : "");
+}
+
+char *stmt_dup_text(struct stmt *s, int column)
+{
+    const unsigned char *text = sqlite3_column_text(s->lite, column);
+    return text ? strdup((const char *)text) : NULL;
+}
+
+int64_t stmt_get_int(struct stmt *s, int column) { return sqlite3_column_int64(s->lite, column); }
+
+double stmt_get_real(struct stmt *s, int column)
+{
+    return sqlite3_column_type(s->lite, column) == SQLITE_NULL ? NAN : sqlite3_column_double(s->lite, column);
+}
+
+void stmt_end(struct stmt *s)
+{
+    sqlite3_reset(s->lite);             /* its code repeats what the step reported */
+    sqlite3_clear_bindings(s->lite);
+    s->open = false;
+}
+
+bool stmt_exec(struct conn *c, enum sql which, const char *text1, const char *text2, struct err *e)
+{
+    struct stmt *s = stmt_begin(c, which);
+    stmt_text(s, 1, text1);
+    if (text2)
+        stmt_text(s, 2, text2);
+    bool ok = stmt_run(s, e);
+    stmt_end(s);
+    return ok;
+}

@@ -1,0 +1,75 @@
+/*
+ * store.h - what survives the process: one data folder, opened by one daemon at a time.
+ *
+ *     DIR/lock                         flock'ed while a daemon has the folder
+ *     DIR/repquant.db                  SQLite: every row of the service
+ *     DIR/blobs/<2 hex>/<64 hex>       bytes by their SHA-256, 0400, never changed
+ *     DIR/blobs/new.*                  uploads under way; swept at start
+ *     DIR/scratch/<job>/<claim>/       the folder of one attempt, see scratch.h
+ *     DIR/token                        the first administrator's token, 0600
+ *
+ * RULES for everything in storage/
+ *
+ *  - Every row belongs to a team, and every function takes the team right after the store.  Rows
+ *    of another team are not found; there is no other answer that could tell they exist.  Only
+ *    what a worker does to the job it holds (run.h) and recovery are not asked by a team.
+ *  - A file first, its row second: a row never names bytes that are not on disk.
+ *  - Rows are copied into the caller's structs; text in them is malloc'd and freed by the
+ *    struct's _release function, which accepts {0}.  Nothing borrowed from SQLite leaves.
+ *  - Times are microseconds since the epoch, UTC; 0 means "has not happened".
+ *  - All functions are thread-safe unless they say otherwise.
+ */
+#ifndef STORAGE_STORE_H
+#define STORAGE_STORE_H
+
+#include "core/base/err.h"
+
+#include <stdint.h>
+
+#define TEAM_LOCAL "local"          /* the one team of a daemon without further configuration */
+
+struct store;
+
+/*
+ * Opens DIR, making it and all below it if need be: takes the lock, migrates and checks the
+ * database, sweeps uploads that never ended.  NULL with *e: ERR_CONFLICT if another daemon has
+ * the folder.
+ */
+struct store *store_open(const char *dir, struct err *e);
+void store_close(struct store *s);                 /* NULL is fine */
+
+const char *store_dir(const struct store *s);
+
+/*
+ * What a dead daemon left: jobs it was running go back to the queue, or fail when their attempts
+ * are used up; jobs being canceled are canceled; scratch that no attempt needs and blobs that
+ * nobody owns are removed.  Called once, before the first worker and the first request.
+ */
+struct recovery { int requeued, failed, canceled, blobs_removed, folders_removed; };
+bool store_recover(struct store *s, struct recovery *ret, struct err *e);
+
+/*
+ * fn is called after every commit that added an event to a job: the moment to wake whoever
+ * streams that job's events.  It runs in the writing thread, without storage's locks, and must be quick.
+ * Set once, before threads exist.
+ */
+typedef void store_watch_fn(void *arg, const char *team, const char *job_id);
+void store_watch(struct store *s, store_watch_fn *fn, void *arg);
+
+/* Removes blobs that no model, data set, artifact or upload younger than `grace_us` owns. */
+bool store_sweep(struct store *s, int64_t grace_us, int *ret_removed, struct err *e);
+
+/* One trivial write and read: is the database alive?  For readiness. */
+bool store_ping(struct store *s, struct err *e);
+
+/* Free bytes of the file system under DIR; 0 if unknown. */
+uint64_t store_free_bytes(const struct store *s);
+
+/* Where a page of a list starts and how long it is. */
+struct page {
+    const char *cursor;             /* the last id of the page before; NULL or "": the first page */
+    int limit;                      /* 1 to 1000 */
+    bool ascending;                 /* oldest first; the default is newest first */
+};
+
+#endif

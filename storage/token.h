@@ -1,0 +1,36 @@
+/*
+ * token.h - who may ask.  A token is "rq_" and 256 random bits in base 62; the table holds only
+ * its SHA-256, so neither a reader of the database nor we can tell what it was.  No slow hash:
+ * there is nothing to guess in 256 random bits.
+ */
+#ifndef STORAGE_TOKEN_H
+#define STORAGE_TOKEN_H
+
+#include "storage/store.h"
+#include "storage/ulid.h"
+
+enum { TOKEN_TEXT_SIZE = 48, TOKEN_NAME_SIZE = 128, TOKEN_SCOPES_SIZE = 256 };
+
+struct token {
+    char id[ID_SIZE], team[TEAM_SIZE];
+    char name[TOKEN_NAME_SIZE];
+    char scopes[TOKEN_SCOPES_SIZE];     /* words with one space between: "admin", "jobs:read jobs:write" */
+    int64_t created_at, expires_at, last_used_at;       /* expires_at 0: never; last_used_at is right to a minute */
+};
+
+/* *ret_text is the token itself: shown once, stored nowhere. */
+bool token_create(struct store *s, const char *team, const char *name, const char *scopes, int64_t expires_at,
+                  struct token *ret, char ret_text[TOKEN_TEXT_SIZE], struct err *e);
+
+/* The token's row.  Unknown, deleted, expired and malformed are one answer: ERR_AUTH_REQUIRED. */
+bool token_verify(struct store *s, const char *text, struct token *ret, struct err *e);
+
+struct token_list { struct token *items; size_t n; };
+bool token_list(struct store *s, const char *team, struct token_list *ret, struct err *e);
+void token_list_release(struct token_list *l);
+bool token_delete(struct store *s, const char *team, const char *id, struct err *e);
+
+/* Whether any team has a token: at the very first start there is none. */
+bool token_any(struct store *s, bool *ret, struct err *e);
+
+#endif
