@@ -1,5 +1,7 @@
-# The whole build.  `make help` lists the targets.
-CC       ?= gcc
+# The whole build.  `make help` lists the targets; `make V=1` shows the commands.
+ifeq ($(origin CC),default)
+CC        = gcc
+endif
 O        ?= build
 WARN      = -Wall -Wextra -Werror -Wshadow -Wconversion -Wno-sign-conversion -Wformat=2 -Wpointer-arith -Wvla \
             -Walloca -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings -Wundef
@@ -25,36 +27,101 @@ UNIT_CORE   := $(patsubst tests/unit/core/%.c,$(O)/unit/core/%,$(wildcard tests/
 UNIT_DAEMON := $(patsubst tests/unit/daemon/%.c,$(O)/unit/daemon/%,$(wildcard tests/unit/daemon/test_*.c))
 UNIT      = $(UNIT_CORE) $(UNIT_DAEMON)
 obj       = $(patsubst %.c,$(O)/%.o,$(1))
+show      = @$(if $(V),,printf '  %-5s %s\n' $(1) $(2);) $(if $(V),set -x;)
+# Make again, on all cores unless -j was given; SANITIZED builds beside the ordinary tree.
+AGAIN     = @$(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+ASAN      = O=build/asan OPT='-O1 -g -fno-omit-frame-pointer' FORTIFY= \
+            SAN='-fsanitize=address,undefined -fno-sanitize-recover=all'
+TSAN      = O=build/tsan OPT='-O1 -g -fno-omit-frame-pointer' FORTIFY= SAN='-fsanitize=thread'
 
-.PHONY: all
-all: $(O)/repquant $(O)/repquantd    ## build both programs (default)
+.PHONY: all programs
+all:    ## build both programs: build/repquant and build/repquantd (default)
+	$(AGAIN) programs
+programs: $(O)/repquant $(O)/repquantd
 
+$(O)/repquant: $(call obj,core/main.c) $(O)/libcore.a
+	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_CORE) -o $@
+$(O)/repquantd: $(call obj,server/main.c) $(O)/libdaemon.a
+	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_DAEMON) -o $@
 # Archives, so that a unit test links only what it reaches.
 $(O)/libcore.a: $(call obj,$(CORE))
-	rm -f $@ && ar rcs $@ $^
 $(O)/libdaemon.a: $(call obj,$(DAEMON))
-	rm -f $@ && ar rcs $@ $^
-$(O)/repquant: $(call obj,core/main.c) $(O)/libcore.a
-	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_CORE) -o $@
-$(O)/repquantd: $(call obj,server/main.c) $(O)/libdaemon.a
-	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_DAEMON) -o $@
+$(O)/libcore.a $(O)/libdaemon.a:
+	$(call show,AR,$@)rm -f $@ && $(AR) rcs $@ $^
 
 $(O)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -DVERSION='"$(VERSION)"' -c $< -o $@
+	$(call show,CC,$<)$(CC) $(CFLAGS_ALL) -DVERSION='"$(VERSION)"' -c $< -o $@
 # The loops the compiler vectorises are worth -O3.
 $(call obj,$(wildcard core/kernel/*.c)): OPT += -O3
 
 # Each unit test is one program: tests/unit/<side>/test_<name>.c with that side's code.
 $(UNIT_CORE): $(O)/unit/core/%: $(O)/tests/unit/core/%.o $(O)/libcore.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_CORE) -lcmocka -o $@
+	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_CORE) -lcmocka -o $@
 $(UNIT_DAEMON): $(O)/unit/daemon/%: $(O)/tests/unit/daemon/%.o $(O)/libdaemon.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_ALL) $^ $(LIBS_DAEMON) -lcmocka -o $@
+	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_DAEMON) -lcmocka -o $@
 
-.PHONY: unit
-unit: $(UNIT)    ## build and run the unit tests
-	@set -e; for t in $(UNIT); do echo "== $$t"; $$t; done
+.PHONY: unit unit-programs
+unit:    ## build and run the unit tests
+	$(AGAIN) unit-programs
+	@scripts/run-unit $(UNIT)
+unit-programs: $(UNIT)
+
+.PHONY: demo run test test-long check format
+demo:    ## quantize the example over REST and run the result in ONNX Runtime; installs what is missing
+	@scripts/setup
+	$(AGAIN) programs
+	@scripts/demo
+
+run: all    ## start the daemon on 127.0.0.1:8080, data in build/data
+	@scripts/run-daemon
+
+test:    ## everything that takes minutes: check, unit tests, API tests with real models; installs what is missing
+	@scripts/setup
+	@$(MAKE) --no-print-directory check
+	$(AGAIN) programs unit-programs
+	@scripts/run-unit $(UNIT)
+	@scripts/run-api build $(PYTEST_ARGS)
+
+test-long:    ## the next unfinished pieces of what takes longer; run it again until it says that all are done
+	@scripts/test-long
+
+check:    ## layers, banned functions, long lines
+	@scripts/check-includes
+	@scripts/check-style
+
+format:    ## clang-format on the lines changed since the last commit
+	git clang-format-14 --quiet
+
+.PHONY: asan tsan fuzz bench
+asan:    ## unit and API tests under AddressSanitizer and UBSan, in build/asan
+	$(AGAIN) $(ASAN) programs unit
+	@scripts/run-api build/asan $(PYTEST_ARGS)
+
+tsan:    ## unit and API tests under ThreadSanitizer, in build/tsan
+	$(AGAIN) $(TSAN) programs unit
+	@scripts/run-api build/tsan $(PYTEST_ARGS)
+
+FUZZERS  := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+fuzz:    ## libFuzzer on the readers, 60 seconds each (FUZZ_SECONDS=n for another time)
+	@scripts/setup fuzz
+	$(AGAIN) fuzz-programs
+	@for f in $(FUZZERS); do scripts/run-fuzz $$f $(or $(FUZZ_SECONDS),60) || exit 1; done
+
+.PHONY: fuzz-programs
+fuzz-programs:
+	@$(MAKE) --no-print-directory CC=clang O=build/fuzz OPT='-O1 -g' FORTIFY= HARDEN= WARN=-w \
+	    SAN='-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all' $(FUZZERS:%=build/fuzz/fuzz_%)
+build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libcore.a
+	$(call show,LD,$@)clang -fsanitize=address,undefined,fuzzer $^ $(LIBS_CORE) -o $@
+
+.PHONY: help clean
+help:    ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+clean:    ## remove build/ (the Python environment .venv stays)
+	rm -rf build
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)
