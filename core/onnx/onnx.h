@@ -8,8 +8,11 @@
  *
  * Ownership: names are NUL-terminated copies in the arena; tensor bytes are
  * borrowed from the mapped files whenever the file holds them as raw
- * little-endian data, and only otherwise (typed fields such as float_data)
- * converted into the arena.  Mappings and arena must outlive the model.
+ * little-endian data that happens to lie aligned to the element size.  They
+ * are copied into the arena if it does not (protobuf aligns nothing), and
+ * converted there from typed fields such as float_data.  A 4-bit or byte
+ * tensor is always borrowed.  Mappings and arena must outlive the model, and
+ * nobody writes through t.data of a model that was read.
  *
  * Every byte is a stranger's: the reader is bounded in depth, counts and sizes
  * (limits below), and checks before it allocates.
@@ -21,10 +24,10 @@
 #include "core/base/tensor.h"
 
 enum {
-    ONNX_MAX_DEPTH = 32,               /* nested messages and subgraphs */
-    ONNX_MAX_NODES = 1 << 18,          /* over all graphs and functions */
-    ONNX_MAX_TENSORS = 1 << 18,
-    ONNX_MAX_FIELDS = 1 << 24,         /* wire fields read in all */
+    ONNX_MAX_DEPTH = 32,               /* graphs inside graphs, the outermost included; nothing else nests freely */
+    ONNX_MAX_NODES = 1 << 18,          /* over all graphs */
+    ONNX_MAX_TENSORS = 1 << 18,        /* tensors and value infos together, over all graphs */
+    ONNX_MAX_FIELDS = 1 << 24,         /* wire fields read in all; each is read twice, see message.c */
     ONNX_MAX_LIST = 1 << 20,           /* elements of one ints/floats/strings attribute */
     ONNX_MAX_NAME = 4096,              /* bytes; no NUL, valid UTF-8 */
     ONNX_MAX_FILES = 64,
@@ -56,8 +59,8 @@ struct onnx_attr {
     float f;
     int64_t i;
     const char *s; size_t s_n;         /* a STRING's bytes: may hold NULs, always NUL-terminated too */
-    const struct onnx_tensor *t;
-    const struct onnx_graph *g;
+    const struct onnx_tensor *t;       /* one; of a TENSORS, an array of n */
+    const struct onnx_graph *g;        /* one; of a GRAPHS, an array of n */
     size_t n;                          /* of the list types */
     const float *floats;
     const int64_t *ints;
@@ -90,7 +93,7 @@ struct onnx_graph {
 
 struct onnx_pair { const char *key, *value; };
 
-struct onnx_opset { const char *domain; int64_t version; };
+struct onnx_opset { const char *domain; int64_t version; };    /* each domain once */
 
 struct onnx_model {
     int64_t ir_version;
@@ -106,7 +109,11 @@ int64_t onnx_opset(const struct onnx_model *m);
 
 /*
  * Reads files[0] as a model; tensors with external data are looked up by name
- * in files[1..n).  No path is ever opened.
+ * in files[1..n).  No path is ever opened.  Refused besides what breaks the
+ * wire format: IR versions outside 3 to 13, no opset, a single field given
+ * twice, sparse initializers, training_info, tensors of strings, values that
+ * are not tensors, external ranges that overlap in part.  Left to core/graph:
+ * names that clash or do not exist, the order of nodes, what an opset allows.
  * Errors: ERR_MODEL_FORMAT (not ONNX; says what the file is, see onnx_sniff),
  * ERR_MODEL_INVALID, ERR_MODEL_LIMIT, ERR_MODEL_EXTERNAL, ERR_MEMORY.
  */
