@@ -3,7 +3,7 @@
  *
  * Shapes are row-major and written [rows, cols].  Nothing here allocates,
  * locks or knows a graph.  Every kernel has a plain version in kernel/ref/ that is its meaning; the fast
- * one must agree with it within the bound its comment states (tests/unit/test_kernel.c checks all of them on odd
+ * one must agree with it within the bound its comment states (tests/unit/core/test_kernel.c checks all of them on odd
  * sizes, unaligned pointers, NaN, infinities and denormals).  Instruction sets
  * are chosen at run time (KERNEL_CLONES in kernel/clones.h).
  *
@@ -48,7 +48,8 @@ void gemm_exact(bool b_trans, size_t m, size_t n, size_t k, const float *a, size
  * or compensated: agrees with the double reference to 2e-6 relative to max|y|.  [approx] */
 void layernorm(size_t rows, size_t n, const float *x, const float *gamma, const float *beta, float eps, float *y);
 void rmsnorm(size_t rows, size_t n, const float *x, const float *gamma, float eps, float *y);
-/* Max-subtracted; a row of all -inf gives NaN as the formula does.  1e-6 relative.  [approx] */
+/* Max-subtracted; a row of all -inf or with a +inf gives NaN as the formula does.  Relative error 1e-6 + 6e-8 |x - max|
+ * (the subtraction's own rounding); log_softmax 1e-6 max(1, |y|).  [approx] */
 void softmax(size_t rows, size_t n, const float *x, float *y);
 void log_softmax(size_t rows, size_t n, const float *x, float *y);
 

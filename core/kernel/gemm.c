@@ -1,0 +1,139 @@
+/* Matrix products on OpenBLAS, and the check that OpenBLAS is to be trusted. */
+#include "core/kernel/kernel.h"
+
+#include <cblas.h>
+#include <math.h>
+#include <stdlib.h>
+#ifdef __SSE__
+#include <xmmintrin.h>
+#endif
+
+const char *blas_kernel(void) { return openblas_get_corename(); }
+const char *blas_config(void) { return openblas_get_config(); }
+
+static void clear(size_t m, size_t n, float *c, size_t ldc)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++)
+            c[i * ldc + j] = 0;
+}
+
+void gemm(bool a_trans, bool b_trans, size_t m, size_t n, size_t k, const float *a, size_t lda,
+          const float *b, size_t ldb, bool accumulate, float *c, size_t ldc)
+{
+    if (m == 0 || n == 0)
+        return;
+    if (k == 0) {    /* a leading dimension of 0 is an error to BLAS */
+        if (!accumulate)
+            clear(m, n, c, ldc);
+        return;
+    }
+    cblas_sgemm(CblasRowMajor, a_trans ? CblasTrans : CblasNoTrans, b_trans ? CblasTrans : CblasNoTrans,
+                (blasint)m, (blasint)n, (blasint)k, 1, a, (blasint)lda, b, (blasint)ldb,
+                accumulate ? 1 : 0, c, (blasint)ldc);
+}
+
+/* ---- exact integer products ---- */
+
+enum { EXACT = 1 << 24 };    /* every integer up to here is a float */
+
+static void take(size_t m, size_t n, const float *part, bool add, int32_t *acc, size_t ldc)
+{
+    for (size_t i = 0; i < m; i++, part += n, acc += ldc)
+        for (size_t j = 0; j < n; j++)
+            acc[j] = (add ? acc[j] : 0) + (int32_t)part[j];
+}
+
+void gemm_exact(bool b_trans, size_t m, size_t n, size_t k, const float *a, size_t lda, int a_max,
+                const float *b, size_t ldb, int b_max, int32_t *acc, size_t ldc, float *scratch)
+{
+    size_t product = (size_t)a_max * (size_t)b_max;
+    size_t longest = product == 0 ? k : EXACT / product;
+    if (longest == 0)
+        longest = 1;
+    size_t chunks = k == 0 ? 1 : (k + longest - 1) / longest;
+    size_t step = (k + chunks - 1) / chunks;    /* even chunks: a short last one is slow */
+    for (size_t p = 0; p < k || p == 0; p += step > 0 ? step : 1) {
+        size_t len = k - p < step ? k - p : step;
+        gemm(false, b_trans, m, n, len, a + p, lda, b_trans ? b + p : b + p * ldb, ldb, false, scratch, n);
+        take(m, n, scratch, p > 0, acc, ldc);
+    }
+}
+
+/* ---- the self-test ---- */
+
+enum { SIDE = 41, DEPTH = 67, PITCH = DEPTH + 2 };    /* PITCH: rows longer than the matrix */
+
+struct trial {
+    float a[PITCH * PITCH], b[PITCH * PITCH], c[SIDE * PITCH];
+};
+
+/* Small integers, so that a right answer is right to the last bit in any order of summation. */
+static void fill(size_t n, float *x, unsigned seed)
+{
+    for (size_t i = 0; i < n; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        x[i] = (float)((int)(seed >> 24) - 128);
+    }
+}
+
+static float expected(const struct trial *t, bool a_trans, bool b_trans, size_t i, size_t j, size_t k)
+{
+    float sum = 0;
+    for (size_t p = 0; p < k; p++)
+        sum += (a_trans ? t->a[p * PITCH + i] : t->a[i * PITCH + p]) *
+               (b_trans ? t->b[j * PITCH + p] : t->b[p * PITCH + j]);
+    return sum;
+}
+
+static bool try_case(struct trial *t, const size_t *mnk, bool a_trans, bool b_trans, struct err *e)
+{
+    size_t m = mnk[0], n = mnk[1], k = mnk[2];
+    for (size_t i = 0; i < SIDE * PITCH; i++)
+        t->c[i] = NAN;
+    gemm(a_trans, b_trans, m, n, k, t->a, PITCH, t->b, PITCH, false, t->c, PITCH);
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            float want = expected(t, a_trans, b_trans, i, j, k), got = t->c[i * PITCH + j];
+            if (got != want)
+                return err_set(e, ERR_BLAS, "sgemm", "%zux%zux%zu%s%s: element (%zu,%zu) is %g instead of %g "
+                               "with OpenBLAS kernel %s; install another build or set OPENBLAS_CORETYPE",
+                               m, n, k, a_trans ? " a transposed" : "", b_trans ? " b transposed" : "", i, j,
+                               (double)got, (double)want, blas_kernel());
+        }
+    return true;
+}
+
+static bool try_all(struct trial *t, struct err *e)
+{
+    static const size_t sizes[][3] = {
+        { 1, 1, 1 }, { 1, 17, 33 }, { 5, 1, 67 }, { 3, 5, 7 }, { 13, 31, 1 }, { 16, 24, 64 }, { 41, 37, 67 },
+    };
+    fill(PITCH * PITCH, t->a, 1);
+    fill(PITCH * PITCH, t->b, 2);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        for (int trans = 0; trans < 4; trans++)
+            if (!try_case(t, sizes[i], trans & 1, trans & 2, e))
+                return false;
+    return true;
+}
+
+/* A library built with -ffast-math may have switched denormals off for the thread that loaded it. */
+static void keep_denormals(void)
+{
+#ifdef __SSE__
+    _mm_setcsr(_mm_getcsr() & ~0x8040u);    /* flush to zero, denormals are zero */
+#endif
+}
+
+bool blas_init(struct err *e)
+{
+    keep_denormals();
+    openblas_set_num_threads(1);
+    struct trial *t = malloc(sizeof *t);
+    if (!t)
+        return err_set(e, ERR_MEMORY, "blas_init", "no memory for the self-test");
+    bool ok = try_all(t, e);
+    free(t);
+    return ok;
+}

@@ -1,0 +1,27 @@
+/* The matrix products, one element at a time. */
+#include "core/kernel/ref/ref.h"
+
+void ref_gemm(bool a_trans, bool b_trans, size_t m, size_t n, size_t k, const float *a, size_t lda,
+              const float *b, size_t ldb, bool accumulate, float *c, size_t ldc)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            double sum = accumulate ? c[i * ldc + j] : 0;
+            for (size_t p = 0; p < k; p++)
+                sum += (double)(a_trans ? a[p * lda + i] : a[i * lda + p]) *
+                       (double)(b_trans ? b[j * ldb + p] : b[p * ldb + j]);
+            c[i * ldc + j] = (float)sum;
+        }
+}
+
+void ref_gemm_exact(bool b_trans, size_t m, size_t n, size_t k, const float *a, size_t lda,
+                    const float *b, size_t ldb, int32_t *acc, size_t ldc)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            int64_t sum = 0;
+            for (size_t p = 0; p < k; p++)
+                sum += (int64_t)a[i * lda + p] * (int64_t)(b_trans ? b[j * ldb + p] : b[p * ldb + j]);
+            acc[i * ldc + j] = (int32_t)sum;
+        }
+}
