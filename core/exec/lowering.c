@@ -116,6 +116,15 @@ static bool scales_of(struct arena *mem, const struct weight *w, size_t n, struc
     return s != NULL;
 }
 
+/* Gemm that is no more than a product; with C its bias would be added in another place. */
+static bool is_plain_product(const struct node *n)
+{
+    if (n->op == OP_MATMUL)
+        return true;
+    return n->op == OP_GEMM && (n->n_in < 3 || n->in[2] < 0) && !node_int(n, "transA", 0) && !node_int(n, "transB", 0)
+        && node_float(n, "alpha", 1) == 1.0f;
+}
+
 static bool lower_matmul(struct qop *q, const struct graph *g, const struct node *n, struct arena *mem, struct err *e)
 {
     struct qop r = { .kind = QOP_MATMUL, .y = -1 };
@@ -206,7 +215,7 @@ bool lowering_from_qdq(struct lowering *l, const struct graph *g, struct arena *
         return false;
     for (int i = 0; i < g->n_nodes; i++) {
         const struct node *n = &g->nodes[i];
-        if (n->op == OP_MATMUL && !lower_matmul(&l->qop[i], g, n, mem, e))
+        if (is_plain_product(n) && !lower_matmul(&l->qop[i], g, n, mem, e))
             return false;
         if (n->op == OP_CONV && !lower_conv(&l->qop[i], g, n, mem, e))
             return false;

@@ -17,7 +17,7 @@
 enum qop_kind { QOP_NONE, QOP_MATMUL, QOP_PRODUCT, QOP_CONV };
 
 /*
- *   MATMUL   y[.., n] = float(sum_k (q(x)-zx) w[k,n]) * scale[n]
+ *   MATMUL   y[.., n] = float(sum_k (q(x)-zx) w[k,n]) * scale[n] + add[n]
  *   PRODUCT  y = float(sum (q(x)-zx) (q(y)-zy)) * scale[0]        batched as MatMul
  *   CONV     acc = sum (q(x)-zx) w + bias[m];  without `out`: float(acc) * scale[m];
  *            with it: the dequantized code of rint(acc * rescale[m]) + out.zero
@@ -30,6 +30,7 @@ struct qop {
     int w_reach;                 /* the largest |w| */
     size_t k, n;                 /* MATMUL: of w; CONV: n output channels */
     const float *scale;          /* [n] (PRODUCT: [1]): float(ax.scale * weight scale); borrowed */
+    const float *add;            /* MATMUL: [n] added after scaling (Gemm's C), or NULL */
     const int32_t *bias;         /* CONV: [n] in units of scale, or NULL */
     bool requantize;             /* CONV: out and rescale are set */
     struct affine out;

@@ -266,12 +266,13 @@ static bool grow_tensors(struct frame *f, int n, struct err *e)
     return true;
 }
 
-bool frame_bind(struct frame *f, const struct plan *p, struct err *e)
+bool frame_bind(struct frame *f, const struct plan *p, const struct lowering *how, struct err *e)
 {
     if (!grow(&f->mem, &f->mem_size, p->frame_bytes + ALIGN, e)
         || !grow(&f->scratch, &f->scratch_size, p->scratch_bytes + ALIGN, e) || !grow_tensors(f, p->g->n_values, e))
         return false;
     f->plan = p;
+    f->how = how;
     for (int v = 0; v < p->g->n_values; v++) {
         set_tensor(p, v, &f->t[v]);
         f->t[v].data = p->facts.known[v] ? (void *)(uintptr_t)p->facts.data[v]
@@ -308,7 +309,7 @@ static bool run_op(struct frame *f, const struct node *n, struct tensor *out, st
 bool frame_step(struct frame *f, int node, struct err *e)
 {
     const struct node *n = &f->plan->g->nodes[node];
-    const struct qop *q = &f->plan->how->qop[node];
+    const struct qop *q = &f->how->qop[node];
     struct tensor out[NODE_MAX_ARITY];
     if (is_view(n->op)) {
         f->t[n->out[0]].data = f->t[n->in[0]].data;

@@ -17,7 +17,7 @@
 
 struct plan {
     const struct graph *g;
-    const struct lowering *how;       /* borrowed; qop rows may be filled later, skip may not change */
+    const struct lowering *how;       /* what it was laid out for; qop rows may be filled later, skip may not change */
     struct shape *inputs;             /* [g->n_inputs]: what it is bound to */
     struct facts facts;
     int *steps, n_steps;              /* node numbers in running order */
@@ -36,14 +36,16 @@ bool plan_live_at(const struct plan *p, int value, int at);
 
 struct frame {
     const struct plan *plan;
+    const struct lowering *how;
     struct tensor *t;                 /* [n_values]: data set once computed or supplied */
     char *mem, *scratch;
     uint64_t mem_size, scratch_size;
     int t_size;
 };
 
-/* Prepares a frame ({0} at first) for a plan, growing its memory as needed.  frame_release() frees. */
-bool frame_bind(struct frame *f, const struct plan *p, struct err *e);
+/* Prepares a frame ({0} at first) for a plan, growing its memory as needed.  `how` is the plan's own or one that skips
+ * the same nodes and reads the same values.  frame_release() frees. */
+bool frame_bind(struct frame *f, const struct plan *p, const struct lowering *how, struct err *e);
 void frame_release(struct frame *f);
 
 /* Supplies the bytes of a value from outside (an input, or one carried over a cut); borrowed. */

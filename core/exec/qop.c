@@ -70,7 +70,7 @@ static void run_matmul(const struct qop *q, const struct tensor *x, struct tenso
         size_t m = rows - r < BLOCK_ROWS ? rows - r : BLOCK_ROWS;
         quantize_to_float(m * q->k, from + r * q->k, q->ax.scale, q->ax.zero, q->ax.qmin, q->ax.qmax, codes);
         gemm_exact(false, m, q->n, q->k, codes, q->k, affine_reach(q->ax), q->w, q->n, q->w_reach, acc, q->n, sums);
-        dequantize_acc(m, q->n, acc, q->n, q->scale, q->n, NULL, to + r * q->n, q->n);
+        dequantize_acc(m, q->n, acc, q->n, q->scale, q->n, q->add, to + r * q->n, q->n);
     }
 }
 

@@ -1,0 +1,168 @@
+#include "core/quant/observer.h"
+
+#include <float.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Bits of a float as an integer that sorts as the float does. */
+static inline uint32_t key_of(uint32_t bits)
+{
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+static float value_of_key(uint32_t key)
+{
+    uint32_t bits = key & 0x80000000u ? key & 0x7fffffffu : ~key;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* The interval of bin i; its ends are finite for every bin that can be filled. */
+static void bin_edges(uint32_t i, double *lo, double *hi)
+{
+    float a = value_of_key(i << 16), b = value_of_key((i << 16) + 0xffffu);
+    *lo = a;
+    *hi = b;
+}
+
+bool observer_init(struct observer *o, size_t channels, struct err *e)
+{
+    *o = (struct observer){ .range = RANGE_EMPTY, .channels = channels };
+    o->bins = calloc(OBSERVER_BINS, sizeof *o->bins);
+    o->lo = malloc((channels + 1) * sizeof *o->lo);
+    o->hi = malloc((channels + 1) * sizeof *o->hi);
+    if (!o->bins || !o->lo || !o->hi) {
+        observer_release(o);
+        return err_set(e, ERR_MEMORY, "", "no memory for the statistics of a tensor");
+    }
+    for (size_t c = 0; c < channels; c++) {
+        o->lo[c] = FLT_MAX;
+        o->hi[c] = -FLT_MAX;
+    }
+    return true;
+}
+
+void observer_release(struct observer *o)
+{
+    free(o->bins);
+    free(o->lo);
+    free(o->hi);
+    *o = (struct observer){ .range = RANGE_EMPTY };
+}
+
+void observer_add(struct observer *o, const float *x, size_t rows)
+{
+    size_t n = rows * (o->channels ? o->channels : 1);
+    size_t bad = o->range.nan + o->range.inf;
+    range_of(n, x, &o->range);
+    bad = o->range.nan + o->range.inf - bad;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        o->bins[key_of(bits) >> 16]++;
+    }
+    if (bad) {      /* NaN and infinities are no values: take them out again */
+        for (size_t i = 0; i < n; i++) {
+            uint32_t bits;
+            memcpy(&bits, x + i, sizeof bits);
+            if ((bits & 0x7f800000u) == 0x7f800000u)
+                o->bins[key_of(bits) >> 16]--;
+        }
+    }
+    o->count += n - bad;
+    if (o->channels)
+        range_of_columns(rows, o->channels, x, o->lo, o->hi);
+}
+
+void observer_merge(struct observer *o, const struct observer *other)
+{
+    if (other->range.lo < o->range.lo)
+        o->range.lo = other->range.lo;
+    if (other->range.hi > o->range.hi)
+        o->range.hi = other->range.hi;
+    o->range.nan += other->range.nan;
+    o->range.inf += other->range.inf;
+    o->count += other->count;
+    for (size_t i = 0; i < OBSERVER_BINS; i++)
+        o->bins[i] += other->bins[i];
+    for (size_t c = 0; c < o->channels; c++) {
+        if (other->lo[c] < o->lo[c])
+            o->lo[c] = other->lo[c];
+        if (other->hi[c] > o->hi[c])
+            o->hi[c] = other->hi[c];
+    }
+}
+
+static float clamped(const struct observer *o, double x)
+{
+    return x < o->range.lo ? o->range.lo : x > o->range.hi ? o->range.hi : (float)x;
+}
+
+float observer_quantile(const struct observer *o, double p)
+{
+    if (o->count == 0)
+        return 0;
+    double rank = p * (double)(o->count - 1), before = 0;
+    for (uint32_t i = 0; i < OBSERVER_BINS; i++) {
+        double n = (double)o->bins[i], lo, hi;
+        if (n > 0 && before + n > rank) {
+            bin_edges(i, &lo, &hi);
+            return clamped(o, lo + (hi - lo) * ((rank - before + 0.5) / n));
+        }
+        before += n;
+    }
+    return o->range.hi;
+}
+
+void observer_rebin(const struct observer *o, float lo, float hi, size_t n, uint64_t *ret)
+{
+    memset(ret, 0, n * sizeof *ret);
+    double width = hi > lo ? ((double)hi - lo) / (double)n : 1;
+    for (uint32_t i = 0; i < OBSERVER_BINS; i++) {
+        double a, b;
+        if (!o->bins[i])
+            continue;
+        bin_edges(i, &a, &b);
+        double at = ((a + b) / 2 - lo) / width;
+        ret[at <= 0 ? 0 : at >= (double)(n - 1) ? n - 1 : (size_t)at] += o->bins[i];
+    }
+}
+
+double observer_outside(const struct observer *o, float lo, float hi)
+{
+    double out = 0;
+    for (uint32_t i = 0; i < OBSERVER_BINS; i++) {
+        double a, b;
+        if (!o->bins[i])
+            continue;
+        bin_edges(i, &a, &b);
+        double middle = (a + b) / 2;
+        if (clamped(o, middle) < lo || clamped(o, middle) > hi)
+            out += (double)o->bins[i];
+    }
+    return o->count ? out / (double)o->count : 0;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return x < y ? -1 : x > y;
+}
+
+double observer_channel_ratio(const struct observer *o, struct err *e)
+{
+    float *width = malloc((o->channels + 1) * sizeof *width);
+    size_t n = 0;
+    if (!width) {
+        err_set(e, ERR_MEMORY, "", "no memory for channel ranges");
+        return 1;
+    }
+    for (size_t c = 0; c < o->channels; c++)
+        if (o->hi[c] > o->lo[c])
+            width[n++] = o->hi[c] - o->lo[c];
+    qsort(width, n, sizeof *width, by_value);
+    double ratio = n ? (double)width[n - 1] / width[n / 2] : 1;
+    free(width);
+    return ratio;
+}

@@ -1,0 +1,52 @@
+/*
+ * observer.h - what was seen of one tensor: extremes, counts, and a histogram that needs no second pass.
+ *
+ * The histogram's bins are the upper 16 bits of a float, put in numeric order:
+ * 65,536 bins over all floats, each at most 1/128 of its value wide.  It needs no range in
+ * advance and its counts are integers, so it may be filled in any order, by
+ * any number of threads, and merged: the result is the same to the bit.
+ */
+#ifndef CORE_QUANT_OBSERVER_H
+#define CORE_QUANT_OBSERVER_H
+
+#include "core/base/err.h"
+#include "core/kernel/kernel.h"
+
+#include <stdint.h>
+
+enum { OBSERVER_BINS = 1 << 16 };
+
+struct observer {
+    struct range range;          /* of the finite values; nan and inf are counted beside */
+    uint64_t count;              /* finite values */
+    uint64_t *bins;              /* [OBSERVER_BINS] of finite values */
+    size_t channels;             /* 0: no channel ranges */
+    float *lo, *hi;              /* [channels] per index of the last axis */
+};
+
+/* channels: the length of the last axis, or 0. Everything is freed by observer_release(). */
+bool observer_init(struct observer *o, size_t channels, struct err *e);
+void observer_release(struct observer *o);
+
+/* rows x channels values (channels == 0: `rows` values). */
+void observer_add(struct observer *o, const float *x, size_t rows);
+
+/* Adds what `other` saw; both have the same channels. */
+void observer_merge(struct observer *o, const struct observer *other);
+
+/*
+ * The value below which a fraction p in [0, 1] of all values lies; inside a bin by linear
+ * interpolation, clamped to the observed extremes.  No values: 0.
+ */
+float observer_quantile(const struct observer *o, double p);
+
+/* Counts of n equal bins over [lo, hi]; values outside go to the outermost ones. */
+void observer_rebin(const struct observer *o, float lo, float hi, size_t n, uint64_t *ret);
+
+/* Fraction of the values outside [lo, hi], to the histogram's resolution. */
+double observer_outside(const struct observer *o, float lo, float hi);
+
+/* Widest channel range over the median one (a channel of zero width is left out); 1 without channels. */
+double observer_channel_ratio(const struct observer *o, struct err *e);
+
+#endif

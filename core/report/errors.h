@@ -1,0 +1,29 @@
+/*
+ * errors.h - how far a tensor is from what it should be, as sums that add up in any fixed order.
+ *
+ * Sums are kept per chunk of samples and added in chunk order, so the number of
+ * threads cannot show in a digit.
+ */
+#ifndef CORE_REPORT_ERRORS_H
+#define CORE_REPORT_ERRORS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct errors {
+    double signal;       /* sum of want^2 */
+    double noise;        /* sum of (want - got)^2 */
+    double got;          /* sum of got^2 */
+    double dot;          /* sum of want * got */
+    uint64_t n;
+};
+
+void errors_add(struct errors *s, const float *want, const float *got, size_t n);
+void errors_merge(struct errors *s, const struct errors *other);
+
+/* 10 log10(signal / noise) in dB; 200 when nothing differs, 0 without signal. */
+double errors_sqnr_db(double signal, double noise);
+double errors_mse(const struct errors *s);
+double errors_cosine(const struct errors *s);     /* 1 when both are zero */
+
+#endif
