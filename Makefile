@@ -54,6 +54,8 @@ $(O)/%.o: %.c Makefile
 	$(call show,CC,$<)$(CC) $(CFLAGS_ALL) -DVERSION='"$(VERSION)"' -c $< -o $@
 # The loops the compiler vectorises are worth -O3.
 $(call obj,$(wildcard core/kernel/*.c)): OPT += -O3
+# Files that become part of the program (.incbin).
+$(call obj,api/embed.c): $(wildcard api/*.html api/*.css api/*.js api/*.json)
 
 # Each unit test is one program: tests/unit/<side>/test_<name>.c with that side's code.
 $(UNIT_CORE): $(O)/unit/core/%: $(O)/tests/unit/core/%.o $(O)/libcore.a
