@@ -56,13 +56,14 @@ const struct field recipe_fields[RECIPE_FIELDS] = {
 };
 
 static const char one_observer[] = "the method decides the observer; leave the observer out or change the method";
+static const char no_percentile[] = "minmax has no percentile; leave it out or set the method to percentile";
 static const char int8_only[] = "this target takes symmetric int8 activations only; set symmetric to true or leave it out";
 
 const struct field_rule recipe_rules[RECIPE_RULES] = {
     { AT(method), RECIPE_METHOD_MINMAX, AT(activations.observer), RECIPE_OBSERVER_MINMAX, one_observer },
     { AT(method), RECIPE_METHOD_PERCENTILE, AT(activations.observer), RECIPE_OBSERVER_PERCENTILE, one_observer },
-    { AT(activations.observer), RECIPE_OBSERVER_MINMAX, AT(activations.percentile), RULE_ABSENT,
-      "the observer minmax has no percentile; leave it out or set method and observer to percentile" },
+    { AT(method), RECIPE_METHOD_MINMAX, AT(activations.percentile), RULE_ABSENT, no_percentile },
+    { AT(activations.observer), RECIPE_OBSERVER_MINMAX, AT(activations.percentile), RULE_ABSENT, no_percentile },
     { AT(target), RECIPE_TARGET_TENSORRT, AT(activations.symmetric), 1, int8_only },
     { AT(target), RECIPE_TARGET_PORTABLE, AT(activations.symmetric), 1, int8_only },
 };

@@ -10,7 +10,7 @@
 
 enum field_kind { FIELD_NAME, FIELD_CHOICE, FIELD_INT, FIELD_REAL, FIELD_BOOL, FIELD_PATTERNS, FIELD_OVERRIDES };
 
-enum { RECIPE_FIELDS = 18, RECIPE_RULES = 5 };
+enum { RECIPE_FIELDS = 18, RECIPE_RULES = 6 };
 
 struct field {
     const char *section, *key;             /* section NULL: a member of the recipe itself */

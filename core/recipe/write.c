@@ -115,8 +115,8 @@ static json_t *choices_schema(const char *const *choices)
 /* JSON Schema counts characters where we count bytes, so the schema is the looser one for text that is not ASCII. */
 static json_t *pattern_schema(void)
 {
-    return json_pack("{s:s, s:i, s:i, s:s}", "type", "string", "minLength", 1, "maxLength", RECIPE_MAX_PATTERN,
-                     "pattern", "^[^\\u0000-\\u001f\\u007f]*$");
+    return json_pack("{s:s, s:i, s:i, s:{s:s}}", "type", "string", "minLength", 1, "maxLength", RECIPE_MAX_PATTERN,
+                     "not", "pattern", "[\\u0000-\\u001f\\u007f]");
 }
 
 static json_t *number_schema(const struct field *f)
