@@ -10,6 +10,7 @@
 
 #include "core/base/arena.h"
 #include "core/base/io.h"
+#include "core/base/json.h"
 #include "core/base/tensor.h"
 
 enum { DATASET_MAX_ARRAYS = 256, DATASET_MAX_NPY_HEADER = 10000 };
@@ -35,6 +36,13 @@ struct dataset {
 bool dataset_open(struct arena *mem, const struct mapping *file, const char *name,
                   struct dataset *ret, struct err *e);
 
+/*
+ * What a person wants to see of it: {"format", "samples", "arrays": [{"name", "dtype", "shape", "min", "max", "mean",
+ * "nan_count", "inf_count"}], "has_labels"}.  `samples` is null where the arrays' first axes differ; min, max and
+ * mean leave out what is not finite and are null where nothing is left.  The caller decrefs; NULL without memory.
+ */
+json_t *dataset_describe(const struct dataset *d);
+
 /* The array of that name, or NULL. */
 const struct array *dataset_find(const struct dataset *d, const char *name);
 
@@ -50,13 +58,15 @@ struct samples {
     size_t n_inputs;
     const struct array **inputs;       /* [n_inputs], in the order of the specs */
     int64_t count;                     /* samples */
-    const int64_t *labels;             /* [count] from the array "labels" (any integer type, converted), or NULL */
+    const int64_t *labels;             /* [count] from the array "labels" (any integer type, converted), or NULL; in the arena or the file */
 };
 
 /*
  * Checks a dataset against a model's inputs: names, types, ranks, dimensions,
- * finite values (every element of float inputs).  int32/int64 are
- * converted to what the model wants where the values fit; float64 -> float32 likewise, with no warning lost.
+ * finite values (every element of float inputs).  Integers of any width are converted to the
+ * int32 or int64 the model wants where every value fits, float64, float16 and bfloat16 to float32;
+ * anything else is refused.  The one array of a .npy stands for the only input of a model.
+ * Arrays that are no input of the model are left alone.
  * A model whose batch dimension is a number b > 0 takes its samples b at a time: count must be a multiple of b.
  * Errors: ERR_DATA_SCHEMA (names: says which are expected and which were found), ERR_DATA_DTYPE,
  * ERR_DATA_SHAPE (suspects NHWC where that would fit), ERR_DATA_VALUES (NaN/Inf: array and flat index).

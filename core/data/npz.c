@@ -1,0 +1,71 @@
+/* npz.c - a zip archive of .npy arrays, as np.savez and np.savez_compressed write it. */
+#include "core/data/npy.h"
+#include "core/data/zip.h"
+
+#include <string.h>
+
+static bool name_of_member(struct arena *mem, const struct zip_entry *entry, const char *file_name, const char **ret, struct err *e)
+{
+    static const char suffix[4] = ".npy";
+    size_t n = entry->name_size;
+    if (n <= sizeof suffix || memcmp(entry->name + n - sizeof suffix, suffix, sizeof suffix) != 0) {
+        const char *member = array_name(mem, entry->name, n, file_name, e);
+        return member && err_set(e, ERR_DATA_FORMAT, member, "the archive holds a file that is not a .npy array; save arrays with np.savez, "
+                                 "or make them from a folder of pictures with images_to_npz.py");
+    }
+    *ret = array_name(mem, entry->name, n - sizeof suffix, file_name, e);
+    return *ret != NULL;
+}
+
+/* The header is read before memory is taken, so the memory is what the array really has. */
+static bool read_array(struct arena *mem, struct zip_reader *r, struct array *ret, struct err *e)
+{
+    uint8_t head[NPY_MAX_START];
+    const struct zip_entry *entry = r->entry;
+    uint64_t n = entry->unpacked < sizeof head ? entry->unpacked : sizeof head;
+    struct npy npy;
+    if (!zip_read(r, head, n, e) || !npy_header(head, n, r->where, &npy, e))
+        return false;
+    if (npy.start + npy.bytes != entry->unpacked)
+        return err_set(e, ERR_DATA_FORMAT, r->where, "the array has %llu bytes of data, its header says %llu; save it again",
+                       (unsigned long long)(entry->unpacked - npy.start), (unsigned long long)npy.bytes);
+    const uint8_t *in_file = entry->data + npy.start;
+    bool in_place = !entry->deflated && (uintptr_t)in_file % (unsigned)(dtype_bits(npy.dtype) / 8) == 0;
+    uint8_t *to = in_place ? (uint8_t *)(uintptr_t)in_file : array_alloc(mem, npy.bytes, r->where, e);
+    if (!to)
+        return false;
+    ret->t = (struct tensor){ npy.dtype, npy.shape, to };
+    if (in_place)
+        return zip_skim(r, entry->unpacked - n, e);
+    memcpy(to, head + npy.start, (size_t)(n - npy.start));
+    return zip_read(r, to + (n - npy.start), entry->unpacked - n, e);
+}
+
+static bool open_member(struct arena *mem, const struct zip_entry *entry, struct array *ret, struct err *e)
+{
+    struct zip_reader r;
+    bool ok = zip_start(&r, entry, ret->name, e) && read_array(mem, &r, ret, e) && zip_end(&r, e);
+    zip_stop(&r);
+    return ok;
+}
+
+bool npz_open(struct arena *mem, const struct mapping *file, const char *name, struct dataset *ret, struct err *e)
+{
+    struct zip z;
+    if (!zip_open(mem, file, name, &z, e))
+        return false;
+    if (z.n > DATASET_MAX_ARRAYS)
+        return err_set(e, ERR_DATA_LIMIT, name, "the archive has %zu arrays, at most %d are read", z.n, DATASET_MAX_ARRAYS);
+    ret->n = z.n;
+    ret->arrays = arena_array(mem, z.n, sizeof *ret->arrays, e);
+    if (!ret->arrays)
+        return false;
+    /* All names first: an archive of something else is told so before anything is unpacked. */
+    for (size_t i = 0; i < z.n; i++)
+        if (!name_of_member(mem, &z.entries[i], name, &ret->arrays[i].name, e))
+            return false;
+    for (size_t i = 0; i < z.n; i++)
+        if (!open_member(mem, &z.entries[i], &ret->arrays[i], e))
+            return false;
+    return true;
+}
