@@ -9,25 +9,10 @@
 #ifndef CORE_KERNEL_APPROX_H
 #define CORE_KERNEL_APPROX_H
 
+#include "core/kernel/bits.h"
 #include "core/kernel/clones.h"
 
 #include <math.h>
-#include <stdint.h>
-#include <string.h>
-
-KERNEL_INLINE uint32_t float_bits(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-KERNEL_INLINE float bits_float(uint32_t bits)
-{
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
 
 /* 2^n for n in [-126, 127], given in two's complement. */
 KERNEL_INLINE float power_of_two(uint32_t n) { return bits_float((n + 127) << 23); }
@@ -61,8 +46,10 @@ KERNEL_INLINE float sigmoid_of(float x) { return 1 / (1 + exp_of(-x)); }
 /* y within [-1, 1], and exactly at its ends beyond |x| = limit. */
 KERNEL_INLINE float saturate(float x, float limit, float y)
 {
-    y = y > 1 || x > limit ? 1 : y;
-    return y < -1 || x < -limit ? -1 : y;
+    y = y > 1 ? 1 : y;    /* one test a line: || is a branch */
+    y = x > limit ? 1 : y;
+    y = y < -1 ? -1 : y;
+    return x < -limit ? -1 : y;
 }
 
 /* x P(x^2) / Q(x^2); beyond 9 it is 1 to the last bit.  Fit: 2.2e-8. */

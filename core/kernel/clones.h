@@ -32,9 +32,17 @@
 #define KERNEL_LOOP _Pragma("GCC ivdep")
 #endif
 
+/*
+ * Sums keep LANES partial sums in vectors of WIDTH, spelled out because floating-point
+ * addition may not be reordered by the compiler.  Registers narrower than a vector hold it in pieces.
+ */
 enum {
-    LANES = 16,     /* partial sums: one AVX-512 register of floats, two of AVX2 */
+    WIDTH = 8,
+    LANES = 32,     /* four chains of additions hide their latency */
     BLOCK = 512,    /* elements summed in float before the sum moves on to double; 2 KiB */
 };
+typedef float lanes __attribute__((vector_size(4 * WIDTH)));
+/* The same at any address. */
+typedef float loose_lanes __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 
 #endif

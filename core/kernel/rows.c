@@ -6,26 +6,32 @@
 #include "core/kernel/approx.h"
 #include "core/kernel/kernel.h"
 
+#include <string.h>
+
 KERNEL_INLINE size_t block_at(size_t at, size_t n) { return n - at < BLOCK ? n - at : BLOCK; }
 
-KERNEL_INLINE float fold(float lane[LANES])
+/* The sum of LANES partial sums, pairwise. */
+KERNEL_INLINE float fold(const lanes part[LANES / WIDTH])
 {
-    for (size_t half = LANES / 2; half > 0; half /= 2)
-        for (size_t j = 0; j < half; j++)
-            lane[j] += lane[j + half];
-    return lane[0];
+    float lane[WIDTH];
+    lanes all = (part[0] + part[1]) + (part[2] + part[3]);
+    memcpy(lane, &all, sizeof lane);
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
 }
 
 KERNEL_INLINE float block_sum(size_t n, const float *x)
 {
-    float lane[LANES] = { 0 }, rest = 0;
+    lanes part[LANES / WIDTH] = { 0 };
+    float rest = 0;
     size_t i = 0;
     for (; i + LANES <= n; i += LANES)
-        for (size_t j = 0; j < LANES; j++)
-            lane[j] += x[i + j];
+        for (size_t j = 0; j < LANES / WIDTH; j++)
+            part[j] += *(const loose_lanes *)(x + i + j * WIDTH);
+    for (; i + WIDTH <= n; i += WIDTH)
+        part[0] += *(const loose_lanes *)(x + i);
     for (; i < n; i++)
         rest += x[i];
-    return fold(lane) + rest;
+    return fold(part) + rest;
 }
 
 KERNEL_INLINE double sum(size_t n, const float *x)
@@ -41,14 +47,14 @@ struct moments { double first, second; };
 
 KERNEL_INLINE struct moments block_moments(size_t n, const float *x, float centre)
 {
-    float one[LANES] = { 0 }, two[LANES] = { 0 }, rest_one = 0, rest_two = 0;
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        for (size_t j = 0; j < LANES; j++) {
-            float d = x[i + j] - centre;
-            one[j] += d;
-            two[j] += d * d;
-        }
+    lanes one[LANES / WIDTH] = { 0 }, two[LANES / WIDTH] = { 0 };
+    float rest_one = 0, rest_two = 0;
+    size_t i = 0, j = 0;
+    for (; i + WIDTH <= n; i += WIDTH, j = (j + 1) % (LANES / WIDTH)) {
+        lanes d = *(const loose_lanes *)(x + i) - centre;
+        one[j] += d;
+        two[j] += d * d;
+    }
     for (; i < n; i++) {
         float d = x[i] - centre;
         rest_one += d;
@@ -112,21 +118,15 @@ void rmsnorm(size_t rows, size_t n, const float *x, const float *gamma, float ep
     }
 }
 
-/* NaN elements are passed over: they come back in the sum. */
+/* A NaN with its sign set is passed over; it comes back in the sum.  A plain NaN is the largest of all. */
 KERNEL_INLINE float largest(size_t n, const float *x)
 {
-    float lane[LANES], max = -INFINITY;
-    size_t i = 0;
-    for (size_t j = 0; j < LANES; j++)
-        lane[j] = -INFINITY;
-    for (; i + LANES <= n; i += LANES)
-        for (size_t j = 0; j < LANES; j++)
-            lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-    for (; i < n; i++)
-        max = x[i] > max ? x[i] : max;
-    for (size_t j = 0; j < LANES; j++)
-        max = lane[j] > max ? lane[j] : max;
-    return max;
+    int32_t max = order_of(-INFINITY);
+    for (size_t i = 0; i < n; i++) {
+        int32_t key = order_of(x[i]);
+        max = key > max ? key : max;
+    }
+    return of_order(max);
 }
 
 /* y = e^(x - max) for one block; returns the sum. */

@@ -1,40 +1,22 @@
 /* Ranges of finite elements. */
+#include "core/kernel/bits.h"
 #include "core/kernel/clones.h"
 #include "core/kernel/kernel.h"
 
 #include <float.h>
 #include <math.h>
 
-/* Range of one block.  0 * x adds up to 0, or to NaN if any x is not finite. */
-struct extent { float lo, hi, zero; };
+struct extent { int32_t lo, hi; };    /* in the order of floats: NaN and infinities are the ends of it */
 
 KERNEL_INLINE struct extent block_extent(size_t n, const float *x)
 {
-    float lo[LANES], hi[LANES], zero[LANES];
-    struct extent e = { FLT_MAX, -FLT_MAX, 0 };
-    size_t i = 0;
-    for (size_t j = 0; j < LANES; j++) {
-        lo[j] = FLT_MAX;
-        hi[j] = -FLT_MAX;
-        zero[j] = 0;
+    int32_t lo = INT32_MAX, hi = INT32_MIN;
+    for (size_t i = 0; i < n; i++) {
+        int32_t key = order_of(x[i]);
+        lo = key < lo ? key : lo;
+        hi = key > hi ? key : hi;
     }
-    for (; i + LANES <= n; i += LANES)
-        for (size_t j = 0; j < LANES; j++) {
-            lo[j] = x[i + j] < lo[j] ? x[i + j] : lo[j];
-            hi[j] = x[i + j] > hi[j] ? x[i + j] : hi[j];
-            zero[j] += 0 * x[i + j];
-        }
-    for (size_t j = 0; j < LANES; j++) {
-        e.lo = lo[j] < e.lo ? lo[j] : e.lo;
-        e.hi = hi[j] > e.hi ? hi[j] : e.hi;
-        e.zero += zero[j];
-    }
-    for (; i < n; i++) {
-        e.lo = x[i] < e.lo ? x[i] : e.lo;
-        e.hi = x[i] > e.hi ? x[i] : e.hi;
-        e.zero += 0 * x[i];
-    }
-    return e;
+    return (struct extent){ lo, hi };
 }
 
 static void extend_one_by_one(size_t n, const float *x, struct range *r)
@@ -57,9 +39,10 @@ void range_of(size_t n, const float *x, struct range *r)
     for (size_t at = 0; at < n; at += BLOCK) {
         size_t len = n - at < BLOCK ? n - at : BLOCK;
         struct extent e = block_extent(len, x + at);
-        if (e.zero == 0) {
-            r->lo = e.lo < r->lo ? e.lo : r->lo;
-            r->hi = e.hi > r->hi ? e.hi : r->hi;
+        float lo = of_order(e.lo), hi = of_order(e.hi);
+        if (lo >= -FLT_MAX && hi <= FLT_MAX) {
+            r->lo = lo < r->lo ? lo : r->lo;
+            r->hi = hi > r->hi ? hi : r->hi;
         } else {
             extend_one_by_one(len, x + at, r);
         }
