@@ -32,6 +32,12 @@ void quantizer_limits(const struct affine *a, float *ret_lo, float *ret_hi)
     *ret_hi = (float)(a->qmax - a->zero) * a->scale;
 }
 
+int32_t quantizer_bias(float b, float scale)
+{
+    double q = rint((double)b / (double)scale);
+    return (int32_t)fmax(INT32_MIN, fmin(INT32_MAX, q));
+}
+
 /* Element (k, n) of a layer's weight as it lies in the model. */
 struct source { const float *w; size_t step_k, step_n; };
 

@@ -40,6 +40,9 @@ struct qweight {
 bool qweight_round(const struct graph *g, const struct layer *l, int bits, bool per_channel, struct arena *mem,
                    struct qweight *ret, struct err *e);
 
+/* A bias in units of `scale`: rint(b / scale) in int32, saturated. */
+int32_t quantizer_bias(float b, float scale);
+
 /* Counts of a layer's weights before and after rounding, on the same n equal bins over [lo, hi] (the largest |w|). */
 void qweight_histogram(const struct graph *g, const struct layer *l, const struct qweight *w, size_t n,
                        float *ret_lo, float *ret_hi, uint64_t *before, uint64_t *after);

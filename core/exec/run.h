@@ -1,0 +1,46 @@
+/*
+ * run.h - samples through a graph: cut into chunks, each chunk a plan, threads over chunks.
+ *
+ * Chunks are cut by sample number and shape alone, never by threads or memory:
+ * the same rows in another batch size may differ in their last bits on BLAS.
+ */
+#ifndef CORE_EXEC_RUN_H
+#define CORE_EXEC_RUN_H
+
+#include "core/base/pool.h"
+#include "core/data/dataset.h"
+#include "core/exec/plan.h"
+
+struct chunk {
+    int64_t first, rows;           /* samples [first, first + rows) */
+    const struct plan *plan;       /* shared by chunks of equal shape */
+};
+
+struct chunks {
+    const struct samples *samples;
+    struct chunk *chunk;
+    int n;
+    int64_t count;                 /* samples used */
+};
+
+/* What the graph's inputs want, for dataset_samples().  In the arena. */
+bool run_input_specs(const struct graph *g, struct arena *mem, struct input_spec **ret, struct err *e);
+
+/*
+ * Cuts the first `limit` samples (0: all) into chunks of `batch` (0: a default that depends on the input's size;
+ * always the model's own number if its batch dimension is fixed) and plans them.
+ */
+bool chunks_new(struct chunks *c, const struct graph *g, const struct lowering *how, struct arena *mem,
+                const struct samples *samples, int64_t batch, int64_t limit, struct err *e);
+
+/* Binds the frame to the chunk's plan and supplies its inputs. */
+bool chunk_bind(const struct chunks *c, int chunk, const struct lowering *how, struct frame *f, struct err *e);
+
+/* Called with the frame of a finished chunk; by several threads at once, each chunk once, in no order. */
+typedef bool chunk_fn(void *arg, int chunk, int thread, struct frame *f, struct err *e);
+
+/* Runs every chunk from end to end. */
+bool chunks_run(const struct chunks *c, const struct lowering *how, struct pool *pool, chunk_fn *done, void *arg,
+                struct err *e);
+
+#endif

@@ -1,0 +1,366 @@
+/*
+ * pass.c - one stretch of the walk, for all chunks, on both streams.
+ *
+ * Each chunk is one piece of the thread team's task.  It loads what it held,
+ * runs the stretch node by node on both streams, lets observers look at the
+ * quantized stream, compares the streams at every layer, and holds what is
+ * still needed.  Observers are per thread (their sums are integers and
+ * extremes, so order cannot matter); errors are per chunk and added in chunk order.
+ */
+#include "core/sweep/sweep.h"
+
+#include "core/base/clock.h"
+#include "core/sweep/store.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum stream { FLOAT, QUANTIZED, STREAMS };
+
+/* What one chunk has in hand between stretches. */
+struct hand { struct held *held[STREAMS]; };       /* [n_values] each */
+
+struct member {                                    /* what one thread works with */
+    struct frame frame[STREAMS];
+    struct observer *obs;                          /* [n_sites] of the stretch */
+    void **temps;                                  /* spilled tensors read back for the present chunk */
+    int n_temps;
+    float *alone;                                  /* a layer's output, computed unquantized */
+    size_t alone_size;
+};
+
+struct measure { struct errors accumulated, isolated; double seconds; };
+
+struct pass {
+    const struct sweep_task *t;
+    struct sweep *s;
+    struct lowering plain;                         /* the float stream's */
+    struct arena *mem;
+    struct store *store;
+    struct hand *hands;                            /* [chunks] */
+    struct member *members;                        /* [threads] */
+    int *layer_at;                                 /* [n_nodes]: layer of a node, or -1 */
+    /* the present stretch */
+    int from, to, resume;
+    const int *sites;
+    int n_sites;
+    struct measure *measures;                      /* [chunks][n_layers] */
+    bool *measuring;                               /* [n_layers] */
+};
+
+static int threads_of(const struct pass *p) { return pool_threads(p->t->pool); }
+
+struct pass *pass_new(const struct sweep_task *t, struct sweep *s, struct err *e)
+{
+    struct pass *p = calloc(1, sizeof *p);
+    struct arena *mem = arena_new(UINT64_MAX / 2);
+    if (!p || !mem) {
+        free(p);
+        arena_free(mem);
+        err_set(e, ERR_MEMORY, "", "no memory for the sweep");
+        return NULL;
+    }
+    p->t = t;
+    p->s = s;
+    p->mem = mem;
+    p->store = store_new(t->memory, t->dir ? t->dir : "/tmp", e);
+    p->hands = arena_array(mem, (uint64_t)s->chunks.n, sizeof *p->hands, e);
+    p->members = arena_array(mem, (uint64_t)threads_of(p), sizeof *p->members, e);
+    p->layer_at = arena_array(mem, (uint64_t)t->g->n_nodes, sizeof *p->layer_at, e);
+    p->measuring = arena_array(mem, (uint64_t)s->n_layers + 1, sizeof *p->measuring, e);
+    p->measures = arena_array(mem, (uint64_t)s->chunks.n * ((uint64_t)s->n_layers + 1), sizeof *p->measures, e);
+    bool ok = p->store && p->hands && p->members && p->layer_at && p->measuring && p->measures
+           && lowering_new(&p->plain, t->g, mem, e);
+    for (int c = 0; ok && c < s->chunks.n; c++)
+        for (int i = 0; i < STREAMS; i++)
+            ok = ok && (p->hands[c].held[i] = arena_array(mem, (uint64_t)t->g->n_values, sizeof(struct held), e));
+    for (int i = 0; ok && i < threads_of(p); i++)
+        ok = (p->members[i].temps = arena_array(mem, (uint64_t)t->g->n_values * STREAMS, sizeof(void *), e)) != NULL;
+    if (!ok) {
+        pass_free(p);
+        return NULL;
+    }
+    memset(p->layer_at, -1, (size_t)t->g->n_nodes * sizeof *p->layer_at);
+    for (int i = 0; i < s->n_layers; i++)
+        p->layer_at[s->layers[i].l->node] = i;
+    return p;
+}
+
+void pass_free(struct pass *p)
+{
+    if (!p)
+        return;
+    for (int c = 0; p->hands && c < p->s->chunks.n; c++)
+        for (int i = 0; i < STREAMS; i++)
+            for (int v = 0; p->hands[c].held[i] && v < p->t->g->n_values; v++)
+                store_drop(p->store, &p->hands[c].held[i][v]);
+    for (int i = 0; p->members && i < threads_of(p); i++) {
+        frame_release(&p->members[i].frame[FLOAT]);
+        frame_release(&p->members[i].frame[QUANTIZED]);
+        free(p->members[i].alone);
+    }
+    store_free(p->store);
+    arena_free(p->mem);
+    free(p);
+}
+
+/* Both frames as they stood at `from`. */
+static bool load(struct pass *p, struct member *m, int chunk, struct err *e)
+{
+    const struct lowering *how[STREAMS] = { &p->plain, &p->s->quantized };
+    for (int i = 0; i < STREAMS; i++) {
+        if (!chunk_bind(&p->s->chunks, chunk, how[i], &m->frame[i], e))
+            return false;
+        for (int v = 0; v < p->t->g->n_values; v++) {
+            struct held *h = &p->hands[chunk].held[i][v];
+            if (!h->there)
+                continue;
+            const void *data = store_get(p->store, h, &m->temps[m->n_temps], e);
+            if (!data)
+                return false;
+            m->n_temps += m->temps[m->n_temps] != NULL;
+            frame_set(&m->frame[i], v, data);
+        }
+    }
+    return true;
+}
+
+static uint64_t bytes_of(const struct frame *f, int value)
+{
+    const struct tensor *t = &f->t[value];
+    return ((uint64_t)shape_elements(&t->shape) * (uint64_t)dtype_bits(t->dtype) + 7) / 8;
+}
+
+/* Holds what is alive at `resume` and lets go of the rest. */
+static bool hold(struct pass *p, struct member *m, int chunk, struct err *e)
+{
+    const struct plan *plan = p->s->chunks.chunk[chunk].plan;
+    for (int i = 0; i < STREAMS; i++)
+        for (int v = 0; v < p->t->g->n_values; v++) {
+            struct held *h = &p->hands[chunk].held[i][v];
+            bool alive = plan_live_at(plan, v, p->resume) && !p->t->g->values[v].is_input;
+            if (!alive)
+                store_drop(p->store, h);
+            else if (!h->there && !store_put(p->store, m->frame[i].t[v].data, bytes_of(&m->frame[i], v), h, e))
+                return false;
+        }
+    return true;
+}
+
+/* Observers of the sites that `node` has just made (-1: those that were there before the stretch). */
+static bool observe(struct pass *p, struct member *m, int node, struct err *e)
+{
+    for (int i = 0; i < p->n_sites; i++) {
+        const struct site *s = &p->s->sites[p->sites[i]];
+        bool before = s->made_at < p->from;
+        if (before ? node != -1 : s->made_at != node)
+            continue;
+        const struct tensor *t = &m->frame[QUANTIZED].t[s->value];
+        struct observer *o = &m->obs[i];
+        size_t rows = (size_t)shape_elements(&t->shape) / (o->channels ? o->channels : 1);
+        observer_add(o, t->data, rows);
+        if (o->range.nan || o->range.inf)
+            return err_set(e, ERR_NUMERIC_NONFINITE, p->t->g->values[s->value].name,
+                           "the input of layer '%s' becomes NaN or infinite on the calibration data; check the data and the model's range",
+                           s->layer);
+    }
+    return true;
+}
+
+static bool grow_alone(struct member *m, size_t n, struct err *e)
+{
+    if (n <= m->alone_size)
+        return true;
+    free(m->alone);
+    m->alone = aligned_alloc(64, (n * sizeof(float) + 63) / 64 * 64);
+    m->alone_size = m->alone ? n : 0;
+    return m->alone || err_set(e, ERR_MEMORY, "", "no memory for a layer's output");
+}
+
+/* Both streams at a layer's output, and the layer alone: unquantized on the quantized stream's input. */
+static bool compare(struct pass *p, struct member *m, int chunk, int layer, struct err *e)
+{
+    struct measure *to = &p->measures[(size_t)chunk * (size_t)p->s->n_layers + (size_t)layer];
+    const struct sweep_layer *l = &p->s->layers[layer];
+    int out = p->t->g->nodes[l->l->node].out[0];
+    const struct tensor *want = &m->frame[FLOAT].t[out], *got = &m->frame[QUANTIZED].t[out];
+    size_t n = (size_t)shape_elements(&want->shape);
+    errors_add(&to->accumulated, want->data, got->data, n);
+    if (!l->quantize)
+        return true;
+    if (!grow_alone(m, n, e))
+        return false;
+    struct tensor alone = { got->dtype, got->shape, m->alone };
+    if (!frame_float_step(&m->frame[QUANTIZED], l->l->node, &alone, e))
+        return false;
+    errors_add(&to->isolated, m->alone, got->data, n);
+    return true;
+}
+
+static bool step(struct pass *p, struct member *m, int chunk, int node, struct err *e)
+{
+    int layer = p->layer_at[node];
+    if (!frame_step(&m->frame[FLOAT], node, e))
+        return false;
+    int64_t start = clock_mono_us();
+    if (!frame_step(&m->frame[QUANTIZED], node, e))
+        return false;
+    if (layer >= 0 && p->measuring[layer]) {
+        p->measures[(size_t)chunk * (size_t)p->s->n_layers + (size_t)layer].seconds = 1e-6 * (double)(clock_mono_us() - start);
+        if (!compare(p, m, chunk, layer, e))
+            return false;
+    }
+    return observe(p, m, node, e);
+}
+
+static bool run_chunk(void *arg, size_t chunk, int thread, struct err *e)
+{
+    struct pass *p = arg;
+    struct member *m = &p->members[thread];
+    const struct plan *plan = p->s->chunks.chunk[chunk].plan;
+    bool ok = load(p, m, (int)chunk, e) && observe(p, m, -1, e), holding = false;
+    for (int i = 0; ok && i < plan->n_steps; i++) {
+        int node = plan->steps[i];
+        if (node < p->from || node >= p->to)
+            continue;
+        if (!holding && node >= p->resume)      /* now: further on, their slots are used again */
+            ok = holding = hold(p, m, (int)chunk, e);
+        ok = ok && step(p, m, (int)chunk, node, e);
+    }
+    ok = ok && (holding || hold(p, m, (int)chunk, e));
+    while (m->n_temps > 0)
+        free(m->temps[--m->n_temps]);
+    return ok;
+}
+
+/* Layers that run in their final form for the first time in this stretch. */
+static void choose_measures(struct pass *p)
+{
+    struct sweep *s = p->s;
+    memset(p->measures, 0, (size_t)s->chunks.n * (size_t)s->n_layers * sizeof *p->measures);
+    for (int i = 0; i < s->n_layers; i++) {
+        const struct sweep_layer *l = &s->layers[i];
+        p->measuring[i] = l->l->node >= p->from && l->l->node < p->to && !l->measured && sweep_ready(s, l, true);
+    }
+}
+
+static void collect_measures(struct pass *p)
+{
+    struct sweep *s = p->s;
+    for (int i = 0; i < s->n_layers; i++) {
+        if (!p->measuring[i])
+            continue;
+        for (int c = 0; c < s->chunks.n; c++) {
+            const struct measure *m = &p->measures[(size_t)c * (size_t)s->n_layers + (size_t)i];
+            errors_merge(&s->layers[i].accumulated, &m->accumulated);
+            errors_merge(&s->layers[i].isolated, &m->isolated);
+            s->layers[i].seconds += m->seconds;
+        }
+        s->layers[i].measured = true;
+    }
+}
+
+/* The last axis of a linear's input is its channels; heads and tokens of products have none in common. */
+static size_t channels_of(const struct pass *p, int site)
+{
+    const struct plan *plan = p->s->chunks.chunk[0].plan;
+    for (int i = 0; i < p->s->n_layers; i++)
+        if (p->s->layers[i].x == site && p->s->layers[i].l->kind == LAYER_LINEAR) {
+            const struct shape *shape = &plan->facts.shape[p->s->sites[site].value];
+            return shape->rank ? (size_t)shape->dim[shape->rank - 1] : 0;
+        }
+    return 0;
+}
+
+static bool make_observers(struct pass *p, struct observer *obs, struct err *e)
+{
+    for (int i = 0; i < p->n_sites; i++) {
+        size_t channels = channels_of(p, p->sites[i]);
+        if (!observer_init(&obs[i], channels, e))
+            return false;
+        for (int m = 0; m < threads_of(p); m++)
+            if (!observer_init(&p->members[m].obs[i], channels, e))
+                return false;
+    }
+    return true;
+}
+
+static void merge_observers(struct pass *p, struct observer *obs)
+{
+    for (int i = 0; i < p->n_sites; i++)
+        for (int m = 0; m < threads_of(p); m++) {
+            observer_merge(&obs[i], &p->members[m].obs[i]);
+            observer_release(&p->members[m].obs[i]);
+        }
+}
+
+bool pass_run(struct pass *p, int from, int to, int resume, const int *sites, int n_sites, struct observer *obs, struct err *e)
+{
+    p->from = from;
+    p->to = to;
+    p->resume = resume;
+    p->sites = sites;
+    p->n_sites = n_sites;
+    bool ok = true;
+    for (int m = 0; m < threads_of(p); m++) {
+        p->members[m].obs = calloc((size_t)n_sites + 1, sizeof *p->members[m].obs);
+        ok = ok && p->members[m].obs;
+    }
+    if (!ok)
+        err_set(e, ERR_MEMORY, "", "no memory for observers");
+    ok = ok && make_observers(p, obs, e);
+    if (ok) {
+        choose_measures(p);
+        ok = pool_run(p->t->pool, (size_t)p->s->chunks.n, run_chunk, p, e);
+    }
+    if (ok)
+        collect_measures(p);
+    if (ok)
+        merge_observers(p, obs);
+    for (int m = 0; m < threads_of(p); m++) {
+        for (int i = 0; p->members[m].obs && i < n_sites; i++)
+            observer_release(&p->members[m].obs[i]);
+        free(p->members[m].obs);
+        p->members[m].obs = NULL;
+    }
+    return ok;
+}
+
+static bool keep_output(struct pass *p, struct arena *mem, int chunk, int output, struct tensor *ret, struct err *e)
+{
+    const struct plan *plan = p->s->chunks.chunk[chunk].plan;
+    int v = p->t->g->outputs[output];
+    void *temp = NULL;
+    const struct held *h = &p->hands[chunk].held[QUANTIZED][plan->root[v]];
+    const void *data = plan->facts.known[v] ? plan->facts.data[v] : h->there ? store_get(p->store, h, &temp, e) : NULL;
+    *ret = (struct tensor){ p->t->g->values[v].dtype, plan->facts.shape[v], NULL };
+    uint64_t bytes = ((uint64_t)shape_elements(&ret->shape) * (uint64_t)dtype_bits(ret->dtype) + 7) / 8;
+    ret->data = arena_alloc(mem, bytes, e);
+    bool ok = ret->data && (data || err_set(e, ERR_BUG, p->t->g->values[v].name, "an output was not held"));
+    if (ok && bytes)
+        memcpy(ret->data, data, (size_t)bytes);
+    free(temp);
+    return ok;
+}
+
+bool pass_keep_outputs(struct pass *p, struct arena *mem, int64_t samples, struct err *e)
+{
+    struct sweep *s = p->s;
+    int n_outputs = p->t->g->n_outputs;
+    while (s->n_checked < s->chunks.n && s->chunks.chunk[s->n_checked].first < samples)
+        s->n_checked++;
+    s->checked = arena_array(mem, (uint64_t)s->n_checked * (uint64_t)n_outputs, sizeof *s->checked, e);
+    for (int c = 0; s->checked && c < s->n_checked; c++)
+        for (int o = 0; o < n_outputs; o++)
+            if (!keep_output(p, mem, c, o, &s->checked[c * n_outputs + o], e))
+                return false;
+    return s->checked != NULL;
+}
+
+void pass_usage(struct pass *p, int64_t *ret_peak, int64_t *ret_spilled)
+{
+    uint64_t peak, spilled;
+    store_usage(p->store, &peak, &spilled);
+    *ret_peak = (int64_t)peak;
+    *ret_spilled = (int64_t)spilled;
+}
