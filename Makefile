@@ -52,6 +52,8 @@ $(O)/libcore.a $(O)/libdaemon.a:
 $(O)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(call show,CC,$<)$(CC) $(CFLAGS_ALL) -DVERSION='"$(VERSION)"' -c $< -o $@
+# Files that are part of the program; the assembler reads them.
+$(O)/api/embed.o: api/page.html api/style.css api/openapi.json
 # The loops the compiler vectorises are worth -O3.
 $(call obj,$(wildcard core/kernel/*.c)): OPT += -O3
 # Files that become part of the program (.incbin).

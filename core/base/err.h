@@ -35,6 +35,7 @@
     X(REQUEST_RANGE, "request.range", 416, 1, 0, "The range cannot be served")                 \
     X(REQUEST_TIMEOUT, "request.timeout", 408, 1, 1, "The request took too long")              \
     X(REQUEST_LENGTH, "request.length_required", 411, 1, 0, "The length must be declared")     \
+    X(REQUEST_REFERENCE, "request.reference", 422, 1, 0, "The request names what does not exist")  \
     X(NOT_FOUND, "resource.not_found", 404, 1, 0, "No such resource")                          \
     X(METHOD, "resource.method_not_allowed", 405, 1, 0, "This path takes another method")      \
     X(CONFLICT, "resource.conflict", 409, 1, 0, "Not possible in this state")                  \

@@ -1,0 +1,33 @@
+/*
+ * app.h - what handlers may use.  Filled by the server before the first request; the flags at
+ * the end are the only part that changes afterwards.
+ */
+#ifndef API_APP_H
+#define API_APP_H
+
+#include "storage/asset.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct app {
+    struct store *store;
+    const char *version;            /* of the service */
+    uint64_t max_upload;            /* bytes of one upload */
+    bool auth;                      /* false: everybody is the administrator of TEAM_LOCAL; for loopback only */
+    const char *const *hosts;       /* served beside the loopback names; NULL-terminated, or NULL */
+    int64_t workers;                /* jobs that run at a time, for people to read */
+
+    /* What the rest of the server does for us; `server` is handed back to it. */
+    void *server;
+    void (*kick)(void *server);                         /* a job was queued */
+    void (*cancel)(void *server, const char *job_id);   /* the job's row says CANCELING */
+    /* Looks into uploaded files in a child process and waits for it.  *ret_json: the inventory, malloc'd. */
+    bool (*inspect)(void *server, const char *team, enum asset_kind kind, const struct asset_file *files, size_t n,
+                    char **ret_json, struct err *e);
+
+    atomic_bool draining;           /* shutting down: no new work, readiness is over */
+};
+
+#endif

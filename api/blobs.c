@@ -1,0 +1,33 @@
+/* blobs.c - /v1/blobs: bytes by their digest. */
+#include "api/app.h"
+#include "api/handlers.h"
+#include "api/serve.h"
+
+#include <stdio.h>
+
+static bool want_digest(const struct request *req, struct err *e)
+{
+    uint8_t digest[HASH_SIZE];
+    return hash_parse(req->param[0], digest)
+        || err_set(e, ERR_REQUEST_INVALID, "digest", "the digest must be \"sha256:\" and 64 lower-case hexadecimal digits");
+}
+
+bool put_blob(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    struct blob blob;
+    (void)app;
+    if (!want_digest(req, e) || !blob_finish(&req->upload, &blob, e))
+        return false;
+    reply_field(reply, "Location", "/v1/blobs/%s", blob.digest);
+    return reply_json(reply, blob.existed ? 200 : 201,
+                      json_pack("{s:s, s:I}", "digest", blob.digest, "bytes", (json_int_t)blob.size), e);
+}
+
+bool get_blob(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    int fd;
+    uint64_t size;
+    if (!want_digest(req, e) || !blob_open(app->store, req->who.team, req->param[0], false, &fd, &size, e))
+        return false;
+    return reply_file(req, reply, fd, size, req->param[0], req->param[0], e);
+}

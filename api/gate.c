@@ -1,0 +1,224 @@
+/*
+ * gate.c - what is decided from the head of a request, before a byte of its body is read.
+ *
+ * The order matters and is the list in request_admit(): framing first, because a message whose
+ * ends are in doubt must not reach anything; then whether we are the host that was meant
+ * (a browser tricked by DNS rebinding names another); then the route; then who asks; and only
+ * then anything that costs memory or disk.
+ */
+#include "api/app.h"
+#include "api/problem.h"
+#include "api/request.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+/* Digits alone: no sign, no space, no overflow. */
+static bool parse_length(const char *text, uint64_t *ret)
+{
+    uint64_t n = 0;
+    if (!*text)
+        return false;
+    for (; *text; text++) {
+        if (*text < '0' || *text > '9' || n > (UINT64_MAX - 9) / 10)
+            return false;
+        n = n * 10 + (uint64_t)(*text - '0');
+    }
+    *ret = n;
+    return true;
+}
+
+static bool check_framing(const struct request *req, struct err *e)
+{
+    const char *length = req->header[HDR_CONTENT_LENGTH], *coding = req->header[HDR_TRANSFER_ENCODING];
+    uint64_t n;
+    if (req->head.code) {
+        *e = req->head;
+        return false;
+    }
+    if (!req->header[HDR_HOST] || !req->header[HDR_HOST][0])
+        return err_set(e, ERR_REQUEST_FRAMING, "Host", "send exactly one Host header field");
+    if (length && coding)
+        return err_set(e, ERR_REQUEST_FRAMING, "Transfer-Encoding", "send Content-Length or Transfer-Encoding, not both");
+    if (coding && strcasecmp(coding, "chunked") != 0)
+        return err_set(e, ERR_REQUEST_FRAMING, "Transfer-Encoding", "the only transfer coding taken is chunked");
+    if (length && !parse_length(length, &n))
+        return err_set(e, ERR_REQUEST_FRAMING, "Content-Length", "Content-Length must be a decimal number");
+    return true;
+}
+
+/* Compares without the port and without a root dot. */
+static bool host_is(const char *host, const char *name)
+{
+    size_t n = *host == '[' ? strcspn(host, "]") + 1 : strcspn(host, ":");
+    if (n > 0 && n <= strlen(host) && host[n - 1] == '.')
+        n--;
+    return strlen(name) == n && strncasecmp(host, name, n) == 0;
+}
+
+static bool check_host(const struct app *app, const struct request *req, struct err *e)
+{
+    static const char *const loopback[] = { "localhost", "127.0.0.1", "[::1]", NULL };
+    const char *host = req->header[HDR_HOST];
+    if (route_lists("/healthz /readyz", req->target.path))
+        return true;        /* an orchestrator's probe names the address it was given, and learns nothing here */
+    for (const char *const *h = loopback; *h; h++)
+        if (host_is(host, *h))
+            return true;
+    for (const char *const *h = app->hosts; h && *h; h++)
+        if (host_is(host, *h))
+            return true;
+    return err_set(e, ERR_AUTH_HOST, "Host", "this service does not answer for that host name; its operator can add it");
+}
+
+static bool safe_method(const char *method)
+{
+    return route_lists("GET HEAD OPTIONS", method);
+}
+
+/* A page of another site must not act through the browser of somebody who can reach us. */
+static bool check_site(const struct request *req, struct err *e)
+{
+    const char *site = req->header[HDR_SEC_FETCH_SITE], *origin = req->header[HDR_ORIGIN];
+    if (safe_method(req->method) || req->header[HDR_AUTHORIZATION])
+        return true;        /* no browser adds a bearer token by itself */
+    if (site)
+        return route_lists("same-origin none", site)
+            || err_set(e, ERR_AUTH_FORBIDDEN, "Sec-Fetch-Site", "a page of another site may not do this; use a token");
+    const char *host = origin ? strstr(origin, "://") : NULL;
+    if (origin && (!host || strcasecmp(host + 3, req->header[HDR_HOST]) != 0))
+        return err_set(e, ERR_AUTH_FORBIDDEN, "Origin", "a page of another site may not do this; use a token");
+    return true;
+}
+
+static bool check_token(const struct app *app, struct request *req, struct err *e)
+{
+    const char *text = req->header[HDR_AUTHORIZATION];
+    if (!req->route->scope)
+        return true;
+    if (!app->auth) {
+        snprintf(req->who.team, sizeof req->who.team, "%s", TEAM_LOCAL);
+        snprintf(req->who.scopes, sizeof req->who.scopes, "admin");
+        return true;
+    }
+    if (!text || strncasecmp(text, "Bearer ", 7) != 0)
+        return err_set(e, ERR_AUTH_REQUIRED, "Authorization", "send \"Authorization: Bearer rq_...\"");
+    text += 7;
+    if (strncmp(text, "rq_", 3) != 0 || strlen(text) >= TOKEN_TEXT_SIZE)
+        return err_set(e, ERR_AUTH_REQUIRED, "Authorization", "the token is not valid");
+    if (!token_verify(app->store, text, &req->who, e))
+        return false;
+    if (!route_lists(req->who.scopes, "admin") && !route_lists(req->who.scopes, req->route->scope))
+        return err_set(e, ERR_AUTH_FORBIDDEN, "Authorization", "the token needs the scope %s", req->route->scope);
+    return true;
+}
+
+static bool check_query(const struct request *req, struct err *e)
+{
+    for (int i = 0; i < req->target.queries; i++) {
+        const char *name = req->target.query[i].name;
+        if (!route_lists(req->route->query, name))
+            return err_set(e, ERR_REQUEST_INVALID, "query", "the parameter \"%.60s\" is unknown; this path takes: %s", name,
+                           req->route->query[0] ? req->route->query : "none");
+    }
+    return true;
+}
+
+/* Is `type` (without parameters) one of the words? */
+static bool media_type_in(const char *type, const char *words)
+{
+    char bare[64];
+    size_t n = strcspn(type, "; \t");
+    if (n >= sizeof bare)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        bare[i] = (char)tolower((unsigned char)type[i]);
+    bare[n] = '\0';
+    return route_lists(words, bare);
+}
+
+static bool check_type(const struct request *req, bool body, struct err *e)
+{
+    static const char *const taken[] = {
+        [BODY_NONE] = "",
+        [BODY_JSON] = "application/json",
+        [BODY_BLOB] = "application/octet-stream application/onnx application/x-onnx application/x-protobuf "
+                      "application/zip application/x-npy application/x-npz",
+    };
+    const char *type = req->header[HDR_CONTENT_TYPE], *coding = req->header[HDR_CONTENT_ENCODING];
+    if (!body || req->route->body == BODY_NONE)
+        return true;
+    if (coding && strcasecmp(coding, "identity") != 0)
+        return err_set(e, ERR_REQUEST_MEDIA_TYPE, "Content-Encoding", "send the body without a content coding");
+    if (!type && req->route->body == BODY_BLOB)
+        return true;        /* curl -T sends none */
+    if (!type || !media_type_in(type, taken[req->route->body]))
+        return err_set(e, ERR_REQUEST_MEDIA_TYPE, "Content-Type", "send one of: %s", taken[req->route->body]);
+    return true;
+}
+
+static bool check_length(const struct app *app, const struct request *req, bool *ret_body, struct err *e)
+{
+    const char *length = req->header[HDR_CONTENT_LENGTH];
+    uint64_t n = 0, limit = request_body_limit(app, req);
+    bool chunked = req->header[HDR_TRANSFER_ENCODING];
+    if (length)
+        parse_length(length, &n);
+    if (req->route->body == BODY_BLOB && !length && !chunked)
+        return err_set(e, ERR_REQUEST_LENGTH, "Content-Length", "send Content-Length, or a chunked body");
+    if (n > limit)
+        return err_set(e, ERR_REQUEST_TOO_LARGE, "Content-Length", "this path takes at most %llu bytes",
+                       (unsigned long long)limit);
+    /* Room for the declared bytes and for the database to go on. */
+    uint64_t room = req->route->body == BODY_BLOB ? store_free_bytes(app->store) : 0;
+    if (room && n > room)
+        return err_set(e, ERR_DISK, "Content-Length", "%llu bytes are declared, %llu are free", (unsigned long long)n,
+                       (unsigned long long)room);
+    *ret_body = chunked || n > 0;
+    return true;
+}
+
+static bool begin_body(const struct app *app, struct request *req, struct err *e)
+{
+    req->body = BUF_INIT((size_t)req->route->body_limit);
+    if (req->route->body != BODY_BLOB)
+        return true;
+    const char *last = req->target.segment[req->target.segments - 1];
+    uint8_t digest[HASH_SIZE];
+    return blob_begin(&req->upload, app->store, req->who.team, hash_parse(last, digest) ? last : NULL, app->max_upload, e);
+}
+
+static bool admit(struct app *app, struct request *req, char *allow, size_t allow_size, bool *ret_body, struct err *e)
+{
+    if (!check_framing(req, e) || !check_host(app, req, e))
+        return false;
+    req->route = route_find(req->method, req->target.segments, req->target.segment, req->param, allow, allow_size, e);
+    return req->route && check_site(req, e) && check_token(app, req, e) && check_query(req, e)
+        && check_length(app, req, ret_body, e) && check_type(req, *ret_body, e) && begin_body(app, req, e);
+}
+
+bool request_admit(struct app *app, struct request *req, struct reply *reply)
+{
+    struct err e = { 0 };
+    char allow[128] = "";
+    bool body = false;
+    if (admit(app, req, allow, sizeof allow, &body, &e))
+        return true;
+    if (e.code == ERR_METHOD && strcmp(req->method, "OPTIONS") == 0) {
+        reply->status = 204;
+        reply_field(reply, "Allow", "%s", allow);
+    } else {
+        if (e.code == ERR_METHOD)
+            reply_field(reply, "Allow", "%s", allow);
+        if (e.code == ERR_AUTH_REQUIRED)
+            reply_field(reply, "WWW-Authenticate", "Bearer realm=\"repquant\"");
+        reply_problem(req, reply, &e);
+    }
+    /* What follows on the connection is a body nobody will read. */
+    const char *length = req->header[HDR_CONTENT_LENGTH];
+    reply->close = reply->close || req->header[HDR_TRANSFER_ENCODING] || (length && strcmp(length, "0") != 0);
+    reply_seal(reply);
+    return false;
+}

@@ -1,0 +1,16 @@
+/* handlers.h - the functions of the route table, by the file that has them.  method_resource. */
+#ifndef API_HANDLERS_H
+#define API_HANDLERS_H
+
+#include "api/route.h"
+
+handler get_page, get_style, get_healthz, get_readyz, get_openapi, get_capabilities, get_queue;   /* service.c */
+handler put_blob, get_blob;                                                                       /* blobs.c */
+handler list_models, post_model, put_model, get_model, delete_model;                              /* assets.c */
+handler list_datasets, post_dataset, put_dataset, get_dataset, delete_dataset;
+handler list_recipes, get_recipe;                                                                 /* recipes.c */
+handler post_job, list_jobs, get_job, post_job_cancel, post_job_retry;                            /* jobs.c */
+handler list_job_events, list_job_layers, get_layer_details, get_job_report;                      /* results.c */
+handler list_job_artifacts, get_artifact, get_artifact_content;                                   /* artifacts.c */
+
+#endif

@@ -1,0 +1,88 @@
+#include "api/problem.h"
+#include "api/request.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void reply_field(struct reply *reply, const char *name, const char *fmt, ...)
+{
+    if (reply->fields == REPLY_MAX_FIELDS)
+        return;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(reply->field[reply->fields].value, sizeof reply->field[0].value, fmt, ap);
+    va_end(ap);
+    reply->field[reply->fields++].name = name;
+}
+
+bool reply_json(struct reply *reply, int status, json_t *json, struct err *e)
+{
+    if (!json)
+        return err_set(e, ERR_MEMORY, "reply", "no memory for the answer");
+    reply->status = status;
+    reply->json = json;
+    reply->type = "application/json";
+    return true;
+}
+
+void reply_close_file(struct reply *reply)
+{
+    if (reply->fd >= 0)
+        close(reply->fd);
+    reply->fd = -1;
+}
+
+/* Everything but the header fields; they may tell what the problem is about (Allow, WWW-Authenticate). */
+static void drop_body(struct reply *reply)
+{
+    json_decref(reply->json);
+    free(reply->text);
+    reply_close_file(reply);
+    reply->json = NULL;
+    reply->text = NULL;
+    reply->borrowed = NULL;
+    reply->size = 0;
+}
+
+static void serialize(struct reply *reply)
+{
+    reply->text = json_dumps(reply->json, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9));
+    json_decref(reply->json);
+    reply->json = NULL;
+    reply->size = reply->text ? strlen(reply->text) : 0;
+}
+
+void reply_problem(const struct request *req, struct reply *reply, const struct err *e)
+{
+    drop_body(reply);
+    reply->error = *e;
+    reply->status = err_http_status(e->code);
+    reply->type = "application/problem+json";
+    reply->json = problem_json(e, req->target.path, req->id);
+    serialize(reply);
+    if (reply->status == 503 || reply->status == 429)
+        reply_field(reply, "Retry-After", "%d", 2);
+    if (e->code == ERR_REQUEST_FRAMING)
+        reply->close = true;
+}
+
+/* Turns json into text; out of memory becomes a reply without a body. */
+void reply_seal(struct reply *reply)
+{
+    if (!reply->status)
+        reply->status = 200;
+    if (!reply->json)
+        return;
+    serialize(reply);
+    if (!reply->text)
+        reply->status = 503;
+}
+
+void reply_release(struct reply *reply)
+{
+    drop_body(reply);
+    *reply = REPLY_INIT;
+}

@@ -1,0 +1,155 @@
+#include "api/request.h"
+
+#include "api/app.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/random.h>
+
+static const char *const header_names[HDR_COUNT] = {
+#define X(name, text) [HDR_##name] = text,
+    REQUEST_HEADERS(X)
+#undef X
+};
+
+void request_open(struct request *req, const char *raw_target)
+{
+    unsigned char random[8];
+    *req = (struct request){ .upload = BLOB_WRITER_NONE };
+    if (getrandom(random, sizeof random, 0) != sizeof random)
+        memset(random, 0, sizeof random);           /* an id for logs, nobody's secret */
+    memcpy(req->id, "req_", 4);
+    for (size_t i = 0; i < sizeof random; i++)
+        snprintf(req->id + 4 + 2 * i, 3, "%02x", random[i]);
+    target_parse(raw_target, &req->target, &req->head);
+}
+
+static bool field_text(const char *value, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)value[i] < 0x20 && value[i] != '\t')
+            return false;
+    return true;
+}
+
+void request_field(struct request *req, const char *name, const char *value, size_t value_n)
+{
+    for (const char *s = name; *s; s++)
+        if (*s <= ' ' || *s >= 0x7f)
+            err_set(&req->head, ERR_REQUEST_FRAMING, "head", "a header field's name holds a byte it must not");
+    if (!field_text(value, value_n))
+        err_set(&req->head, ERR_REQUEST_FRAMING, name, "a header field's value holds a control character");
+    for (int i = 0; i < HDR_COUNT; i++) {
+        if (strcasecmp(name, header_names[i]) != 0)
+            continue;
+        if (req->header[i])
+            err_set(&req->head, ERR_REQUEST_FRAMING, name, "this header field is given twice");
+        req->header[i] = value;
+    }
+}
+
+uint64_t request_body_limit(const struct app *app, const struct request *req)
+{
+    return req->route->body == BODY_BLOB ? app->max_upload : req->route->body_limit;
+}
+
+bool request_body(struct app *app, struct request *req, const void *data, size_t n)
+{
+    uint64_t limit = request_body_limit(app, req);
+    enum { DISCARD_MAX = 4 << 20 };     /* of a body that is lost already; then the connection is cut */
+    req->received += n;
+    if (req->body_error.code)
+        return (req->discarded += n) <= DISCARD_MAX;
+    if (req->received > limit)
+        err_set(&req->body_error, ERR_REQUEST_TOO_LARGE, "body", "this path takes at most %llu bytes", (unsigned long long)limit);
+    else if (req->route->body == BODY_BLOB)
+        blob_write(&req->upload, data, n, &req->body_error);
+    else
+        buf_add(&req->body, data, n);
+    if (req->body.bad)
+        err_set(&req->body_error, ERR_MEMORY, "body", "no memory for the body");
+    return true;
+}
+
+void request_answer(struct app *app, struct request *req, struct reply *reply)
+{
+    struct err e = req->body_error;
+    if (!e.code)
+        req->route->handle(app, req, reply, &e);
+    if (e.code)
+        reply_problem(req, reply, &e);
+    reply_seal(reply);
+}
+
+void request_release(struct request *req)
+{
+    blob_abort(&req->upload);
+    buf_release(&req->body);
+    target_release(&req->target);
+}
+
+const char *request_query(const struct request *req, const char *name)
+{
+    for (int i = 0; i < req->target.queries; i++)
+        if (strcmp(req->target.query[i].name, name) == 0)
+            return req->target.query[i].value;
+    return NULL;
+}
+
+bool request_query_int(const struct request *req, const char *name, int64_t lo, int64_t hi, int64_t *ret, struct err *e)
+{
+    const char *text = request_query(req, name);
+    if (!text)
+        return true;
+    char *end;
+    errno = 0;
+    long long n = strtoll(text, &end, 10);
+    bool digits = *text >= '0' && *text <= '9';     /* strtoll would also take spaces and signs */
+    if (!digits || *end || errno || n < lo || n > hi)
+        return err_set(e, ERR_REQUEST_INVALID, name, "\"%s\" must be an integer from %lld to %lld", name, (long long)lo,
+                       (long long)hi);
+    *ret = n;
+    return true;
+}
+
+static bool known_members(const json_t *object, const char *const *members, const char *pointer, struct err *e)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)object, key, value) {
+        const char *const *m = members;
+        while (*m && strcmp(*m, key) != 0)
+            m++;
+        if (!*m) {
+            char where[160];
+            snprintf(where, sizeof where, "%s/%s", pointer, key);
+            return err_set(e, ERR_REQUEST_JSON, where, "there is no member of this name; remove it");
+        }
+    }
+    return true;
+}
+
+bool request_members(const json_t *object, const char *const *members, const char *pointer, struct err *e)
+{
+    return json_is_object(object) ? known_members(object, members, pointer, e)
+                                  : err_set(e, ERR_REQUEST_JSON, pointer, "send a JSON object");
+}
+
+json_t *request_json(const struct request *req, const char *const *members, bool optional, struct err *e)
+{
+    enum { MAX_DEPTH = 16 };
+    if (req->body.n == 0 && optional)
+        return json_object();
+    if (req->body.n == 0) {
+        err_set(e, ERR_REQUEST_JSON, "body", "the body is empty; send a JSON object");
+        return NULL;
+    }
+    json_t *object = json_parse(req->body.p, req->body.n, MAX_DEPTH, ERR_REQUEST_JSON, e);
+    if (object && request_members(object, members, "", e))
+        return object;
+    json_decref(object);
+    return NULL;
+}

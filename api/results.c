@@ -1,0 +1,123 @@
+/* results.c - what a job told while it ran, and its report. */
+#include "api/app.h"
+#include "api/details.h"
+#include "api/handlers.h"
+#include "api/rows.h"
+#include "api/serve.h"
+#include "storage/job.h"
+#include "storage/result.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static json_t *event_json(const struct event *event)
+{
+    return json_pack("{s:I, s:o, s:s, s:o}", "seq", (json_int_t)event->seq, "at", row_time(event->at), "type", event->type,
+                     "data", row_stored(event->data));
+}
+
+bool list_job_events(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    int64_t after = 0, limit = 200;
+    struct event_list list = { 0 };
+    char last[24] = "";
+    if (!request_query_int(req, "after", 0, INT64_MAX, &after, e) || !request_query_int(req, "limit", 1, 1000, &limit, e)
+        || !event_list(app->store, req->who.team, req->param[0], after, (int)limit, &list, e))
+        return false;
+    json_t *data = json_array();
+    for (size_t i = 0; i < list.n; i++)
+        json_array_append_new(data, event_json(&list.items[i]));
+    if (list.n)
+        snprintf(last, sizeof last, "%lld", (long long)list.items[list.n - 1].seq);
+    json_t *answer = row_list(data, list.more, last);
+    event_list_release(&list);
+    return reply_json(reply, 200, answer, e);
+}
+
+static json_t *layer_json(const struct layer *layer)
+{
+    json_t *row = row_stored(layer->row);
+    json_object_set_new(row, "index", json_integer(layer->index));
+    return row;
+}
+
+bool list_job_layers(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    enum layer_sort sort = LAYER_INDEX;
+    struct layer_list list = { 0 };
+    const char *by = request_query(req, "sort"), *order = request_query(req, "order");
+    if (by && !layer_sort_parse(by, &sort))
+        return err_set(e, ERR_REQUEST_INVALID, "sort", "\"sort\" must be a member of a layer's row, such as output_sqnr_db");
+    if (order && !route_lists("asc desc", order))
+        return err_set(e, ERR_REQUEST_INVALID, "order", "\"order\" must be asc or desc");
+    bool descending = order && strcmp(order, "desc") == 0;
+    if (!layer_list(app->store, req->who.team, req->param[0], sort, descending, &list, e))
+        return false;
+    json_t *data = json_array();
+    for (size_t i = 0; i < list.n; i++)
+        json_array_append_new(data, layer_json(&list.items[i]));
+    layer_list_release(&list);
+    return reply_json(reply, 200, row_list(data, false, ""), e);
+}
+
+/* Opens an artifact of a job by name.  A job that has none yet is a conflict, not a missing path. */
+static bool open_result(struct app *app, const struct request *req, const char *name, struct artifact *ret, int *ret_fd,
+                        uint64_t *ret_size, struct err *e)
+{
+    struct job job = { 0 };
+    if (!job_get(app->store, req->who.team, req->param[0], &job, e))
+        return false;
+    enum job_state state = job.state;
+    job_release(&job);
+    if (state != JOB_SUCCEEDED)
+        return err_set(e, ERR_CONFLICT, "state", "the job is %s; results exist once it has succeeded", job_state_name(state));
+    return artifact_find(app->store, req->who.team, req->param[0], name, ret, e)
+        && blob_open(app->store, req->who.team, ret->digest, false, ret_fd, ret_size, e);
+}
+
+static bool parse_index(const char *text, int64_t *ret, struct err *e)
+{
+    char *end;
+    errno = 0;
+    long long n = strtoll(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || errno)
+        return err_set(e, ERR_NOT_FOUND, "index", "a layer's index is a number");
+    *ret = n;
+    return true;
+}
+
+bool get_layer_details(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    struct artifact a;
+    struct mapping map;
+    int64_t index;
+    int fd;
+    uint64_t size;
+    if (!parse_index(req->param[1], &index, e) || !open_result(app, req, "details.json", &a, &fd, &size, e))
+        return false;
+    bool mapped = mapping_fd(&map, fd, "details.json", e);
+    close(fd);
+    if (!mapped)
+        return false;
+    json_t *details = details_find((const char *)map.data, map.size, index, e);
+    mapping_release(&map);
+    return details && reply_json(reply, 200, details, e);
+}
+
+bool get_job_report(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    struct artifact a;
+    int fd;
+    uint64_t size;
+    const char *format = request_query(req, "format");
+    if (format && strcmp(format, "json") != 0)
+        return err_set(e, ERR_REQUEST_INVALID, "format", "\"format\" must be json");
+    if (!open_result(app, req, "report.json", &a, &fd, &size, e) || !reply_file(req, reply, fd, size, a.digest, a.name, e))
+        return false;
+    if (reply->type)
+        reply->type = "application/json";
+    return true;
+}

@@ -1,0 +1,40 @@
+#include "api/rows.h"
+
+#include "core/base/clock.h"
+
+#include <string.h>
+
+json_t *row_time(int64_t us)
+{
+    char text[CLOCK_RFC3339_SIZE];
+    return us ? json_string(clock_rfc3339(us, text)) : json_null();
+}
+
+json_t *row_text(const char *text)
+{
+    return text && *text ? json_string(text) : json_null();
+}
+
+json_t *row_stored(const char *json)
+{
+    return json ? json_loads(json, JSON_DECODE_ANY, NULL) : json_null();
+}
+
+bool row_page(const struct request *req, const char *prefix, struct page *ret, struct err *e)
+{
+    int64_t limit = 50;
+    const char *cursor = request_query(req, "cursor"), *order = request_query(req, "order");
+    if (!request_query_int(req, "limit", 1, 200, &limit, e))
+        return false;
+    if (cursor && !id_valid(cursor, prefix))
+        return err_set(e, ERR_REQUEST_INVALID, "cursor", "take the cursor from next_cursor of the page before");
+    if (order && !route_lists("asc desc", order))
+        return err_set(e, ERR_REQUEST_INVALID, "order", "\"order\" must be asc or desc");
+    *ret = (struct page){ .cursor = cursor, .limit = (int)limit, .ascending = order && strcmp(order, "asc") == 0 };
+    return true;
+}
+
+json_t *row_list(json_t *data, bool more, const char *last_id)
+{
+    return json_pack("{s:o, s:o}", "data", data, "next_cursor", more ? json_string(last_id) : json_null());
+}

@@ -1,0 +1,140 @@
+/* service.c - about the service itself: is it alive, is it ready, what can it do, what waits. */
+#include "api/app.h"
+#include "api/embed.h"
+#include "api/handlers.h"
+#include "api/rows.h"
+#include "core/recipe/recipe.h"
+#include "storage/job.h"
+#include "storage/result.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* From memory alone: a full queue or a slow disk must not make an orchestrator kill a healthy process. */
+bool get_healthz(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    (void)req;
+    return reply_json(reply, 200, json_pack("{s:s, s:s}", "status", "ok", "version", app->version), e);
+}
+
+bool get_readyz(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    enum { LOW_BYTES = 64 << 20 };
+    struct err storage = { 0 };
+    uint64_t room = store_free_bytes(app->store);
+    bool draining = atomic_load(&app->draining), database = store_ping(app->store, &storage), disk = !room || room > LOW_BYTES;
+    bool ready = !draining && database && disk;
+    (void)req;
+    reply->error = storage;     /* for the log; the client gets one word */
+    return reply_json(reply, ready ? 200 : 503,
+                      json_pack("{s:b, s:{s:s, s:s, s:s}}", "ready", ready, "checks", "database", database ? "ok" : "failing", "disk",
+                                disk ? "ok" : "low", "accepting", draining ? "draining" : "ok"), e);
+}
+
+static bool reply_embedded(struct reply *reply, struct embedded file, const char *type)
+{
+    reply->borrowed = file.data;
+    reply->size = file.size;
+    reply->type = type;
+    return true;
+}
+
+bool get_openapi(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    (void)app, (void)req, (void)e;
+    return reply_embedded(reply, embed_openapi(), "application/json");
+}
+
+bool get_style(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    (void)app, (void)req, (void)e;
+    reply_field(reply, "Cache-Control", "public, max-age=3600");
+    return reply_embedded(reply, embed_style(), "text/css; charset=utf-8");
+}
+
+/* Names of the page's {{placeholders}}: the version and the states of jobs.  Nothing a client sent, so nothing to escape. */
+static void fill_in(struct buf *out, const char *name, size_t n, const struct app *app, const struct queue_counts *counts)
+{
+    enum job_state state;
+    char word[32];
+    snprintf(word, sizeof word, "%.*s", (int)(n < sizeof word ? n : sizeof word - 1), name);
+    if (job_state_parse(word, &state))
+        buf_printf(out, "%lld", (long long)counts->jobs[state]);
+    else
+        buf_str(out, app->version);
+}
+
+bool get_page(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    struct queue_counts counts;
+    struct embedded page = embed_page();
+    struct buf out = BUF_INIT(1 << 20);
+    (void)req;
+    if (!queue_count(app->store, NULL, &counts, e))
+        return false;
+    const char *s = page.data, *end = page.data + page.size;
+    for (const char *mark; (mark = strstr(s, "{{")); s = strstr(mark, "}}") + 2) {
+        buf_add(&out, s, (size_t)(mark - s));
+        fill_in(&out, mark + 2, strcspn(mark + 2, "}"), app, &counts);
+    }
+    buf_add(&out, s, (size_t)(end - s));
+    if (out.bad) {
+        buf_release(&out);
+        return err_set(e, ERR_MEMORY, "page", "no memory for the page");
+    }
+    reply->text = out.p;
+    reply->size = out.n;
+    reply->type = "text/html; charset=utf-8";
+    reply_field(reply, "Content-Security-Policy",
+                "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+    return true;
+}
+
+bool get_queue(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    struct queue_counts counts;
+    if (!queue_count(app->store, req->who.team, &counts, e))
+        return false;
+    json_t *jobs = json_object();
+    for (int s = 0; s < JOB_STATES; s++)
+        json_object_set_new(jobs, job_state_name((enum job_state)s), json_integer(counts.jobs[s]));
+    return reply_json(reply, 200,
+                      json_pack("{s:o, s:I, s:o}", "jobs", jobs, "workers", (json_int_t)app->workers, "oldest_queued_at",
+                                row_time(counts.oldest_queued_at)), e);
+}
+
+static json_t *names_of_recipes(void)
+{
+    size_t n;
+    const struct recipe_preset *presets = recipe_presets(&n);
+    json_t *names = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(names, json_string(presets[i].name));
+    return names;
+}
+
+#define NAMES(of, count, name_of)                                                      \
+    static json_t *of(void)                                                            \
+    {                                                                                  \
+        json_t *names = json_array();                                                  \
+        for (int i = 0; i < (count); i++)                                              \
+            if (*name_of(i))                                                           \
+                json_array_append_new(names, json_string(name_of(i)));                 \
+        return names;                                                                  \
+    }
+NAMES(names_of_states, JOB_STATES, job_state_name)
+NAMES(names_of_stages, JOB_STAGES, job_stage_name)
+NAMES(names_of_sorts, LAYER_SORTS, layer_sort_name)
+
+bool get_capabilities(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    (void)req;
+    json_t *row = json_pack("{s:s, s:s, s:[s], s:[s], s:[s,s,s,s], s:[s], s:{s:I, s:i}, s:o, s:o, s:o, s:o, s:o}", "service", "repquant",
+                            "version", app->version, "job_types", "quantize", "model_formats", "onnx",
+                            "dataset_formats", "npz", "npy", "safetensors", "images", "report_formats", "json",
+                            "limits", "upload_bytes", (json_int_t)app->max_upload, "files_per_model", ASSET_MAX_FILES,
+                            "recipes", names_of_recipes(), "recipe_schema", recipe_schema(), "job_states", names_of_states(),
+                            "job_stages", names_of_stages(), "layer_sorts", names_of_sorts());
+    return reply_json(reply, 200, row, e);
+}

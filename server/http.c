@@ -1,0 +1,391 @@
+/*
+ * http.c - libmicrohttpd on one side, struct request and struct reply on the other.
+ *
+ * DESIGN
+ *
+ * A small pool of epoll threads serves all connections, so nothing on it may wait for more than
+ * about a millisecond.  A handler that may wait runs on an I/O worker (http_io.h) while its
+ * connection is suspended:
+ *
+ *   on_target    the request line: makes the request
+ *   on_head      first call, no body yet: the only moment an early answer works.  While body bytes are being
+ *                delivered the library refuses one, and the client would see a broken connection, not our 413
+ *   on_body      zero or more calls
+ *   on_complete  all received: run the handler here, or suspend and hand it over
+ *   run_task     on an I/O worker: run the handler, resume
+ *   (resumed)    the library calls again: answer
+ *   on_done      exactly once per request that on_target made, also when the client vanished: log and free
+ *
+ * Thread per connection is not an option: with it this version of the library loses wake-ups of
+ * suspended connections, and costs twice the processor time.
+ *
+ * A request belongs to one thread at a time: the pool thread of its connection, or between suspend
+ * and resume the I/O worker.  The library orders the two.
+ *
+ * What is used of the library is as little as possible: raw bodies, raw targets, header fields.  Its form and
+ * multipart parser, cookies and authentication helpers have had holes and are not called; its percent-decoder
+ * is replaced by one that does nothing, because api/target.c decodes.
+ */
+#include "server/http.h"
+
+#include "api/app.h"
+#include "api/request.h"
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "server/http_io.h"
+
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum {
+    CONNECTION_BYTES = 64 * 1024,           /* per connection, in use while it is open; half of it is one piece of a body */
+    CONNECTIONS_MAX = 4096, DESCRIPTORS_KEPT = 256,
+    IO_THREADS = 4, IO_QUEUE = 1024, SLOW_THREADS = 4, SLOW_QUEUE = 64,
+    STACK_BYTES = 512 * 1024,
+};
+
+struct http {
+    struct MHD_Daemon *mhd;
+    struct app *app;
+    struct reaper *reaper;
+    struct io_lane *lanes[LANE_SLOW + 1];   /* none for LANE_HERE */
+    int listener, port;
+    atomic_bool stopping;                   /* every answer ends its connection */
+    atomic_bool hurrying;                   /* the grace is over: no handler is started any more */
+};
+
+struct live {                               /* one request between on_target() and on_done() */
+    struct io_task task;                    /* first: run_task() casts back */
+    struct http *http;
+    struct MHD_Connection *connection;
+    struct conn *conn;
+    enum { LIVE_HEAD, LIVE_BODY, LIVE_ANSWER } stage;
+    int64_t started_us;
+    struct request req;
+    struct reply reply;
+    int status;                             /* what was answered; 0: nothing */
+};
+
+static struct conn *conn_of(struct MHD_Connection *c)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info ? info->socket_context : NULL;
+}
+
+static void *on_target(void *cls, const char *target, struct MHD_Connection *c)
+{
+    struct http *h = cls;
+    struct live *r = calloc(1, sizeof *r);
+    if (!r)
+        return NULL;                        /* on_request() then refuses the connection */
+    r->http = h;
+    r->connection = c;
+    r->conn = conn_of(c);
+    r->started_us = clock_mono_us();
+    r->reply = REPLY_INIT;
+    request_open(&r->req, target);
+    reaper_phase(h->reaper, r->conn, CONN_HEAD);
+    return r;
+}
+
+static struct MHD_Response *make_response(struct reply *reply)
+{
+    struct MHD_Response *resp;
+    if (reply->fd >= 0) {
+        resp = MHD_create_response_from_fd_at_offset64(reply->length, reply->fd, reply->offset);
+        if (resp)
+            reply->fd = -1;                 /* the response closes it */
+        return resp;
+    }
+    if (reply->text) {
+        resp = MHD_create_response_from_buffer(reply->size, reply->text, MHD_RESPMEM_MUST_FREE);
+        if (resp)
+            reply->text = NULL;
+        return resp;
+    }
+    const char *bytes = reply->borrowed ? reply->borrowed : "";
+    return MHD_create_response_from_buffer(reply->size, (void *)(uintptr_t)bytes, MHD_RESPMEM_PERSISTENT);
+}
+
+static void add_fields(struct MHD_Response *resp, const struct request *req, const struct reply *reply)
+{
+    static const char *const always[][2] = {
+        { "X-Content-Type-Options", "nosniff" },
+        { "Referrer-Policy", "no-referrer" },
+        { "X-Frame-Options", "DENY" },
+        { "Cross-Origin-Resource-Policy", "same-origin" },
+        { "Cross-Origin-Opener-Policy", "same-origin" },
+        { "Cache-Control", "no-store" },
+    };
+    for (size_t i = 0; i < sizeof always / sizeof *always; i++)
+        MHD_add_response_header(resp, always[i][0], always[i][1]);
+    MHD_add_response_header(resp, "X-Request-Id", req->id);
+    if (reply->type)
+        MHD_add_response_header(resp, "Content-Type", reply->type);
+    for (int i = 0; i < reply->fields; i++) {
+        if (strcmp(reply->field[i].name, "Cache-Control") == 0)
+            MHD_del_response_header(resp, "Cache-Control", "no-store");
+        MHD_add_response_header(resp, reply->field[i].name, reply->field[i].value);
+    }
+    if (reply->close)
+        MHD_add_response_header(resp, "Connection", "close");
+}
+
+static enum MHD_Result answer(struct live *r)
+{
+    struct reply *reply = &r->reply;
+    reply->close = reply->close || atomic_load(&r->http->stopping);
+    struct MHD_Response *resp = make_response(reply);
+    if (!resp)
+        return MHD_NO;
+    add_fields(resp, &r->req, reply);
+    r->status = reply->status;
+    reaper_phase(r->http->reaper, r->conn, CONN_SEND);
+    enum MHD_Result ok = MHD_queue_response(r->connection, (unsigned)reply->status, resp);
+    MHD_destroy_response(resp);
+    return ok;
+}
+
+static enum MHD_Result on_field(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_n, const char *value,
+                                size_t value_n)
+{
+    (void)kind;
+    if (strlen(name) != name_n)
+        name = "\n";                        /* a NUL inside: not a name */
+    request_field(cls, name, value ? value : "", value_n);
+    return MHD_YES;
+}
+
+static enum MHD_Result on_head(struct live *r, const char *method)
+{
+    r->req.method = method;
+    MHD_get_connection_values_n(r->connection, MHD_HEADER_KIND, on_field, &r->req);
+    if (request_admit(r->http->app, &r->req, &r->reply)) {
+        r->stage = LIVE_BODY;
+        reaper_phase(r->http->reaper, r->conn, CONN_BODY);
+        return MHD_YES;
+    }
+    if (!r->reply.close) {
+        r->stage = LIVE_ANSWER;             /* nothing follows: answered on the next call, the connection can go on */
+        return MHD_YES;
+    }
+    reaper_linger(r->http->reaper, r->conn);
+    return answer(r);
+}
+
+static void run_task(struct io_task *task)
+{
+    struct live *r = (struct live *)task;
+    struct err e = { 0 };
+    if (atomic_load(&r->http->hurrying)) {
+        err_set(&e, ERR_DRAINING, "", "the service is shutting down");
+        reply_problem(&r->req, &r->reply, &e);
+        reply_seal(&r->reply);
+    } else {
+        request_answer(r->http->app, &r->req, &r->reply);
+    }
+    r->stage = LIVE_ANSWER;
+    MHD_resume_connection(r->connection);   /* r may be gone after this */
+}
+
+static enum MHD_Result on_complete(struct live *r)
+{
+    enum lane lane = r->req.route->lane;
+    reaper_phase(r->http->reaper, r->conn, CONN_RUN);
+    if (lane == LANE_HERE) {
+        request_answer(r->http->app, &r->req, &r->reply);
+        return answer(r);
+    }
+    r->task.run = run_task;
+    MHD_suspend_connection(r->connection);  /* before the worker can resume it */
+    if (io_lane_submit(r->http->lanes[lane], &r->task))
+        return MHD_YES;
+    struct err e = { 0 };
+    err_set(&e, ERR_BUSY, "", "the queue of requests is full");
+    reply_problem(&r->req, &r->reply, &e);
+    reply_seal(&r->reply);
+    r->stage = LIVE_ANSWER;
+    MHD_resume_connection(r->connection);
+    return MHD_YES;
+}
+
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *c, const char *url, const char *method,
+                                  const char *version, const char *data, size_t *n, void **state)
+{
+    (void)cls, (void)c, (void)url, (void)version;
+    struct live *r = *state;
+    if (!r)
+        return MHD_NO;
+    switch (r->stage) {
+    case LIVE_HEAD:
+        return on_head(r, method);
+    case LIVE_BODY:
+        if (!*n)
+            return on_complete(r);
+        if (!request_body(r->http->app, &r->req, data, *n))
+            return MHD_NO;
+        *n = 0;                             /* all taken */
+        return MHD_YES;
+    case LIVE_ANSWER:
+        return answer(r);
+    }
+    return MHD_NO;
+}
+
+static enum log_level level_of(const struct live *r)
+{
+    bool probe = r->req.route && route_lists("/healthz /readyz", r->req.route->pattern);
+    if (r->status >= 500 && r->reply.error.code != ERR_DRAINING)
+        return LOG_ERROR;
+    return probe && r->status == 200 ? LOG_DEBUG : LOG_INFO;
+}
+
+/* The one place that logs a request and what went wrong with it. */
+static void log_request(const struct live *r, enum MHD_RequestTerminationCode how)
+{
+    const struct err *e = &r->reply.error;
+    double ms = (double)(clock_mono_us() - r->started_us) / 1000;
+    const char *end = how == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : " cut";
+    char error[sizeof e->where + sizeof e->text + 64] = "";
+    if (e->code)
+        snprintf(error, sizeof error, " error=%s where=%s: %s", err_slug(e->code), e->where, e->text);
+    log_line(level_of(r), "http.request", "method=%.16s path=%s status=%d%s ms=%.1f received=%llu request=%s token=%s%s",
+             r->req.method ? r->req.method : "?", r->req.target.path, r->status, end, ms, (unsigned long long)r->req.received,
+             r->req.id, r->req.who.id[0] ? r->req.who.id : "-", error);
+}
+
+static void on_done(void *cls, struct MHD_Connection *c, void **state, enum MHD_RequestTerminationCode how)
+{
+    (void)cls, (void)c;
+    struct live *r = *state;
+    if (!r)
+        return;
+    log_request(r, how);
+    reaper_phase(r->http->reaper, r->conn, CONN_IDLE);
+    request_release(&r->req);
+    reply_release(&r->reply);
+    free(r);
+    *state = NULL;
+}
+
+static void on_connection(void *cls, struct MHD_Connection *c, void **context, enum MHD_ConnectionNotificationCode code)
+{
+    struct http *h = cls;
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+        reaper_remove(h->reaper, *context);
+        *context = NULL;
+        return;
+    }
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
+    *context = info ? reaper_add(h->reaper, info->connect_fd) : NULL;
+}
+
+static size_t leave_encoded(void *cls, struct MHD_Connection *c, char *s)
+{
+    (void)cls, (void)c;
+    return strlen(s);
+}
+
+/* The library's own complaints are about clients that went away; nobody needs to be woken. */
+__attribute__((format(printf, 2, 0))) static void on_library_message(void *cls, const char *fmt, va_list ap)
+{
+    char text[256];
+    (void)cls;
+    vsnprintf(text, sizeof text, fmt, ap);
+    text[strcspn(text, "\n")] = '\0';
+    log_line(LOG_DEBUG, "http.library", "%s", text);
+}
+
+/* A connection may need two descriptors, its own and a file's; the rest of the process needs some too. */
+static unsigned connections_max(unsigned threads)
+{
+    struct rlimit limit;
+    unsigned n = CONNECTIONS_MAX;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max < 4 * CONNECTIONS_MAX ? limit.rlim_max : 4 * CONNECTIONS_MAX;
+        setrlimit(RLIMIT_NOFILE, &limit);
+        if (limit.rlim_cur < 2 * CONNECTIONS_MAX + DESCRIPTORS_KEPT)
+            n = limit.rlim_cur > 2 * DESCRIPTORS_KEPT ? (unsigned)(limit.rlim_cur - DESCRIPTORS_KEPT) / 2 : DESCRIPTORS_KEPT / 2;
+    }
+    return (n / threads ? n / threads : 1) * threads;       /* the library divides it among its threads */
+}
+
+static struct MHD_Daemon *start_daemon(struct http *h)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned threads = cores > 2 ? 2 * (unsigned)cores : 4;
+    return MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, h,
+        MHD_OPTION_EXTERNAL_LOGGER, on_library_message, NULL,
+        MHD_OPTION_LISTEN_SOCKET, h->listener,
+        MHD_OPTION_THREAD_POOL_SIZE, threads,
+        MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_BYTES,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
+        MHD_OPTION_CONNECTION_LIMIT, connections_max(threads),
+        MHD_OPTION_CONNECTION_TIMEOUT, 0u,      /* the reaper's */
+        MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_URI_LOG_CALLBACK, on_target, h,
+        MHD_OPTION_UNESCAPE_CALLBACK, leave_encoded, NULL,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
+        MHD_OPTION_NOTIFY_COMPLETED, on_done, h,
+        MHD_OPTION_END);
+}
+
+static void release(struct http *h)
+{
+    for (int i = 0; i <= LANE_SLOW; i++)
+        io_lane_free(h->lanes[i]);
+    reaper_stop(h->reaper);
+    if (h->listener >= 0)
+        close(h->listener);
+    free(h);
+}
+
+struct http *http_start(const struct http_options *options, struct app *app, struct err *e)
+{
+    static const struct http_limits limits_default = HTTP_LIMITS_DEFAULT;
+    struct http *h = calloc(1, sizeof *h);
+    if (!h) {
+        err_sys(e, "http", "start");
+        return NULL;
+    }
+    h->app = app;
+    h->listener = http_listen(options->listen, options->port, &h->port, e);
+    if (h->listener >= 0
+        && (h->reaper = reaper_start(options->limits.header_seconds ? &options->limits : &limits_default, e))
+        && (h->lanes[LANE_IO] = io_lane_new(IO_THREADS, IO_QUEUE, e))
+        && (h->lanes[LANE_SLOW] = io_lane_new(SLOW_THREADS, SLOW_QUEUE, e))) {
+        h->mhd = start_daemon(h);
+        if (h->mhd)
+            return h;
+        err_sys(e, "http", "start the HTTP server");
+    }
+    release(h);
+    return NULL;
+}
+
+int http_port(const struct http *h) { return h->port; }
+
+void http_stop(struct http *h, int seconds)
+{
+    if (!h)
+        return;
+    atomic_store(&h->app->draining, true);
+    atomic_store(&h->stopping, true);
+    MHD_quiesce_daemon(h->mhd);
+    reaper_cut(h->reaper, false);
+    for (int64_t end = clock_mono_us() + (int64_t)seconds * 1000000; !reaper_wait(h->reaper, 1) && clock_mono_us() < end;)
+        reaper_cut(h->reaper, false);       /* an answer that was under way may have left its connection idle */
+    /* Stopping the library with a suspended connection would abort the process, so all of them
+     * must be gone first; a suspended one goes when its handler has returned. */
+    atomic_store(&h->hurrying, true);
+    do
+        reaper_cut(h->reaper, true);
+    while (!reaper_wait(h->reaper, 1));
+    MHD_stop_daemon(h->mhd);
+    release(h);
+}

@@ -1,0 +1,237 @@
+#include "server/http_reaper.h"
+
+#include "core/base/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { SECOND = 1000000, MAX_LINGERING = 64, LINGER_SECONDS = 2 };
+
+struct conn {
+    struct conn *prev, *next;
+    int fd;
+    enum conn_phase phase;
+    int64_t deadline;           /* of IDLE and HEAD; of BODY and SEND: when the rate is looked at again */
+    uint64_t counted;           /* the kernel's count when the phase or the interval began */
+};
+
+struct reaper {
+    struct http_limits limits;
+    pthread_mutex_t mu;         /* guards all below; a leaf */
+    pthread_cond_t changed;     /* stopping, or a connection has gone */
+    struct conn *first;
+    int count;
+    bool stopping;
+    struct { int fd; int64_t deadline; } lingering[MAX_LINGERING];
+    int nlingering;
+    pthread_t thread;
+};
+
+/* Bytes received or acknowledged so far; false: not TCP. */
+static bool kernel_count(const struct conn *c, uint64_t *ret)
+{
+    struct tcp_info info = { 0 };
+    socklen_t n = sizeof info;
+    if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &n) != 0)
+        return false;
+    *ret = c->phase == CONN_BODY ? info.tcpi_bytes_received : info.tcpi_bytes_acked;
+    return true;
+}
+
+static void begin_interval(const struct reaper *r, struct conn *c, int64_t now)
+{
+    if (!kernel_count(c, &c->counted))
+        c->counted = 0;
+    c->deadline = now + (int64_t)r->limits.rate_seconds * SECOND;
+}
+
+static bool too_slow(const struct reaper *r, struct conn *c, int64_t now)
+{
+    uint64_t count;
+    if (!kernel_count(c, &count))
+        return false;
+    if (count - c->counted < r->limits.rate_bytes)
+        return true;
+    begin_interval(r, c, now);
+    return false;
+}
+
+static void look(const struct reaper *r, struct conn *c, int64_t now)
+{
+    if (c->phase == CONN_RUN || now < c->deadline)
+        return;
+    bool cut = c->phase == CONN_BODY || c->phase == CONN_SEND ? too_slow(r, c, now) : true;
+    if (cut)
+        shutdown(c->fd, SHUT_RDWR);
+}
+
+static void drain_lingering(struct reaper *r, int64_t now)
+{
+    static char waste[1 << 16];     /* this thread's alone; nobody reads it */
+    for (int i = 0; i < r->nlingering;) {
+        ssize_t n = recv(r->lingering[i].fd, waste, sizeof waste, MSG_DONTWAIT);
+        bool open = n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
+        if (open && now < r->lingering[i].deadline) {
+            i++;
+            continue;
+        }
+        close(r->lingering[i].fd);
+        r->lingering[i] = r->lingering[--r->nlingering];
+    }
+}
+
+/* Until the next look: a second, or a moment while somebody is still sending to us. */
+static void nap(struct reaper *r)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += r->nlingering ? 10000000 : 0;
+    until.tv_sec += (r->nlingering ? 0 : 1) + until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(&r->changed, &r->mu, &until);
+}
+
+static void *reaper_main(void *arg)
+{
+    struct reaper *r = arg;
+    pthread_mutex_lock(&r->mu);
+    while (!r->stopping) {
+        /* r->mu is held here, at the top of every round; nothing below blocks but nap(). */
+        int64_t now = clock_mono_us();
+        for (struct conn *c = r->first; c; c = c->next)
+            look(r, c, now);
+        drain_lingering(r, now);
+        nap(r);
+    }
+    drain_lingering(r, INT64_MAX);
+    pthread_mutex_unlock(&r->mu);
+    return NULL;
+}
+
+struct reaper *reaper_start(const struct http_limits *limits, struct err *e)
+{
+    struct reaper *r = calloc(1, sizeof *r);
+    if (!r) {
+        err_sys(e, "http", "start the reaper");
+        return NULL;
+    }
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&r->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    pthread_mutex_init(&r->mu, NULL);
+    r->limits = *limits;
+    if (pthread_create(&r->thread, NULL, reaper_main, r) == 0)
+        return r;
+    err_set(e, ERR_MEMORY, "http", "no thread for the reaper");
+    free(r);
+    return NULL;
+}
+
+void reaper_stop(struct reaper *r)
+{
+    if (!r)
+        return;
+    pthread_mutex_lock(&r->mu);
+    r->stopping = true;
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->mu);
+    pthread_join(r->thread, NULL);
+    pthread_cond_destroy(&r->changed);
+    pthread_mutex_destroy(&r->mu);
+    free(r);
+}
+
+struct conn *reaper_add(struct reaper *r, int fd)
+{
+    struct conn *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    c->fd = fd;
+    c->deadline = clock_mono_us() + (int64_t)r->limits.header_seconds * SECOND;
+    pthread_mutex_lock(&r->mu);
+    c->next = r->first;
+    if (c->next)
+        c->next->prev = c;
+    r->first = c;
+    r->count++;
+    pthread_mutex_unlock(&r->mu);
+    return c;
+}
+
+void reaper_remove(struct reaper *r, struct conn *c)
+{
+    if (!c)
+        return;
+    pthread_mutex_lock(&r->mu);
+    *(c->prev ? &c->prev->next : &r->first) = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
+    r->count--;
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->mu);
+    free(c);
+}
+
+void reaper_phase(struct reaper *r, struct conn *c, enum conn_phase phase)
+{
+    int64_t now = clock_mono_us();
+    if (!c)
+        return;
+    pthread_mutex_lock(&r->mu);
+    bool fresh = c->phase == CONN_IDLE && phase == CONN_HEAD;
+    int64_t head = now + (int64_t)r->limits.header_seconds * SECOND;
+    c->phase = phase;
+    if (phase == CONN_IDLE)
+        c->deadline = now + (int64_t)r->limits.idle_seconds * SECOND;
+    else if (phase == CONN_HEAD)
+        c->deadline = fresh && c->deadline < head ? c->deadline : head;
+    else
+        begin_interval(r, c, now);
+    pthread_mutex_unlock(&r->mu);
+}
+
+void reaper_linger(struct reaper *r, struct conn *c)
+{
+    if (!c)
+        return;
+    pthread_mutex_lock(&r->mu);
+    int fd = r->nlingering < MAX_LINGERING ? fcntl(c->fd, F_DUPFD_CLOEXEC, 3) : -1;
+    if (fd >= 0) {
+        r->lingering[r->nlingering].fd = fd;
+        r->lingering[r->nlingering++].deadline = clock_mono_us() + LINGER_SECONDS * SECOND;
+        pthread_cond_broadcast(&r->changed);
+    }
+    pthread_mutex_unlock(&r->mu);
+}
+
+void reaper_cut(struct reaper *r, bool all)
+{
+    pthread_mutex_lock(&r->mu);
+    for (struct conn *c = r->first; c; c = c->next)
+        if (all || c->phase == CONN_IDLE || c->phase == CONN_HEAD)
+            shutdown(c->fd, SHUT_RDWR);
+    pthread_mutex_unlock(&r->mu);
+}
+
+bool reaper_wait(struct reaper *r, int seconds)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += seconds;
+    pthread_mutex_lock(&r->mu);
+    while (r->count)
+        if (pthread_cond_timedwait(&r->changed, &r->mu, &until) == ETIMEDOUT)
+            break;
+    bool none = r->count == 0;
+    pthread_mutex_unlock(&r->mu);
+    return none;
+}
