@@ -121,6 +121,17 @@ fuzz-programs:
 build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libcore.a
 	$(call show,LD,$@)clang -fsanitize=address,undefined,fuzzer $^ $(LIBS_CORE) -o $@
 
+BENCHES  := $(patsubst bench/%.c,$(O)/bench/%,$(wildcard bench/*.c))
+.PHONY: bench-programs
+bench:    ## measure the kernels, and quantize real models beside ONNX Runtime's own quantizer
+	@scripts/setup
+	$(AGAIN) programs bench-programs
+	@for b in $(BENCHES); do echo "== $$b"; $$b || exit 1; done
+	@.venv/bin/python bench/compare.py
+bench-programs: $(BENCHES)
+$(BENCHES): $(O)/bench/%: $(O)/bench/%.o $(O)/libcore.a
+	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_CORE) -o $@
+
 .PHONY: help clean
 help:    ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
