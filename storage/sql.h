@@ -84,8 +84,8 @@
                    " WHERE state IN ('running', 'canceling') AND (lease_until < ?1 OR boot_id <> ?2) LIMIT 8") \
     X(RUN_LEFT, "SELECT id, team, state, attempt, max_attempts FROM jobs"                               \
                 " WHERE state IN ('running', 'canceling') LIMIT 8")                                     \
-    X(RUN_HELD, "SELECT state, attempt, max_attempts FROM jobs" HELD)                                   \
-    X(RUN_HEARTBEAT, "UPDATE jobs SET lease_until = ?3" HELD " RETURNING state")                        \
+    X(RUN_HELD, "SELECT id, team, state, attempt, max_attempts FROM jobs" HELD)                                   \
+    X(RUN_HEARTBEAT, "UPDATE jobs SET lease_until = ?3" HELD)                        \
     X(RUN_ENGINE, "UPDATE jobs SET engine = ?3" HELD)                                                   \
     X(RUN_STAGE, "UPDATE jobs SET stage = ?3" HELD)                                                     \
     X(RUN_PROGRESS, "UPDATE jobs SET done = ?3, total = ?4" HELD)                                       \

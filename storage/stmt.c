@@ -95,10 +95,12 @@ void stmt_get_text(struct stmt *s, int column, char *ret, size_t size)
     snprintf(ret, size, "%s", text ? (const char *)text : "");
 }
 
-char *stmt_dup_text(struct stmt *s, int column)
+bool stmt_dup_text(struct stmt *s, int column, char **ret, struct err *e)
 {
     const unsigned char *text = sqlite3_column_text(s->lite, column);
-    return text ? strdup((const char *)text) : NULL;
+    *ret = text ? strdup((const char *)text) : NULL;
+    bool lost = !*ret && sqlite3_column_type(s->lite, column) != SQLITE_NULL;
+    return !lost || err_sys(e, "database", "copy a row");
 }
 
 int64_t stmt_get_int(struct stmt *s, int column) { return sqlite3_column_int64(s->lite, column); }

@@ -34,7 +34,7 @@ int64_t stmt_changed(const struct stmt *s);                         /* rows the 
 void stmt_end(struct stmt *s);
 
 void stmt_get_text(struct stmt *s, int column, char *ret, size_t size);   /* "" for NULL */
-char *stmt_dup_text(struct stmt *s, int column);                    /* malloc'd; NULL for NULL or without memory */
+bool stmt_dup_text(struct stmt *s, int column, char **ret, struct err *e);   /* malloc'd; NULL for NULL */
 int64_t stmt_get_int(struct stmt *s, int column);
 double stmt_get_real(struct stmt *s, int column);                   /* NaN for NULL */
 

@@ -1,0 +1,355 @@
+/*
+ * blob.c - the blob store.
+ *
+ * Order is everything: the bytes are synced before they get their name, the name is synced before the
+ * row is committed, the row is deleted before the name.  publish_mu keeps the removal of a digest from
+ * meeting a fresh upload of it between those steps.  A crash leaves at worst a file without a row, which
+ * the next start removes.
+ */
+#include "storage/blob.h"
+
+#include "core/base/clock.h"
+#include "storage/inner.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { PIECE = 256 << 10 };
+static const int64_t IDEMPOTENCY_US = 24LL * 3600 * 1000000;
+
+bool blob_path(const char *digest, char ret[BLOB_PATH_SIZE])
+{
+    uint8_t bytes[HASH_SIZE];
+    char hex[HASH_HEX_SIZE];
+    if (!hash_parse(digest, bytes))
+        return false;
+    hash_hex(bytes, hex);                   /* from the bytes: what a client wrote never becomes a path */
+    snprintf(ret, BLOB_PATH_SIZE, "%.2s/%s", hex, hex);
+    return true;
+}
+
+/* ---- writing ---- */
+
+bool blob_begin(struct blob_writer *w, struct store *s, const char *team, const char *digest,
+                uint64_t limit, struct err *e)
+{
+    *w = BLOB_WRITER_NONE;
+    if (digest && !hash_parse(digest, w->want))
+        return err_set(e, ERR_REQUEST_INVALID, "digest", "a digest is \"sha256:\" and 64 lower-case hexadecimal digits");
+    if (!newfile_open(&w->file, s->blobs, limit, e))
+        return false;
+    w->store = s;
+    w->expected = digest != NULL;
+    snprintf(w->team, sizeof w->team, "%s", team);
+    hash_init(&w->hash);
+    return true;
+}
+
+bool blob_write(struct blob_writer *w, const void *p, size_t n, struct err *e)
+{
+    if (n > w->file.limit - w->file.size)
+        return err_set(e, ERR_REQUEST_TOO_LARGE, "body", "more than %llu bytes; send less or raise the daemon's limit",
+                       (unsigned long long)w->file.limit);
+    if (!newfile_write(&w->file, p, n, e))
+        return false;
+    hash_add(&w->hash, p, n);
+    return true;
+}
+
+/* Renames over what may be there: the bytes are the same, or the old ones have rotted. */
+static bool name_file(struct blob_writer *w, const char *path, struct err *e)
+{
+    char folder[3] = { path[0], path[1], '\0' };
+    if (!newfile_commit(&w->file, path, 0400, e))
+        return false;
+    int fd = openat(w->store->blobs_fd, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool ok = fd >= 0 && sys.fsync(fd) == 0;
+    if (!ok)
+        err_sys(e, "blobs", "sync the folder");
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+static bool owned(struct conn *c, const char *team, const char *digest, uint64_t *ret_size, struct err *e)
+{
+    struct stmt *s = stmt_begin(c, SQL_BLOB_GET);
+    stmt_text(s, 1, team);
+    stmt_text(s, 2, digest);
+    bool got = stmt_row(s, e);
+    if (got)
+        *ret_size = (uint64_t)stmt_get_int(s, 0);
+    stmt_end(s);
+    return got;
+}
+
+static bool add_rows(struct conn *c, const char *team, struct blob *b, struct err *e)
+{
+    uint64_t size;
+    b->existed = owned(c, team, b->digest, &size, NULL);
+    struct stmt *s = stmt_begin(c, SQL_BLOB_INSERT);
+    stmt_text(s, 1, b->digest);
+    stmt_int(s, 2, (int64_t)b->size);
+    bool ok = stmt_run(s, e);
+    stmt_end(s);
+    s = stmt_begin(c, SQL_BLOB_OWN);
+    stmt_text(s, 1, team);
+    stmt_text(s, 2, b->digest);
+    stmt_int(s, 3, clock_now_us());
+    ok = ok && stmt_run(s, e);
+    stmt_end(s);
+    return ok;
+}
+
+static bool publish(struct blob_writer *w, struct blob *b, struct err *e)
+{
+    char path[BLOB_PATH_SIZE];
+    struct store *s = w->store;
+    blob_path(b->digest, path);
+    /* The long fsync happens before the lock; the one inside newfile_commit() finds nothing to do. */
+    if (sys.fsync(w->file.fd) != 0)
+        return err_sys(e, "upload", "sync");
+    pthread_mutex_lock(&s->publish_mu);
+    bool ok = name_file(w, path, e);
+    struct conn *c = ok ? db_write(s->db, e) : NULL;
+    ok = c && db_write_end(c, add_rows(c, w->team, b, e), e);
+    pthread_mutex_unlock(&s->publish_mu);
+    return ok;
+}
+
+bool blob_finish(struct blob_writer *w, struct blob *ret, struct err *e)
+{
+    uint8_t digest[HASH_SIZE];
+    struct blob b = { .size = w->file.size };
+    bool ok;
+    hash_end(&w->hash, digest);
+    hash_text(digest, b.digest);
+    if (w->expected && !hash_equal(digest, w->want))
+        ok = err_set(e, ERR_UPLOAD_DIGEST, "digest", "the %llu bytes received have %s; send them again",
+                     (unsigned long long)b.size, b.digest);
+    else
+        ok = publish(w, &b, e);
+    if (ok)
+        *ret = b;
+    blob_abort(w);
+    return ok;
+}
+
+void blob_abort(struct blob_writer *w)
+{
+    newfile_abort(&w->file);
+    w->store = NULL;
+}
+
+/* Reads fd from its start, piece by piece. */
+static bool each_piece(int fd, bool (*use)(void *arg, const void *p, size_t n, struct err *e), void *arg, struct err *e)
+{
+    char *piece = malloc(PIECE);
+    bool ok = piece || err_sys(e, "file", "read");
+    for (off_t at = 0; ok;) {
+        ssize_t n = pread(fd, piece, PIECE, at);
+        if (n < 0)
+            ok = err_sys(e, "file", "read");
+        if (n <= 0)
+            break;
+        ok = use(arg, piece, (size_t)n, e);
+        at += n;
+    }
+    free(piece);
+    return ok;
+}
+
+static bool write_piece(void *arg, const void *p, size_t n, struct err *e) { return blob_write(arg, p, n, e); }
+
+bool blob_adopt(struct store *s, const char *team, int fd, uint64_t limit, struct blob *ret, struct err *e)
+{
+    struct blob_writer w;
+    bool ok = blob_begin(&w, s, team, NULL, limit, e) && each_piece(fd, write_piece, &w, e) && blob_finish(&w, ret, e);
+    blob_abort(&w);
+    return ok;
+}
+
+/* ---- reading ---- */
+
+bool blob_get(struct store *s, const char *team, const char *digest, struct blob *ret, struct err *e)
+{
+    struct err why = { 0 };
+    struct blob b = { .existed = true };
+    struct conn *c = db_read(s->db);
+    bool got = owned(c, team, digest, &b.size, &why);
+    db_read_end(c);
+    if (!got && why.code)
+        return err_clean(&why, e);
+    if (!got)
+        return err_set(e, ERR_NOT_FOUND, "digest", "there is no blob %.80s; upload it first", digest);
+    snprintf(b.digest, sizeof b.digest, "%s", digest);
+    *ret = b;
+    return true;
+}
+
+static bool hash_piece(void *arg, const void *p, size_t n, struct err *e)
+{
+    (void)e;
+    hash_add(arg, p, n);
+    return true;
+}
+
+static bool same_bytes(int fd, const char *digest, struct err *e)
+{
+    struct hash h;
+    uint8_t got[HASH_SIZE], want[HASH_SIZE];
+    hash_init(&h);
+    if (!each_piece(fd, hash_piece, &h, e))
+        return false;
+    hash_end(&h, got);
+    return (hash_parse(digest, want) && hash_equal(got, want))
+        || err_set(e, ERR_IO, "blob", "the stored bytes of %s have changed; upload them again", digest);
+}
+
+bool blob_open(struct store *s, const char *team, const char *digest, bool rehash,
+               int *ret_fd, uint64_t *ret_size, struct err *e)
+{
+    char path[BLOB_PATH_SIZE];
+    struct blob b;
+    struct stat st;
+    if (!blob_get(s, team, digest, &b, e))
+        return false;
+    blob_path(b.digest, path);
+    int fd = openat(s->blobs_fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        err_sys(e, "blob", "open");
+        goto bad;
+    }
+    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != b.size) {
+        err_set(e, ERR_IO, "blob", "the stored bytes of %s have another length; upload them again", digest);
+        goto bad;
+    }
+    if (rehash && !same_bytes(fd, digest, e))
+        goto bad;
+    *ret_fd = fd;
+    *ret_size = b.size;
+    return true;
+
+bad:
+    if (fd >= 0)
+        close(fd);
+    return false;
+}
+
+/* ---- sweeping ---- */
+
+static bool expire(struct store *s, int64_t before, struct err *e)
+{
+    struct conn *c = db_write(s->db, e);
+    if (!c)
+        return false;
+    struct stmt *q = stmt_begin(c, SQL_BLOB_DISOWN);
+    stmt_int(q, 1, before);
+    bool ok = stmt_run(q, e);
+    stmt_end(q);
+    q = stmt_begin(c, SQL_IDEMPOTENCY_EXPIRE);
+    stmt_int(q, 1, clock_now_us() - IDEMPOTENCY_US);
+    ok = ok && stmt_run(q, e);
+    stmt_end(q);
+    return db_write_end(c, ok, e);
+}
+
+/* Takes one digest that nobody owns out of the table; "" when there is none. */
+static bool forget_one(struct store *s, char digest[HASH_TEXT_SIZE], struct err *e)
+{
+    struct conn *c = db_write(s->db, e);
+    struct err why = { 0 };
+    if (!c)
+        return false;
+    digest[0] = '\0';
+    struct stmt *q = stmt_begin(c, SQL_BLOB_ORPHAN);
+    bool got = stmt_row(q, &why);
+    if (got)
+        stmt_get_text(q, 0, digest, HASH_TEXT_SIZE);
+    stmt_end(q);
+    bool ok = err_clean(&why, e);
+    return db_write_end(c, ok && (!got || stmt_exec(c, SQL_BLOB_DELETE, digest, NULL, e)), e);
+}
+
+bool store_sweep(struct store *s, int64_t grace_us, int *ret_removed, struct err *e)
+{
+    char digest[HASH_TEXT_SIZE] = "", path[BLOB_PATH_SIZE];
+    *ret_removed = 0;
+    bool ok = expire(s, clock_now_us() - grace_us, e);
+    while (ok) {
+        pthread_mutex_lock(&s->publish_mu);         /* let go after each, so that uploads get their turn */
+        ok = forget_one(s, digest, e);
+        bool more = ok && blob_path(digest, path);
+        if (more)
+            *ret_removed += unlinkat(s->blobs_fd, path, 0) == 0;
+        pthread_mutex_unlock(&s->publish_mu);
+        if (!more)
+            break;
+    }
+    return ok;
+}
+
+static bool known(struct store *s, const char *hex, bool *ret, struct err *e)
+{
+    char digest[HASH_TEXT_SIZE];
+    struct err why = { 0 };
+    snprintf(digest, sizeof digest, "sha256:%.64s", hex);
+    struct conn *c = db_read(s->db);
+    struct stmt *q = stmt_begin(c, SQL_BLOB_KNOWN);
+    stmt_text(q, 1, digest);
+    *ret = stmt_row(q, &why);
+    stmt_end(q);
+    db_read_end(c);
+    return err_clean(&why, e);
+}
+
+static bool sweep_folder(struct store *s, int i, int *removed, struct err *e)
+{
+    char name[3];
+    snprintf(name, sizeof name, "%02x", i);
+    int fd = openat(s->blobs_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    if (!dir) {
+        err_sys(e, "blobs", "read a folder");
+        if (fd >= 0)
+            close(fd);
+        return false;
+    }
+    bool ok = true, is_known;
+    for (struct dirent *entry; ok && (entry = readdir(dir));) {
+        if (entry->d_name[0] == '.')
+            continue;
+        ok = known(s, entry->d_name, &is_known, e);
+        if (ok && !is_known)
+            *removed += unlinkat(dirfd(dir), entry->d_name, 0) == 0;
+    }
+    closedir(dir);
+    return ok;
+}
+
+bool blob_sweep_files(struct store *s, int *ret_removed, struct err *e)
+{
+    *ret_removed = 0;
+    bool ok = true;
+    pthread_mutex_lock(&s->publish_mu);
+    for (int i = 0; ok && i < 256; i++)
+        ok = sweep_folder(s, i, ret_removed, e);
+    pthread_mutex_unlock(&s->publish_mu);
+    return ok;
+}
+
+void blob_sweep_unfinished(struct store *s)
+{
+    DIR *dir = opendir(s->blobs);
+    if (!dir)
+        return;
+    for (struct dirent *entry; (entry = readdir(dir));)
+        if (strncmp(entry->d_name, "new.", 4) == 0)
+            unlinkat(dirfd(dir), entry->d_name, 0);
+    closedir(dir);
+}

@@ -1,0 +1,71 @@
+/*
+ * inner.h - what the files of storage/ know of each other.  For storage/ only.
+ */
+#ifndef STORAGE_INNER_H
+#define STORAGE_INNER_H
+
+#include "core/base/json.h"
+#include "storage/db.h"
+#include "storage/job.h"
+#include "storage/stmt.h"
+
+#include <pthread.h>
+
+struct store {
+    char *dir;                      /* the data folder and two below it, as paths */
+    char *blobs, *scratch;
+    int blobs_fd, scratch_fd;       /* the same two, open */
+    int lock_fd;                    /* flock'ed while we live */
+    char boot_id[40];
+    struct db *db;
+    pthread_mutex_t publish_mu;     /* orders the naming of blobs against their removal; taken before a write */
+};
+
+/* Adds an event to a job.  Takes `data`; NULL is out of memory. */
+bool event_add(struct conn *c, const char *team, const char *job_id, const char *type, json_t *data, struct err *e);
+
+/* A job about to change its state, as read in the same transaction. */
+struct moving {
+    char id[ID_SIZE], team[TEAM_SIZE];
+    enum job_state state;
+    int attempt, max_attempts;
+};
+struct move {
+    enum job_state to;
+    const char *problem;            /* JSON or NULL */
+    bool give_back;                 /* the attempt does not count */
+};
+/* The only place where jobs.state changes, the claim aside: one arrow of job.h and its event.  Updates m. */
+bool job_move(struct conn *c, struct moving *m, struct move move, struct err *e);
+
+/* Where an attempt that was lost leads: CANCELING -> CANCELED, else QUEUED while attempts are left, else FAILED. */
+struct move job_move_lost(const struct moving *m, const char *problem);
+
+/* Reads a row of JOB_COLUMNS. */
+bool job_of_row(struct stmt *s, struct job *ret, struct err *e);
+
+/* Reads a row of SQL_RUN_LEFT's or SQL_RUN_EXPIRED's shape. */
+void moving_of_row(struct stmt *s, struct moving *ret);
+
+/* True if nothing failed; else hands `why` on to e.  A loop over rows cannot ask e itself, which may be NULL. */
+bool err_clean(const struct err *why, struct err *e);
+
+/* Makes room for items[n] in the malloc'd array that `items` points to; zeroes it. */
+bool list_grow(void *items, size_t n, size_t size, struct err *e);
+
+/* "ab/<64 hex>" of a digest text that hash_parse() accepts; false if it does not. */
+enum { BLOB_PATH_SIZE = 3 + HASH_HEX_SIZE };
+bool blob_path(const char *digest, char ret[BLOB_PATH_SIZE]);
+
+/* Removes files in blobs/ that no row names. */
+bool blob_sweep_files(struct store *s, int *ret_removed, struct err *e);
+/* Removes what uploads left that never ended. */
+void blob_sweep_unfinished(struct store *s);
+
+/* Removes scratch that no queued job needs. */
+bool scratch_sweep(struct store *s, int *ret_removed, struct err *e);
+
+/* Removes dir/name and everything in it, following nothing; `keep`, if not NULL, stays. */
+void tree_remove(int dir, const char *name, const char *keep);
+
+#endif

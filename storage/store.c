@@ -1,0 +1,198 @@
+#include "storage/inner.h"
+
+#include "storage/problem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+/* ---- opening ---- */
+
+static bool path_of(const char *dir, const char *name, char **ret, struct err *e)
+{
+    return asprintf(ret, "%s/%s", dir, name) >= 0 || (*ret = NULL, err_sys(e, dir, "name a file in"));
+}
+
+static bool folder(const char *path, int *ret_fd, struct err *e)
+{
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return err_sys(e, path, "make the folder");
+    *ret_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return *ret_fd >= 0 || err_sys(e, path, "open the folder");
+}
+
+/* All 256 exist from the start, so publishing a blob never makes a folder. */
+static bool fan_out(int blobs_fd, const char *path, struct err *e)
+{
+    for (int i = 0; i < 256; i++) {
+        char name[3];
+        snprintf(name, sizeof name, "%02x", i);
+        if (mkdirat(blobs_fd, name, 0700) != 0 && errno != EEXIST)
+            return err_sys(e, path, "make a folder in");
+    }
+    return fsync(blobs_fd) == 0 || err_sys(e, path, "sync");
+}
+
+static bool take_lock(struct store *s, int dir_fd, struct err *e)
+{
+    s->lock_fd = openat(dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (s->lock_fd < 0)
+        return err_sys(e, s->dir, "open the lock in");
+    if (flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0)
+        return true;
+    if (errno == EWOULDBLOCK)
+        return err_set(e, ERR_CONFLICT, s->dir, "another repquantd has this data folder; stop it or choose another folder");
+    return err_sys(e, s->dir, "lock");
+}
+
+/* SQLite's WAL needs memory that all processes share, and flock() must mean something. */
+static bool local_disk(int dir_fd, const char *dir, struct err *e)
+{
+    struct statfs fs;
+    if (fstatfs(dir_fd, &fs) == 0 && fs.f_type == NFS_SUPER_MAGIC)
+        return err_set(e, ERR_CONFIG, dir, "the data folder is on NFS; choose one on a local disk");
+    return true;
+}
+
+static bool read_boot_id(char *ret, size_t size, struct err *e)
+{
+    static const char path[] = "/proc/sys/kernel/random/boot_id";
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, ret, size - 1) : -1;
+    if (fd >= 0)
+        close(fd);
+    if (n <= 0)
+        return err_sys(e, path, "read");
+    ret[n] = '\0';
+    ret[strcspn(ret, "\n")] = '\0';
+    return true;
+}
+
+static bool open_folders(struct store *s, struct err *e)
+{
+    int dir_fd = -1;
+    bool ok = folder(s->dir, &dir_fd, e) && local_disk(dir_fd, s->dir, e) && take_lock(s, dir_fd, e)
+           && path_of(s->dir, "blobs", &s->blobs, e) && folder(s->blobs, &s->blobs_fd, e)
+           && fan_out(s->blobs_fd, s->blobs, e)
+           && path_of(s->dir, "scratch", &s->scratch, e) && folder(s->scratch, &s->scratch_fd, e);
+    if (ok && fsync(dir_fd) != 0)
+        ok = err_sys(e, s->dir, "sync");
+    if (dir_fd >= 0)
+        close(dir_fd);
+    return ok;
+}
+
+static bool open_all(struct store *s, const char *dir, struct err *e)
+{
+    char *path = NULL;
+    if (!(s->dir = strdup(dir)))
+        return err_sys(e, dir, "open");
+    bool ok = read_boot_id(s->boot_id, sizeof s->boot_id, e) && open_folders(s, e)
+           && path_of(dir, "repquant.db", &path, e) && (s->db = db_open(path, e)) != NULL;
+    free(path);
+    if (ok)
+        blob_sweep_unfinished(s);
+    return ok;
+}
+
+struct store *store_open(const char *dir, struct err *e)
+{
+    struct store *s = calloc(1, sizeof *s);
+    if (!s) {
+        err_sys(e, dir, "open");
+        return NULL;
+    }
+    s->blobs_fd = s->scratch_fd = s->lock_fd = -1;
+    pthread_mutex_init(&s->publish_mu, NULL);
+    if (open_all(s, dir, e))
+        return s;
+    store_close(s);     /* safe on a half-open store */
+    return NULL;
+}
+
+void store_close(struct store *s)
+{
+    if (!s)
+        return;
+    db_close(s->db);
+    int fds[] = { s->blobs_fd, s->scratch_fd, s->lock_fd };     /* the lock last */
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+    free(s->dir);
+    free(s->blobs);
+    free(s->scratch);
+    pthread_mutex_destroy(&s->publish_mu);
+    free(s);
+}
+
+const char *store_dir(const struct store *s) { return s->dir; }
+
+void store_watch(struct store *s, store_watch_fn *fn, void *arg) { db_watch(s->db, fn, arg); }
+
+/* ---- health ---- */
+
+bool store_ping(struct store *s, struct err *e)
+{
+    struct conn *c = db_write(s->db, e);
+    if (!c)
+        return false;
+    struct stmt *q = stmt_begin(c, SQL_PING);
+    bool ok = stmt_row(q, e);
+    stmt_end(q);
+    return db_write_end(c, ok, e);
+}
+
+uint64_t store_free_bytes(const struct store *s)
+{
+    struct statvfs fs;
+    return fstatvfs(s->blobs_fd, &fs) == 0 ? (uint64_t)fs.f_bavail * fs.f_frsize : 0;
+}
+
+/* ---- recovery ---- */
+
+/* One transaction of at most eight jobs; *ret_n 0: none is left. */
+static bool recover_some(struct store *s, const char *problem, struct recovery *r, int *ret_n, struct err *e)
+{
+    struct moving left[8];
+    int n = 0;
+    struct conn *c = db_write(s->db, e);
+    if (!c)
+        return false;
+    struct stmt *q = stmt_begin(c, SQL_RUN_LEFT);
+    struct err why = { 0 };
+    while (n < 8 && stmt_row(q, &why))
+        moving_of_row(q, &left[n++]);
+    stmt_end(q);
+    bool ok = err_clean(&why, e);
+    for (int i = 0; ok && i < n; i++) {
+        ok = job_move(c, &left[i], job_move_lost(&left[i], problem), e);
+        r->requeued += left[i].state == JOB_QUEUED;
+        r->failed += left[i].state == JOB_FAILED;
+        r->canceled += left[i].state == JOB_CANCELED;
+    }
+    *ret_n = n;
+    return db_write_end(c, ok, e);
+}
+
+bool store_recover(struct store *s, struct recovery *ret, struct err *e)
+{
+    struct err lost = { 0 };
+    err_set(&lost, ERR_WORKER_LOST, "", "the daemon stopped while the job was running");
+    char *problem = problem_text(&lost);
+    int n = 1;
+    bool ok = problem || err_sys(e, "recovery", "report");
+    *ret = (struct recovery){ 0 };
+    while (ok && n)
+        ok = recover_some(s, problem, ret, &n, e);
+    free(problem);
+    return ok && scratch_sweep(s, &ret->folders_removed, e) && blob_sweep_files(s, &ret->blobs_removed, e);
+}

@@ -1,0 +1,211 @@
+#include "storage/token.h"
+
+#include "core/base/clock.h"
+#include "core/base/hash.h"
+#include "storage/inner.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+enum { TOKEN_BYTES = 32, TOKEN_DIGITS = 43 };       /* 62^43 > 2^256 */
+static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+static const int64_t USED_STEP_US = 60 * 1000000;   /* last_used_at costs a write, so at most one a minute */
+
+_Static_assert(TOKEN_TEXT_SIZE > 3 + TOKEN_DIGITS, "room for rq_, the digits and the NUL");
+
+/* ---- making ---- */
+
+/* Long division by 62, most significant byte first. */
+static char next_digit(uint8_t number[TOKEN_BYTES])
+{
+    unsigned rest = 0;
+    for (int i = 0; i < TOKEN_BYTES; i++) {
+        unsigned x = rest << 8 | number[i];
+        number[i] = (uint8_t)(x / 62);
+        rest = x % 62;
+    }
+    return digits[rest];
+}
+
+static bool make_text(char ret[TOKEN_TEXT_SIZE], struct err *e)
+{
+    uint8_t random[TOKEN_BYTES];
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
+        return err_sys(e, "token", "draw random bytes");
+    memcpy(ret, "rq_", 3);
+    for (int i = 2 + TOKEN_DIGITS; i >= 3; i--)
+        ret[i] = next_digit(random);
+    ret[3 + TOKEN_DIGITS] = '\0';
+    explicit_bzero(random, sizeof random);
+    return true;
+}
+
+static void hash_of(const char *text, char ret[HASH_HEX_SIZE])
+{
+    uint8_t digest[HASH_SIZE];
+    hash_bytes(text, strlen(text), digest);
+    hash_hex(digest, ret);
+}
+
+static bool insert_token(struct conn *c, const struct token *t, const char *hash, struct err *e)
+{
+    struct stmt *s = stmt_begin(c, SQL_TOKEN_INSERT);
+    stmt_text(s, 1, t->team);
+    stmt_text(s, 2, t->id);
+    stmt_text(s, 3, t->name);
+    stmt_text(s, 4, t->scopes);
+    stmt_text(s, 5, hash);
+    stmt_int(s, 6, t->created_at);
+    stmt_int(s, 7, t->expires_at);
+    bool ok = stmt_run(s, e);
+    stmt_end(s);
+    return ok;
+}
+
+bool token_create(struct store *s, const char *team, const char *name, const char *scopes, int64_t expires_at,
+                  struct token *ret, char ret_text[TOKEN_TEXT_SIZE], struct err *e)
+{
+    char text[TOKEN_TEXT_SIZE], hash[HASH_HEX_SIZE];
+    struct token t = { .created_at = clock_now_us(), .expires_at = expires_at };
+    if (!make_text(text, e))
+        return false;
+    id_new("tok", t.id);
+    snprintf(t.team, sizeof t.team, "%s", team);
+    snprintf(t.name, sizeof t.name, "%s", name);
+    snprintf(t.scopes, sizeof t.scopes, "%s", scopes);
+    hash_of(text, hash);
+    struct conn *c = db_write(s->db, e);
+    bool ok = c && db_write_end(c, insert_token(c, &t, hash, e), e);
+    if (ok) {
+        *ret = t;
+        memcpy(ret_text, text, sizeof text);
+    }
+    explicit_bzero(text, sizeof text);
+    return ok;
+}
+
+/* ---- verifying ---- */
+
+static void token_of_row(struct stmt *s, struct token *t)
+{
+    *t = (struct token){ .created_at = stmt_get_int(s, 4), .expires_at = stmt_get_int(s, 5), .last_used_at = stmt_get_int(s, 6) };
+    stmt_get_text(s, 0, t->id, sizeof t->id);
+    stmt_get_text(s, 1, t->team, sizeof t->team);
+    stmt_get_text(s, 2, t->name, sizeof t->name);
+    stmt_get_text(s, 3, t->scopes, sizeof t->scopes);
+}
+
+/*
+ * The index search compares hashes byte by byte, but of a value whose bits nobody can steer: what its
+ * timing tells is about SHA-256 of a guess, not about a token.  The last comparison is constant all the same.
+ */
+static bool find(struct store *s, const char *hash, struct token *ret, struct err *why)
+{
+    char stored[HASH_HEX_SIZE] = "";
+    uint8_t a[HASH_SIZE], b[HASH_SIZE];
+    struct conn *c = db_read(s->db);
+    struct stmt *q = stmt_begin(c, SQL_TOKEN_BY_HASH);
+    stmt_text(q, 1, hash);
+    bool got = stmt_row(q, why);
+    if (got) {
+        token_of_row(q, ret);
+        stmt_get_text(q, 7, stored, sizeof stored);
+    }
+    stmt_end(q);
+    db_read_end(c);
+    hash_bytes(stored, strlen(stored), a);
+    hash_bytes(hash, strlen(hash), b);
+    return got && hash_equal(a, b);
+}
+
+static void note_use(struct store *s, const struct token *t, int64_t now)
+{
+    struct conn *c = db_write(s->db, NULL);         /* a use that could not be noted is still a use */
+    if (!c)
+        return;
+    struct stmt *q = stmt_begin(c, SQL_TOKEN_USED);
+    stmt_text(q, 1, t->id);
+    stmt_int(q, 2, now);
+    bool ok = stmt_run(q, NULL);
+    stmt_end(q);
+    db_write_end(c, ok, NULL);
+}
+
+static bool well_formed(const char *text)
+{
+    return strncmp(text, "rq_", 3) == 0 && strspn(text + 3, digits) == TOKEN_DIGITS && text[3 + TOKEN_DIGITS] == '\0';
+}
+
+bool token_verify(struct store *s, const char *text, struct token *ret, struct err *e)
+{
+    char hash[HASH_HEX_SIZE];
+    struct token t = { 0 };
+    struct err why = { 0 };
+    int64_t now = clock_now_us();
+    hash_of(text, hash);
+    bool known = well_formed(text) && find(s, hash, &t, &why);
+    if (!err_clean(&why, e))
+        return false;
+    if (!known || (t.expires_at && t.expires_at <= now))
+        return err_set(e, ERR_AUTH_REQUIRED, "", "send a valid token: Authorization: Bearer rq_...");
+    if (now - t.last_used_at > USED_STEP_US)
+        note_use(s, &t, now);
+    *ret = t;
+    return true;
+}
+
+/* ---- lists ---- */
+
+bool token_list(struct store *s, const char *team, struct token_list *ret, struct err *e)
+{
+    struct token_list l = { 0 };
+    struct err why = { 0 };
+    struct conn *c = db_read(s->db);
+    struct stmt *q = stmt_begin(c, SQL_TOKEN_LIST);
+    stmt_text(q, 1, team);
+    while (stmt_row(q, &why)) {
+        if (!list_grow(&l.items, l.n, sizeof *l.items, &why))
+            break;
+        token_of_row(q, &l.items[l.n++]);
+    }
+    stmt_end(q);
+    db_read_end(c);
+    if (why.code)
+        token_list_release(&l);
+    *ret = l;
+    return err_clean(&why, e);
+}
+
+void token_list_release(struct token_list *l)
+{
+    free(l->items);
+    *l = (struct token_list){ 0 };
+}
+
+bool token_delete(struct store *s, const char *team, const char *id, struct err *e)
+{
+    struct conn *c = db_write(s->db, e);
+    if (!c)
+        return false;
+    struct stmt *q = stmt_begin(c, SQL_TOKEN_DELETE);
+    stmt_text(q, 1, team);
+    stmt_text(q, 2, id);
+    bool ok = stmt_run(q, e);
+    if (ok && stmt_changed(q) == 0)
+        ok = err_set(e, ERR_NOT_FOUND, "id", "there is no token %.40s", id);
+    stmt_end(q);
+    return db_write_end(c, ok, e);
+}
+
+bool token_any(struct store *s, bool *ret, struct err *e)
+{
+    struct err why = { 0 };
+    struct conn *c = db_read(s->db);
+    struct stmt *q = stmt_begin(c, SQL_TOKEN_ANY);
+    *ret = stmt_row(q, &why);
+    stmt_end(q);
+    db_read_end(c);
+    return err_clean(&why, e);
+}
