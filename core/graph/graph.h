@@ -11,9 +11,11 @@
  * not be.
  *
  * After graph_load():
- *   - Identity and Constant nodes are gone, nodes that only constants reach are
+ *   - Identity, Dropout and Constant nodes are gone (an Identity stays where it gives an
+ *     input or a second output its output name), nodes that only constants reach are
  *     folded (never through a symbolic dimension), nodes that no output needs
  *     are gone; DequantizeLinear of a constant is kept: it is the quantized form;
+ *     large ConstantOfShape, Expand, Range and Tile are kept: a few bytes must not become gigabytes;
  *   - every value has a type, and a shape as far as it can be known;
  *   - every node's op is known, with its inputs and attributes checked.
  */
@@ -87,8 +89,9 @@ struct node {
     enum op op;
     const char *name;                  /* "" if the exporter gave none */
     int n_in, n_out;
-    int *in;                           /* value numbers; -1: an absent optional input */
-    int *out;
+    int *in;                           /* value numbers; -1: an absent optional input (never the last) */
+    int *out;                          /* likewise -1 where absent */
+    int place;                         /* 1 + its place in the model's list of nodes; 0: made by an edit */
     const struct onnx_attr *attrs;     /* borrowed from the onnx_model */
     size_t n_attrs;
 };
@@ -112,7 +115,7 @@ struct graph {
     struct value *values; int n_values;
     int *inputs, n_inputs;             /* value numbers of the true inputs (initializers excluded) */
     int *outputs, n_outputs;
-    const char **symbols; int n_symbols;   /* names of symbolic dimensions */
+    const char **symbols; int n_symbols;   /* names of symbolic dimensions; "?0": a length nothing is known of */
 };
 
 /*
@@ -122,10 +125,17 @@ struct graph {
 typedef bool node_eval(const struct graph *g, const struct node *n, const struct tensor *const *in,
                        struct tensor *out, struct err *e);
 
-/* Imports, checks, infers and folds.  All errors name the node or tensor. */
+/*
+ * Imports, checks, infers and folds.  All errors name the node or tensor.
+ * eval may be NULL: then only integer shape arithmetic is folded.
+ */
 struct graph *graph_load(struct arena *mem, const struct onnx_model *m, node_eval *eval, struct err *e);
 
-/* Rebuilds consumers, order and dead-node removal after edits to nodes. */
+/*
+ * Rebuilds consumers, order and dead-node removal after edits to nodes.  Value
+ * numbers stay; a value that nothing makes or uses any more is left without producer and consumers.
+ * Nodes keep their relative order wherever the edges allow it; node numbers change.
+ */
 bool graph_relink(struct graph *g, struct err *e);
 
 /* Attribute access, with the default for an absent one.  Types were checked by graph_load(). */
@@ -136,7 +146,7 @@ const int64_t *node_ints(const struct node *n, const char *name, size_t *ret_n);
 const char *node_str(const struct node *n, const char *name, const char *fallback);
 const struct onnx_attr *node_attr(const struct node *n, const char *name);
 
-/* "node 17 'fc1' (Gemm)" for errors. */
+/* "node 17 'fc1' (Gemm)" for errors; the number is the node's place in the model's file (in g for a node made by an edit). */
 const char *graph_where(const struct graph *g, const struct node *n, char *buf, size_t size);
 
 /* "[batch,197,192]" with symbol names.  Returns buf. */
@@ -148,15 +158,18 @@ const char *graph_shape_text(const struct graph *g, const struct shape *s, char 
  * Shape becomes a constant and every reshape's target a number.
  */
 struct facts {
-    struct shape *shape;               /* [n_values]; fully known for every value, or binding failed */
+    struct shape *shape;               /* [n_values]; fully known for every value in use, or binding failed */
     const void **data;                 /* [n_values]; bytes where the value is known before running, else NULL */
     bool *known;                       /* [n_values] */
 };
 
 /*
  * Binds the graph's inputs to shapes[n_inputs] (in the order of g->inputs).
- * ERR_DATA_SHAPE if a shape contradicts the model's declared one, ERR_MODEL_UNBOUND
- * naming the node if a shape still depends on data.
+ * ERR_DATA_SHAPE if a shape contradicts the model's declared one, gives one symbol two
+ * lengths or makes a symbolic dimension empty; ERR_MODEL_UNBOUND naming the node if a
+ * shape still depends on data.  Nodes added by edits are bound like any other.
+ * Changes nothing in g: threads may bind one graph at once, each with its own arena.
+ * eval may be NULL: then only small integer tensors are known.
  */
 bool graph_bind(const struct graph *g, struct arena *mem, const struct shape *shapes, node_eval *eval,
                 struct facts *ret, struct err *e);

@@ -1,0 +1,138 @@
+/* attr.c - attributes: what each operator may have, and access with defaults. */
+#include "core/graph/check.h"
+
+#include <string.h>
+
+enum { REQUIRED = true };
+
+/* The union over opsets 13 to 26: an attribute that a version does not have is the exporter's error, not a danger. */
+static const struct {
+    enum op op;
+    const char *name;
+    enum onnx_attr_type type;
+    bool required;
+} known[] = {
+    { OP_MOD, "fmod", ONNX_INT, false },
+    { OP_GELU, "approximate", ONNX_STRING, false },
+    { OP_CAST, "to", ONNX_INT, REQUIRED },
+    { OP_CAST, "saturate", ONNX_INT, false },
+    { OP_CAST, "round_mode", ONNX_STRING, false },
+    { OP_THRESHOLDEDRELU, "alpha", ONNX_FLOAT, false },
+    { OP_DROPOUT, "seed", ONNX_INT, false },
+    { OP_CONSTANT, "value", ONNX_TENSOR, false },
+    { OP_CONSTANT, "value_float", ONNX_FLOAT, false },
+    { OP_CONSTANT, "value_floats", ONNX_FLOATS, false },
+    { OP_CONSTANT, "value_int", ONNX_INT, false },
+    { OP_CONSTANT, "value_ints", ONNX_INTS, false },
+    { OP_CONSTANTOFSHAPE, "value", ONNX_TENSOR, false },
+    { OP_SHAPE, "start", ONNX_INT, false },
+    { OP_SHAPE, "end", ONNX_INT, false },
+    { OP_RESHAPE, "allowzero", ONNX_INT, false },
+    { OP_FLATTEN, "axis", ONNX_INT, false },
+    { OP_TRANSPOSE, "perm", ONNX_INTS, false },
+    { OP_CONCAT, "axis", ONNX_INT, REQUIRED },
+    { OP_SPLIT, "axis", ONNX_INT, false },
+    { OP_SPLIT, "num_outputs", ONNX_INT, false },
+    { OP_GATHER, "axis", ONNX_INT, false },
+    { OP_GATHERELEMENTS, "axis", ONNX_INT, false },
+    { OP_PAD, "mode", ONNX_STRING, false },
+    { OP_TRILU, "upper", ONNX_INT, false },
+    { OP_CUMSUM, "exclusive", ONNX_INT, false },
+    { OP_CUMSUM, "reverse", ONNX_INT, false },
+    { OP_GEMM, "alpha", ONNX_FLOAT, false },
+    { OP_GEMM, "beta", ONNX_FLOAT, false },
+    { OP_GEMM, "transA", ONNX_INT, false },
+    { OP_GEMM, "transB", ONNX_INT, false },
+    { OP_CONV, "auto_pad", ONNX_STRING, false },
+    { OP_CONV, "dilations", ONNX_INTS, false },
+    { OP_CONV, "group", ONNX_INT, false },
+    { OP_CONV, "kernel_shape", ONNX_INTS, false },
+    { OP_CONV, "pads", ONNX_INTS, false },
+    { OP_CONV, "strides", ONNX_INTS, false },
+    { OP_SOFTMAX, "axis", ONNX_INT, false },
+    { OP_LOGSOFTMAX, "axis", ONNX_INT, false },
+    { OP_LAYERNORM, "axis", ONNX_INT, false },
+    { OP_LAYERNORM, "epsilon", ONNX_FLOAT, false },
+    { OP_LAYERNORM, "stash_type", ONNX_INT, false },
+    { OP_RMSNORM, "axis", ONNX_INT, false },
+    { OP_RMSNORM, "epsilon", ONNX_FLOAT, false },
+    { OP_RMSNORM, "stash_type", ONNX_INT, false },
+#define REDUCE(op)                                                                                 \
+    { op, "axes", ONNX_INTS, false }, { op, "keepdims", ONNX_INT, false },                         \
+    { op, "noop_with_empty_axes", ONNX_INT, false }
+    REDUCE(OP_REDUCEMEAN),
+    REDUCE(OP_REDUCESUM),
+    REDUCE(OP_REDUCEMAX),
+    REDUCE(OP_REDUCEMIN),
+#undef REDUCE
+    { OP_ARGMAX, "axis", ONNX_INT, false },
+    { OP_ARGMAX, "keepdims", ONNX_INT, false },
+    { OP_ARGMAX, "select_last_index", ONNX_INT, false },
+    { OP_QUANTIZELINEAR, "axis", ONNX_INT, false },
+    { OP_QUANTIZELINEAR, "block_size", ONNX_INT, false },
+    { OP_QUANTIZELINEAR, "output_dtype", ONNX_INT, false },
+    { OP_QUANTIZELINEAR, "precision", ONNX_INT, false },
+    { OP_QUANTIZELINEAR, "saturate", ONNX_INT, false },
+    { OP_DEQUANTIZELINEAR, "axis", ONNX_INT, false },
+    { OP_DEQUANTIZELINEAR, "block_size", ONNX_INT, false },
+    { OP_DEQUANTIZELINEAR, "output_dtype", ONNX_INT, false },
+};
+enum { KNOWN = sizeof known / sizeof known[0] };
+
+static bool check_one(const struct node *n, const struct onnx_attr *a, const char *where, struct err *e)
+{
+    for (int i = 0; i < KNOWN; i++)
+        if (known[i].op == n->op && strcmp(known[i].name, a->name) == 0) {
+            if (known[i].type == a->type)
+                return node_attr(n, a->name) == a ||
+                       err_set(e, ERR_MODEL_INVALID, where, "attribute '%.60s' is given twice", a->name);
+            return err_set(e, ERR_MODEL_INVALID, where, "attribute '%s' has type %d where ONNX has %d (AttributeProto.type)",
+                           a->name, (int)a->type, (int)known[i].type);
+        }
+    return err_set(e, ERR_MODEL_INVALID, where, "%s has no attribute '%.60s'; export the model again with standard operators",
+                   op_info[n->op].type, a->name);
+}
+
+bool check_attrs(const struct node *n, const char *where, struct err *e)
+{
+    for (size_t i = 0; i < n->n_attrs; i++)
+        if (!check_one(n, &n->attrs[i], where, e))
+            return false;
+    for (int i = 0; i < KNOWN; i++)
+        if (known[i].op == n->op && known[i].required && !node_attr(n, known[i].name))
+            return err_set(e, ERR_MODEL_INVALID, where, "the attribute '%s' is missing", known[i].name);
+    return true;
+}
+
+const struct onnx_attr *node_attr(const struct node *n, const char *name)
+{
+    for (size_t i = 0; i < n->n_attrs; i++)
+        if (strcmp(n->attrs[i].name, name) == 0)
+            return &n->attrs[i];
+    return NULL;
+}
+
+int64_t node_int(const struct node *n, const char *name, int64_t fallback)
+{
+    const struct onnx_attr *a = node_attr(n, name);
+    return a ? a->i : fallback;
+}
+
+float node_float(const struct node *n, const char *name, float fallback)
+{
+    const struct onnx_attr *a = node_attr(n, name);
+    return a ? a->f : fallback;
+}
+
+const int64_t *node_ints(const struct node *n, const char *name, size_t *ret_n)
+{
+    const struct onnx_attr *a = node_attr(n, name);
+    *ret_n = a ? a->n : 0;
+    return a ? a->ints : NULL;
+}
+
+const char *node_str(const struct node *n, const char *name, const char *fallback)
+{
+    const struct onnx_attr *a = node_attr(n, name);
+    return a ? a->s : fallback;
+}
