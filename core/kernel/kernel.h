@@ -73,7 +73,7 @@ void im2col(const struct conv_shape *s, const float *x, float *cols);
 
 /* ---- quantization: bit-exact with ONNX Runtime ---- */
 
-/* q = saturate(rint(x / scale) + zero) in [qmin, qmax]; NaN gives code 0 clamped to the range, as ORT does. */
+/* q = saturate(rint(x / scale) + zero) in [qmin, qmax]; NaN gives qmin, as ORT does. */
 void quantize_u8(size_t n, const float *x, float scale, int zero, int qmin, int qmax, uint8_t *q);
 void quantize_i8(size_t n, const float *x, float scale, int zero, int qmin, int qmax, int8_t *q);
 /* As above but the code minus the zero point, kept in a float: what gemm_exact() takes. */

@@ -7,21 +7,19 @@
 
 #include <math.h>
 
-/* The limits of code - zero, as floats; what NaN becomes among them. */
-struct limits { float lo, hi, nan; };
+/* The limits of code - zero, as floats. */
+struct limits { float lo, hi; };
 
 KERNEL_INLINE struct limits limits(int zero, int qmin, int qmax)
 {
-    int nan = qmin > 0 ? qmin : qmax < 0 ? qmax : 0;
-    return (struct limits){ (float)(qmin - zero), (float)(qmax - zero), (float)(nan - zero) };
+    return (struct limits){ (float)(qmin - zero), (float)(qmax - zero) };
 }
 
 /* code - zero.  The limits are integers, so clamping first changes nothing and keeps the conversion to int defined. */
 KERNEL_INLINE float centred(float x, float scale, struct limits l)
 {
     float v = x / scale;
-    v = v != v ? l.nan : v;
-    v = v < l.lo ? l.lo : v;
+    v = v > l.lo ? v : l.lo;    /* so that NaN gives lo */
     v = v > l.hi ? l.hi : v;
     return rintf(v);
 }

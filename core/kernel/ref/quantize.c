@@ -6,7 +6,7 @@
 static int code(float x, float scale, int zero, int qmin, int qmax)
 {
     float ratio = x / scale;    /* in float: the division's rounding is part of the meaning */
-    double q = isnan(ratio) ? 0 : rint((double)ratio) + zero;
+    double q = isnan(ratio) ? qmin : rint((double)ratio) + zero;
     return q < qmin ? qmin : q > qmax ? qmax : (int)q;
 }
 

@@ -474,12 +474,12 @@ static void quantizing_agrees_on_odd_sizes_and_awkward_values(void **state)
             }
 }
 
-static void nan_becomes_code_zero_and_infinities_saturate(void **state)
+static void nan_becomes_the_lowest_code_and_infinities_saturate(void **state)
 {
     (void)state;
     const float x[] = { NAN, INFINITY, -INFINITY, 0.5f, 1.5f, -2.5f };
     const uint8_t u[] = { 0, 255, 0, 128, 130, 126 };
-    const int8_t s[] = { 0, 127, -128, 3, 5, 1 };
+    const int8_t s[] = { -128, 127, -128, 3, 5, 1 };
     uint8_t qu[COUNT(x)];
     int8_t qs[COUNT(x)];
     quantize_u8(COUNT(x), x, 1, 128, 0, 255, qu);
@@ -633,7 +633,7 @@ int main(void)
         cmocka_unit_test(im2col_agrees_with_the_padded_image),
         cmocka_unit_test(quantizing_agrees_on_a_million_values_and_their_ties),
         cmocka_unit_test(quantizing_agrees_on_odd_sizes_and_awkward_values),
-        cmocka_unit_test(nan_becomes_code_zero_and_infinities_saturate),
+        cmocka_unit_test(nan_becomes_the_lowest_code_and_infinities_saturate),
         cmocka_unit_test(every_code_dequantizes_as_written),
         cmocka_unit_test(codes_survive_dequantizing_and_quantizing),
         cmocka_unit_test(sums_are_scaled_and_biased_with_two_roundings),
