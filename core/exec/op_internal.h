@@ -1,0 +1,117 @@
+/*
+ * op_internal.h - what the kernels in op_*.c share: numbers out of any element type, a walk over
+ * broadcast operands, errors that name the node, and the kernels' names for the table in op.c.
+ */
+#ifndef CORE_EXEC_OP_INTERNAL_H
+#define CORE_EXEC_OP_INTERNAL_H
+
+#include "core/exec/op.h"
+
+/* ---- arguments ---- */
+
+/* Input i, or NULL if it is absent or the node has fewer. */
+static inline const struct tensor *op_in(const struct op_args *a, int i)
+{
+    return i < a->node->n_in ? a->in[i] : NULL;
+}
+
+/* Element i of an axes, shape or indices tensor: int64, or int32 where the operator allows it. */
+int64_t op_int(const struct tensor *t, int64_t i);
+
+/* err_set() with the node as its place.  Always false. */
+bool op_fail(const struct op_args *a, enum err_code code, struct err *e, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5), cold));
+
+/* ERR_MODEL_OP: the node computes with a type we have no kernel for.  Always false. */
+bool op_refuse(const struct op_args *a, enum dtype t, struct err *e) __attribute__((cold));
+
+/* axis in [-rank, rank) as [0, rank); 0 for a rank of 0. */
+static inline int op_axis(int64_t axis, int rank) { return rank ? (int)(axis < 0 ? axis + rank : axis) : 0; }
+
+/* True if every present input and every output is float32: what the fast kernels take. */
+bool op_all_f32(const struct op_args *a);
+
+/* n bytes; unlike memcpy(), from and to may be NULL where n is 0, as empty tensors are. */
+void op_copy(void *to, const void *from, int64_t n);
+
+/* ---- elements as numbers ---- */
+
+/*
+ * How to read and write element i of an array of one type.  A real becomes an integer by
+ * truncation, clamped to the type (NaN gives 0); an integer becomes a smaller one by wrapping;
+ * anything becomes a bool by comparing with 0.
+ */
+struct elem {
+    bool real;                                        /* a floating-point type */
+    double (*get_real)(const void *p, int64_t i);
+    void (*put_real)(void *p, int64_t i, double v);   /* one rounding, ties to even */
+    int64_t (*get_int)(const void *p, int64_t i);
+    void (*put_int)(void *p, int64_t i, int64_t v);
+};
+
+/* NULL for types without arithmetic here: strings and uint64. */
+const struct elem *elem_of(enum dtype t);
+
+/* Bytes of one element; 0 for types that are packed or not of fixed size. */
+static inline int64_t elem_bytes(enum dtype t) { return dtype_bits(t) / 8; }
+
+/* The elem of every present input and output 0, or false with ERR_MODEL_OP.  ret[0] is the output's. */
+enum { ELEMS_MAX = 8 };
+bool op_elems(const struct op_args *a, const struct elem *ret[static ELEMS_MAX], struct err *e);
+
+/* ---- walking ---- */
+
+/*
+ * A walk over a row-major space in runs along its innermost dimension:
+ *
+ *     for (walk_broadcast(&w, out, in, n_in); w.more; walk_next(&w))
+ *         ... w.n elements; operand k's start at at[k], step[k] apart
+ *
+ * Dimensions of 1 are dropped and neighbours that are contiguous for every operand are merged,
+ * so equal shapes make one run, and a row added to a matrix one run a row.
+ */
+enum { WALK_OPERANDS = 4 };
+typedef int64_t walk_strides[TENSOR_MAX_RANK];
+
+struct walk {
+    bool more;
+    int64_t n;
+    int64_t at[WALK_OPERANDS], step[WALK_OPERANDS];   /* in elements */
+    int operands, rank;                               /* rank: of what lies outside the runs */
+    int64_t dim[TENSOR_MAX_RANK], index[TENSOR_MAX_RANK];
+    walk_strides stride[WALK_OPERANDS];
+};
+
+void walk_init(struct walk *w, const struct shape *space, int operands, const walk_strides *strides);
+void walk_next(struct walk *w);
+
+/* Operand 0 is the contiguous space itself, operand 1 + i is in[i] broadcast to it (NULL: left at 0). */
+void walk_broadcast(struct walk *w, const struct shape *space, const struct tensor *const *in, int n_in);
+
+/* Strides, in elements, of a contiguous array; and of one broadcast to a space of at least its rank. */
+void strides_of(const struct shape *s, walk_strides ret);
+void strides_broadcast(const struct shape *s, const struct shape *space, walk_strides ret);
+
+/* y[index] = x[sum of index * stride] over y's space, in elements of `size` bytes. */
+void strided_copy(int64_t size, const struct shape *space, const walk_strides stride, const void *x, void *y);
+
+/* ---- the kernels, by family; op.c says which serves which op ---- */
+
+op_run op_arith, op_arith_fast, op_extreme, op_extreme_fast;                   /* op_arith.c */
+op_run op_compare, op_logic, op_not, op_where, op_where_fast;                  /* op_compare.c */
+op_run op_unary, op_unary_fast, op_isnan, op_clip, op_clip_fast, op_threshold, op_threshold_fast; /* op_unary.c */
+op_run op_cast, op_cast_fast;                                                  /* op_cast.c */
+op_run op_same_bytes, op_dropout, op_expand, op_slice, op_split, op_concat, op_tile; /* op_layout.c */
+op_run op_transpose, op_transpose_fast;                                        /* op_transpose.c */
+op_run op_pad, op_trilu;                                                       /* op_pad.c */
+op_run op_gather, op_gather_elements, op_cumsum;                               /* op_index.c */
+op_run op_constant, op_constant_of_shape, op_range, op_shape, op_size;         /* op_generate.c */
+op_run op_reduce, op_reduce_fast, op_argmax;                                   /* op_reduce.c */
+op_run op_matmul, op_matmul_fast, op_gemm, op_gemm_fast;                       /* op_matmul.c */
+op_run op_conv, op_conv_fast;                                                  /* op_conv.c */
+op_run op_softmax, op_softmax_fast;                                            /* op_softmax.c */
+op_run op_layernorm, op_layernorm_fast, op_rmsnorm, op_rmsnorm_fast;           /* op_norm.c */
+op_run op_quantize, op_quantize_fast, op_dequantize, op_dequantize_fast;       /* op_quantize.c */
+uint64_t op_conv_scratch(const struct op_args *a);
+
+#endif
