@@ -24,14 +24,14 @@ from ort_eval import compare  # noqa: E402
 MODELS = os.environ.get("MODELS_DIR", os.path.join(ROOT, "..", "shared", "models"))
 DATA = os.environ.get("DATA_DIR", os.path.join(ROOT, "..", "shared", "data"))
 OUT = os.path.join(ROOT, "build", "bench")
-IMAGENET = ["--resize", "224"]
 # name: model, calibration folder or file, evaluation folder or file, how pictures become arrays
 CASES = {
     "digits": (f"{ROOT}/examples/digits/model.onnx", f"{ROOT}/examples/digits/calib.npz",
                f"{ROOT}/examples/digits/eval.npz", None),
-    "deit-tiny": (f"{MODELS}/deit-tiny.onnx", f"{DATA}/imagenet-samples/calib", f"{DATA}/imagenet-samples/dev", IMAGENET),
+    "deit-tiny": (f"{MODELS}/deit-tiny.onnx", f"{DATA}/imagenet-samples/calib", f"{DATA}/imagenet-samples/dev",
+                  ["--preset", "deit"]),
     "vit-tiny": (f"{MODELS}/vit-tiny.onnx", f"{DATA}/imagenet-samples/calib", f"{DATA}/imagenet-samples/dev",
-                 IMAGENET + ["--mean", ".5", ".5", ".5", "--std", ".5", ".5", ".5"]),
+                 ["--preset", "vit"]),
 }
 # What a user of ONNX Runtime's quantizer would try, as a program of its own so that its memory can be measured.
 ORT = """
@@ -56,7 +56,7 @@ def arrays(source, name, preprocess):
         return source
     out = os.path.join(OUT, name + ".npz")
     if not os.path.exists(out):
-        subprocess.run([sys.executable, f"{ROOT}/scripts/images_to_npz.py", source, out, *preprocess],
+        subprocess.run([sys.executable, f"{ROOT}/tests/tools/images_to_npz.py", source, out, *preprocess],
                        check=True, stdout=subprocess.DEVNULL)
     return out
 
