@@ -1,14 +1,15 @@
 """Every operator our engine runs, against ONNX Runtime on models of one node.
 
 Layout, integer, comparison and quantizing operators must agree to the bit; the others to 1e-5
-relative to the largest element.  Each case runs twice: with its data as the model's inputs (the
-executor's kernels) and with all of it as constants (the folding kernels).
+relative to the largest element.  Each case runs twice: on data that are known only when the model
+runs (the executor's kernels) and on constants (the folding kernels).
 """
 import os
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -32,14 +33,15 @@ class Case:
     n_out: int = 1
     tolerance: float = EXACT
     via: int = 0  # a TensorProto type: float inputs are cast to it, the outputs back to float32
+    to_float: bool = False  # the outputs are cast to float32: npz has no such type
 
 
 CASES: list[Case] = []
 
 
-def case(label, op, data, const=(), opset=17, n_out=1, tol=EXACT, via=0, **attrs):
+def case(label, op, data, const=(), opset=17, n_out=1, tol=EXACT, via=0, to_float=False, **attrs):
     data = [None if d is None else np.asarray(d) for d in data]
-    CASES.append(Case(f"{op}: {label}", op, data, attrs, tuple(const), opset, n_out, tol, via))
+    CASES.append(Case(f"{op}: {label}", op, data, attrs, tuple(const), opset, n_out, tol, via, to_float or bool(via)))
 
 
 GENERATOR = np.random.default_rng(0)
@@ -387,51 +389,77 @@ for axis, scales in ((1, (4, 3, 5)), (0, (2, 6, 5)), (2, (4, 6, 3))):
          opset=21, axis=axis, block_size=block)
 
 
+# 4-bit codes are packed two to a byte; only constants have them.
+for kind in (ml_dtypes.int4, ml_dtypes.uint4):
+    lo, hi = (-8, 7) if kind is ml_dtypes.int4 else (0, 15)
+    name = np.dtype(kind).name
+    codes = np.random.default_rng(3).integers(lo, hi + 1, (4, 6, 5)).astype(kind)
+    case(name, "DequantizeLinear", [codes, np.float32(0.37), np.array(3, kind)], const=[0, 2], opset=21)
+    case(f"{name} odd", "DequantizeLinear", [codes[:1, :1], rng(5, lo=0.1), codes[0, 0]], const=[0, 2], opset=21, axis=2)
+    case(f"{name} blocks", "DequantizeLinear", [codes, rng(2, 6, 5, lo=0.1), codes[:2]], const=[0, 2], opset=21, axis=0,
+         block_size=2)
+    case(name, "QuantizeLinear", [FLOATS, np.float32(0.3), np.array(2, kind)], const=[2], opset=21, to_float=True)
+    case(f"{name} odd", "QuantizeLinear", [rng(3, 5), rng(3, lo=0.1), codes[0, 0, :3]], const=[2], opset=21, axis=0,
+         to_float=True)
+
 # ---- a model of one node ----
 
+def unfold(name: str, array: np.ndarray, nodes: list, initializers: list) -> str:
+    """The same array, of any type and bits, as something that cannot be folded: rows of a constant at the
+    positions 0.. + `zero`, the model's only input.  That input is one sample, whatever the array's shape."""
+    rows = array.reshape(1) if array.ndim == 0 else array
+    initializers.append(numpy_helper.from_array(rows, name + "_const"))
+    initializers.append(numpy_helper.from_array(np.arange(len(rows)), name + "_rows"))
+    nodes.append(helper.make_node("Add", [name + "_rows", "zero"], [name + "_at"]))
+    at = name + "_at"
+    if array.ndim == 0:
+        initializers.append(numpy_helper.from_array(np.zeros(0, np.int64), name + "_scalar"))
+        nodes.append(helper.make_node("Reshape", [at, name + "_scalar"], [at + "_0"]))
+        at += "_0"
+    nodes.append(helper.make_node("Gather", [name + "_const", at], [name], axis=0))
+    return name
+
+
 def model_of(c: Case, constant: bool) -> onnx.ModelProto:
-    """constant: all data are initializers, and the model's only input is one that nothing uses but the second output."""
-    inputs, initializers, names, nodes = [], [], [], []
+    """constant: the node's inputs are initializers, so it is folded; an unrelated output keeps `zero` in use."""
+    nodes, initializers, names = [], [], []
     for i, array in enumerate(c.data):
         name = "" if array is None else f"x{i}"
-        names.append(name)
         if array is None:
-            continue
-        if constant or i in c.const:
+            pass
+        elif constant or i in c.const:
             initializers.append(numpy_helper.from_array(array, name))
         else:
-            inputs.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape))
-        if c.via:
-            names[-1] = name + "_cast"
-            nodes.append(helper.make_node("Cast", [name], [names[-1]], to=c.via))
+            unfold(name, array, nodes, initializers)
+        if array is not None and c.via:
+            nodes.append(helper.make_node("Cast", [name], [name + "_cast"], to=c.via))
+            name += "_cast"
+        names.append(name)
     outs = [f"y{k}" for k in range(c.n_out)]
-    raw = [o + "_raw" if c.via else o for o in outs]
+    raw = [o + "_raw" if c.to_float else o for o in outs]
     nodes.append(helper.make_node(c.op, names, raw, name="the node", **c.attrs))
-    nodes += [helper.make_node("Cast", [r], [o], to=TensorProto.FLOAT) for r, o in zip(raw, outs) if c.via]
-    if not inputs:
-        inputs.append(helper.make_tensor_value_info("unused", TensorProto.FLOAT, [1]))
-        nodes.append(helper.make_node("Neg", ["unused"], ["unused_out"]))
-        outs.append("unused_out")
-    graph = helper.make_graph(nodes, "one", inputs, [onnx.ValueInfoProto(name=o) for o in outs], initializers)
+    nodes += [helper.make_node("Cast", [r], [o], to=TensorProto.FLOAT) for r, o in zip(raw, outs) if c.to_float]
+    nodes.append(helper.make_node("Neg", ["zero"], ["negated"]))
+    zero = helper.make_tensor_value_info("zero", TensorProto.INT64, [1])
+    results = [onnx.ValueInfoProto(name=o) for o in outs + ["negated"]]
+    graph = helper.make_graph(nodes, "one", [zero], results, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", c.opset)], ir_version=10)
     model = onnx.shape_inference.infer_shapes(model)
-    types = {v.name: v for v in model.graph.output}
-    assert all(types[o].type.WhichOneof("value") for o in outs), f"{c.label}: an output has no type"
+    for o in model.graph.output:
+        assert o.type.WhichOneof("value"), f"{c.label}: output {o.name} has no type"
     return model
 
 
-def feeds_of(c: Case, model: onnx.ModelProto) -> dict:
-    given = {f"x{i}": array for i, array in enumerate(c.data) if array is not None}
-    return {v.name: given.get(v.name, np.ones(1, np.float32)) for v in model.graph.input}
+FEEDS = {"zero": np.zeros(1, np.int64)}
 
 
-def expected_of(model: onnx.ModelProto, feeds: dict) -> dict:
+def expected_of(model: onnx.ModelProto) -> dict:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
     names = [o.name for o in session.get_outputs()]
-    return dict(zip(names, session.run(names, feeds)))
+    return dict(zip(names, session.run(names, FEEDS)))
 
 
 def check(c: Case, name: str, got: np.ndarray, want: np.ndarray):
@@ -447,11 +475,11 @@ def check(c: Case, name: str, got: np.ndarray, want: np.ndarray):
     np.testing.assert_allclose(got[finite] / largest, want[finite] / largest, rtol=0, atol=c.tolerance, err_msg=name)
 
 
-def run_ours(folder: Path, model: onnx.ModelProto, feeds: dict) -> dict:
+def run_ours(folder: Path, model: onnx.ModelProto) -> dict:
     onnx.save(model, folder / "model.onnx")
-    np.savez(folder / "x.npz", **feeds)
-    done = subprocess.run([REPQUANT, "run", folder / "model.onnx", "--inputs", folder / "x.npz", "--outputs", folder / "y.npz"],
-                          capture_output=True, text=True, timeout=60)
+    np.savez(folder / "x.npz", **FEEDS)
+    command = [REPQUANT, "run", folder / "model.onnx", "--inputs", folder / "x.npz", "--outputs", folder / "y.npz"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     with np.load(folder / "y.npz") as z:
         return dict(z)
@@ -461,8 +489,7 @@ def run_ours(folder: Path, model: onnx.ModelProto, feeds: dict) -> dict:
 @pytest.mark.parametrize("c", CASES, ids=[c.label for c in CASES])
 def test_operator_agrees_with_onnx_runtime(c, constant, tmp_path):
     model = model_of(c, constant)
-    feeds = feeds_of(c, model)
-    want = expected_of(model, feeds)
-    got = run_ours(tmp_path, model, feeds)
+    want = expected_of(model)
+    got = run_ours(tmp_path, model)
     for name in want:
         check(c, name, got[name], want[name])
