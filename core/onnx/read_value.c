@@ -75,8 +75,8 @@ static bool value_read(struct reader *r, struct wire body, void *ret, struct err
         return err_set(e, ERR_MODEL_INVALID, reader_at(r, NULL), "the value has no name; export the model again");
     const struct type *t = w.type;
     if (t && (t->sequence || t->map || t->sparse || t->optional))
-        return err_set(e, ERR_MODEL_INVALID, reader_at(r, w.name), "this is a %s; only dense tensors are supported: export the model with plain tensors",
-                       t->sequence ? "sequence" : t->map ? "map" : t->sparse ? "sparse tensor" : "optional");
+        return err_set(e, ERR_MODEL_INVALID, reader_at(r, w.name), "this is %s; only dense tensors are supported: export the model with plain tensors",
+                       t->sequence ? "a sequence" : t->map ? "a map" : t->sparse ? "a sparse tensor" : "an optional");
 
     struct onnx_value *v = ret;
     v->name = w.name;
