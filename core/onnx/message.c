@@ -138,9 +138,9 @@ static char *slot_of(const struct field *f, char *to, uint64_t index)
 {
     if (!element_size(f))
         return to + f->at;
-    char *array;
+    char *array;                 /* NULL if the field came, but packed and with no element */
     memcpy(&array, to + f->at, sizeof array);
-    return array + index * element_size(f);
+    return array ? array + index * element_size(f) : NULL;
 }
 
 static bool fill(struct reader *r, const struct message *m, struct wire body, char *to, struct err *e)
@@ -175,18 +175,18 @@ bool message_read(struct reader *r, const struct message *m, struct wire body, v
 static bool store_ints(struct reader *r, const struct field *f, struct wire body, void *slot, struct err *e)
 {
     (void)r, (void)f, (void)e;
-    for (int64_t *to = slot; wire_left(&body); to++)
-        *to = (int64_t)wire_item(&body, WIRE_VARINT);
+    uint64_t bits;
+    for (int64_t *to = slot; wire_item(&body, WIRE_VARINT, &bits); to++)
+        *to = (int64_t)bits;
     return true;
 }
 
 static bool store_floats(struct reader *r, const struct field *f, struct wire body, void *slot, struct err *e)
 {
     (void)r, (void)f, (void)e;
-    for (float *to = slot; wire_left(&body); to++) {
-        uint32_t bits = (uint32_t)wire_item(&body, WIRE_I32);
-        memcpy(to, &bits, sizeof bits);
-    }
+    uint64_t bits;
+    for (float *to = slot; wire_item(&body, WIRE_I32, &bits); to++)
+        memcpy(to, &bits, sizeof *to);
     return true;
 }
 

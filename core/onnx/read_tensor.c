@@ -116,8 +116,8 @@ static bool convert(struct reader *r, const struct typed *f, struct wire body, c
     uint8_t *to = t->data;
     struct wire_field w;
     while (wire_next(&body, &w)) {
-        while (w.number == f->field && wire_left(&w.body)) {
-            uint64_t bits = wire_item(&w.body, f->wire);
+        uint64_t bits;
+        while (w.number == f->field && wire_item(&w.body, f->wire, &bits)) {
             if ((int64_t)bits < f->lo || (int64_t)bits > f->hi)
                 return err_set(e, ERR_MODEL_INVALID, reader_at(r, name), "%s holds %lld, which no %s can be; export the model again",
                                f->label, (long long)bits, dtype_name(t->dtype));

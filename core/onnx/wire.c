@@ -4,7 +4,7 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "fixed-width values and tensors are little-endian");
 
-static uint64_t fail(struct wire *w, enum err_code code, const char *why)
+static bool fail(struct wire *w, enum err_code code, const char *why)
 {
     struct wire_state *s = w->state;
     if (s->code == ERR_NONE) {
@@ -12,10 +12,10 @@ static uint64_t fail(struct wire *w, enum err_code code, const char *why)
         s->why = why;
         s->at = (uint64_t)(w->p - s->file);
     }
-    return 0;
+    return false;
 }
 
-static uint64_t take_varint(struct wire *w)
+static bool take_varint(struct wire *w, uint64_t *ret)
 {
     uint64_t value = 0, left = wire_left(w);
     for (unsigned i = 0; i < WIRE_VARINT_MAX && i < left; i++) {
@@ -25,42 +25,51 @@ static uint64_t take_varint(struct wire *w)
         value |= (byte & 0x7f) << (7 * i);
         if (byte < 0x80) {
             w->p += i + 1;
-            return value;
+            *ret = value;
+            return true;
         }
     }
     return fail(w, ERR_MODEL_FORMAT, "a number is cut off");
 }
 
-static uint64_t take_fixed(struct wire *w, size_t n)
+static bool take_fixed(struct wire *w, size_t n, uint64_t *ret)
 {
-    uint64_t value = 0;
     if (wire_left(w) < n)
         return fail(w, ERR_MODEL_FORMAT, "a fixed-width value is cut off");
-    memcpy(&value, w->p, n);
+    *ret = 0;
+    memcpy(ret, w->p, n);
     w->p += n;
-    return value;
+    return true;
 }
 
-uint64_t wire_item(struct wire *w, enum wire_type type)
+static bool take_scalar(struct wire *w, enum wire_type type, uint64_t *ret)
 {
-    return type == WIRE_VARINT ? take_varint(w) : take_fixed(w, type == WIRE_I32 ? 4 : 8);
+    return type == WIRE_VARINT ? take_varint(w, ret) : take_fixed(w, type == WIRE_I32 ? 4 : 8, ret);
+}
+
+bool wire_item(struct wire *w, enum wire_type type, uint64_t *ret)
+{
+    return wire_left(w) && take_scalar(w, type, ret);
 }
 
 /* Moves past the payload; a length prefix is not part of the body. */
 static bool take_body(struct wire *w, enum wire_type type, struct wire *ret)
 {
+    uint64_t n;
     *ret = *w;
-    if (type == WIRE_LEN) {
-        uint64_t n = take_varint(w);
-        if (n > wire_left(w))
-            fail(w, ERR_MODEL_FORMAT, "a length leaves the message that holds it");
-        else
-            *ret = (struct wire){ w->p, w->p + n, w->state }, w->p += n;
-    } else {
-        wire_item(w, type);
+    if (type != WIRE_LEN) {
+        if (!take_scalar(w, type, &n))
+            return false;
         ret->end = w->p;
+        return true;
     }
-    return !wire_failed(w->state);
+    if (!take_varint(w, &n))
+        return false;
+    if (n > wire_left(w))
+        return fail(w, ERR_MODEL_FORMAT, "a length leaves the message that holds it");
+    ret->p = w->p;
+    ret->end = w->p += n;
+    return true;
 }
 
 bool wire_next(struct wire *w, struct wire_field *ret)
@@ -71,8 +80,8 @@ bool wire_next(struct wire *w, struct wire_field *ret)
         return fail(w, ERR_MODEL_LIMIT, "the file has too many fields");
     w->state->fields_left--;
     struct wire start = *w;             /* a bad tag is reported where it begins */
-    uint64_t tag = take_varint(w);
-    if (wire_failed(w->state))
+    uint64_t tag;
+    if (!take_varint(w, &tag))
         return false;
     unsigned type = tag & 7;
     if (type != WIRE_VARINT && type != WIRE_I64 && type != WIRE_LEN && type != WIRE_I32)

@@ -50,13 +50,10 @@ static inline uint64_t wire_left(const struct wire *w) { return wire_failed(w->s
 /* The next field of a message.  False at its end, or after a failure. */
 bool wire_next(struct wire *w, struct wire_field *ret);
 
-/* The next scalar of the given type (not WIRE_LEN) as its bits; 0 after a failure. */
-uint64_t wire_item(struct wire *w, enum wire_type type);
+/* The bits of the next scalar of the given type (not WIRE_LEN).  False at the end of w, or after a failure. */
+bool wire_item(struct wire *w, enum wire_type type, uint64_t *ret);
 
-/*
- * How many scalars of the type a body holds, packed or single, without reading them.  Never less than what
- * wire_item() will deliver before it ends or fails.
- */
+/* How many scalars of the type a body holds, packed or single, without reading them: wire_item() delivers no more. */
 uint64_t wire_count(const struct wire *body, enum wire_type type);
 
 #endif
