@@ -2,9 +2,10 @@
  * approx.h - exp, erf, tanh and sigmoid of one float, without branches or tables, so that a loop
  * over them is vectorised.  Private to core/kernel.
  *
- * The coefficients are minimax fits of our own (relative error of the fit beside each); every
- * denominator and numerator has positive coefficients only, so nothing cancels.
- * NaN passes through; no float is ever converted to an integer.
+ * The coefficients are minimax fits of our own (relative error of the fit beside each).  Those of
+ * the rational ones are positive, so nothing cancels.  Polynomials are written in pairs, which
+ * shortens the chain of dependent operations.  NaN passes through; no float is ever converted
+ * to an integer.
  */
 #ifndef CORE_KERNEL_APPROX_H
 #define CORE_KERNEL_APPROX_H
@@ -14,81 +15,83 @@
 
 #include <math.h>
 
-/* 2^n for n in [-126, 127], given in two's complement. */
+/* 2^n for n in [-126, 127], in two's complement. */
 KERNEL_INLINE float power_of_two(uint32_t n) { return bits_float((n + 127) << 23); }
 
-/*
- * e^x = 2^n e^r with n = rint(x / ln 2), |r| <= ln 2 / 2.  Adding 1.5 * 2^23 rounds to an integer
- * and leaves it in the low bits of the sum.  2^n is applied in two halves, so that results that
- * are denormal or overflow round once, at the end.  Fit: 3.1e-9.
- */
+/* Adding this rounds to an integer and leaves it in the low bits of the sum. */
+#define ROUNDER 0x1.8p23f
+
+/* e^(x - n ln 2) for n = rint(x / ln 2), so |r| <= ln 2 / 2.  Fit: 3.1e-9. */
+KERNEL_INLINE float exp_reduced(float x, float n)
+{
+    float r = (x - n * 0x1.62e4p-1f) - n * 1.42860682e-6f;    /* ln 2: its head, exact in products, and the rest */
+    float r2 = r * r;
+    float p = (4.999999345e-1f + 1.666652068e-1f * r) +
+              r2 * ((4.166838762e-2f + 8.368711011e-3f * r) + r2 * 1.381460066e-3f);
+    return 1 + (r + r2 * p);
+}
+
+/* 2^n is applied in two halves, so that results that are denormal or overflow round once, at the end. */
 KERNEL_INLINE float exp_of(float x)
 {
-    const float round = 0x1.8p23f;
     x = x > 88.8f ? 88.8f : x;        /* beyond: infinity */
     x = x < -104.0f ? -104.0f : x;    /* beyond: 0 */
-    float sum = x * 0x1.715476p0f + round, n = sum - round;
-    float r = (x - n * 0x1.62e4p-1f) - n * 1.42860682e-6f;    /* ln 2 = a part exact in products + the rest */
-    float p = 1.381460066e-3f;
-    p = p * r + 8.368711011e-3f;
-    p = p * r + 4.166838762e-2f;
-    p = p * r + 1.666652068e-1f;
-    p = p * r + 4.999999345e-1f;
-    float y = 1 + (r + r * r * p);
-    uint32_t exponent = float_bits(sum) - float_bits(round);
+    float sum = x * 0x1.715476p0f + ROUNDER;
+    uint32_t exponent = float_bits(sum) - float_bits(ROUNDER);
     uint32_t half = (uint32_t)((int32_t)exponent >> 1);
-    return y * power_of_two(half) * power_of_two(exponent - half);
+    return exp_reduced(x, sum - ROUNDER) * power_of_two(half) * power_of_two(exponent - half);
 }
 
-/* e^-x is 0 at one end and infinity, with 0 as reciprocal, at the other: right at both. */
-KERNEL_INLINE float sigmoid_of(float x) { return 1 / (1 + exp_of(-x)); }
-
-/* y within [-1, 1], and exactly at its ends beyond |x| = limit. */
-KERNEL_INLINE float saturate(float x, float limit, float y)
+/* e^x for x <= 0 in three quarters of the time; below e^-87, about the smallest normal float, it is 0. */
+KERNEL_INLINE float exp_of_negative(float x)
 {
-    y = y > 1 ? 1 : y;    /* one test a line: || is a branch */
-    y = x > limit ? 1 : y;
-    y = y < -1 ? -1 : y;
-    return x < -limit ? -1 : y;
+    const float biased = ROUNDER + 127;    /* the low bits of the sum are then an exponent as floats have it */
+    float sum = x * 0x1.715476p0f + biased;
+    float y = exp_reduced(x, sum - biased) * bits_float(float_bits(sum) << 23);
+    return x < -87 ? 0 : y;
 }
 
-/* x P(x^2) / Q(x^2); beyond 9 it is 1 to the last bit.  Fit: 2.2e-8. */
+/* 1 / (1 + e^-x), its fraction multiplied by e^x where x < 0, so that nothing overflows. */
+KERNEL_INLINE float sigmoid_of(float x)
+{
+    float e = exp_of_negative(bits_float(float_bits(x) | 0x80000000u));    /* e^-|x| */
+    return (x < 0 ? e : 1) / (1 + e);
+}
+
+/*
+ * tanh and erf are x P(x^2) / Q(x^2) up to a limit.  Beyond it P / Q stays at 1 / limit, the product
+ * exceeds 1 and is cut, so that the result is exactly 1: gelu(-100) is -50 times what is missing.
+ */
+KERNEL_INLINE float cut(float y)
+{
+    y = y > 1 ? 1 : y;
+    return y < -1 ? -1 : y;
+}
+
+/* Up to 9.  Fit: 2.2e-8. */
 KERNEL_INLINE float tanh_of(float x)
 {
     float s = x * x;
     s = s > 81 ? 81 : s;
-    float p = 1.325702741e-8f, q = 7.736717838e-7f;
-    p = p * s + 2.053901362e-5f;
-    p = p * s + 3.49134535e-3f;
-    p = p * s + 1.337745799e-1f;
-    p = p * s + 9.999999785e-1f;
-    q = q * s + 3.278685775e-4f;
-    q = q * s + 2.58608559e-2f;
-    q = q * s + 4.671077279e-1f;
-    q = q * s + 1;
-    return saturate(x, 9, x * p / q);
+    float s2 = s * s;
+    float p = (9.999999785e-1f + 1.337745799e-1f * s) +
+              s2 * ((3.49134535e-3f + 2.053901362e-5f * s) + s2 * 1.325702741e-8f);
+    float q = (1 + 4.671077279e-1f * s) +
+              s2 * ((2.58608559e-2f + 3.278685775e-4f * s) + s2 * 7.736717838e-7f);
+    return cut(x * p / q);
 }
 
-/*
- * x P(x^2) / Q(x^2); beyond 3.95 it is 1 to the last bit, and must be exactly 1: gelu(-100) is
- * -50 times what is missing.  Fit: 2.1e-8.
- */
+/* Up to 3.95.  Fit: 2.1e-8. */
 KERNEL_INLINE float erf_of(float x)
 {
     float s = x * x;
     s = s > 15.6025f ? 15.6025f : s;
-    float p = 2.025982135e-6f, q = 3.782934161e-5f;
-    p = p * s + 2.846264059e-4f;
-    p = p * s + 3.806279998e-3f;
-    p = p * s + 5.286959599e-2f;
-    p = p * s + 1.915092072e-1f;
-    p = p * s + 1.128379144f;
-    q = q * s + 1.170233493e-3f;
-    q = q * s + 1.505134341e-2f;
-    q = q * s + 1.145422575e-1f;
-    q = q * s + 5.030533015e-1f;
-    q = q * s + 1;
-    return saturate(x, 3.95f, x * p / q);
+    float s2 = s * s;
+    float p = (1.128379144f + 1.915092072e-1f * s) +
+              s2 * ((5.286959599e-2f + 3.806279998e-3f * s) + s2 * (2.846264059e-4f + 2.025982135e-6f * s));
+    float q = (1 + 5.030533015e-1f * s) +
+              s2 * ((1.145422575e-1f + 1.505134341e-2f * s) + s2 * (1.170233493e-3f + 3.782934161e-5f * s));
+    return cut(x * p / q);
 }
 
 #endif

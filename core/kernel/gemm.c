@@ -1,5 +1,6 @@
 /* Matrix products on OpenBLAS, and the check that OpenBLAS is to be trusted. */
 #include "core/base/pool.h"
+#include "core/kernel/clones.h"
 #include "core/kernel/kernel.h"
 
 #include <cblas.h>
@@ -39,27 +40,34 @@ void gemm(bool a_trans, bool b_trans, size_t m, size_t n, size_t k, const float 
 
 enum { EXACT = 1 << 24 };    /* every integer up to here is a float */
 
+KERNEL_CLONES
 static void take(size_t m, size_t n, const float *part, bool add, int32_t *acc, size_t ldc)
 {
-    for (size_t i = 0; i < m; i++, part += n, acc += ldc)
+    for (size_t i = 0; i < m; i++, part += n, acc += ldc) {
+        KERNEL_LOOP
         for (size_t j = 0; j < n; j++)
             acc[j] = (add ? acc[j] : 0) + (int32_t)part[j];
+    }
+}
+
+/* Terms whose sum stays exact in float, cut evenly: a short last chunk would be slow. */
+static size_t chunk_length(size_t k, size_t largest_product)
+{
+    size_t longest = largest_product == 0 ? k : EXACT / largest_product;
+    size_t chunks = longest == 0 ? k : (k + longest - 1) / longest;
+    return chunks == 0 ? 1 : (k + chunks - 1) / chunks;
 }
 
 void gemm_exact(bool b_trans, size_t m, size_t n, size_t k, const float *a, size_t lda, int a_max,
                 const float *b, size_t ldb, int b_max, int32_t *acc, size_t ldc, float *scratch)
 {
-    size_t product = (size_t)a_max * (size_t)b_max;
-    size_t longest = product == 0 ? k : EXACT / product;
-    if (longest == 0)
-        longest = 1;
-    size_t chunks = k == 0 ? 1 : (k + longest - 1) / longest;
-    size_t step = (k + chunks - 1) / chunks;    /* even chunks: a short last one is slow */
-    for (size_t p = 0; p < k || p == 0; p += step > 0 ? step : 1) {
+    size_t step = chunk_length(k, (size_t)a_max * (size_t)b_max), p = 0;
+    do {
         size_t len = k - p < step ? k - p : step;
         gemm(false, b_trans, m, n, len, a + p, lda, b_trans ? b + p : b + p * ldb, ldb, false, scratch, n);
         take(m, n, scratch, p > 0, acc, ldc);
-    }
+        p += step;
+    } while (p < k);
 }
 
 /* ---- the self-test ---- */

@@ -7,7 +7,6 @@
 enum { LINE = 16, QUAD = 4 };    /* floats in a cache line, in a 128-bit register */
 
 typedef float quad __attribute__((vector_size(16)));
-typedef int32_t quad_index __attribute__((vector_size(16)));
 
 KERNEL_INLINE quad load(const float *p)
 {
@@ -20,14 +19,13 @@ KERNEL_INLINE void store(float *p, quad v) { memcpy(p, &v, sizeof v); }
 
 KERNEL_INLINE void transpose_quad(const float *x, size_t ldx, float *y, size_t ldy)
 {
-    const quad_index low = { 0, 4, 1, 5 }, high = { 2, 6, 3, 7 }, front = { 0, 1, 4, 5 }, back = { 2, 3, 6, 7 };
     quad a = load(x), b = load(x + ldx), c = load(x + 2 * ldx), d = load(x + 3 * ldx);
-    quad ab0 = __builtin_shuffle(a, b, low), ab1 = __builtin_shuffle(a, b, high);
-    quad cd0 = __builtin_shuffle(c, d, low), cd1 = __builtin_shuffle(c, d, high);
-    store(y, __builtin_shuffle(ab0, cd0, front));
-    store(y + ldy, __builtin_shuffle(ab0, cd0, back));
-    store(y + 2 * ldy, __builtin_shuffle(ab1, cd1, front));
-    store(y + 3 * ldy, __builtin_shuffle(ab1, cd1, back));
+    quad ab0 = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab1 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    quad cd0 = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd1 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    store(y, __builtin_shufflevector(ab0, cd0, 0, 1, 4, 5));
+    store(y + ldy, __builtin_shufflevector(ab0, cd0, 2, 3, 6, 7));
+    store(y + 2 * ldy, __builtin_shufflevector(ab1, cd1, 0, 1, 4, 5));
+    store(y + 3 * ldy, __builtin_shufflevector(ab1, cd1, 2, 3, 6, 7));
 }
 
 static void transpose_rest(size_t rows, size_t cols, const float *x, size_t ldx, float *y, size_t ldy)

@@ -49,12 +49,13 @@ KERNEL_INLINE struct moments block_moments(size_t n, const float *x, float centr
 {
     lanes one[LANES / WIDTH] = { 0 }, two[LANES / WIDTH] = { 0 };
     float rest_one = 0, rest_two = 0;
-    size_t i = 0, j = 0;
-    for (; i + WIDTH <= n; i += WIDTH, j = (j + 1) % (LANES / WIDTH)) {
-        lanes d = *(const loose_lanes *)(x + i) - centre;
-        one[j] += d;
-        two[j] += d * d;
-    }
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t j = 0; j < LANES / WIDTH; j++) {
+            lanes d = *(const loose_lanes *)(x + i + j * WIDTH) - centre;
+            one[j] += d;
+            two[j] += d * d;
+        }
     for (; i < n; i++) {
         float d = x[i] - centre;
         rest_one += d;
@@ -134,7 +135,7 @@ KERNEL_INLINE float block_exp(size_t n, const float *x, float max, float *y)
 {
     KERNEL_LOOP
     for (size_t i = 0; i < n; i++)
-        y[i] = exp_of(x[i] - max);
+        y[i] = exp_of_negative(x[i] - max);
     return block_sum(n, y);
 }
 
