@@ -63,11 +63,20 @@ static bool too_slow(const struct reaper *r, struct conn *c, int64_t now)
     return false;
 }
 
+/* Whoever does not read would leave the rest of the answer in the kernel for minutes. */
+static void forget_unsent(int fd)
+{
+    struct linger reset = { .l_onoff = 1, .l_linger = 0 };
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+}
+
 static void look(const struct reaper *r, struct conn *c, int64_t now)
 {
     if (c->phase == CONN_RUN || now < c->deadline)
         return;
     bool cut = c->phase == CONN_BODY || c->phase == CONN_SEND ? too_slow(r, c, now) : true;
+    if (cut && c->phase == CONN_SEND)
+        forget_unsent(c->fd);
     if (cut)
         shutdown(c->fd, SHUT_RDWR);
 }
