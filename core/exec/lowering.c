@@ -7,6 +7,7 @@
  */
 #include "core/exec/lowering.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -158,17 +159,25 @@ static const struct node *output_quantizer(const struct graph *g, const struct n
     return q->op == OP_QUANTIZELINEAR && q->in[0] == conv->out[0] ? q : NULL;
 }
 
-/* Bias in integers: DQ of int32 with the scale x.scale * w.scale. */
-static bool integer_bias(const struct graph *g, const struct node *conv, struct qop *q)
+/* Bias in integers: DQ of int32 with the scale x.scale * w.scale, or a plain float one rounded to it as ONNX Runtime does. */
+static bool integer_bias(const struct graph *g, const struct node *conv, struct qop *q, struct arena *mem)
 {
     if (conv->n_in < 3 || conv->in[2] < 0)
         return true;
     const struct node *dq = producer(g, conv->in[2], OP_DEQUANTIZELINEAR);
-    if (!dq || !g->values[dq->in[0]].is_const || g->values[dq->in[0]].dtype != DT_I32
-        || elements(g, dq->in[0]) != (int64_t)q->n)
+    const struct value *v = &g->values[dq ? dq->in[0] : conv->in[2]];
+    if (!v->is_const || v->dtype != (dq ? DT_I32 : DT_F32) || shape_elements(&v->shape) != (int64_t)q->n)
         return false;
-    q->bias = g->values[dq->in[0]].data;
-    return true;
+    if (dq) {
+        q->bias = v->data;
+        return true;
+    }
+    int32_t *bias = arena_array(mem, q->n, sizeof *bias, NULL);
+    const float *b = v->data;
+    for (size_t i = 0; bias && i < q->n; i++)
+        bias[i] = (int32_t)fmax(INT32_MIN, fmin(INT32_MAX, rint((double)b[i] / (double)q->scale[i])));
+    q->bias = bias;
+    return bias != NULL;
 }
 
 static bool lower_conv(struct qop *q, const struct graph *g, const struct node *n, struct arena *mem, struct err *e)
@@ -183,10 +192,10 @@ static bool lower_conv(struct qop *q, const struct graph *g, const struct node *
     r.n = (size_t)w.codes->shape.dim[0];
     size_t inner = (size_t)shape_count(&w.codes->shape, 1, w.codes->shape.rank);
     float *rescale = arena_array(mem, r.n, sizeof *rescale, e);
-    if (!integer_bias(g, n, &r))
-        return true;
     if (!rescale || !codes_to_floats(mem, &w, inner, &r, e) || !scales_of(mem, &w, r.n, &r, e))
         return false;
+    if (!integer_bias(g, n, &r, mem))
+        return true;
     for (size_t i = 0; i < r.n; i++)
         rescale[i] = r.scale[i] / r.out.scale;
     r.rescale = rescale;

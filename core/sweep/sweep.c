@@ -331,8 +331,13 @@ static bool walk_all(struct walk *w, struct err *e)
     int n = w->t->g->n_nodes;
     if (!decide_layers(w, e))          /* those the journal brought */
         return false;
+    bool told = false;
     for (int pos = 0; pos < n; ) {
         struct stretch st;
+        if (!told && w->decided_now + w->s->replayed_sites > 0) {
+            events_stage(w->t->events, "quantizing");      /* from the first decision on, both go hand in hand */
+            told = true;
+        }
         events_progress(w->t->events, count_decided(w->s), w->s->n_sites, w->s->chunks.count);
         if (!find_stretch(w, pos, &st, e) || !walk_stretch(w, pos, &st, e))
             return false;

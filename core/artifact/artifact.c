@@ -1,0 +1,280 @@
+#include "core/artifact/artifact.h"
+
+#include "core/artifact/builder.h"
+#include "core/base/io.h"
+
+#include <string.h>
+
+struct writer {
+    const struct artifact_spec *a;
+    struct builder b;
+    const struct artifact_layer **at;      /* [n_nodes]: the quantized layer of a node */
+    const struct artifact_layer **bias_at; /* [n_nodes]: the quantized layer whose bias this Add is */
+    struct pair { int value; struct affine a; const char *name; } *pairs;   /* Q/DQ pairs so far */
+    int n_pairs;
+};
+
+/* "x" -> Clip? -> Q -> DQ; returns the DQ's output, one for each value and quantizer. */
+static const char *quantized(struct writer *w, int value, const struct affine *a)
+{
+    struct builder *b = &w->b;
+    for (int i = 0; i < w->n_pairs; i++)
+        if (w->pairs[i].value == value && w->pairs[i].a.scale == a->scale && w->pairs[i].a.zero == a->zero
+            && w->pairs[i].a.qmax == a->qmax)
+            return w->pairs[i].name;
+    const char *x = builder_value(b, value), *from = x;
+    const char *scale = builder_scalar_f32(b, builder_name(b, x, "_scale"), a->scale);
+    const char *zero = builder_scalar_code(b, builder_name(b, x, "_zero_point"), a->dtype, a->zero);
+    const char *q = builder_name(b, x, "_quantized"), *dq = builder_name(b, x, "_dequantized");
+    bool whole = a->dtype == DT_U8 ? a->qmax == 255 : a->qmax == 127;
+    if (!whole) {
+        float lo, hi;
+        quantizer_limits(a, &lo, &hi);
+        from = builder_name(b, x, "_clipped");
+        const char *min = builder_scalar_f32(b, builder_name(b, x, "_clip_min"), lo);
+        const char *max = builder_scalar_f32(b, builder_name(b, x, "_clip_max"), hi);
+        builder_node_named(b, builder_name(b, x, "_Clip"), "Clip", x, min, max, from, NULL, 0);
+    }
+    builder_node_named(b, builder_name(b, x, "_QuantizeLinear"), "QuantizeLinear", from, scale, zero, q, NULL, 0);
+    builder_node_named(b, builder_name(b, x, "_DequantizeLinear"), "DequantizeLinear", q, scale, zero, dq, NULL, 0);
+    w->pairs[w->n_pairs++] = (struct pair){ value, *a, dq };
+    return dq;
+}
+
+/* Codes of a weight -> DQ along its output axis. */
+static const char *dequantized_weight(struct writer *w, const struct artifact_layer *l, int rank, const int64_t *dims, int axis)
+{
+    struct builder *b = &w->b;
+    const char *stem = l->l->name;
+    int64_t n = (int64_t)l->w->n;
+    void *zeros = arena_alloc(b->mem, l->w->n, b->e);
+    if (!zeros)
+        b->bad = true;
+    const char *codes = builder_init_tensor(b, builder_name(b, stem, ".weight_quantized"), DT_I8, rank, dims, l->w->codes);
+    const char *scale = builder_init_tensor(b, builder_name(b, stem, ".weight_scale"), DT_F32, 1, &n, l->w->scale);
+    const char *zero = builder_init_tensor(b, builder_name(b, stem, ".weight_zero_point"), DT_I8, 1, &n, zeros);
+    const char *out = builder_name(b, stem, ".weight_dequantized");
+    builder_node_named(b, builder_name(b, stem, ".weight_DequantizeLinear"), "DequantizeLinear", codes, scale, zero, out,
+                       "axis", axis);
+    return out;
+}
+
+static const char *bias_of(struct writer *w, const struct artifact_layer *l, int rank)
+{
+    const int64_t dims[] = { 1, 1, l->l->n };
+    return builder_init_tensor(&w->b, builder_name(&w->b, l->l->name, ".bias_row"), DT_F32, rank, dims + 3 - rank,
+                               w->a->g->values[l->l->bias].data);
+}
+
+/* MatMul; Gemm where the input is a matrix, with its bias behind it. */
+static void write_linear(struct writer *w, const struct artifact_layer *l, const struct node *n)
+{
+    struct builder *b = &w->b;
+    const struct graph *g = w->a->g;
+    const int64_t dims[] = { l->l->k, l->l->n };
+    const char *x = quantized(w, l->l->x, &l->x), *weight = dequantized_weight(w, l, 2, dims, 1);
+    const char *y = builder_value(b, n->out[0]);
+    bool matrix = g->values[l->l->x].shape.rank == 2;
+    bool own_bias = l->l->bias_node == l->l->node && l->l->bias >= 0;
+    const char *product = own_bias ? builder_name(b, y, "_product") : y;
+    builder_node_named(b, n->name, matrix ? "Gemm" : "MatMul", x, weight, "", product, NULL, 0);
+    if (own_bias)
+        builder_node_named(b, builder_name(b, n->name, "_Add"), "Add", product, bias_of(w, l, 1), "", y, NULL, 0);
+}
+
+static void write_product(struct writer *w, const struct artifact_layer *l, const struct node *n)
+{
+    const char *x = quantized(w, l->l->x, &l->x), *other = quantized(w, l->l->other, &l->other);
+    builder_node_named(&w->b, n->name, "MatMul", x, other, "", builder_value(&w->b, n->out[0]), NULL, 0);
+}
+
+/* The convolution's bias in units of its sums; as plain float where the target takes no int32 DequantizeLinear. */
+static const char *conv_bias(struct writer *w, const struct artifact_layer *l)
+{
+    struct builder *b = &w->b;
+    int64_t n = l->l->n;
+    const float *bias = w->a->g->values[l->l->bias].data;
+    if (w->a->target == RECIPE_TARGET_TENSORRT || w->a->target == RECIPE_TARGET_PORTABLE)
+        return builder_value(b, l->l->bias);
+    int32_t *codes = arena_array(b->mem, (uint64_t)n, sizeof *codes, b->e);
+    float *scale = arena_array(b->mem, (uint64_t)n, sizeof *scale, b->e);
+    if (!codes || !scale) {
+        b->bad = true;
+        return "";
+    }
+    for (int64_t i = 0; i < n; i++) {
+        scale[i] = l->x.scale * l->w->scale[i];
+        codes[i] = quantizer_bias(bias[i], scale[i]);
+    }
+    const char *out = builder_name(b, l->l->name, ".bias_dequantized");
+    builder_node_named(b, builder_name(b, l->l->name, ".bias_DequantizeLinear"), "DequantizeLinear",
+                       builder_init_tensor(b, builder_name(b, l->l->name, ".bias_quantized"), DT_I32, 1, &n, codes),
+                       builder_init_tensor(b, builder_name(b, l->l->name, ".bias_scale"), DT_F32, 1, &n, scale), "", out,
+                       "axis", 0);
+    return out;
+}
+
+static void write_conv(struct writer *w, const struct artifact_layer *l, const struct node *n)
+{
+    struct builder *b = &w->b;
+    const struct shape *s = &w->a->g->values[l->l->weight].shape;
+    const char *x = quantized(w, l->l->x, &l->x), *weight = dequantized_weight(w, l, s->rank, s->dim, 0);
+    const char *bias = l->l->bias >= 0 ? conv_bias(w, l) : "";
+    const char *y = builder_value(b, n->out[0]);
+    const char *raw = builder_name(b, y, "_raw"), *q = builder_name(b, y, "_quantized_out");
+    struct onnx_node *conv = builder_node(b, n->name, "Conv", bias[0] ? 3 : 2, 1, n->n_attrs);
+    if (!conv)
+        return;
+    conv->inputs[0] = x;
+    conv->inputs[1] = weight;
+    if (bias[0])
+        conv->inputs[2] = bias;
+    conv->outputs[0] = raw;
+    memcpy(conv->attrs, n->attrs, n->n_attrs * sizeof *n->attrs);
+    const char *scale = builder_scalar_f32(b, builder_name(b, y, "_out_scale"), l->out.scale);
+    const char *zero = builder_scalar_code(b, builder_name(b, y, "_out_zero_point"), l->out.dtype, l->out.zero);
+    builder_node_named(b, builder_name(b, y, "_out_QuantizeLinear"), "QuantizeLinear", raw, scale, zero, q, NULL, 0);
+    builder_node_named(b, builder_name(b, y, "_out_DequantizeLinear"), "DequantizeLinear", q, scale, zero, y, NULL, 0);
+}
+
+/* The Add behind a quantized MatMul: the bias in a shape that keeps the quantized form. */
+static void write_bias_add(struct writer *w, const struct artifact_layer *l, const struct node *n)
+{
+    struct builder *b = &w->b;
+    int product = n->in[0] == l->l->bias ? n->in[1] : n->in[0];
+    bool matrix = w->a->g->values[l->l->x].shape.rank == 2;
+    builder_node_named(b, n->name, "Add", builder_value(b, product), bias_of(w, l, matrix ? 1 : 3), "",
+                       builder_value(b, n->out[0]), NULL, 0);
+}
+
+static void write_plain(struct writer *w, const struct node *n)
+{
+    struct builder *b = &w->b;
+    const struct op_info *info = &op_info[n->op];
+    struct onnx_node *out = builder_node(b, n->name, info->type, (size_t)n->n_in, (size_t)n->n_out, n->n_attrs);
+    if (!out)
+        return;
+    out->domain = info->domain;
+    for (int i = 0; i < n->n_in; i++)
+        out->inputs[i] = builder_value(b, n->in[i]);
+    for (int i = 0; i < n->n_out; i++)
+        out->outputs[i] = builder_value(b, n->out[i]);
+    if (n->n_attrs)
+        memcpy(out->attrs, n->attrs, n->n_attrs * sizeof *n->attrs);
+}
+
+static void write_node(struct writer *w, int at)
+{
+    const struct node *n = &w->a->g->nodes[at];
+    const struct artifact_layer *l = w->at[at];
+    if (!l) {
+        if (w->bias_at[at])
+            write_bias_add(w, w->bias_at[at], n);
+        else
+            write_plain(w, n);
+        return;
+    }
+    switch (l->l->kind) {
+    case LAYER_LINEAR: write_linear(w, l, n); break;
+    case LAYER_CONV: write_conv(w, l, n); break;
+    default: write_product(w, l, n); break;
+    }
+}
+
+static bool writer_init(struct writer *w, const struct artifact_spec *a, struct arena *mem, struct err *e)
+{
+    uint64_t n = (uint64_t)a->g->n_nodes;
+    *w = (struct writer){ .a = a };
+    w->at = arena_array(mem, n, sizeof *w->at, e);
+    w->bias_at = arena_array(mem, n, sizeof *w->bias_at, e);
+    w->pairs = arena_array(mem, 2 * (uint64_t)a->n_layers, sizeof *w->pairs, e);
+    if (!w->at || !w->bias_at || !w->pairs || !builder_init(&w->b, a->g, mem, e))
+        return false;
+    for (int i = 0; i < a->n_layers; i++) {
+        const struct layer *l = a->layers[i].l;
+        w->at[l->node] = &a->layers[i];
+        if (l->kind == LAYER_LINEAR && l->bias_node >= 0 && l->bias_node != l->node)
+            w->bias_at[l->bias_node] = &a->layers[i];
+    }
+    return true;
+}
+
+/* A graph output that is a constant or an input needs a node of its own. */
+static void write_outputs(struct writer *w)
+{
+    const struct graph *g = w->a->g;
+    for (int i = 0; i < g->n_outputs; i++)
+        builder_value(&w->b, g->outputs[i]);
+}
+
+static bool set_graph(struct writer *w, struct arena *mem, struct onnx_graph *ret, struct err *e)
+{
+    const struct graph *g = w->a->g;
+    const struct onnx_graph *from = &g->model->graph;
+    struct onnx_value *inputs = arena_array(mem, (uint64_t)g->n_inputs, sizeof *inputs, e);
+    if (!inputs)
+        return false;
+    for (int i = 0; i < g->n_inputs; i++)
+        for (size_t j = 0; j < from->n_inputs; j++)
+            if (strcmp(from->inputs[j].name, g->values[g->inputs[i]].name) == 0)
+                inputs[i] = from->inputs[j];
+    *ret = (struct onnx_graph){ .name = from->name, .nodes = w->b.nodes, .n_nodes = w->b.n_nodes,
+                                .initializers = w->b.inits, .n_initializers = w->b.n_inits, .inputs = inputs,
+                                .n_inputs = (size_t)g->n_inputs, .outputs = from->outputs, .n_outputs = from->n_outputs };
+    return true;
+}
+
+static bool set_metadata(const struct artifact_spec *a, struct arena *mem, struct onnx_model *m, struct err *e)
+{
+    const struct onnx_model *from = a->g->model;
+    m->metadata = arena_array(mem, from->n_metadata + a->n_metadata, sizeof *m->metadata, e);
+    if (!m->metadata)
+        return false;
+    for (size_t i = 0; i < from->n_metadata; i++)
+        if (strncmp(from->metadata[i].key, "repquant.", 9) != 0)
+            m->metadata[m->n_metadata++] = from->metadata[i];
+    for (size_t i = 0; i < a->n_metadata; i++)
+        m->metadata[m->n_metadata++] = a->metadata[i];
+    return true;
+}
+
+enum { MIN_IR = 7 };       /* the first with per-axis DequantizeLinear's opset */
+
+bool artifact_build(const struct artifact_spec *a, struct arena *mem, struct onnx_model *ret, struct err *e)
+{
+    struct writer w;
+    const struct onnx_model *from = a->g->model;
+    if (!writer_init(&w, a, mem, e))
+        return false;
+    for (int i = 0; i < a->g->n_nodes && builder_ok(&w.b); i++)
+        write_node(&w, i);
+    write_outputs(&w);
+    *ret = (struct onnx_model){ .ir_version = from->ir_version < MIN_IR ? MIN_IR : from->ir_version,
+                                .producer_name = "repquant", .producer_version = VERSION, .doc = from->doc,
+                                .opsets = from->opsets, .n_opsets = from->n_opsets };
+    return builder_ok(&w.b) && set_graph(&w, mem, &ret->graph, e) && set_metadata(a, mem, ret, e);
+}
+
+struct save { struct newfile f; struct hash h; };
+
+static bool save_bytes(void *arg, const void *p, size_t n, struct err *e)
+{
+    struct save *s = arg;
+    hash_add(&s->h, p, n);
+    return newfile_write(&s->f, p, n, e);
+}
+
+bool artifact_save(const struct onnx_model *m, const char *dir, const char *name, uint64_t *ret_size,
+                   uint8_t ret_digest[HASH_SIZE], struct err *e)
+{
+    struct save s = { .f = NEWFILE_NONE };
+    struct onnx_sink sink = { save_bytes, &s };
+    hash_init(&s.h);
+    bool ok = newfile_open(&s.f, dir, UINT64_MAX, e) && onnx_write(m, &sink, e);
+    *ret_size = s.f.size;
+    ok = ok && newfile_commit(&s.f, name, 0644, e);
+    if (ok)
+        hash_end(&s.h, ret_digest);
+    newfile_abort(&s.f);
+    return ok;
+}

@@ -1,0 +1,51 @@
+/*
+ * load.h - models and data from files or descriptors, ready to run.
+ */
+#ifndef CORE_CLI_LOAD_H
+#define CORE_CLI_LOAD_H
+
+#include "core/base/hash.h"
+#include "core/base/io.h"
+#include "core/data/dataset.h"
+#include "core/exec/lowering.h"
+#include "core/graph/graph.h"
+#include "core/onnx/onnx.h"
+
+struct file_ref {
+    const char *name;                  /* how messages and the model call it */
+    const char *path;                  /* opened if fd < 0 */
+    int fd;
+};
+
+struct loaded_model {
+    struct arena *mem;
+    struct mapping maps[ONNX_MAX_FILES];
+    size_t n_maps;
+    struct onnx_model onnx;
+    struct graph *g;
+    struct lowering how;               /* quantized forms recognised */
+    uint8_t digest[HASH_SIZE];         /* of the file; of names and contents where there are several */
+    uint64_t bytes;
+};
+
+/* files[0] is the model, the rest its external data.  Release also after a failure. */
+bool load_model(struct loaded_model *m, const struct file_ref *files, size_t n, struct err *e);
+/* A model by path; external data from files beside it, by the names the model uses. */
+bool load_model_path(struct loaded_model *m, const char *path, struct err *e);
+void loaded_model_release(struct loaded_model *m);
+
+struct loaded_data {
+    struct arena *mem;
+    struct mapping map;
+    struct dataset set;
+    struct samples samples;            /* only after load_samples() */
+    uint8_t digest[HASH_SIZE];
+};
+
+/* memory bounds what is unpacked. */
+bool load_dataset(struct loaded_data *d, const struct file_ref *file, uint64_t memory, struct err *e);
+/* load_dataset(), then checked against the model's inputs. */
+bool load_samples(struct loaded_data *d, const struct file_ref *file, const struct graph *g, uint64_t memory, struct err *e);
+void loaded_data_release(struct loaded_data *d);
+
+#endif

@@ -1,0 +1,299 @@
+/*
+ * pipeline.c - see pipeline_run() at the end: one step a line.
+ */
+#include "core/cli/pipeline.h"
+
+#include "core/artifact/artifact.h"
+#include "core/base/clock.h"
+#include "core/kernel/kernel.h"
+#include "core/method/method.h"
+#include "core/report/evaluate.h"
+#include "core/sweep/sweep.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+const char *const pipeline_files[PIPELINE_FILES] = { "model.onnx", "report.json", "details.json", "manifest.json" };
+
+/* The artifact must match the simulation; both run the same kernels, so only fusion can tell them apart. */
+static const double min_parity_db = 60;
+
+struct state {
+    const struct pipeline *p;
+    struct arena *mem;
+    struct pool *pool;
+    struct loaded_model model, artifact;
+    struct loaded_data calibration, evaluation;
+    struct roles roles;
+    struct sweep_task task;
+    struct sweep sweep;
+    uint64_t artifact_bytes;
+    uint8_t artifact_digest[HASH_SIZE];
+    double parity_db;
+    bool evaluated;
+    struct evaluation accuracy;
+    int64_t started;
+    double sweep_seconds;
+};
+
+static bool load(struct state *s, struct err *e)
+{
+    const struct pipeline *p = s->p;
+    events_stage(p->events, "preparing");
+    if (!blas_init(e) || !(s->pool = pool_new(p->threads, e)))
+        return false;
+    bool ok = p->find_external ? load_model_path(&s->model, p->model[0].path, e) : load_model(&s->model, p->model, p->n_model, e);
+    if (!ok || !roles_find(s->model.g, s->model.mem, &s->roles, e)
+        || !load_samples(&s->calibration, &p->calibration, s->model.g, UINT64_MAX / 2, e))
+        return false;
+    if (p->evaluation.name && !load_samples(&s->evaluation, &p->evaluation, s->model.g, UINT64_MAX / 2, e))
+        return false;
+    if (s->roles.n_layers == 0)
+        return err_set(e, ERR_MODEL_INVALID, p->model[0].name, "no layer of this model can be quantized; repquant inspect lists why");
+    return true;
+}
+
+/* What users should know before they trust or deploy the result. */
+static void warn(const struct state *s)
+{
+    const struct pipeline *p = s->p;
+    if (!cpu_has_vnni() && p->recipe->weights.bits == 8 && p->recipe->target == RECIPE_TARGET_ONNXRUNTIME)
+        events_warning(p->events, "target.no_vnni", "cpu",
+                       "this CPU has no VNNI: on such machines ONNX Runtime can saturate 8-bit products; set session.x64quantprecision=1 there, or use 7-bit weights");
+    if (s->calibration.samples.count < 16)
+        events_warning(p->events, "dataset.too_few_samples", p->calibration.name,
+                       "%lld calibration samples give unreliable ranges; use 32 or more", (long long)s->calibration.samples.count);
+    for (int i = 0; i < s->roles.n_left; i++)
+        events_warning(p->events, "model.stays_float", s->model.g->nodes[s->roles.left[i].node].name, "%s", s->roles.left[i].reason);
+}
+
+static bool sweep(struct state *s, struct err *e)
+{
+    const struct pipeline *p = s->p;
+    s->task = (struct sweep_task){
+        .g = s->model.g, .roles = &s->roles, .recipe = p->recipe, .method = method_find(p->recipe->method),
+        .samples = &s->calibration.samples, .pool = s->pool, .memory = p->memory, .dir = p->dir, .events = p->events,
+    };
+    sweep_fingerprint(s->model.digest, s->calibration.digest, p->recipe, p->seed, s->task.fingerprint);
+    events_stage(p->events, "calibrating");
+    int64_t start = clock_mono_us();
+    bool ok = sweep_run(&s->task, s->mem, &s->sweep, e);
+    s->sweep_seconds = 1e-6 * (double)(clock_mono_us() - start);
+    return ok;
+}
+
+static struct affine affine_of(const struct sweep *s, int site)
+{
+    return site >= 0 ? s->sites[site].a : (struct affine){ 0 };
+}
+
+static bool export_model(struct state *s, struct err *e)
+{
+    const struct sweep *sw = &s->sweep;
+    char recipe_digest[HASH_TEXT_SIZE], source_digest[HASH_TEXT_SIZE];
+    uint8_t digest[HASH_SIZE];
+    struct onnx_model m;
+    events_stage(s->p->events, "exporting");
+    struct artifact_layer *layers = arena_array(s->mem, (uint64_t)sw->n_layers, sizeof *layers, e);
+    char *recipe = recipe_text(s->p->recipe);
+    if (!layers || !recipe) {
+        free(recipe);
+        return err_set(e, ERR_MEMORY, "", "no memory for the artifact");
+    }
+    hash_bytes(recipe, strlen(recipe), digest);
+    hash_text(digest, recipe_digest);
+    hash_text(s->model.digest, source_digest);
+    free(recipe);
+    const struct onnx_pair metadata[] = {
+        { "repquant.version", VERSION }, { "repquant.recipe", s->p->recipe->name },
+        { "repquant.recipe_digest", recipe_digest }, { "repquant.source_digest", source_digest },
+    };
+    struct artifact_spec spec = { .g = s->model.g, .layers = layers, .target = s->p->recipe->target,
+                                  .metadata = metadata, .n_metadata = sizeof metadata / sizeof metadata[0] };
+    for (int i = 0; i < sw->n_layers; i++) {
+        const struct sweep_layer *l = &sw->layers[i];
+        if (l->quantize)
+            layers[spec.n_layers++] = (struct artifact_layer){ l->l, l->w.codes ? &l->w : NULL, affine_of(sw, l->x),
+                                                               affine_of(sw, l->other), affine_of(sw, l->out) };
+    }
+    return artifact_build(&spec, s->mem, &m, e)
+        && artifact_save(&m, s->p->dir, "model.onnx", &s->artifact_bytes, s->artifact_digest, e);
+}
+
+struct parity { const struct state *s; struct errors *sums; };
+
+static bool compare_chunk(void *arg, int chunk, int thread, struct frame *f, struct err *e)
+{
+    struct parity *p = arg;
+    const struct sweep *sw = &p->s->sweep;
+    const struct graph *g = p->s->artifact.g;
+    (void)thread;
+    for (int i = 0; i < g->n_outputs; i++) {
+        const struct tensor *want = &sw->checked[chunk * g->n_outputs + i], *got = &f->t[g->outputs[i]];
+        if (want->dtype != got->dtype || !shape_equal(&want->shape, &got->shape))
+            return err_set(e, ERR_EXPORT_PARITY, g->values[g->outputs[i]].name, "the artifact's output has another shape than was simulated");
+        if (want->dtype == DT_F32)
+            errors_add(&p->sums[chunk], want->data, got->data, (size_t)shape_elements(&want->shape));
+    }
+    return true;
+}
+
+/* Reads the artifact back, runs it on the samples the sweep kept, and compares. */
+static bool check_parity(struct state *s, struct err *e)
+{
+    char path[4096];
+    if ((size_t)snprintf(path, sizeof path, "%s/model.onnx", s->p->dir) >= sizeof path)
+        return err_set(e, ERR_NO_FILE, s->p->dir, "the folder's path is too long");
+    struct file_ref file = { "model.onnx", path, -1 };
+    struct chunks c;
+    struct parity p = { s, arena_array(s->mem, (uint64_t)s->sweep.chunks.n, sizeof(struct errors), e) };
+    if (!p.sums || !load_model(&s->artifact, &file, 1, e)
+        || !chunks_new(&c, s->artifact.g, &s->artifact.how, s->mem, &s->calibration.samples, 0, s->sweep.chunks.count, e))
+        return false;
+    c.n = s->sweep.n_checked;
+    if (!chunks_run(&c, &s->artifact.how, s->pool, compare_chunk, &p, e))
+        return false;
+    struct errors sum = { 0 };
+    for (int i = 0; i < c.n; i++)
+        errors_merge(&sum, &p.sums[i]);
+    s->parity_db = errors_sqnr_db(sum.signal, sum.noise);
+    if (s->parity_db < min_parity_db)
+        return err_set(e, ERR_EXPORT_PARITY, "model.onnx", "the artifact differs from the simulation (%.1f dB on %lld samples); please report this model",
+                       s->parity_db, (long long)c.chunk[c.n - 1].first + c.chunk[c.n - 1].rows);
+    return true;
+}
+
+static bool judge(struct state *s, struct err *e)
+{
+    if (!s->p->evaluation.name)
+        return true;
+    events_stage(s->p->events, "evaluating");
+    struct runnable quantized = { s->artifact.g, &s->artifact.how }, original = { s->model.g, &s->model.how };
+    if (!evaluate(&quantized, &original, &s->evaluation.samples, s->pool, &s->accuracy, e))
+        return false;
+    s->evaluated = true;
+    evaluation_events(&s->accuracy, s->p->events);
+    return true;
+}
+
+static bool save_json(const struct state *s, const char *name, json_t *value, struct err *e)
+{
+    char *text = value ? json_dumps(value, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
+    bool ok = text ? io_save(s->p->dir, name, text, strlen(text), e) : err_set(e, ERR_MEMORY, name, "no memory for the report");
+    free(text);
+    json_decref(value);
+    return ok;
+}
+
+static json_t *summary_json(const struct state *s)
+{
+    const struct sweep *sw = &s->sweep;
+    int quantized = 0;
+    for (int i = 0; i < sw->n_layers; i++)
+        quantized += sw->layers[i].quantize;
+    json_t *o = json_pack("{s:i,s:i,s:i,s:i,s:I,s:I,s:I}", "layers", sw->n_layers, "quantized_layers", quantized, "sites",
+                          sw->n_sites, "regions", sw->n_regions, "bytes_before", (json_int_t)s->model.bytes, "bytes_after",
+                          (json_int_t)s->artifact_bytes, "calibration_samples", (json_int_t)sw->chunks.count);
+    json_object_set_new(o, "size_ratio", json_real((double)s->artifact_bytes / (double)s->model.bytes));
+    json_object_set_new(o, "parity_db", json_finite(s->parity_db));
+    json_object_set_new(o, "sweep_seconds", json_real(s->sweep_seconds));
+    json_object_set_new(o, "peak_held_bytes", json_integer(sw->peak_held));
+    json_object_set_new(o, "spilled_bytes", json_integer(sw->spilled));
+    json_object_set_new(o, "replayed_sites", json_integer(sw->replayed_sites));
+    return o;
+}
+
+static bool write_report(struct state *s, struct err *e)
+{
+    const struct sweep *sw = &s->sweep;
+    json_t *rows = json_array(), *details = json_array(), *left = json_array();
+    for (int i = 0; i < sw->n_layers; i++) {
+        const struct sweep_layer *l = &sw->layers[i];
+        struct layer_row row;
+        sweep_row(&s->task, sw, i, &row);
+        json_array_append_new(rows, layer_row_json(&row));
+        json_array_append_new(details, layer_detail_json(&row, i, l->x >= 0 ? &sw->sites[l->x].a : NULL,
+                                                         l->other >= 0 ? &sw->sites[l->other].a : NULL,
+                                                         l->other >= 0 ? &sw->sites[l->other].summary : NULL));
+    }
+    for (int i = 0; i < s->roles.n_left; i++) {
+        const struct node *n = &s->model.g->nodes[s->roles.left[i].node];
+        json_array_append_new(left, json_pack("{s:s,s:s,s:s}", "node", n->name, "op", op_info[n->op].type, "reason", s->roles.left[i].reason));
+    }
+    json_t *report = json_pack("{s:o,s:o,s:o,s:o}", "summary", summary_json(s), "recipe", recipe_json(s->p->recipe),
+                               "layers", rows, "left_float", left);
+    json_object_set_new(report, "evaluation", s->evaluated ? evaluation_json(&s->accuracy) : json_null());
+    return save_json(s, "report.json", report, e) & save_json(s, "details.json", json_pack("{s:o}", "layers", details), e);
+}
+
+static void set_digest(json_t *o, const char *key, const uint8_t digest[HASH_SIZE])
+{
+    char text[HASH_TEXT_SIZE];
+    hash_text(digest, text);
+    json_object_set_new(o, key, json_string(text));
+}
+
+static bool write_manifest(struct state *s, struct err *e)
+{
+    char time[CLOCK_RFC3339_SIZE];
+    json_t *o = json_object(), *inputs = json_object(), *engine = json_object();
+    set_digest(inputs, "model", s->model.digest);
+    set_digest(inputs, "calibration", s->calibration.digest);
+    if (s->evaluated)
+        set_digest(inputs, "evaluation", s->evaluation.digest);
+    json_object_set_new(engine, "version", json_string(VERSION));
+    json_object_set_new(engine, "threads", json_integer(s->p->threads));
+    json_object_set_new(engine, "blas", json_string(blas_kernel()));
+    json_object_set_new(engine, "blas_config", json_string(blas_config()));
+    json_object_set_new(engine, "cpu_features", json_string(cpu_features()));
+    json_object_set_new(engine, "vnni", json_boolean(cpu_has_vnni()));
+    set_digest(o, "artifact", s->artifact_digest);
+    json_object_set_new(o, "artifact_bytes", json_integer((json_int_t)s->artifact_bytes));
+    json_object_set_new(o, "inputs", inputs);
+    json_object_set_new(o, "recipe", recipe_json(s->p->recipe));
+    json_object_set_new(o, "seed", json_integer((json_int_t)s->p->seed));
+    json_object_set_new(o, "engine", engine);
+    json_object_set_new(o, "created_at", json_string(clock_rfc3339(clock_now_us(), time)));
+    return save_json(s, "manifest.json", o, e);
+}
+
+static void set_result(const struct state *s, struct pipeline_result *ret)
+{
+    *ret = (struct pipeline_result){ .bytes_before = s->model.bytes, .bytes_after = s->artifact_bytes, .layers = s->sweep.n_layers,
+                                     .seconds = 1e-6 * (double)(clock_mono_us() - s->started), .evaluated = s->evaluated };
+    for (int i = 0; i < s->sweep.n_layers; i++)
+        ret->quantized += s->sweep.layers[i].quantize;
+    hash_text(s->artifact_digest, ret->digest);
+}
+
+static void drop_journal(const struct pipeline *p)
+{
+    char path[4096];
+    if (!p->keep_journal && (size_t)snprintf(path, sizeof path, "%s/journal", p->dir) < sizeof path)
+        unlink(path);
+}
+
+bool pipeline_run(const struct pipeline *p, struct pipeline_result *ret, struct err *e)
+{
+    struct state s = { .p = p, .mem = arena_new(UINT64_MAX / 2), .started = clock_mono_us() };
+    bool ok = s.mem || err_set(e, ERR_MEMORY, "", "no memory for a job");
+    ok = ok && load(&s, e);
+    if (ok)
+        warn(&s);
+    ok = ok && sweep(&s, e) && export_model(&s, e) && check_parity(&s, e) && judge(&s, e)
+      && write_report(&s, e) && write_manifest(&s, e);
+    if (ok) {
+        set_result(&s, ret);
+        drop_journal(p);
+    }
+    pool_free(s.pool);
+    loaded_data_release(&s.calibration);
+    loaded_data_release(&s.evaluation);
+    loaded_model_release(&s.artifact);
+    arena_free(s.mem);             /* before the model: the sweep's results were views into it */
+    loaded_model_release(&s.model);
+    return ok;
+}

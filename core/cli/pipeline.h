@@ -1,0 +1,42 @@
+/*
+ * pipeline.h - one quantization from files to artifact: what `quantize` and `job` both do.
+ *
+ *   load model and data -> roles -> sweep -> model.onnx -> parity check -> evaluation -> report, details, manifest
+ */
+#ifndef CORE_CLI_PIPELINE_H
+#define CORE_CLI_PIPELINE_H
+
+#include "core/cli/load.h"
+#include "core/recipe/recipe.h"
+#include "core/report/events.h"
+
+struct pipeline {
+    const struct file_ref *model; size_t n_model;
+    bool find_external;                /* model[0].path may have external data beside it */
+    struct file_ref calibration;
+    struct file_ref evaluation;        /* name NULL: none */
+    const struct recipe *recipe;
+    const char *dir;                   /* where results, journal and spill file go */
+    int threads;
+    uint64_t memory;                   /* budget of held activations, bytes */
+    uint64_t seed;
+    bool keep_journal;                 /* true for jobs: the journal outlives a finished run */
+    const struct events *events;
+};
+
+/* What a person is told at the end. */
+struct pipeline_result {
+    uint64_t bytes_before, bytes_after;
+    char digest[HASH_TEXT_SIZE];       /* of model.onnx */
+    int layers, quantized;
+    double seconds;
+    bool evaluated;
+};
+
+/* Writes dir/model.onnx, report.json, details.json, manifest.json; each complete or not at all. */
+bool pipeline_run(const struct pipeline *p, struct pipeline_result *ret, struct err *e);
+
+enum { PIPELINE_FILES = 4 };
+extern const char *const pipeline_files[PIPELINE_FILES];
+
+#endif
