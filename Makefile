@@ -67,6 +67,11 @@ $(UNIT_DAEMON): $(O)/unit/daemon/%: $(O)/tests/unit/daemon/%.o $(O)/libdaemon.a
 	@mkdir -p $(@D)
 	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_DAEMON) -lcmocka -o $@
 
+# Stand-ins and fault tools of the tests, one file each.
+$(O)/tools/%: $(O)/tests/tools/%.o $(O)/libdaemon.a
+	@mkdir -p $(@D)
+	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ -ljansson -lnettle -lm -o $@
+
 .PHONY: unit unit-programs
 unit:    ## build and run the unit tests
 	$(AGAIN) unit-programs

@@ -14,6 +14,7 @@ struct config {
     const char *listen;             /* address; a host name is not looked up */
     int64_t port;                   /* 0: any free one */
     const char *port_file;          /* written when listening; "": none */
+    const char *hosts;              /* names it is reached by, beside the loopback ones; separated by commas */
     const char *data;               /* the data folder */
     bool auth;
     int64_t max_upload;             /* bytes of one upload */

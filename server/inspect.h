@@ -13,6 +13,7 @@
 struct inspector;
 
 struct inspector *inspector_start(const struct config *config, struct store *store, struct err *e);
+void inspector_drain(struct inspector *i);      /* from now on everything is ERR_DRAINING, what runs too; returns at once */
 void inspector_stop(struct inspector *i);       /* answers everything still queued with ERR_DRAINING; NULL is fine */
 
 /*
@@ -27,5 +28,9 @@ typedef void inspect_done_fn(void *arg, char *json, const struct err *e);
  */
 bool inspect_submit(struct inspector *i, const char *team, enum asset_kind kind, const struct asset_file *files, size_t n,
                     inspect_done_fn *done, void *arg, struct err *e);
+
+/* The same for a caller that may wait: the result JSON, malloc'd, in *ret_json. */
+bool inspect_wait(struct inspector *i, const char *team, enum asset_kind kind, const struct asset_file *files, size_t n,
+                  char **ret_json, struct err *e);
 
 #endif

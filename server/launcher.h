@@ -15,18 +15,27 @@
 #ifndef SERVER_LAUNCHER_H
 #define SERVER_LAUNCHER_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-enum { LAUNCH_SCRATCH_FD = 3, LAUNCH_FIRST_INPUT_FD = 4, LAUNCH_FAILED = 3 };
+enum { LAUNCH_SCRATCH_FD = 3, LAUNCH_FIRST_INPUT_FD = 4 };
 
-/* The launcher's arguments, in argv order after --launch. */
+/* What the launcher is told; its arguments are these, as text, in this order. */
 struct launch {
     const char *program;            /* to exec */
     int64_t inputs;                 /* descriptors from LAUNCH_FIRST_INPUT_FD on */
-    int64_t address_space;          /* bytes; 0: no limit */
+    int64_t address_space;          /* bytes it may map */
     int64_t cpu_seconds;
     int64_t file_size;              /* bytes of the largest file it may write */
 };
+
+/* argv for posix_spawn(); the strings live in the struct. */
+struct launch_argv { char number[4][24]; char *argv[8]; };
+void launch_argv(const struct launch *l, struct launch_argv *ret);
+
+/* Whether argv is the launcher's. */
+bool launcher_called(int argc, char **argv);
 
 /* main() of `repquantd --launch ...`; returns only when it failed, with the exit status. */
 int launcher_main(int argc, char **argv);

@@ -18,6 +18,9 @@ void workers_kick(struct workers *w);
 /* The job's row says CANCELING: end its process now.  Unknown ids are fine. */
 void workers_cancel(struct workers *w, const char *job_id);
 
+/* Stops claiming and asks running children to end; returns at once. */
+void workers_drain(struct workers *w);
+
 /* Stops claiming; running jobs go back to the queue and their attempt does not count.  Joins and frees. */
 void workers_stop(struct workers *w);           /* NULL is fine */
 

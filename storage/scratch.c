@@ -161,16 +161,13 @@ bool scratch_make(struct store *s, const struct claim *c, int *ret_dir, struct e
 void scratch_drop(struct store *s, const struct claim *c, bool keep_journal)
 {
     char name[TOKEN_TEXT];
-    if (!keep_journal) {
-        tree_remove(s->scratch_fd, c->job, NULL);
-        return;
-    }
     snprintf(name, sizeof name, "%lld", (long long)c->token);
     int job_dir = openat(s->scratch_fd, c->job, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (job_dir < 0)
         return;
-    tree_remove(job_dir, name, "journal");
+    tree_remove(job_dir, name, keep_journal ? "journal" : NULL);
     close(job_dir);
+    unlinkat(s->scratch_fd, c->job, AT_REMOVEDIR);      /* refused while another attempt's folder is in it */
 }
 
 static bool plain_name(const char *name)

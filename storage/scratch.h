@@ -14,7 +14,7 @@
 /* Makes the folder, copies the newest older journal into it, removes the older folders.  *ret_dir: a descriptor, close-on-exec. */
 bool scratch_make(struct store *s, const struct claim *c, int *ret_dir, struct err *e);
 
-/* Removes the job's whole folder (keep_journal: all but the journal of this claim). */
+/* Removes this claim's folder (keep_journal: all in it but the journal), and the job's if it is empty then. */
 void scratch_drop(struct store *s, const struct claim *c, bool keep_journal);
 
 /* Opens a file the child left: a plain name, no link, one name only, at most `limit` bytes. */

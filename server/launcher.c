@@ -1,0 +1,151 @@
+/*
+ * launcher.c - lock the process in, then become the quantizer.
+ *
+ * Everything here happens in a process of one thread that has not read a byte from a stranger.
+ * What it sets survives exec; what does not (seccomp's view of the dynamic loader, the dumpable flag)
+ * is the quantizer's own first act.
+ *
+ * A parent-death signal is not used: it fires when the *thread* that spawned us ends, and the control
+ * pipe says the same thing reliably.
+ */
+#include "server/launcher.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { EXIT_ENVIRONMENT = 3, NICE = 10, NOFILE_SPARE = 64 };
+
+/* ---- the arguments ---- */
+
+void launch_argv(const struct launch *l, struct launch_argv *ret)
+{
+    const int64_t numbers[4] = { l->inputs, l->address_space, l->cpu_seconds, l->file_size };
+    static char name[] = "repquantd", flag[] = "--launch";
+    ret->argv[0] = name;
+    ret->argv[1] = flag;
+    ret->argv[2] = (char *)(uintptr_t)l->program;
+    for (int i = 0; i < 4; i++) {
+        snprintf(ret->number[i], sizeof ret->number[i], "%lld", (long long)numbers[i]);
+        ret->argv[3 + i] = ret->number[i];
+    }
+    ret->argv[7] = NULL;
+}
+
+bool launcher_called(int argc, char **argv) { return argc >= 2 && strcmp(argv[1], "--launch") == 0; }
+
+static bool parse(int argc, char **argv, struct launch *ret)
+{
+    int64_t numbers[4];
+    if (argc != 7)
+        return false;
+    for (int i = 0; i < 4; i++) {
+        char *end;
+        errno = 0;
+        numbers[i] = strtoll(argv[3 + i], &end, 10);
+        if (errno || *end || end == argv[3 + i] || numbers[i] < 0)
+            return false;
+    }
+    *ret = (struct launch){ argv[2], numbers[0], numbers[1], numbers[2], numbers[3] };
+    return ret->inputs < 4096;
+}
+
+/* ---- locking in ---- */
+
+static bool limit(int resource, int64_t value)
+{
+    struct rlimit r = { (rlim_t)value, (rlim_t)value };
+    return setrlimit((__rlimit_resource_t)resource, &r) == 0;
+}
+
+static bool limits(const struct launch *l)
+{
+    int64_t files = LAUNCH_FIRST_INPUT_FD + l->inputs + NOFILE_SPARE;
+    return limit(RLIMIT_CORE, 0)                        /* a core file would hold the model, on our disk */
+        && limit(RLIMIT_NOFILE, files) && limit(RLIMIT_FSIZE, l->file_size)
+        && limit(RLIMIT_CPU, l->cpu_seconds) && limit(RLIMIT_AS, l->address_space);
+}
+
+/* Under memory pressure the kernel shall take the job, not the daemon.  Raising it needs no privilege. */
+static void first_for_the_oom_killer(void)
+{
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ssize_t n = write(fd, "800", 3);
+    (void)n;                                            /* a wish, not a condition */
+    close(fd);
+}
+
+static bool only_our_descriptors(const struct launch *l)
+{
+    return close_range((unsigned)(LAUNCH_FIRST_INPUT_FD + l->inputs), UINT_MAX, 0) == 0;
+}
+
+/* The paths that the quantizer may still open after exec. */
+static bool sandbox(const struct launch *l)
+{
+    (void)l;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return false;
+    /*
+     * SANDBOX: Landlock belongs here (read and execute on the program and the library folders, read and write on
+     * the scratch folder, no TCP), because the new image then starts wholly inside it.  seccomp belongs into
+     * the quantizer, before its first untrusted byte and its first thread: its filter has no room for exec.
+     */
+    return true;
+}
+
+/* Which BLAS kernel runs decides the last bits of the result; nothing else of our environment is the job's. */
+static void environment(char *ret[3], char text[2][96])
+{
+    static const char *const keep[] = { "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE" };
+    int n = 0;
+    for (int i = 0; i < 2; i++) {
+        const char *value = getenv(keep[i]);
+        if (value && snprintf(text[i], 96, "%s=%s", keep[i], value) < 96)
+            ret[n++] = text[i];
+    }
+    ret[n] = NULL;
+}
+
+static int failed(const char *what)
+{
+    dprintf(STDERR_FILENO, "repquantd --launch: %s: %s\n", what, strerrordesc_np(errno));
+    return EXIT_ENVIRONMENT;
+}
+
+int launcher_main(int argc, char **argv)
+{
+    struct launch l;
+    char *env[3], text[2][96];
+    char job[] = "job", here[] = ".";
+    if (!parse(argc, argv, &l)) {
+        errno = EINVAL;
+        return failed("arguments");
+    }
+    /* The session is ours already: posix_spawn() made it, so that the daemon can signal the group from the first instant. */
+    umask(077);
+    environment(env, text);
+    if (fchdir(LAUNCH_SCRATCH_FD) != 0)
+        return failed("enter the scratch folder");
+    if (!only_our_descriptors(&l))
+        return failed("close descriptors");
+    if (setpriority(PRIO_PROCESS, 0, NICE) != 0)
+        return failed("lower the priority");
+    first_for_the_oom_killer();
+    if (!limits(&l))
+        return failed("set limits");
+    if (!sandbox(&l))
+        return failed("lock in");
+    char *args[] = { (char *)(uintptr_t)l.program, job, here, NULL };
+    execve(l.program, args, env);
+    return failed(l.program);
+}

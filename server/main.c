@@ -1,0 +1,275 @@
+/*
+ * main.c - repquantd: the order in which things start, and end.
+ */
+#include "api/app.h"
+#include "core/base/io.h"
+#include "core/base/json.h"
+#include "core/base/log.h"
+#include "server/config.h"
+#include "server/http.h"
+#include "server/inspect.h"
+#include "server/launcher.h"
+#include "server/worker.h"
+#include "storage/token.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { SWEEP_SECONDS = 3600, MAX_HOSTS = 32 };
+static const int64_t UPLOAD_GRACE_US = 24LL * 3600 * 1000000;  /* to register what was uploaded */
+
+struct daemon {
+    struct config config;
+    struct store *store;
+    struct inspector *inspector;
+    struct workers *workers;
+    struct app app;
+    struct http *http;
+    char *hosts_text;
+    const char *hosts[MAX_HOSTS + 1];
+};
+
+/* ---- the process ---- */
+
+/* A descriptor 0, 1 or 2 that is missing would become a database, and then a target of printf(). */
+static bool fill_standard_descriptors(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR | O_NOCTTY);      /* no O_CLOEXEC: 0 to 2 are for children too */
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+    return fd >= 0;
+}
+
+/*
+ * Signals are taken here, by sigwait(), and nowhere else.  Called before the first thread exists, so
+ * that every thread inherits the blocked mask.
+ */
+static void take_signals(sigset_t *ret_mine)
+{
+    signal(SIGPIPE, SIG_IGN);                           /* a client that left is an EPIPE, not our death */
+    sigemptyset(ret_mine);
+    sigaddset(ret_mine, SIGINT);
+    sigaddset(ret_mine, SIGTERM);
+    sigaddset(ret_mine, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, ret_mine, NULL);
+}
+
+static bool start_process(sigset_t *ret_mine)
+{
+    if (!fill_standard_descriptors())
+        return false;
+    take_signals(ret_mine);
+    umask(077);
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);                 /* tokens pass through our memory: no core files */
+    json_object_seed(0);                                /* before threads: jansson's hash must not be guessable */
+    tzset();
+    return true;
+}
+
+static int die(const struct err *e)
+{
+    log_line(LOG_ERROR, "daemon.failed", "%s: %s", e->where, e->text);
+    return err_exit_code(e->code);
+}
+
+/* ---- the parts ---- */
+
+static bool set_log_level(const char *name, struct err *e)
+{
+    static const char *const levels[] = { "debug", "info", "warn", "error" };
+    for (int i = 0; i < 4; i++)
+        if (strcmp(name, levels[i]) == 0) {
+            log_set_level((enum log_level)i);
+            return true;
+        }
+    return err_set(e, ERR_CONFIG, "log-level", "\"%.40s\" is not debug, info, warn or error", name);
+}
+
+static bool recover(struct daemon *d, struct err *e)
+{
+    struct recovery r;
+    if (!store_recover(d->store, &r, e))
+        return false;
+    log_line(LOG_INFO, "daemon.recovered", "jobs: %d queued again, %d failed, %d canceled; removed: %d blobs, %d folders",
+             r.requeued, r.failed, r.canceled, r.blobs_removed, r.folders_removed);
+    return true;
+}
+
+static bool save_token(const char *dir, const char *text, struct err *e)
+{
+    struct newfile f;
+    bool ok = newfile_open(&f, dir, UINT64_MAX, e) && newfile_write(&f, text, strlen(text), e)
+           && newfile_write(&f, "\n", 1, e) && newfile_commit(&f, "token", 0600, e);
+    newfile_abort(&f);
+    return ok;
+}
+
+/* Somebody must be able to make the first token. */
+static bool first_token(struct daemon *d, struct err *e)
+{
+    struct token t;
+    char text[TOKEN_TEXT_SIZE];
+    bool any;
+    if (!d->config.auth)
+        return true;
+    if (!token_any(d->store, &any, e))
+        return false;
+    if (any)
+        return true;
+    bool ok = token_create(d->store, TEAM_LOCAL, "first administrator", "admin", 0, &t, text, e)
+           && save_token(store_dir(d->store), text, e);
+    if (ok)
+        printf("The administrator's token, shown once and kept in %s/token:\n%s\n", store_dir(d->store), text);
+    fflush(stdout);
+    explicit_bzero(text, sizeof text);
+    return ok;
+}
+
+static bool split_hosts(struct daemon *d, struct err *e)
+{
+    int n = 0;
+    char *rest = d->hosts_text = strdup(d->config.hosts);
+    if (!rest)
+        return err_sys(e, "hosts", "split");
+    for (char *host; (host = strsep(&rest, ", "));) {
+        if (!*host)
+            continue;
+        if (n == MAX_HOSTS)
+            return err_set(e, ERR_CONFIG, "hosts", "at most %d names", (int)MAX_HOSTS);
+        d->hosts[n++] = host;
+    }
+    return true;
+}
+
+static void app_kick(void *server) { workers_kick(((struct daemon *)server)->workers); }
+static void app_cancel(void *server, const char *job_id) { workers_cancel(((struct daemon *)server)->workers, job_id); }
+
+static bool app_inspect(void *server, const char *team, enum asset_kind kind, const struct asset_file *files, size_t n,
+                        char **ret_json, struct err *e)
+{
+    return inspect_wait(((struct daemon *)server)->inspector, team, kind, files, n, ret_json, e);
+}
+
+static void fill_app(struct daemon *d)
+{
+    d->app = (struct app){
+        .store = d->store, .version = VERSION, .max_upload = (uint64_t)d->config.max_upload, .auth = d->config.auth,
+        .hosts = d->hosts, .workers = d->config.workers,
+        .server = d, .kick = app_kick, .cancel = app_cancel, .inspect = app_inspect,
+    };
+}
+
+/* The file appears complete, so whoever waits for it reads a port or nothing. */
+static bool announce(struct daemon *d, struct err *e)
+{
+    char text[16], *dir = NULL;
+    const char *path = d->config.port_file, *slash = strrchr(path, '/');
+    int port = http_port(d->http);
+    log_line(LOG_INFO, "daemon.listening", "http://%s:%d", d->config.listen, port);
+    if (d->config.port == 0)
+        printf("listening on port %d\n", port);
+    fflush(stdout);
+    if (!path[0])
+        return true;
+    dir = slash ? strndup(path, (size_t)(slash - path) + (slash == path)) : strdup(".");
+    snprintf(text, sizeof text, "%d\n", port);
+    bool ok = dir ? io_save(dir, slash ? slash + 1 : path, text, strlen(text), e) : err_sys(e, path, "write");
+    free(dir);
+    return ok;
+}
+
+/* ---- running ---- */
+
+/* "You insist." */
+static void *exit_at_once(void *mine)
+{
+    int sig;
+    sigwait(mine, &sig);
+    log_line(LOG_WARN, "daemon.killed", "second signal %d: exiting at once", sig);
+    _exit(EXIT_FAILURE);
+}
+
+/* Waits for the end; once an hour forgets uploads that nobody registered. */
+static int run(struct daemon *d, const sigset_t *mine)
+{
+    struct timespec hour = { .tv_sec = SWEEP_SECONDS };
+    for (;;) {
+        struct err e = { 0 };
+        int removed, sig = sigtimedwait(mine, NULL, &hour);
+        if (sig > 0)
+            return sig;
+        if (errno == EAGAIN && !store_sweep(d->store, UPLOAD_GRACE_US, &removed, &e))
+            log_line(LOG_WARN, "store.sweep", "%s: %s", e.where, e.text);
+    }
+}
+
+static bool start(struct daemon *d, struct err *e)
+{
+    const struct config *c = &d->config;
+    if (!set_log_level(c->log_level, e) || !split_hosts(d, e))
+        return false;
+    if (!(d->store = store_open(c->data, e)) || !recover(d, e) || !first_token(d, e))
+        return false;
+    if (!(d->inspector = inspector_start(c, d->store, e)))
+        return false;
+    if (!(d->workers = workers_start(c, d->store, e)))
+        return false;
+    fill_app(d);
+    struct http_options options = { .listen = c->listen, .port = c->port };
+    return (d->http = http_start(&options, &d->app, e)) && announce(d, e);
+}
+
+/* start() read backwards; any part may be missing. */
+static void stop(struct daemon *d)
+{
+    if (d->inspector)
+        inspector_drain(d->inspector);                  /* requests wait for it, so it ends first */
+    if (d->workers)
+        workers_drain(d->workers);                      /* the children end while the requests do */
+    http_stop(d->http, (int)d->config.drain_seconds);   /* no new jobs from here */
+    workers_stop(d->workers);                           /* running ones go back to the queue */
+    inspector_stop(d->inspector);
+    store_close(d->store);
+    if (d->http && d->config.port_file[0])
+        unlink(d->config.port_file);
+    free(d->hosts_text);
+}
+
+int main(int argc, char **argv)
+{
+    static struct daemon d;
+    struct err e = { 0 };
+    sigset_t mine;
+    pthread_t impatience;
+
+    if (launcher_called(argc, argv))
+        return launcher_main(argc, argv);
+    if (config_told(argc, argv))
+        return EXIT_SUCCESS;
+    if (!start_process(&mine))
+        return EXIT_FAILURE;
+    bool ok = config_load(&d.config, argc, argv, &e) && start(&d, &e);
+    int status = ok ? EXIT_SUCCESS : die(&e);
+    if (ok) {
+        int sig = run(&d, &mine);
+        log_line(LOG_INFO, "daemon.draining", "signal %d", sig);
+        if (pthread_create(&impatience, NULL, exit_at_once, &mine) == 0)
+            pthread_detach(impatience);
+    }
+    stop(&d);
+    if (ok)
+        log_line(LOG_INFO, "daemon.stopped", "goodbye");
+    return status;
+}
