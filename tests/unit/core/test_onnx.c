@@ -353,6 +353,26 @@ static void a_model_of_2_gib_is_refused_before_a_byte_is_written(void **state)
     assert_int_equal(b.n, 0);
 }
 
+static void a_tensor_that_cannot_be_written_is_refused_before_a_byte_is_written(void **state)
+{
+    (void)state;
+    static const struct { struct onnx_tensor t; enum err_code code; } rows[] = {
+        { { .name = "no bytes", .t = { DT_F32, { 1, { 2 } }, NULL } }, ERR_BUG },
+        { { .name = "strings", .t = { DT_STRING, { 1, { 1 } }, weights } }, ERR_MODEL_INVALID },
+        { { .name = "negative", .t = { DT_F32, { 1, { -1 } }, weights } }, ERR_MODEL_LIMIT },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct onnx_tensor t = rows[i].t;
+        struct onnx_model m = small_model();
+        struct bytes b = { 0 };
+        struct err e = { 0 };
+        m.graph.initializers = &t;
+        assert_false(onnx_write(&m, &(struct onnx_sink){ keep, &b }, &e));
+        assert_int_equal(e.code, rows[i].code);
+        assert_int_equal(b.n, 0);
+    }
+}
+
 static void the_standard_opset_is_found_whatever_its_name(void **state)
 {
     (void)state;
@@ -442,6 +462,7 @@ int main(void)
         cmocka_unit_test(raw_data_is_borrowed_where_it_lies_aligned_and_copied_elsewhere),
         cmocka_unit_test(a_sink_that_fails_fails_the_write_with_its_error),
         cmocka_unit_test(a_model_of_2_gib_is_refused_before_a_byte_is_written),
+        cmocka_unit_test(a_tensor_that_cannot_be_written_is_refused_before_a_byte_is_written),
         cmocka_unit_test(the_standard_opset_is_found_whatever_its_name),
         cmocka_unit_test(numbers_of_every_length_survive_the_wire),
         cmocka_unit_test(a_packed_list_that_is_cut_off_delivers_no_more_than_its_count),

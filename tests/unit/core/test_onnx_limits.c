@@ -108,6 +108,24 @@ static void graphs_nest_32_deep_and_no_deeper(void **state)
     }
 }
 
+static void graphs_side_by_side_are_not_deep(void **state)
+{
+    (void)state;
+    struct spelled s = { .n = 0 }, graph = { .n = 0 };
+    for (int i = 0; i < 2 * ONNX_MAX_DEPTH; i++)
+        spell_fields(&graph, "1{2'y' 4'If' 5{1'b' 20:5 6{1{2'y' 4'Relu'}}}}");
+    spell_fields(&s, "1:8 8{2:17}");
+    put_payload(&s, 7, &graph);
+    struct arena *mem = arena_new(1 << 20);
+    struct onnx_file file = { "model.onnx", s.p, s.n };
+    struct onnx_model m;
+    struct err e = { 0 };
+    if (!onnx_read(mem, &file, 1, &m, &e))
+        fail_msg("%s", e.text);
+    assert_int_equal(m.graph.n_nodes, 2 * ONNX_MAX_DEPTH);
+    arena_free(mem);
+}
+
 /* ---- other files ---- */
 
 static void a_file_that_is_not_onnx_is_told_what_it_is(void **state)
@@ -147,6 +165,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(files_of_empty_things_are_refused_by_count),
         cmocka_unit_test(graphs_nest_32_deep_and_no_deeper),
+        cmocka_unit_test(graphs_side_by_side_are_not_deep),
         cmocka_unit_test(a_file_that_is_not_onnx_is_told_what_it_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
