@@ -68,11 +68,20 @@ KERNEL_INLINE float cut(float y)
     return y < -1 ? -1 : y;
 }
 
+/*
+ * x^2, at most `limit`.  Positive floats are ordered as their bits, and a minimum of integers stays
+ * one instruction.  NaN becomes `limit`; x is still a factor of the result.
+ */
+KERNEL_INLINE float square_up_to(float limit, float x)
+{
+    uint32_t square = float_bits(x * x), most = float_bits(limit);
+    return bits_float(square < most ? square : most);
+}
+
 /* Up to 9.  Fit: 2.2e-8. */
 KERNEL_INLINE float tanh_of(float x)
 {
-    float s = x * x;
-    s = s > 81 ? 81 : s;
+    float s = square_up_to(81, x);
     float s2 = s * s;
     float p = (9.999999785e-1f + 1.337745799e-1f * s) +
               s2 * ((3.49134535e-3f + 2.053901362e-5f * s) + s2 * 1.325702741e-8f);
@@ -84,8 +93,7 @@ KERNEL_INLINE float tanh_of(float x)
 /* Up to 3.95.  Fit: 2.1e-8. */
 KERNEL_INLINE float erf_of(float x)
 {
-    float s = x * x;
-    s = s > 15.6025f ? 15.6025f : s;
+    float s = square_up_to(15.6025f, x);
     float s2 = s * s;
     float p = (1.128379144f + 1.915092072e-1f * s) +
               s2 * ((5.286959599e-2f + 3.806279998e-3f * s) + s2 * (2.846264059e-4f + 2.025982135e-6f * s));
