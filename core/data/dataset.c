@@ -93,11 +93,12 @@ static const struct signature {
     { "MATLAB", 6, 0, "a MATLAB file", NULL, "read it with scipy.io and save the arrays with np.savez" },
 };
 
+/* ASCII at least at its start. */
 static bool looks_like_text(const struct mapping *file)
 {
     uint64_t n = file->size < 512 ? file->size : 512;
     for (uint64_t i = 0; i < n; i++)
-        if ((file->data[i] < ' ' && !strchr("\t\r\n", file->data[i])) || file->data[i] == 0 || file->data[i] == 0x7f)
+        if ((file->data[i] < ' ' && !strchr("\t\r\n", file->data[i])) || file->data[i] == 0 || file->data[i] >= 0x7f)
             return false;
     return true;
 }
