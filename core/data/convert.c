@@ -79,8 +79,9 @@ static bool to_f32(const struct array *a, float *to, int64_t n, struct err *e)
         double x = tensor_real(&a->t, i);
         to[i] = (float)x;
         if (isinf(to[i]) && !isinf(x))
-            return err_set(e, ERR_DATA_VALUES, a->name, "the value %g at flat index %lld is too large for float32; save float32 and look for overflows",
-                           x, (long long)i);
+            return err_set(e, ERR_DATA_VALUES, a->name,
+                           "the value %g at flat index %lld is too large for float32; save float32 and look for overflows", x,
+                           (long long)i);
     }
     return true;
 }
@@ -91,7 +92,8 @@ static bool to_integer(const struct array *a, enum dtype type, void *to, int64_t
         int64_t x;
         bool fits = tensor_integer(&a->t, i, &x) && (type == DT_I64 || (x >= INT32_MIN && x <= INT32_MAX));
         if (!fits)
-            return err_set(e, ERR_DATA_VALUES, a->name, "the value at flat index %lld does not fit the model's %s", (long long)i, dtype_name(type));
+            return err_set(e, ERR_DATA_VALUES, a->name, "the value at flat index %lld does not fit the model's %s",
+                           (long long)i, dtype_name(type));
         if (type == DT_I64)
             ((int64_t *)to)[i] = x;
         else

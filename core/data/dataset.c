@@ -33,7 +33,9 @@ const char *array_name(struct arena *mem, const void *s, size_t n, const char *w
 {
     if (name_is_safe(s, n))
         return arena_strndup(mem, s, n, e);
-    err_set(e, ERR_DATA_FORMAT, where, "an array's name is not 1 to %d bytes of plain UTF-8 text, or looks like a path; rename it after a model input", DATA_MAX_NAME);
+    err_set(e, ERR_DATA_FORMAT, where,
+            "an array's name is not 1 to %d bytes of plain UTF-8 text, or looks like a path; rename it after a model input",
+            DATA_MAX_NAME);
     return NULL;
 }
 
@@ -120,8 +122,10 @@ static bool refuse(const struct mapping *file, const char *name, const struct si
     if (known)
         return err_set(e, ERR_DATA_FORMAT, name, "this is %s: %s", known->format, known->remedy);
     if (looks_like_text(file))
-        return err_set(e, ERR_DATA_FORMAT, name, "this is text (CSV or JSON?): make arrays of it, as the model takes them, and save them with np.savez");
-    return err_set(e, ERR_DATA_FORMAT, name, "not a .npz, .npy or .safetensors file; save the arrays with np.savez(\"calib.npz\", input_name=array)");
+        return err_set(e, ERR_DATA_FORMAT, name,
+                       "this is text (CSV or JSON?): make arrays of it, as the model takes them, and save them with np.savez");
+    return err_set(e, ERR_DATA_FORMAT, name,
+                   "not a .npz, .npy or .safetensors file; save the arrays with np.savez(\"calib.npz\", input_name=array)");
 }
 
 static bool names_differ(const struct dataset *d, const char *name, struct err *e)
@@ -143,7 +147,8 @@ bool dataset_open(struct arena *mem, const struct mapping *file, const char *nam
     if (!s->open(mem, file, name, &d, e) || !names_differ(&d, name, e))
         return false;
     if (d.n == 0)
-        return err_set(e, ERR_DATA_FORMAT, name, "the file holds no arrays; save them with np.savez(\"calib.npz\", input_name=array)");
+        return err_set(e, ERR_DATA_FORMAT, name,
+                       "the file holds no arrays; save them with np.savez(\"calib.npz\", input_name=array)");
     *ret = d;
     return true;
 }

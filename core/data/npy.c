@@ -162,12 +162,15 @@ static bool refuse_type(const char *descr, const char *where, struct err *e)
     if (kind == 'O')
         return err_set(e, ERR_DATA_FORMAT, where, "a pickled object array; save plain numeric arrays with np.savez");
     if (kind == 'S' || kind == 'U' || kind == 'a')
-        return err_set(e, ERR_DATA_DTYPE, where, "an array of strings ('%s'); tokenize the text and save the ids as int64", descr);
+        return err_set(e, ERR_DATA_DTYPE, where,
+                       "an array of strings ('%s'); tokenize the text and save the ids as int64", descr);
     if (kind == 'V')
         return err_set(e, ERR_DATA_DTYPE, where, "a structured or raw array ('%s'); save each field as a plain array", descr);
     if (descr[0] == '>')
-        return err_set(e, ERR_DATA_DTYPE, where, "a big-endian array ('%s'); convert it with a.astype(a.dtype.newbyteorder('<'))", descr);
-    return err_set(e, ERR_DATA_DTYPE, where, "elements of type '%s' are not supported; use float32, float64, float16, bool or a plain integer type", descr);
+        return err_set(e, ERR_DATA_DTYPE, where,
+                       "a big-endian array ('%s'); convert it with a.astype(a.dtype.newbyteorder('<'))", descr);
+    return err_set(e, ERR_DATA_DTYPE, where,
+                   "elements of type '%s' are not supported; use float32, float64, float16, bool or a plain integer type", descr);
 }
 
 static bool header_fields(const struct header *h, const char *where, struct npy *ret, struct err *e)
@@ -199,7 +202,10 @@ bool npy_header(const uint8_t *p, uint64_t n, const char *where, struct npy *ret
     struct header h = { 0 };
     if (!dictionary(p + at, (size_t)length, &h))
         return h.structured ? err_set(e, ERR_DATA_DTYPE, where, "a structured array; save each field as a plain array")
-                            : err_set(e, ERR_DATA_FORMAT, where, "the .npy header is not {'descr', 'fortran_order', 'shape'} of a plain array of at most %d dimensions; save it again with np.save", TENSOR_MAX_RANK);
+                            : err_set(e, ERR_DATA_FORMAT, where,
+                                      "the .npy header is not {'descr', 'fortran_order', 'shape'} of a plain array of "
+                                      "at most %d dimensions; save it again with np.save",
+                                      TENSOR_MAX_RANK);
     ret->start = at + length;
     return header_fields(&h, where, ret, e);
 }
@@ -210,7 +216,8 @@ bool npy_open(struct arena *mem, const struct mapping *file, const char *name, s
     if (!npy_header(file->data, file->size, name, &npy, e))
         return false;
     if (npy.bytes != file->size - npy.start)
-        return err_set(e, ERR_DATA_FORMAT, name, "the file has %llu bytes of data, its header says %llu; the upload was cut or the file is damaged",
+        return err_set(e, ERR_DATA_FORMAT, name,
+                       "the file has %llu bytes of data, its header says %llu; the upload was cut or the file is damaged",
                        (unsigned long long)(file->size - npy.start), (unsigned long long)npy.bytes);
     const char *base = strrchr(name, '/') ? strrchr(name, '/') + 1 : name;
     size_t n = strlen(base);

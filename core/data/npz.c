@@ -4,13 +4,15 @@
 
 #include <string.h>
 
-static bool name_of_member(struct arena *mem, const struct zip_entry *entry, const char *file_name, const char **ret, struct err *e)
+static bool name_of_member(struct arena *mem, const struct zip_entry *entry, const char *file_name, const char **ret,
+                           struct err *e)
 {
     static const char suffix[4] = ".npy";
     size_t n = entry->name_size;
     if (n <= sizeof suffix || memcmp(entry->name + n - sizeof suffix, suffix, sizeof suffix) != 0) {
         const char *member = array_name(mem, entry->name, n, file_name, e);
-        return member && err_set(e, ERR_DATA_FORMAT, member, "the archive holds a file that is not a .npy array; save arrays with np.savez, "
+        return member && err_set(e, ERR_DATA_FORMAT, member,
+                                 "the archive holds a file that is not a .npy array; save arrays with np.savez, "
                                  "or make them from a folder of pictures with images_to_npz.py");
     }
     *ret = array_name(mem, entry->name, n - sizeof suffix, file_name, e);

@@ -125,7 +125,8 @@ static void npy_head(struct buf *b, const struct tensor *t, uint64_t at)
 
 static bool flush(struct writer *w, struct buf *b)
 {
-    bool ok = b->bad ? err_set(w->e, ERR_MEMORY, "", "no memory for the header of an archive") : newfile_write(&w->file, b->p, b->n, w->e);
+    bool ok = b->bad ? err_set(w->e, ERR_MEMORY, "", "no memory for the header of an archive")
+                     : newfile_write(&w->file, b->p, b->n, w->e);
     buf_release(b);
     return ok;
 }

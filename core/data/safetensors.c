@@ -34,7 +34,8 @@ static bool read_dtype(const json_t *object, const char *where, enum dtype *ret,
         }
     if (!name)
         return err_set(e, ERR_DATA_FORMAT, where, "the array has no \"dtype\" in the safetensors header; save the file again");
-    return err_set(e, ERR_DATA_DTYPE, where, "elements of type %.32s are not supported; save float32 or a plain integer type", name);
+    return err_set(e, ERR_DATA_DTYPE, where,
+                   "elements of type %.32s are not supported; save float32 or a plain integer type", name);
 }
 
 static bool read_shape(const json_t *object, const char *where, struct shape *ret, struct err *e)
@@ -59,8 +60,10 @@ static bool read_extent(const json_t *object, uint64_t data_size, const char *wh
     const json_t *begin = json_array_get(list, 0), *end = json_array_get(list, 1);
     if (json_array_size(list) != 2 || !json_is_integer(begin) || !json_is_integer(end))
         return err_set(e, ERR_DATA_FORMAT, where, "\"data_offsets\" must be [begin, end]");
-    if (json_integer_value(begin) < 0 || json_integer_value(end) < json_integer_value(begin) || (uint64_t)json_integer_value(end) > data_size)
-        return err_set(e, ERR_DATA_FORMAT, where, "\"data_offsets\" lie outside the %llu bytes of data; the upload was cut or the file is damaged",
+    if (json_integer_value(begin) < 0 || json_integer_value(end) < json_integer_value(begin) ||
+        (uint64_t)json_integer_value(end) > data_size)
+        return err_set(e, ERR_DATA_FORMAT, where,
+                       "\"data_offsets\" lie outside the %llu bytes of data; the upload was cut or the file is damaged",
                        (unsigned long long)data_size);
     ret->begin = (uint64_t)json_integer_value(begin);
     ret->end = (uint64_t)json_integer_value(end);
@@ -100,7 +103,8 @@ static int by_begin(const void *a, const void *b)
     return x->begin != y->begin ? (x->begin > y->begin) - (x->begin < y->begin) : (x->end > y->end) - (x->end < y->end);
 }
 
-static bool place_all(struct arena *mem, struct extent *x, size_t n, const uint8_t *data, uint64_t size, const char *name, struct err *e)
+static bool place_all(struct arena *mem, struct extent *x, size_t n, const uint8_t *data, uint64_t size,
+                      const char *name, struct err *e)
 {
     uint64_t at = 0;
     qsort(x, n, sizeof *x, by_begin);
@@ -109,7 +113,8 @@ static bool place_all(struct arena *mem, struct extent *x, size_t n, const uint8
             return err_set(e, ERR_DATA_FORMAT, x[i].array->name, "the array %s; the file is damaged or hostile",
                            x[i].begin < at ? "overlaps another" : "leaves a hole in the data before it");
     if (at != size)
-        return err_set(e, ERR_DATA_FORMAT, name, "%llu bytes behind the last array belong to nothing; the file is damaged or hostile",
+        return err_set(e, ERR_DATA_FORMAT, name,
+                       "%llu bytes behind the last array belong to nothing; the file is damaged or hostile",
                        (unsigned long long)(size - at));
     for (size_t i = 0; i < n; i++) {
         struct array *a = x[i].array;
@@ -152,9 +157,11 @@ bool safetensors_open(struct arena *mem, const struct mapping *file, const char 
 {
     uint64_t length = le64(file->data);
     if (length > MAX_HEADER && length <= file->size - 8)
-        return err_set(e, ERR_DATA_LIMIT, name, "the safetensors header has %llu bytes, at most %d are read", (unsigned long long)length, MAX_HEADER);
+        return err_set(e, ERR_DATA_LIMIT, name, "the safetensors header has %llu bytes, at most %d are read",
+                       (unsigned long long)length, MAX_HEADER);
     if (length > file->size - 8)
-        return err_set(e, ERR_DATA_FORMAT, name, "the safetensors header is longer than the file; the upload was cut or the file is something else");
+        return err_set(e, ERR_DATA_FORMAT, name,
+                       "the safetensors header is longer than the file; the upload was cut or the file is something else");
     struct err json = { 0 };
     json_t *header = json_parse((const char *)file->data + 8, (size_t)length, MAX_DEPTH, ERR_DATA_FORMAT, &json);
     bool ok = json_is_object(header)

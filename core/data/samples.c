@@ -31,7 +31,8 @@ static const char *expected_text(const struct shape *s, char *buf, size_t size)
         else if (i == 0)
             n += (size_t)snprintf(buf + n, size - n, "N*%lld", (long long)s->dim[0]);
         else
-            n += (size_t)(s->dim[i] < 0 ? snprintf(buf + n, size - n, "%s?", comma) : snprintf(buf + n, size - n, "%s%lld", comma, (long long)s->dim[i]));
+            n += (size_t)(s->dim[i] < 0 ? snprintf(buf + n, size - n, "%s?", comma)
+                                        : snprintf(buf + n, size - n, "%s%lld", comma, (long long)s->dim[i]));
     }
     if (s->rank >= 0 && n < size)
         snprintf(buf + n, size - n, "]");
@@ -47,7 +48,8 @@ static bool missing(struct check *c, const char *name)
         buf_printf(&want, "%s%.60s", i ? ", " : "", c->specs[i].name);
     for (size_t i = 0; i < c->data->n && have.n < 120; i++)
         buf_printf(&have, "%s%.60s", i ? ", " : "", c->data->arrays[i].name);
-    err_set(c->e, ERR_DATA_SCHEMA, name, "no array is named \"%.60s\": the model takes %s, the file has %s; rename the arrays after the model's inputs",
+    err_set(c->e, ERR_DATA_SCHEMA, name,
+            "no array is named \"%.60s\": the model takes %s, the file has %s; rename the arrays after the model's inputs",
             name, want.p ? want.p : "nothing", have.p ? have.p : "nothing");
     buf_release(&want);
     buf_release(&have);
@@ -67,8 +69,9 @@ static bool check_dtype(struct check *c, const struct array *a, const struct inp
 {
     if (dtype_convertible(a->t.dtype, spec->dtype))
         return true;
-    const char *remedy = dtype_is_integer(a->t.dtype) && dtype_is_float(spec->dtype) ? "apply the model's preprocessing first (scale, mean, std)"
-                       : dtype_is_float(a->t.dtype) && dtype_is_integer(spec->dtype) ? "the model takes whole numbers such as token ids"
+    bool from_float = dtype_is_float(a->t.dtype), to_float = dtype_is_float(spec->dtype);
+    const char *remedy = to_float && dtype_is_integer(a->t.dtype) ? "apply the model's preprocessing first (scale, mean, std)"
+                       : from_float && dtype_is_integer(spec->dtype) ? "the model takes whole numbers such as token ids"
                        : "convert it before saving";
     return err_set(c->e, ERR_DATA_DTYPE, a->name, "the array is %s, the model takes %s; %s, then save a.astype(\"%s\")",
                    dtype_name(a->t.dtype), dtype_name(spec->dtype), remedy, dtype_name(spec->dtype));
@@ -116,8 +119,9 @@ static bool bind_symbol(struct check *c, const struct array *a, int axis, int64_
     int64_t value = a->t.shape.dim[axis];
     for (int i = 0; i < c->n_symbols; i++)
         if (c->symbols[i].symbol == symbol)
-            return c->symbols[i].value == value
-                || err_set(c->e, ERR_DATA_SHAPE, a->name, "axis %d has length %lld, but the same dimension has length %lld in \"%.60s\"; make them equal",
+            return c->symbols[i].value == value ||
+                   err_set(c->e, ERR_DATA_SHAPE, a->name,
+                           "axis %d has length %lld, but the same dimension has length %lld in \"%.60s\"; make them equal",
                            axis, (long long)value, (long long)c->symbols[i].value, c->symbols[i].array);
     if (c->n_symbols == MAX_SYMBOLS)
         return err_set(c->e, ERR_DATA_LIMIT, a->name, "the model's inputs have more than %d symbolic dimensions", MAX_SYMBOLS);
@@ -131,7 +135,8 @@ static bool check_shape(struct check *c, const struct array *a, const struct inp
 {
     const struct shape *want = &spec->shape, *found = &a->t.shape;
     if (want->rank == 0)
-        return err_set(c->e, ERR_DATA_SHAPE, spec->name, "the model takes a single number here, not samples; make it a constant of the model");
+        return err_set(c->e, ERR_DATA_SHAPE, spec->name,
+                       "the model takes a single number here, not samples; make it a constant of the model");
     if (found->rank < 1 || (want->rank > 0 && (want->rank != found->rank || !dims_fit(want, found, 1))))
         return wrong_shape(c, a, spec);
     if (found->dim[0] == 0 || shape_elements(found) == 0)
@@ -139,7 +144,8 @@ static bool check_shape(struct check *c, const struct array *a, const struct inp
     if (want->rank > 0 && want->dim[0] == 0)
         return wrong_shape(c, a, spec);
     if (want->rank > 0 && want->dim[0] > 0 && found->dim[0] % want->dim[0] != 0)
-        return err_set(c->e, ERR_DATA_SHAPE, a->name, "the model takes exactly %lld samples at a time and %lld is no multiple of it; leave some out",
+        return err_set(c->e, ERR_DATA_SHAPE, a->name,
+                       "the model takes exactly %lld samples at a time and %lld is no multiple of it; leave some out",
                        (long long)want->dim[0], (long long)found->dim[0]);
     for (int i = 0; i < want->rank; i++)
         if (want->dim[i] < 0 && !bind_symbol(c, a, i, want->dim[i]))
@@ -152,8 +158,9 @@ static bool check_count(struct check *c, const struct array *a, struct samples *
     int64_t rows = a->t.shape.dim[0];
     if (s->count == 0)
         s->count = rows;
-    return rows == s->count
-        || err_set(c->e, ERR_DATA_SHAPE, a->name, "%lld samples, but \"%.60s\" has %lld; every array needs the same number on its first axis",
+    return rows == s->count ||
+           err_set(c->e, ERR_DATA_SHAPE, a->name,
+                   "%lld samples, but \"%.60s\" has %lld; every array needs the same number on its first axis",
                    (long long)rows, s->inputs[0]->name, (long long)s->count);
 }
 
@@ -185,12 +192,15 @@ static bool check_values(struct check *c, const char *name, const struct tensor 
             bad = isfinite(tensor_real(t, i)) ? -1 : i;
     if (bad >= 0) {
         double x = tensor_real(t, bad);
-        return err_set(c->e, ERR_DATA_VALUES, name, "%s at flat index %lld (sample %lld); clean the data, one such value would spoil every range",
-                       isnan(x) ? "NaN" : x > 0 ? "+infinity" : "-infinity", (long long)bad, (long long)(bad / shape_count(&t->shape, 1, t->shape.rank)));
+        return err_set(c->e, ERR_DATA_VALUES, name,
+                       "%s at flat index %lld (sample %lld); clean the data, one such value would spoil every range",
+                       isnan(x) ? "NaN" : x > 0 ? "+infinity" : "-infinity",
+                       (long long)bad, (long long)(bad / shape_count(&t->shape, 1, t->shape.rank)));
     }
     for (int64_t i = 0; t->dtype == DT_BOOL && i < n; i++)
         if (((const uint8_t *)t->data)[i] > 1)
-            return err_set(c->e, ERR_DATA_VALUES, name, "the bool at flat index %lld is neither 0 nor 1; save a.astype(bool)", (long long)i);
+            return err_set(c->e, ERR_DATA_VALUES, name,
+                           "the bool at flat index %lld is neither 0 nor 1; save a.astype(bool)", (long long)i);
     return true;
 }
 
@@ -205,7 +215,9 @@ static bool read_labels(struct check *c, struct samples *s)
     if (!a)
         return true;
     if (!dtype_is_integer(a->t.dtype))
-        return err_set(c->e, ERR_DATA_DTYPE, a->name, "labels must be class numbers of an integer type, they are %s; save labels.astype(\"int64\")", dtype_name(a->t.dtype));
+        return err_set(c->e, ERR_DATA_DTYPE, a->name,
+                       "labels must be class numbers of an integer type, they are %s; save labels.astype(\"int64\")",
+                       dtype_name(a->t.dtype));
     if (a->t.shape.rank != 1 || a->t.shape.dim[0] != s->count) {
         char found[160];
         return err_set(c->e, ERR_DATA_SHAPE, a->name, "expected [%lld], one label a sample, found %s", (long long)s->count,

@@ -47,7 +47,8 @@ static const uint8_t *find_end(const struct mapping *file)
 static bool agree(uint64_t in_short, uint64_t no_value, uint64_t in_long) { return in_short == no_value || in_short == in_long; }
 
 /* The 64-bit end record in front of the locator, if there is one.  *ret_end is where the directory must end. */
-static bool read_end64(const struct mapping *file, uint64_t end, const char *where, struct directory *d, uint64_t *ret_end, struct err *e)
+static bool read_end64(const struct mapping *file, uint64_t end, const char *where, struct directory *d,
+                       uint64_t *ret_end, struct err *e)
 {
     if (end < LOCATOR_SIZE + END64_SIZE || le32(file->data + end - LOCATOR_SIZE) != LOCATOR_SIG)
         return true;
@@ -55,7 +56,8 @@ static bool read_end64(const struct mapping *file, uint64_t end, const char *whe
     if (at != end - LOCATOR_SIZE - END64_SIZE)
         return damaged(where, e, "the zip64 end record is not where it should be");
     const uint8_t *p = file->data + at;
-    if (le32(p) != END64_SIG || le64(p + 4) != END64_SIZE - 12 || le32(p + 16) != 0 || le32(p + 20) != 0 || le64(p + 24) != le64(p + 32))
+    if (le32(p) != END64_SIG || le64(p + 4) != END64_SIZE - 12 || le32(p + 16) != 0 || le32(p + 20) != 0 ||
+        le64(p + 24) != le64(p + 32))
         return damaged(where, e, "the zip64 end record is not valid");
     if (!agree(d->entries, NO16, le64(p + 32)) || !agree(d->size, NO32, le64(p + 40)) || !agree(d->at, NO32, le64(p + 48)))
         return damaged(where, e, "the two end records differ");
@@ -68,7 +70,8 @@ static bool find_directory(const struct mapping *file, const char *where, struct
 {
     const uint8_t *p = find_end(file);
     if (!p)
-        return err_set(e, ERR_DATA_FORMAT, where, "the zip archive has no end; the upload was cut or something was appended to the file");
+        return err_set(e, ERR_DATA_FORMAT, where,
+                       "the zip archive has no end; the upload was cut or something was appended to the file");
     if (le16(p + 4) != 0 || le16(p + 6) != 0 || le16(p + 8) != le16(p + 10))
         return err_set(e, ERR_DATA_FORMAT, where, "the zip archive is split over several files; make it one file");
     struct directory d = { le32(p + 16), le32(p + 12), le16(p + 10) };
@@ -123,12 +126,14 @@ static bool method_ok(unsigned method, unsigned flags, const char *where, struct
     if (flags & FLAG_ENCRYPTED)
         return err_set(e, ERR_DATA_FORMAT, where, "the archive is encrypted; send it without a password");
     if (flags & FLAG_PATCH || (method != STORED && method != DEFLATED))
-        return err_set(e, ERR_DATA_FORMAT, where, "compression method %u is not read; use np.savez or np.savez_compressed", method);
+        return err_set(e, ERR_DATA_FORMAT, where,
+                       "compression method %u is not read; use np.savez or np.savez_compressed", method);
     return true;
 }
 
 /* The local header at entry->start must say what the central one said; sets entry->data. */
-static bool read_local(const struct mapping *file, uint64_t limit, const uint8_t *central, struct zip_entry *entry, const char *where, struct err *e)
+static bool read_local(const struct mapping *file, uint64_t limit, const uint8_t *central, struct zip_entry *entry,
+                       const char *where, struct err *e)
 {
     if (entry->start > limit || limit - entry->start < LOCAL_SIZE)
         return damaged(where, e, "a member lies outside the file");
@@ -192,7 +197,8 @@ static bool check_together(const struct zip *z, const struct mapping *file, cons
             return damaged(where, e, "the sizes of the members overflow");
     }
     if (total > ZIP_GRACE && (total - ZIP_GRACE) / ZIP_MAX_RATIO > file->size)
-        return err_set(e, ERR_DATA_LIMIT, where, "%llu bytes unpack to %llu, more than %d times as much; save the arrays with np.savez instead",
+        return err_set(e, ERR_DATA_LIMIT, where,
+                       "%llu bytes unpack to %llu, more than %d times as much; save the arrays with np.savez instead",
                        (unsigned long long)file->size, (unsigned long long)total, ZIP_MAX_RATIO);
     return true;
 }

@@ -146,7 +146,8 @@ static bool parse_patterns(struct parse *p, const char *base, const json_t *list
 /* ---- overrides ---- */
 
 /* The section object of an override ("weights") holds nothing but the fields an override can change. */
-static bool parse_override_section(struct parse *p, struct recipe_override *o, const char *base, const char *section, const json_t *object)
+static bool parse_override_section(struct parse *p, struct recipe_override *o, const char *base, const char *section,
+                                   const json_t *object)
 {
     char where[160];
     pointer_to(where, sizeof where, base, section);
@@ -157,7 +158,8 @@ static bool parse_override_section(struct parse *p, struct recipe_override *o, c
     json_object_foreach((json_t *)(uintptr_t)object, key, value) {
         const struct field *f = NULL;
         for (int i = 0; i < RECIPE_FIELDS && !f; i++)
-            if (recipe_fields[i].override_at && strcmp(recipe_fields[i].section, section) == 0 && strcmp(recipe_fields[i].key, key) == 0)
+            if (recipe_fields[i].override_at && strcmp(recipe_fields[i].section, section) == 0 &&
+                strcmp(recipe_fields[i].key, key) == 0)
                 f = &recipe_fields[i];
         if (!f)
             return bad_field(p, where, key, "cannot be overridden; accepted here: ", "bits");
@@ -188,7 +190,9 @@ static bool parse_override(struct parse *p, struct recipe_override *o, const cha
             return false;
     }
     if (!o->weight_bits && !o->act_bits)
-        return err_set(p->e, ERR_RECIPE_FIELD, base, "the override changes nothing; give weights.bits or activations.bits, or use \"exclude\" to keep a layer in float");
+        return err_set(p->e, ERR_RECIPE_FIELD, base,
+                       "the override changes nothing; give weights.bits or activations.bits, or use \"exclude\" to "
+                       "keep a layer in float");
     return true;
 }
 
@@ -315,7 +319,9 @@ static bool complete(struct parse *p, bool changes_a_preset)
         char where[160];
         field_pointer(p, f, where, sizeof where);
         if (f->required && !p->said[i])
-            return err_set(p->e, ERR_RECIPE_FIELD, where, "the field \"%s\" is missing; give it, or start from a preset with {\"preset\": ...}", f->key);
+            return err_set(p->e, ERR_RECIPE_FIELD, where,
+                           "the field \"%s\" is missing; give it, or start from a preset with {\"preset\": ...}",
+                           f->key);
     }
     for (int i = 0; i < RECIPE_RULES; i++)
         if (!apply_rule(p, &recipe_rules[i]))

@@ -167,7 +167,8 @@ static json_t *section_schema(struct writer *w, json_t *properties, const char *
 {
     json_t *there = json_object_get(properties, section);
     if (!there)
-        there = put(w, properties, section, json_pack("{s:s, s:b, s:{}}", "type", "object", "additionalProperties", 0, "properties"));
+        there = put(w, properties, section,
+                    json_pack("{s:s, s:b, s:{}}", "type", "object", "additionalProperties", 0, "properties"));
     return there;
 }
 
@@ -253,8 +254,9 @@ static json_t *preset_names_schema(void)
 
 static json_t *changed_preset_schema(void)
 {
-    struct writer w = { json_pack("{s:s, s:b, s:[s], s:o, s:o}", "type", "object", "additionalProperties", 0, "required", "preset",
-                                  "properties", properties_schema(), "allOf", rules_schema()), true };
+    struct writer w = { json_pack("{s:s, s:b, s:[s], s:o, s:o}", "type", "object", "additionalProperties", 0,
+                                  "required", "preset", "properties", properties_schema(), "allOf", rules_schema()),
+                        true };
     put(&w, json_object_get(w.root, "properties"), "preset", preset_names_schema());
     return finish(&w);
 }

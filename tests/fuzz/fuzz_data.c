@@ -17,7 +17,8 @@ static void check_samples(struct arena *mem, const struct dataset *d)
     size_t n = 0;
     for (size_t i = 0; i < d->n && n < 4; i++) {
         const struct tensor *t = &d->arrays[i].t;
-        specs[n] = (struct input_spec){ d->arrays[i].name, t->dtype == DT_F64 ? DT_F32 : t->dtype == DT_U64 ? DT_I32 : t->dtype, t->shape };
+        enum dtype want = t->dtype == DT_F64 ? DT_F32 : t->dtype == DT_U64 ? DT_I32 : t->dtype;
+        specs[n] = (struct input_spec){ d->arrays[i].name, want, t->shape };
         for (int k = 0; k < t->shape.rank; k += 2)
             specs[n].shape.dim[k] = -1 - k;
         n++;
