@@ -356,17 +356,19 @@ static void a_model_of_2_gib_is_refused_before_a_byte_is_written(void **state)
 static void a_tensor_that_cannot_be_written_is_refused_before_a_byte_is_written(void **state)
 {
     (void)state;
+    static uint8_t large[100000];        /* more than the writer holds back */
     static const struct { struct onnx_tensor t; enum err_code code; } rows[] = {
         { { .name = "no bytes", .t = { DT_F32, { 1, { 2 } }, NULL } }, ERR_BUG },
         { { .name = "strings", .t = { DT_STRING, { 1, { 1 } }, weights } }, ERR_MODEL_INVALID },
         { { .name = "negative", .t = { DT_F32, { 1, { -1 } }, weights } }, ERR_MODEL_LIMIT },
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
-        struct onnx_tensor t = rows[i].t;
+        struct onnx_tensor tensors[] = { { .name = "first", .t = { DT_U8, { 1, { sizeof large } }, large } }, rows[i].t };
         struct onnx_model m = small_model();
         struct bytes b = { 0 };
         struct err e = { 0 };
-        m.graph.initializers = &t;
+        m.graph.initializers = tensors;
+        m.graph.n_initializers = COUNT(tensors);
         assert_false(onnx_write(&m, &(struct onnx_sink){ keep, &b }, &e));
         assert_int_equal(e.code, rows[i].code);
         assert_int_equal(b.n, 0);
