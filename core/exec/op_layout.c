@@ -23,7 +23,7 @@ bool op_same_bytes(const struct op_args *a, struct err *e)
 bool op_dropout(const struct op_args *a, struct err *e)
 {
     const struct tensor *training = op_in(a, 2);
-    if (training && *(const uint8_t *)training->data)
+    if (training && training->data && *(const uint8_t *)training->data)
         return op_fail(a, ERR_MODEL_OP, e, "the node is in training mode; export the model for inference");
     if (a->node->n_out > 1 && a->out[1].data)
         memset(a->out[1].data, 1, (size_t)shape_elements(&a->out[1].shape));

@@ -24,18 +24,19 @@ struct grid {
 static struct grid grid_of(const struct op_args *a)
 {
     const struct shape *s = &a->in[0]->shape, *scale = &a->in[1]->shape;
-    if (shape_elements(scale) == 1 && scale->rank < 2)
+    int64_t block = node_int(a->node, "block_size", 0);
+    if (block == 0 && shape_elements(scale) == 1)
         return (struct grid){ .outer = 1, .axis = 1, .inner = shape_elements(s), .block = 1 };
 
     int axis = op_axis(node_int(a->node, "axis", 1), s->rank);
     struct grid g = { shape_count(s, 0, axis), s->dim[axis], shape_count(s, axis + 1, s->rank), .block = 1 };
-    if (scale->rank == 1 && g.inner == 1)      /* a row of scales */
+    if (block == 0 && g.inner == 1)            /* a row of scales */
         return (struct grid){ .outer = 1, .axis = g.outer, .inner = g.axis, .block = 1, .pitch_inner = 1 };
-    if (scale->rank == 1) {
+    if (block == 0) {
         g.pitch_axis = 1;
         return g;
     }
-    g.block = node_int(a->node, "block_size", 0) > 0 ? node_int(a->node, "block_size", 0) : 1;
+    g.block = block;
     g.pitch_inner = 1;
     g.pitch_axis = g.inner;
     g.pitch_outer = scale->dim[axis] * g.inner;
