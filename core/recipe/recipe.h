@@ -42,7 +42,7 @@ struct recipe_override {
     int weight_bits, act_bits;             /* 0: as the recipe says; never both 0 */
 };
 
-/* Plain, pointer-free, fixed-size: may be copied, stored and compared byte by byte (parsed
+/* Plain, pointer-free, fixed-size (about 26 KiB): may be copied, stored and compared byte by byte (parsed
  * recipes and presets have zeros in all padding and unused room). */
 struct recipe {
     char name[RECIPE_MAX_NAME + 1];        /* for people: [a-z0-9._-]{1,64} */
