@@ -37,7 +37,7 @@ static const struct option {
     { "workers", INT, AT(workers), "1", 1, 64, "jobs at a time" },
     { "threads", INT, AT(threads), "0", 0, 64, "threads of one job; 0: processors / workers" },
     { "memory", SIZE, AT(memory), "1G", 1 << 20, INT64_C(1) << 44, "bytes of activations one job keeps in memory" },
-    { "address-space", SIZE, AT(address_space), "0", 0, INT64_C(1) << 46, "bytes one job may map; 0: from its inputs" },
+    { "address-space", SIZE, AT(address_space), "0", 0, INT64_MAX, "bytes one job may map; 0: from its inputs" },
     { "job-timeout", INT, AT(job_seconds), "86400", 1, 31 * 86400, "seconds one attempt of a job may take" },
     { "inspect-timeout", INT, AT(inspect_seconds), "120", 1, 3600, "seconds looking into an upload may take" },
     { "silence-timeout", INT, AT(silence_seconds), "60", 1, 3600, "seconds after which a silent job is taken for hung" },

@@ -61,7 +61,8 @@ static bool parse(int argc, char **argv, struct launch *ret)
 
 static bool limit(int resource, int64_t value)
 {
-    struct rlimit r = { (rlim_t)value, (rlim_t)value };
+    rlim_t n = value == INT64_MAX ? RLIM_INFINITY : (rlim_t)value;
+    struct rlimit r = { n, n };
     return setrlimit((__rlimit_resource_t)resource, &r) == 0;
 }
 

@@ -25,7 +25,7 @@ enum { LAUNCH_SCRATCH_FD = 3, LAUNCH_FIRST_INPUT_FD = 4 };
 struct launch {
     const char *program;            /* to exec */
     int64_t inputs;                 /* descriptors from LAUNCH_FIRST_INPUT_FD on */
-    int64_t address_space;          /* bytes it may map */
+    int64_t address_space;          /* bytes it may map; INT64_MAX: any */
     int64_t cpu_seconds;
     int64_t file_size;              /* bytes of the largest file it may write */
 };
