@@ -56,8 +56,8 @@ bool lowering_from_qdq(struct lowering *l, const struct graph *g, struct arena *
 /* float(ax.scale * w_scale[i]) for i < n, in the arena. */
 const float *lowering_scales(struct arena *mem, float x_scale, const float *w_scale, size_t n, struct err *e);
 
-/* Scratch bytes qop_run() needs for operands of these shapes. */
-uint64_t qop_scratch(const struct qop *q, const struct tensor *x, const struct tensor *y, const struct tensor *out);
+/* Scratch bytes that a MatMul, Gemm or Conv of these shapes may need when it is quantized. */
+uint64_t qop_scratch(enum op op, const struct tensor *x, const struct tensor *y, const struct tensor *out);
 
 /* Computes one quantized node; node gives Conv's attributes.  Nothing is allocated. */
 bool qop_run(const struct qop *q, const struct graph *g, const struct node *node, const struct tensor *x,

@@ -192,7 +192,7 @@ static uint64_t scratch_of(const struct plan *p, int node)
             set_tensor(p, q->x, &x);
         if (q->kind == QOP_PRODUCT)
             set_tensor(p, q->y, &y);
-        uint64_t quantized = qop_scratch(q, &x, &y, &out[0]);
+        uint64_t quantized = qop_scratch(n->op, &x, &y, &out[0]);
         bytes = quantized > bytes ? quantized : bytes;
     }
     return bytes;

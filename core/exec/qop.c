@@ -47,13 +47,10 @@ static struct parts parts_conv(const struct tensor *x, const struct tensor *y, c
 
 static uint64_t bytes_of(struct parts p) { return (uint64_t)(p.x + p.y + p.sums + p.acc) * sizeof(float); }
 
-uint64_t qop_scratch(const struct qop *q, const struct tensor *x, const struct tensor *y, const struct tensor *out)
+uint64_t qop_scratch(enum op op, const struct tensor *x, const struct tensor *y, const struct tensor *out)
 {
-    if (out->shape.rank == 4 && q->kind != QOP_MATMUL && q->kind != QOP_PRODUCT && x->shape.rank == 4
-        && y->shape.rank == 4 && x->shape.dim[1] == y->shape.dim[1])
-        return bytes_of(parts_conv(x, y, out)) + bytes_of(parts_product(x, y, out));
-    if (q->kind == QOP_MATMUL)
-        return bytes_of(parts_matmul(x, out));
+    if (op == OP_CONV)
+        return out->shape.rank == 4 ? bytes_of(parts_conv(x, y, out)) : 0;
     uint64_t product = bytes_of(parts_product(x, y, out)), matmul = bytes_of(parts_matmul(x, out));
     return product > matmul ? product : matmul;
 }
