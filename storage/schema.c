@@ -50,7 +50,7 @@ static const char *const steps[] = {
     "  stage TEXT NOT NULL DEFAULT '', done INTEGER NOT NULL DEFAULT 0, total INTEGER NOT NULL DEFAULT 0,"
     "  warnings INTEGER NOT NULL DEFAULT 0, engine TEXT, problem TEXT, summary TEXT"
     ") STRICT;"
-    "CREATE INDEX jobs_team ON jobs (team, id);"
+    "CREATE INDEX jobs_team ON jobs (team, id, state);"         /* with the state, so that filters skip without a seek */
     "CREATE INDEX jobs_queued ON jobs (priority DESC, id) WHERE state = 'queued';"
     "CREATE INDEX jobs_live ON jobs (lease_until) WHERE state IN ('running', 'canceling');"
     "CREATE INDEX jobs_state ON jobs (state, team, queued_at);"

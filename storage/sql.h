@@ -1,6 +1,9 @@
 /*
  * sql.h - all SQL of the service but the schema.  X(name, text).
  *
+ * INDEXED BY stands where the planner, which has no statistics, prefers an index that makes it sort the
+ * whole queue; it also makes the statement fail to prepare, at start, if the index ever goes.
+ *
  * Parameters are numbered; there is no other way for a value to get into a statement.  ?1 is the
  * team or, where a worker or recovery acts, the job.
  */
@@ -56,7 +59,7 @@
     X(JOB_LIST_DOWN, "SELECT " JOB_COLUMNS " FROM jobs WHERE team = ?1 AND id < ?2" JOB_FILTER " ORDER BY id DESC LIMIT ?6") \
     X(JOB_LIST_UP, "SELECT " JOB_COLUMNS " FROM jobs WHERE team = ?1 AND id > ?2" JOB_FILTER " ORDER BY id LIMIT ?6") \
     X(JOB_COUNT, "SELECT state, count(*), min(queued_at) FROM jobs WHERE ?1 IS NULL OR team = ?1 GROUP BY state") \
-    X(JOB_POSITION, "SELECT count(*) FROM jobs q, (SELECT id, priority FROM jobs WHERE id = ?2 AND team = ?1" \
+    X(JOB_POSITION, "SELECT count(*) FROM jobs q INDEXED BY jobs_queued, (SELECT id, priority FROM jobs WHERE id = ?2 AND team = ?1" \
                     " AND state = 'queued') j WHERE q.state = 'queued'"                                 \
                     " AND (q.priority > j.priority OR q.priority = j.priority AND q.id < j.id)")        \
     /* every arrow of job.h: ?2 the new state, ?3 now, ?4 a problem or NULL, ?5 added to attempt, ?6 the old state */ \
@@ -78,9 +81,10 @@
     X(RUN_CLAIM, "UPDATE jobs SET state = 'running', running_at = ?1, attempt = attempt + 1,"           \
                  " claim_token = claim_token + 1, lease_until = ?2, boot_id = ?3, worker = ?4, stage = ''," \
                  " done = 0, total = 0, warnings = 0 WHERE id ="                                        \
-                 " (SELECT id FROM jobs WHERE state = 'queued' ORDER BY priority DESC, id LIMIT 1)"     \
+                 " (SELECT id FROM jobs INDEXED BY jobs_queued WHERE state = 'queued'"                  \
+                 " ORDER BY priority DESC, id LIMIT 1)"                                                 \
                  " RETURNING " JOB_COLUMNS)                                                             \
-    X(RUN_EXPIRED, "SELECT id, team, state, attempt, max_attempts FROM jobs"                            \
+    X(RUN_EXPIRED, "SELECT id, team, state, attempt, max_attempts FROM jobs INDEXED BY jobs_live"       \
                    " WHERE state IN ('running', 'canceling') AND (lease_until < ?1 OR boot_id <> ?2) LIMIT 8") \
     X(RUN_LEFT, "SELECT id, team, state, attempt, max_attempts FROM jobs"                               \
                 " WHERE state IN ('running', 'canceling') LIMIT 8")                                     \

@@ -3,6 +3,7 @@
 
 #include "core/base/clock.h"
 #include "storage/result.h"
+#include "storage/sql.h"
 #include "storage/token.h"
 
 #include <math.h>
@@ -664,6 +665,31 @@ static int user_version(const char *dir, const char *set)
     return version;
 }
 
+/* A claim that sorted the queue would cost more with every job in it. */
+static void claiming_reads_the_queue_in_the_order_of_an_index(void **state)
+{
+    static const char *const texts[] = {
+#define X(name, text) [SQL_##name] = text,
+        SQL_STATEMENTS(X)
+#undef X
+    };
+    struct fixture *f = *state;
+    char path[300], plan[2000];
+    sqlite3 *lite;
+    sqlite3_stmt *s;
+    snprintf(path, sizeof path, "%s/repquant.db", f->dir);
+    assert_int_equal(sqlite3_open(path, &lite), SQLITE_OK);
+    snprintf(plan, sizeof plan, "EXPLAIN QUERY PLAN %s", texts[SQL_RUN_CLAIM]);
+    assert_int_equal(sqlite3_prepare_v2(lite, plan, -1, &s, NULL), SQLITE_OK);
+    int steps = 0;
+    for (; sqlite3_step(s) == SQLITE_ROW; steps++)
+        if (strstr((const char *)sqlite3_column_text(s, 3), "TEMP B-TREE"))
+            fail_msg("it sorts: %s", (const char *)sqlite3_column_text(s, 3));
+    assert_true(steps > 0);
+    sqlite3_finalize(s);
+    sqlite3_close(lite);
+}
+
 static void migrating_twice_changes_nothing_and_a_newer_file_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -768,6 +794,7 @@ int main(void)
         T(an_asset_in_use_stays_until_the_job_has_ended),
         T(a_restart_puts_everything_where_it_belongs),
         T(two_daemons_cannot_have_one_folder),
+        T(claiming_reads_the_queue_in_the_order_of_an_index),
         T(migrating_twice_changes_nothing_and_a_newer_file_is_refused),
         T(a_token_opens_until_it_expires_or_is_deleted),
         T(every_commit_with_an_event_is_told_to_the_watcher),
