@@ -34,12 +34,18 @@ struct reaper {
     pthread_t thread;
 };
 
-/* Bytes received or acknowledged so far; false: not TCP. */
+/* False: not TCP. */
+static bool kernel_info(const struct conn *c, struct tcp_info *ret)
+{
+    socklen_t n = sizeof *ret;
+    return getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, ret, &n) == 0;
+}
+
+/* Bytes received or acknowledged so far. */
 static bool kernel_count(const struct conn *c, uint64_t *ret)
 {
     struct tcp_info info = { 0 };
-    socklen_t n = sizeof info;
-    if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &n) != 0)
+    if (!kernel_info(c, &info))
         return false;
     *ret = c->phase == CONN_BODY ? info.tcpi_bytes_received : info.tcpi_bytes_acked;
     return true;
@@ -70,8 +76,22 @@ static void forget_unsent(int fd)
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
 }
 
+/*
+ * This version of the library can miss that the other side has closed when that comes together with data.
+ * Ending our reading half wakes it: what has arrived can still be read, and an answer still be sent.
+ */
+static void tell_of_close(const struct conn *c)
+{
+    enum { CLOSE_WAIT = 8 };    /* TCP_CLOSE_WAIT of <netinet/tcp.h>, which does not go together with <linux/tcp.h> */
+    struct tcp_info info = { 0 };
+    if (kernel_info(c, &info) && info.tcpi_state == CLOSE_WAIT)
+        shutdown(c->fd, SHUT_RD);
+}
+
 static void look(const struct reaper *r, struct conn *c, int64_t now)
 {
+    if (c->phase == CONN_IDLE || c->phase == CONN_HEAD || c->phase == CONN_BODY)
+        tell_of_close(c);
     if (c->phase == CONN_RUN || now < c->deadline)
         return;
     bool cut = c->phase == CONN_BODY || c->phase == CONN_SEND ? too_slow(r, c, now) : true;

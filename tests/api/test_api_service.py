@@ -1,0 +1,180 @@
+"""Who may ask, what every answer carries, and how the service ends."""
+import os
+import re
+import socket
+import threading
+
+import jsonschema
+import pytest
+import requests
+from conftest import until
+
+
+@pytest.fixture(scope="module")
+def document(daemon):
+    return daemon("GET", "/v1/openapi.json").json()
+
+
+def operations(document):
+    for path, item in document["paths"].items():
+        for method in item:
+            if method in ("get", "put", "post", "delete"):
+                yield method.upper(), path, item[method]
+
+
+def some_path(path):
+    return re.sub(r"\{[^}]*\}", "x", path)
+
+
+def bare(daemon, method, path, **more):
+    return requests.request(method, daemon.url + path, timeout=15, **more)
+
+
+BODIES = {"PUT": b"x", "POST": b"{}"}
+
+
+def test_every_path_refuses_a_stranger_but_the_open_ones(daemon, document):
+    asked = 0
+    for method, path, operation in operations(document):
+        if operation.get("security") == []:
+            assert bare(daemon, method, path).status_code == 200, path
+            continue
+        for headers in ({}, {"Authorization": "Bearer rq_" + "0" * 43}, {"Authorization": "Basic cnE6eA=="}):
+            answer = bare(daemon, method, some_path(path), headers=headers, data=BODIES.get(method))
+            assert answer.status_code == 401, (method, path, answer.text)
+            assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+            assert answer.json()["code"] == "auth.required"
+        asked += 1
+    assert asked > 30
+
+
+def test_a_token_in_the_query_is_no_token(daemon):
+    assert bare(daemon, "GET", f"/v1/jobs?token={daemon.token}").status_code == 401
+
+
+def test_methods_are_answered_as_the_document_says(daemon, document):
+    for path, item in document["paths"].items():
+        described = {m.upper() for m in item if m in ("get", "put", "post", "delete")}
+        options = daemon("OPTIONS", some_path(path))
+        assert options.status_code == 204
+        allowed = set(options.headers["Allow"].split(", "))
+        assert allowed == described | {"OPTIONS"} | ({"HEAD"} if "GET" in described else set())
+        for method in {"GET", "POST", "PUT", "DELETE", "PATCH", "TRACE", "BREW"} - described:
+            answer = daemon(method, some_path(path), headers={"X-HTTP-Method-Override": "DELETE"})
+            assert answer.status_code == 405 and answer.headers["Allow"] == options.headers["Allow"], (method, path)
+        if "GET" in described:
+            head, get = daemon("HEAD", some_path(path)), daemon("GET", some_path(path))
+            assert head.status_code == get.status_code and head.content == b""
+
+
+def check(document, schema, value):
+    jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(value)
+
+
+def schema_of(document, method, path, status):
+    responses = document["paths"][path][method]["responses"]
+    response = responses.get(str(status), responses.get("default"))
+    while "$ref" in response:
+        response = document["components"]["responses"][response["$ref"].rsplit("/", 1)[1]]
+    return next(iter(response["content"].values()))["schema"]
+
+
+def test_answers_are_what_the_document_says(daemon, document):
+    job = daemon.ended(daemon.job('layer 1; result model.onnx M; result report.json {}; result details.json [{"index":0}]')["id"])
+    artifact = daemon("GET", job["urls"]["artifacts"]).json()["data"][0]
+    names = {"model": job["request"]["model_id"], "dataset": job["request"]["dataset_id"], "job": job["id"], "artifact": artifact["id"],
+             "name": "minmax-w8a8", "index": "0"}
+    checked = 0
+    for method, path, _ in operations(document):
+        if method != "GET" or path in ("/", "/style.css") or path.endswith("/content") or "{digest}" in path:
+            continue
+        answer = daemon("GET", path.format(**names))
+        assert answer.status_code == 200, (path, answer.text)
+        check(document, schema_of(document, "get", path, 200), answer.json())
+        checked += 1
+    assert checked > 15
+    problem = daemon("GET", "/v1/jobs/none")
+    assert problem.status_code == 404
+    check(document, {"$ref": "#/components/schemas/Problem"}, problem.json())
+
+
+def test_every_answer_carries_what_protects_a_browser(daemon):
+    for path in ("/", "/healthz", "/v1/jobs", "/nowhere", "/v1/openapi.json"):
+        headers = daemon("GET", path).headers
+        assert re.fullmatch(r"req_[0-9a-f]{16}", headers["X-Request-Id"])
+        assert headers["X-Content-Type-Options"] == "nosniff" and headers["X-Frame-Options"] == "DENY"
+        assert headers["Cache-Control"] == "no-store" and headers["Referrer-Policy"] == "no-referrer"
+        assert "Access-Control-Allow-Origin" not in headers
+    page = daemon("GET", "/")
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert "<script" not in page.text and " style=" not in page.text and "{{" not in page.text
+
+
+def test_only_our_own_names_are_served(make_daemon):
+    daemon = make_daemon(hosts="quant.example")
+    for host, status in (("localhost", 200), ("quant.example:8080", 200), ("evil.example", 421), ("127.0.0.1.evil.example", 421)):
+        assert daemon("GET", "/", headers={"Host": host}).status_code == status
+    assert daemon("GET", "/healthz", headers={"Host": "10.0.0.7"}).status_code == 200
+
+
+def test_without_tokens_another_sites_page_is_still_refused(make_daemon):
+    daemon = make_daemon(auth="off")
+    assert daemon("GET", "/v1/jobs").status_code == 200
+    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
+        for method in ("POST", "PUT", "DELETE"):
+            path = {"POST": "/v1/jobs", "PUT": "/v1/models", "DELETE": "/v1/models/x"}[method]
+            assert daemon(method, path, headers=headers, data=BODIES.get(method)).status_code == 403
+    assert daemon("DELETE", "/v1/models/x", headers={"Origin": daemon.url}).status_code == 404
+
+
+def test_an_own_failure_tells_no_paths(make_daemon):
+    daemon = make_daemon()
+    model = daemon("PUT", "/v1/models?name=x", data=b"x").json()
+    digest = model["digest"].removeprefix("sha256:")
+    os.truncate(daemon.data / "blobs" / digest[:2] / digest, 0)       # as a broken disk might
+    answer = daemon("GET", f"/v1/blobs/{model['digest']}")
+    assert answer.status_code == 500
+    assert str(daemon.data) not in answer.text and digest[:2] + "/" not in answer.json()["detail"]
+    assert answer.headers["X-Request-Id"] in daemon.log.read_text()
+
+
+def test_a_log_line_cannot_be_forged(daemon):
+    daemon.raw(b"GET /v1/models/%0a{%22level%22:%22error%22} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    daemon.raw(b"GET /\x1b[31mred HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    log = daemon.log.read_bytes()
+    assert all(b == 10 or 32 <= b < 127 for b in log)
+    assert not re.search(rb'^\{"level"', log, re.M)
+
+
+def test_slow_clients_do_not_slow_others(daemon):
+    slow = [socket.create_connection(("127.0.0.1", daemon.port)) for _ in range(300)]
+    for s in slow:
+        s.sendall(b"GET /healthz HTTP/1.1\r\nX-Slow: ")
+    worst = max(daemon("GET", "/v1/queue").elapsed.total_seconds() for _ in range(50))
+    for s in slow:
+        s.close()
+    assert worst < 1
+
+
+def test_the_end_waits_for_answers_under_way(make_daemon):
+    daemon = make_daemon()
+    answers = []
+    upload = threading.Thread(target=lambda: answers.append(bare(
+        daemon, "PUT", "/v1/models?name=slow", data=b"#inspect sleep 500; result result.json {}\n",
+        headers={"Authorization": f"Bearer {daemon.token}"})))
+    upload.start()
+    until(lambda: any((daemon.data / "scratch").iterdir()), what="the inspection's start")
+    status = daemon.stop()
+    upload.join()
+    assert status == 0
+    assert answers[0].status_code in (201, 503)
+    if answers[0].status_code == 503:
+        assert answers[0].json()["code"] == "service.draining"
+
+
+def test_the_committed_json_is_what_the_yaml_says():
+    import pathlib
+    import subprocess
+    import sys
+    script = pathlib.Path(__file__).resolve().parent.parent.parent / "scripts" / "openapi_json.py"
+    subprocess.run([sys.executable, str(script), "--check"], check=True)
