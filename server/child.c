@@ -15,17 +15,15 @@
 #include "server/child.h"
 
 #include "core/base/clock.h"
+#include "server/child_spawn.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -76,10 +74,7 @@ struct child {
     const struct child_spec *spec;
     struct stopper *stopper;
     struct child_outcome *out;
-    pid_t pid;
-    int pidfd;
-    int control;                            /* our end of each pipe; -1 when closed */
-    int events, errors;
+    struct spawned proc;                    /* its descriptors are -1 once closed */
 
     char line[CHILD_LINE_MAX];              /* an event that has not ended */
     size_t line_n;
@@ -98,7 +93,7 @@ struct child {
 
 static void kill_group(struct child *c, int sig)
 {
-    kill(-c->pid, sig);                     /* not reaped yet, so the number is still its own */
+    kill(-c->proc.pid, sig);                     /* not reaped yet, so the number is still its own */
 }
 
 /* The end is decided by us: it is killed now, and nothing it says counts any more. */
@@ -211,17 +206,17 @@ static void take_lines(struct child *c)
 /* One read; false when there is nothing more now. */
 static bool read_events(struct child *c)
 {
-    if (c->events < 0)
+    if (c->proc.events < 0)
         return false;
-    ssize_t n = read(c->events, c->line + c->line_n, sizeof c->line - c->line_n);
+    ssize_t n = read(c->proc.events, c->line + c->line_n, sizeof c->line - c->line_n);
     if (n > 0) {
         c->line_n += (size_t)n;
         take_lines(c);
         return true;
     }
     if (n == 0) {
-        close(c->events);
-        c->events = -1;
+        close(c->proc.events);
+        c->proc.events = -1;
     }
     return false;
 }
@@ -229,14 +224,14 @@ static bool read_events(struct child *c)
 static bool read_errors(struct child *c)
 {
     char piece[4096];
-    if (c->errors < 0)
+    if (c->proc.errors < 0)
         return false;
-    ssize_t n = read(c->errors, piece, sizeof piece);
+    ssize_t n = read(c->proc.errors, piece, sizeof piece);
     for (ssize_t i = 0; i < n; i++)
         c->ring[c->ring_n++ % sizeof c->ring] = piece[i];
     if (n == 0) {
-        close(c->errors);
-        c->errors = -1;
+        close(c->proc.errors);
+        c->proc.errors = -1;
     }
     return n > 0;
 }
@@ -259,8 +254,8 @@ static void stop_step(struct child *c, int64_t now)
 {
     if (!c->stopping) {
         c->stopping = now;
-        close(c->control);
-        c->control = -1;
+        close(c->proc.control);
+        c->proc.control = -1;
     }
     if (!c->termed && now >= c->stopping + TERM_US) {
         kill_group(c, SIGTERM);
@@ -316,8 +311,8 @@ static void supervise(struct child *c)
     while (!c->exited) {
         /* A stop is waited for only once: afterwards its clock runs. */
         struct pollfd fds[] = {
-            { .fd = c->pidfd, .events = POLLIN }, { .fd = c->events, .events = POLLIN },
-            { .fd = c->errors, .events = POLLIN }, { .fd = c->stopping ? -1 : c->stopper->wake, .events = POLLIN },
+            { .fd = c->proc.pidfd, .events = POLLIN }, { .fd = c->proc.events, .events = POLLIN },
+            { .fd = c->proc.errors, .events = POLLIN }, { .fd = c->stopping ? -1 : c->stopper->wake, .events = POLLIN },
         };
         int n = poll(fds, sizeof fds / sizeof fds[0], next_timeout_ms(c));
         if (n > 0) {
@@ -351,7 +346,7 @@ static void describe_exit(struct child *c, const siginfo_t *info)
 static void reap(struct child *c)
 {
     siginfo_t info = { 0 };
-    while (waitid(P_PIDFD, (id_t)c->pidfd, &info, WEXITED) != 0 && errno == EINTR)
+    while (waitid(P_PIDFD, (id_t)c->proc.pidfd, &info, WEXITED) != 0 && errno == EINTR)
         ;
     if (c->decided)
         return;
@@ -369,137 +364,7 @@ static void reap(struct child *c)
     describe_exit(c, &info);
 }
 
-/* ---- starting ---- */
-
-struct pipes { int control[2], events[2], errors[2]; };
-
-static void close_pair(int fd[2])
-{
-    for (int i = 0; i < 2; i++)
-        if (fd[i] >= 0)
-            close(fd[i]);
-}
-
-static void pipes_close(struct pipes *p)
-{
-    close_pair(p->control);
-    close_pair(p->events);
-    close_pair(p->errors);
-}
-
-static bool pipes_open(struct pipes *p, struct err *e)
-{
-    *p = (struct pipes){ { -1, -1 }, { -1, -1 }, { -1, -1 } };
-    if (pipe2(p->control, O_CLOEXEC) == 0 && pipe2(p->events, O_CLOEXEC) == 0 && pipe2(p->errors, O_CLOEXEC) == 0)
-        return true;
-    err_sys(e, "worker", "make a pipe");
-    pipes_close(p);
-    return false;
-}
-
-/*
- * The child's descriptors are 0, 1, 2, ... in a fixed order, and ours may have any of those numbers.  So
- * each source is first copied above all targets; the copies close themselves on exec.
- */
-static bool map_descriptors(posix_spawn_file_actions_t *actions, int *copies, const int *sources, int n, struct err *e)
-{
-    for (int i = 0; i < n; i++)
-        copies[i] = -1;
-    for (int i = 0; i < n; i++) {
-        copies[i] = fcntl(sources[i], F_DUPFD_CLOEXEC, n);
-        if (copies[i] < 0)
-            return err_sys(e, "worker", "copy a descriptor");
-        int rc = posix_spawn_file_actions_adddup2(actions, copies[i], i);
-        if (rc) {
-            errno = rc;
-            return err_sys(e, "worker", "prepare a process");
-        }
-    }
-    return true;
-}
-
-/* A fresh session, no signal blocked or ignored: what the daemon's threads chose is not the child's. */
-static int set_attributes(posix_spawnattr_t *attr)
-{
-    sigset_t none, all;
-    sigemptyset(&none);
-    sigfillset(&all);
-    int rc = posix_spawnattr_setsigmask(attr, &none);
-    rc = rc ? rc : posix_spawnattr_setsigdefault(attr, &all);
-    return rc ? rc : posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-}
-
-static bool spawn(struct child *c, const int *sources, int n, struct err *e)
-{
-    extern char **environ;
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attr;
-    struct launch_argv args;
-    int *copies = calloc((size_t)n, sizeof *copies);
-    if (!copies)
-        return err_sys(e, "worker", "prepare a process");
-    posix_spawn_file_actions_init(&actions);
-    posix_spawnattr_init(&attr);
-    launch_argv(&c->spec->launch, &args);
-    bool ok = map_descriptors(&actions, copies, sources, n, e);
-    int rc = ok ? set_attributes(&attr) : 0;
-    if (ok && !rc)
-        rc = posix_spawn(&c->pid, "/proc/self/exe", &actions, &attr, args.argv, environ);
-    if (rc) {
-        errno = rc;
-        ok = err_sys(e, "worker", "start a process");
-    }
-    for (int i = 0; i < n; i++)
-        if (copies[i] >= 0)
-            close(copies[i]);
-    free(copies);
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attr);
-    return ok;
-}
-
-/* A process we cannot watch must not stay. */
-static bool watch(struct child *c, struct err *e)
-{
-    c->pidfd = pidfd_open(c->pid, 0);
-    if (c->pidfd >= 0)
-        return true;
-    err_sys(e, "worker", "watch a process");
-    kill_group(c, SIGKILL);
-    while (waitpid(c->pid, NULL, 0) < 0 && errno == EINTR)
-        ;
-    return false;
-}
-
-static bool start(struct child *c, struct pipes *p, struct err *e)
-{
-    int n = LAUNCH_FIRST_INPUT_FD + (int)c->spec->launch.inputs;
-    int *sources = calloc((size_t)n, sizeof *sources);
-    if (!sources)
-        return err_sys(e, "worker", "prepare a process");
-    sources[0] = p->control[0];
-    sources[1] = p->events[1];
-    sources[2] = p->errors[1];
-    sources[LAUNCH_SCRATCH_FD] = c->spec->scratch;
-    for (int i = LAUNCH_FIRST_INPUT_FD; i < n; i++)
-        sources[i] = c->spec->inputs[i - LAUNCH_FIRST_INPUT_FD];
-    bool ok = spawn(c, sources, n, e) && watch(c, e);
-    free(sources);
-    return ok;
-}
-
-/* Keeps our ends; the child's must close here, or its end of a pipe would never be the last. */
-static void keep_our_ends(struct child *c, struct pipes *p)
-{
-    c->control = p->control[1];
-    c->events = p->events[0];
-    c->errors = p->errors[0];
-    close(p->control[0]);
-    close(p->events[1]);
-    close(p->errors[1]);
-    fcntl(c->events, F_SETFL, O_NONBLOCK);
-    fcntl(c->errors, F_SETFL, O_NONBLOCK);
-}
+/* ---- the whole ---- */
 
 static void run(struct child *c)
 {
@@ -512,7 +377,7 @@ static void run(struct child *c)
     supervise(c);
     reap(c);
     c->out->log = ring_text(c);
-    int fds[] = { c->control, c->events, c->errors, c->pidfd };
+    int fds[] = { c->proc.control, c->proc.events, c->proc.errors, c->proc.pidfd };
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
         if (fds[i] >= 0)
             close(fds[i]);
@@ -520,7 +385,6 @@ static void run(struct child *c)
 
 bool child_run(const struct child_spec *spec, struct stopper *stopper, struct child_outcome *ret, struct err *e)
 {
-    struct pipes p;
     struct child *c = calloc(1, sizeof *c);         /* 80 KiB: not for a stack */
     *ret = (struct child_outcome){ 0 };
     if (!c)
@@ -528,15 +392,9 @@ bool child_run(const struct child_spec *spec, struct stopper *stopper, struct ch
     c->spec = spec;
     c->stopper = stopper;
     c->out = ret;
-    bool ok = pipes_open(&p, e);
-    if (ok && !start(c, &p, e)) {
-        pipes_close(&p);
-        ok = false;
-    }
-    if (ok) {
-        keep_our_ends(c, &p);
+    bool ok = child_spawn(spec, &c->proc, e);
+    if (ok)
         run(c);
-    }
     free(c);
     return ok;
 }

@@ -41,7 +41,7 @@ struct inspector {
     struct store *store;
     char *program;
 
-    pthread_mutex_t mu;             /* guards the five below */
+    pthread_mutex_t mu;             /* guards the fields down to `stopping` */
     pthread_cond_t changed;
     struct request *first, **last;
     int queued;
