@@ -21,6 +21,9 @@ static struct num position(struct symbols *s, struct num p, struct num dim, stru
 struct num slice_length(struct symbols *s, struct num dim, struct num start, struct num end, int64_t step, struct num *ret_first)
 {
     bool up = step > 0;
+    /* Backwards, too, "to the end" is written INT_MAX by some; ONNX Runtime takes it so, and we follow. */
+    if (!up && num_known(end) && (end.n == INT64_MAX || end.n == INT32_MAX))
+        end = NUM(INT64_MIN);
     struct num last = num_sub(s, dim, NUM(1));
     struct num first = up ? position(s, start, dim, NUM(0), dim) : position(s, start, dim, NUM(0), last);
     struct num stop = up ? position(s, end, dim, NUM(0), dim) : position(s, end, dim, NUM(-1), last);

@@ -111,6 +111,7 @@ static const struct row rows[] = {
     ROW("slice every other of a symbol", "Slice", "x:f32[s] s:i64{0} e:i64{9223372036854775807} a:i64{0} t:i64{2}", "", "[(s+1)/2]"),
     ROW("slice backwards", "Slice", "x:f32[10] s:i64{-1} e:i64{-9223372036854775808} a:i64{0} t:i64{-1}", "", "[10]"),
     ROW("slice a symbol backwards", "Slice", "x:f32[s] s:i64{-1} e:i64{-9223372036854775807} a:i64{0} t:i64{-1}", "", "[s]"),
+    ROW("slice backwards to INT_MAX, as ONNX Runtime does", "Slice", "x:f32[10] s:i64{4} e:i64{2147483647} a:i64{0} t:i64{-1}", "", "[5]"),
     ROW("slice backwards by three", "Slice", "x:f32[10] s:i64{7} e:i64{0} a:i64{0} t:i64{-3}", "", "[3]"),
     ROW("slice by the largest step", "Slice", "x:f32[10] s:i64{0} e:i64{10} a:i64{0} t:i64{9223372036854775807}", "", "[1]"),
     ROW("slice by the smallest step", "Slice", "x:f32[10] s:i64{9} e:i64{-9223372036854775808} a:i64{0} t:i64{-9223372036854775808}", "", "[1]"),
