@@ -39,13 +39,19 @@ bool type_where(struct call *c, struct err *e)
 
 bool rule_where(struct call *c, struct err *e) { return rule_broadcast(c, e); }
 
+/* One element, of rank 0 or 1; a symbol may be 1. */
+static bool check_scalar(struct call *c, int i, struct err *e)
+{
+    const struct shape *s = &call_in(c, i)->shape;
+    return s->rank <= 0 || (s->rank == 1 && (s->dim[0] == 1 || s->dim[0] < 0)) ||
+           bad_shape(c, e, "input %d has shape %s where one number is needed", i, call_text(c, 0, s));
+}
+
 bool rule_clip(struct call *c, struct err *e)
 {
-    for (int i = 1; i < c->n->n_in; i++) {
-        const struct shape *s = call_in(c, i) ? &call_in(c, i)->shape : NULL;
-        if (s && s->rank != 0 && !(s->rank == 1 && s->dim[0] == 1))
-            return bad_shape(c, e, "the bound has shape %s where a scalar is needed", call_text(c, 0, s));
-    }
+    for (int i = 1; i < c->n->n_in; i++)
+        if (call_in(c, i) && !check_scalar(c, i, e))
+            return false;
     return call_set(c, 0, &call_in(c, 0)->shape, e);
 }
 
@@ -55,14 +61,6 @@ bool type_cast(struct call *c, struct err *e)
     c->dtype = to > 0 && to < 32 ? (enum dtype)to : DT_NONE;
     return dtype_bits(c->dtype) > 0 ||
            err_set(e, ERR_MODEL_OP, call_where(c), "a cast to type number %lld is not supported", (long long)to);
-}
-
-/* One element, of rank 0 or 1. */
-static bool check_scalar(struct call *c, int i, struct err *e)
-{
-    const struct shape *s = &call_in(c, i)->shape;
-    return s->rank <= 0 || (s->rank == 1 && (s->dim[0] == 1 || s->dim[0] < 0)) ||
-           bad_shape(c, e, "input %d has shape %s where one number is needed", i, call_text(c, 0, s));
 }
 
 bool rule_cumsum(struct call *c, struct err *e)

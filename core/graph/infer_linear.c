@@ -58,7 +58,8 @@ enum { CONV_AXES = 2 };
 
 struct conv {
     int n;                             /* spatial axes */
-    int64_t kernel[CONV_AXES], stride[CONV_AXES], dilation[CONV_AXES], before[CONV_AXES], after[CONV_AXES];
+    int64_t kernel[CONV_AXES];         /* a symbol where the weight is not a constant */
+    int64_t stride[CONV_AXES], dilation[CONV_AXES], before[CONV_AXES], after[CONV_AXES];
     bool same;                         /* auto_pad SAME_*: the output is the input by strides, rounded up */
 };
 
@@ -106,7 +107,7 @@ static bool conv_read(struct call *c, struct conv *v, struct err *e)
         if (node_attr(c->n, "kernel_shape") && !dim_same(k, v->kernel[i], &k))
             return bad_shape(c, e, "kernel_shape says %lld on spatial axis %d, the weight is %s", (long long)v->kernel[i], i,
                              call_text(c, 0, w));
-        if (k < 1 || k > INT32_MAX)
+        if (k == 0 || k > INT32_MAX)
             return bad_shape(c, e, "a weight of shape %s has no kernel", call_text(c, 0, w));
         v->kernel[i] = k;
     }
@@ -132,6 +133,8 @@ static bool conv_length(struct call *c, const struct conv *v, int i, int64_t dim
 {
     struct symbols *s = c->x->syms;
     struct num stride = NUM(v->stride[i]), in = num_dim(dim);
+    if (v->kernel[i] < 0 && !v->same)
+        return call_dim(c, NUM_UNKNOWN, ret, e);
     if (v->same)
         return call_dim(c, num_div(s, num_add(s, in, NUM(v->stride[i] - 1)), stride), ret, e);
     int64_t extent = (v->kernel[i] - 1) * v->dilation[i] + 1;      /* below 2^62: both are below 2^31 */
@@ -268,7 +271,8 @@ bool type_dequantize(struct call *c, struct err *e)
     return (SCALES >> c->dtype & 1) || err_set(e, ERR_MODEL_OP, call_where(c), "results of type %s are not supported", dtype_name(c->dtype));
 }
 
-static bool is_one(const struct shape *s) { return s->rank == 0 || (s->rank == 1 && s->dim[0] == 1); }
+/* One number for the whole tensor; a symbol may be 1. */
+static bool is_one(const struct shape *s) { return s->rank == 0 || (s->rank == 1 && (s->dim[0] == 1 || s->dim[0] < 0)); }
 
 /* Blocks of block_size along the axis, one scale each; the last block may be short. */
 static bool check_blocks(struct call *c, int axis, int64_t block, const struct shape *x, const struct shape *s, struct err *e)

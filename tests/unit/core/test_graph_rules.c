@@ -172,6 +172,8 @@ static const struct row rows[] = {
     ROW("conv with vast dilation", "Conv", "x:f32[b,3,9] w:f32[8,3,3]", "dilations=9223372036854775807,", "!model.shape dilations"),
     ROW("conv with vast pads", "Conv", "x:f32[b,3,9] w:f32[8,3,3]", "pads=9223372036854775807,9223372036854775807", "!model.shape pads"),
     ROW("conv without strides", "Conv", "x:f32[b,3,9] w:f32[8,3,3]", "strides=0,", "!model.shape strides"),
+    ROW("conv with a weight of unknown size", "Conv", "x:f32[b,3,9] w:f32[8,3,k]", "", "[b,8,?0]"),
+    ROW("clip by what may be one number", "Clip", "x:f32[b,2] lo:f32[k]", "", "[b,2]"),
     ROW("conv in three dimensions", "Conv", "x:f32[b,3,9,9,9] w:f32[8,3,3,3,3]", "", "!model.unsupported_op"),
     ROW("conv with another kernel_shape", "Conv", "x:f32[b,3,9] w:f32[8,3,3]", "kernel_shape=5,", "!model.shape kernel_shape"),
 
