@@ -218,6 +218,8 @@ static int run(struct daemon *d, const sigset_t *mine)
 static bool start(struct daemon *d, struct err *e)
 {
     const struct config *c = &d->config;
+    if (c->port_file[0])
+        unlink(c->port_file);                           /* one that a killed daemon left would be believed */
     if (!set_log_level(c->log_level, e) || !split_hosts(d, e))
         return false;
     if (!(d->store = store_open(c->data, e)) || !recover(d, e) || !first_token(d, e))

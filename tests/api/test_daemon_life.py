@@ -1,0 +1,126 @@
+"""How the daemon starts, is killed, and ends; what survives on disk."""
+import re
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from conftest import REPQUANTD, until
+
+
+def children(daemon):
+    """The processes of jobs that the daemon's program runs, by their command lines."""
+    rows = subprocess.run(["ps", "-e", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [row for row in rows if str(daemon.options["repquant"]) + " job" in row]
+
+
+def kill(daemon):
+    daemon.session.close()
+    daemon.process.kill()
+    daemon.process.wait()
+    (daemon.folder / "port").unlink(missing_ok=True)
+
+
+def stage_of(daemon, job):
+    return daemon("GET", f"/v1/jobs/{job['id']}").json()["stage"]
+
+
+def scratch(daemon):
+    return list((daemon.data / "scratch").iterdir())
+
+
+def test_a_killed_daemon_takes_its_child_along_and_the_job_goes_on_from_its_journal(make_daemon):
+    daemon = make_daemon()
+    job = daemon.job("journal ab;expect-journal ab;stage quantizing;sleep 30000")
+    until(lambda: stage_of(daemon, job) == "quantizing", what="the job running")
+    kill(daemon)
+    until(lambda: not children(daemon), 5, "the child's end")
+    journals = list((daemon.data / "scratch").rglob("journal"))
+    assert [j.read_text() for j in journals] == ["ab"]
+    daemon.start()
+    # The second attempt sees "ab" already, so its own "ab" makes "abab": the script ends with 1, three times in all.
+    ended = daemon.ended(job["id"])
+    assert ended["state"] == "failed" and ended["attempt"] == 3
+    assert ended["problem"]["code"] == "worker.lost"
+    until(lambda: not scratch(daemon), what="the scratch folder's end")
+
+
+def test_killed_again_and_again_it_loses_nothing_it_acknowledged(make_daemon):
+    daemon = make_daemon()
+    acknowledged = {}
+    for round_ in range(6):
+        for n in range(3):
+            job = daemon.job(f"result model.onnx r{round_}n{n};sleep {20 * n}")
+            acknowledged[job["id"]] = f"r{round_}n{n}"
+        time.sleep(0.03 * round_)                   # another moment of the work each time
+        kill(daemon)
+        daemon.start()
+    for job_id, text in acknowledged.items():
+        ended = daemon.ended(job_id)
+        assert ended["state"] == "succeeded", ended
+        artifacts = daemon("GET", f"/v1/jobs/{job_id}/artifacts").json()["data"]
+        assert [a["name"] for a in artifacts] == ["model.onnx"]
+        assert daemon("GET", f"/v1/artifacts/{artifacts[0]['id']}/content").text == text
+    assert not daemon.leftovers()
+
+
+def test_a_shutdown_gives_the_running_job_back_without_counting_it(make_daemon):
+    daemon = make_daemon()
+    job = daemon.job("stage quantizing;hang")
+    until(lambda: stage_of(daemon, job) == "quantizing", what="the job running")
+    began = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - began < 5
+    assert not children(daemon)
+    daemon.start()
+    running = until(lambda: (j := daemon("GET", f"/v1/jobs/{job['id']}").json())["stage"] == "quantizing" and j, what="the job running again")
+    assert running["attempt"] == 1
+
+
+def test_a_second_signal_ends_it_at_once(make_daemon):
+    daemon = make_daemon(drain="60")
+    with socket.create_connection(("127.0.0.1", daemon.port)) as slow:
+        slow.sendall(b"PUT /v1/models?name=x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n"
+                     + f"Authorization: Bearer {daemon.token}\r\n\r\n".encode() + b"half")
+        until(lambda: daemon.leftovers(), what="the upload's begin")
+        daemon.process.send_signal(signal.SIGTERM)
+        until(lambda: "daemon.draining" in daemon.log.read_text(), what="draining")
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(3) == 1
+    (daemon.folder / "port").unlink(missing_ok=True)
+    daemon.start()
+    assert not daemon.leftovers()                   # what the cut upload left was swept
+
+
+def test_a_data_folder_has_one_daemon(make_daemon):
+    daemon = make_daemon()
+    second = subprocess.run([REPQUANTD, f"--data={daemon.data}", "--port=0", f"--repquant={daemon.options['repquant']}"],
+                            capture_output=True, text=True, timeout=20)
+    assert second.returncode == 1
+    assert "another repquantd" in second.stderr
+    assert daemon("GET", "/readyz").status_code == 200
+
+
+def test_the_first_token_is_shown_once_and_kept_for_its_owner(make_daemon):
+    daemon = make_daemon()
+    shown = re.findall(r"^rq_[0-9A-Za-z]{43}$", daemon.log.read_text(), re.M)
+    assert shown == [daemon.token]
+    assert (daemon.data / "token").stat().st_mode & 0o777 == 0o600
+    assert daemon.stop() == 0
+    daemon.start()
+    assert daemon.log.read_text().count(daemon.token) == 1
+    assert daemon.token.encode() not in (daemon.data / "repquant.db").read_bytes()
+
+
+@pytest.mark.parametrize("options, names", [
+    (["--auth=off", "--listen=0.0.0.0"], "auth"), (["--port=70000"], "port"), (["--no-such=1"], "--no-such"),
+    (["--listen=localhost"], "listen"), (["--workers=0"], "workers"),
+])
+def test_a_wrong_option_is_named_and_nothing_is_made(tmp_path, options, names):
+    data = tmp_path / "data"
+    ended = subprocess.run([REPQUANTD, f"--data={data}", *options], capture_output=True, text=True, timeout=10)
+    assert ended.returncode == 2
+    assert names in ended.stderr
+    assert not data.exists()
