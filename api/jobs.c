@@ -56,12 +56,26 @@ static json_t *job_request_json(const struct job *job)
                      row_stored(job->labels));
 }
 
+/* A job that was requeued has a later `queued`; its id still tells when it was made (milliseconds in Crockford's base 32). */
+static json_t *job_created(const struct job *job)
+{
+    static const char digits[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    enum { TIME_DIGITS = 10 };
+    const char *text = strchr(job->id, '_');
+    int64_t ms = 0;
+    for (int i = 0; text && i < TIME_DIGITS && text[1 + i]; i++) {
+        const char *digit = strchr(digits, text[1 + i]);
+        ms = ms * 32 + (digit ? digit - digits : 0);
+    }
+    return row_time(ms * 1000);
+}
+
 /* A list has the same members but the large ones. */
 static json_t *job_json(const struct job *job, bool whole)
 {
     const char *stage = job->state == JOB_RUNNING ? job_stage_name(job->stage) : "";
-    json_t *row = json_pack("{s:s, s:s, s:s, s:o, s:o, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "id", job->id, "type", job->type,
-                            "state", job_state_name(job->state), "stage", row_text(stage), "progress", job_progress(job),
+    json_t *row = json_pack("{s:s, s:s, s:o, s:s, s:o, s:o, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "id", job->id, "type", job->type,
+                            "created_at", job_created(job), "state", job_state_name(job->state), "stage", row_text(stage), "progress", job_progress(job),
                             "attempt", job->attempt, "max_attempts", job->max_attempts, "warnings", job->warnings,
                             "retry_of", row_text(job->retry_of), "timestamps", job_times(job), "request", job_request_json(job),
                             "result", row_stored(job->summary), "problem", row_stored(job->problem), "urls", job_urls(job));

@@ -22,8 +22,8 @@ void request_open(struct request *req, const char *raw_target)
     if (getrandom(random, sizeof random, 0) != sizeof random)
         memset(random, 0, sizeof random);           /* an id for logs, nobody's secret */
     memcpy(req->id, "req_", 4);
-    for (size_t i = 0; i < sizeof random; i++)
-        snprintf(req->id + 4 + 2 * i, 3, "%02x", random[i]);
+    for (size_t i = 0; i < 2 * sizeof random; i++)
+        req->id[4 + i] = "0123456789abcdef"[random[i / 2] >> (i % 2 ? 0 : 4) & 15];
     target_parse(raw_target, &req->target, &req->head);
 }
 

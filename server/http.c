@@ -25,6 +25,10 @@
  * What is used of the library is as little as possible: raw bodies, raw targets, header fields.  Its form and
  * multipart parser, cookies and authentication helpers have had holes and are not called; its percent-decoder
  * is replaced by one that does nothing, because api/target.c decodes.
+ *
+ * What it does before we see a request cannot be changed: it takes a bare line feed for a line's end and unfolds
+ * folded fields (RFC 9112 allows both), cuts a field's value at a NUL byte, and answers what it cannot
+ * parse with a page of its own.
  */
 #include "server/http.h"
 
@@ -88,7 +92,7 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *c)
     r->started_us = clock_mono_us();
     r->reply = REPLY_INIT;
     request_open(&r->req, target);
-    reaper_phase(h->reaper, r->conn, CONN_HEAD);
+    reaper_phase(r->conn, CONN_HEAD);
     return r;
 }
 
@@ -144,7 +148,7 @@ static enum MHD_Result answer(struct live *r)
         return MHD_NO;
     add_fields(resp, &r->req, reply);
     r->status = reply->status;
-    reaper_phase(r->http->reaper, r->conn, CONN_SEND);
+    reaper_phase(r->conn, CONN_SEND);
     enum MHD_Result ok = MHD_queue_response(r->connection, (unsigned)reply->status, resp);
     MHD_destroy_response(resp);
     return ok;
@@ -166,7 +170,7 @@ static enum MHD_Result on_head(struct live *r, const char *method)
     MHD_get_connection_values_n(r->connection, MHD_HEADER_KIND, on_field, &r->req);
     if (request_admit(r->http->app, &r->req, &r->reply)) {
         r->stage = LIVE_BODY;
-        reaper_phase(r->http->reaper, r->conn, CONN_BODY);
+        reaper_phase(r->conn, CONN_BODY);
         return MHD_YES;
     }
     if (!r->reply.close) {
@@ -195,7 +199,7 @@ static void run_task(struct io_task *task)
 static enum MHD_Result on_complete(struct live *r)
 {
     enum lane lane = r->req.route->lane;
-    reaper_phase(r->http->reaper, r->conn, CONN_RUN);
+    reaper_phase(r->conn, CONN_RUN);
     if (lane == LANE_HERE) {
         request_answer(r->http->app, &r->req, &r->reply);
         return answer(r);
@@ -265,7 +269,7 @@ static void on_done(void *cls, struct MHD_Connection *c, void **state, enum MHD_
     if (!r)
         return;
     log_request(r, how);
-    reaper_phase(r->http->reaper, r->conn, CONN_IDLE);
+    reaper_phase(r->conn, CONN_IDLE);
     request_release(&r->req);
     reply_release(&r->reply);
     free(r);

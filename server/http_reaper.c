@@ -7,6 +7,7 @@
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -17,10 +18,17 @@ enum { SECOND = 1000000, MAX_LINGERING = 64, LINGER_SECONDS = 2 };
 struct conn {
     struct conn *prev, *next;
     int fd;
-    enum conn_phase phase;
-    int64_t deadline;           /* of IDLE and HEAD; of BODY and SEND: when the rate is looked at again */
-    uint64_t counted;           /* the kernel's count when the phase or the interval began */
+    _Atomic int64_t state;      /* when the phase began, and which: see pack(); the only member two threads share */
+
+    /* the reaper's thread alone */
+    int64_t looked;             /* the state that the next two belong to */
+    int64_t interval;           /* when counted was read */
+    uint64_t counted;
 };
+
+static int64_t pack(int64_t since, enum conn_phase phase) { return since * 8 + (int64_t)phase; }
+static enum conn_phase phase_of(int64_t state) { return (enum conn_phase)(state & 7); }
+static int64_t since_of(int64_t state) { return state / 8; }
 
 struct reaper {
     struct http_limits limits;
@@ -42,30 +50,29 @@ static bool kernel_info(const struct conn *c, struct tcp_info *ret)
 }
 
 /* Bytes received or acknowledged so far. */
-static bool kernel_count(const struct conn *c, uint64_t *ret)
+static bool kernel_count(const struct conn *c, enum conn_phase phase, uint64_t *ret)
 {
     struct tcp_info info = { 0 };
     if (!kernel_info(c, &info))
         return false;
-    *ret = c->phase == CONN_BODY ? info.tcpi_bytes_received : info.tcpi_bytes_acked;
+    *ret = phase == CONN_BODY ? info.tcpi_bytes_received : info.tcpi_bytes_acked;
     return true;
 }
 
-static void begin_interval(const struct reaper *r, struct conn *c, int64_t now)
-{
-    if (!kernel_count(c, &c->counted))
-        c->counted = 0;
-    c->deadline = now + (int64_t)r->limits.rate_seconds * SECOND;
-}
-
-static bool too_slow(const struct reaper *r, struct conn *c, int64_t now)
+/* Compares the bytes of whole intervals; the first one begins when the reaper first sees the phase. */
+static bool too_slow(const struct reaper *r, struct conn *c, int64_t state, int64_t now)
 {
     uint64_t count;
-    if (!kernel_count(c, &count))
+    bool first = c->looked != state;
+    if (!first && now - c->interval < (int64_t)r->limits.rate_seconds * SECOND)
         return false;
-    if (count - c->counted < r->limits.rate_bytes)
+    if (!kernel_count(c, phase_of(state), &count))
+        return false;
+    if (!first && count - c->counted < r->limits.rate_bytes)
         return true;
-    begin_interval(r, c, now);
+    c->looked = state;
+    c->interval = now;
+    c->counted = count;
     return false;
 }
 
@@ -88,17 +95,30 @@ static void tell_of_close(const struct conn *c)
         shutdown(c->fd, SHUT_RD);
 }
 
+static bool overdue(const struct reaper *r, struct conn *c, int64_t state, int64_t now)
+{
+    int64_t seconds = (now - since_of(state)) / SECOND;
+    switch (phase_of(state)) {
+    case CONN_IDLE: return seconds >= r->limits.idle_seconds;
+    case CONN_HEAD: return seconds >= r->limits.header_seconds;
+    case CONN_RUN: return false;
+    case CONN_BODY:
+    case CONN_SEND: return too_slow(r, c, state, now);
+    }
+    return false;
+}
+
 static void look(const struct reaper *r, struct conn *c, int64_t now)
 {
-    if (c->phase == CONN_IDLE || c->phase == CONN_HEAD || c->phase == CONN_BODY)
+    int64_t state = atomic_load(&c->state);
+    enum conn_phase phase = phase_of(state);
+    if (phase == CONN_IDLE || phase == CONN_HEAD || phase == CONN_BODY)
         tell_of_close(c);
-    if (c->phase == CONN_RUN || now < c->deadline)
+    if (!overdue(r, c, state, now))
         return;
-    bool cut = c->phase == CONN_BODY || c->phase == CONN_SEND ? too_slow(r, c, now) : true;
-    if (cut && c->phase == CONN_SEND)
+    if (phase == CONN_SEND)
         forget_unsent(c->fd);
-    if (cut)
-        shutdown(c->fd, SHUT_RDWR);
+    shutdown(c->fd, SHUT_RDWR);
 }
 
 static void drain_lingering(struct reaper *r, int64_t now)
@@ -185,7 +205,7 @@ struct conn *reaper_add(struct reaper *r, int fd)
     if (!c)
         return NULL;
     c->fd = fd;
-    c->deadline = clock_mono_us() + (int64_t)r->limits.header_seconds * SECOND;
+    atomic_init(&c->state, pack(clock_mono_us(), CONN_HEAD));
     pthread_mutex_lock(&r->mu);
     c->next = r->first;
     if (c->next)
@@ -210,22 +230,11 @@ void reaper_remove(struct reaper *r, struct conn *c)
     free(c);
 }
 
-void reaper_phase(struct reaper *r, struct conn *c, enum conn_phase phase)
+void reaper_phase(struct conn *c, enum conn_phase phase)
 {
-    int64_t now = clock_mono_us();
-    if (!c)
-        return;
-    pthread_mutex_lock(&r->mu);
-    bool fresh = c->phase == CONN_IDLE && phase == CONN_HEAD;
-    int64_t head = now + (int64_t)r->limits.header_seconds * SECOND;
-    c->phase = phase;
-    if (phase == CONN_IDLE)
-        c->deadline = now + (int64_t)r->limits.idle_seconds * SECOND;
-    else if (phase == CONN_HEAD)
-        c->deadline = fresh && c->deadline < head ? c->deadline : head;
-    else
-        begin_interval(r, c, now);
-    pthread_mutex_unlock(&r->mu);
+    if (!c || (phase == CONN_HEAD && phase_of(atomic_load(&c->state)) == CONN_HEAD))
+        return;                 /* a new connection's time for its head runs since it was accepted */
+    atomic_store(&c->state, pack(clock_mono_us(), phase));
 }
 
 void reaper_linger(struct reaper *r, struct conn *c)
@@ -245,9 +254,11 @@ void reaper_linger(struct reaper *r, struct conn *c)
 void reaper_cut(struct reaper *r, bool all)
 {
     pthread_mutex_lock(&r->mu);
-    for (struct conn *c = r->first; c; c = c->next)
-        if (all || c->phase == CONN_IDLE || c->phase == CONN_HEAD)
+    for (struct conn *c = r->first; c; c = c->next) {
+        enum conn_phase phase = phase_of(atomic_load(&c->state));
+        if (all || phase == CONN_IDLE || phase == CONN_HEAD)
             shutdown(c->fd, SHUT_RDWR);
+    }
     pthread_mutex_unlock(&r->mu);
 }
 

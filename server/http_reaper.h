@@ -5,11 +5,11 @@
  * ever.  So every connection is in a table with a phase, and a thread looks at the table once a
  * second.  It never closes a descriptor, it calls shutdown(2): the library notices and cleans up.
  *
- *   IDLE     nothing of a request yet              a deadline: idle_seconds, header_seconds on a new connection
- *   HEAD     a request line, not all of the head   a deadline: header_seconds
- *   BODY     receiving                             a rate, from the kernel's count of received bytes
- *   RUN      a handler has it                      nothing: we are the slow one
- *   SEND     answering                             a rate, from the kernel's count of acknowledged bytes
+ *   HEAD     accepted, or a request line has come   a deadline: header_seconds
+ *   BODY     receiving                              a rate, from the kernel's count of received bytes
+ *   RUN      a handler has it                       nothing: we are the slow one
+ *   SEND     answering                              a rate, from the kernel's count of acknowledged bytes
+ *   IDLE     between two requests                   a deadline: idle_seconds
  *
  * The rate is at least rate_bytes per rate_seconds.  Sockets that are not TCP have no such counts and no rate.
  *
@@ -37,10 +37,11 @@ struct reaper;
 struct reaper *reaper_start(const struct http_limits *limits, struct err *e);
 void reaper_stop(struct reaper *r);         /* after the last connection is gone; NULL is fine */
 
-/* NULL without memory. */
+/* In HEAD; NULL without memory, which the others accept. */
 struct conn *reaper_add(struct reaper *r, int fd);
-void reaper_remove(struct reaper *r, struct conn *c);      /* before the descriptor is closed; NULL is fine */
-void reaper_phase(struct reaper *r, struct conn *c, enum conn_phase phase);
+void reaper_remove(struct reaper *r, struct conn *c);      /* before the descriptor is closed */
+/* Cheap and without a lock: several times per request.  Called by the thread that has the connection. */
+void reaper_phase(struct conn *c, enum conn_phase phase);
 
 /*
  * Answered before the client had sent everything: reads and discards what it still sends, for up to two

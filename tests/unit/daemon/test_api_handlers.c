@@ -162,6 +162,7 @@ static void a_job_is_queued_with_its_complete_recipe(void **state)
     assert_int_equal(api_call(&a, "GET", path, NULL), 200);
     assert_int_equal(json_integer_value(json_object_get(json_object_get(a.json, "queue"), "ahead")), 0);
     assert_string_equal(api_text(&a, "urls.self"), path);
+    assert_string_equal(api_text(&a, "created_at"), api_text(&a, "timestamps.queued"));
     api_close(&a);
 }
 
