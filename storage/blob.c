@@ -291,6 +291,7 @@ bool store_sweep(struct store *s, int64_t grace_us, int *ret_removed, struct err
         if (!more)
             break;
     }
+    ballast_make(s);
     return ok;
 }
 

@@ -54,6 +54,8 @@ struct db {
     atomic_bool broken;             /* an I/O error while writing: see above */
     store_watch_fn *watch;          /* set before threads exist */
     void *watch_arg;
+    void (*on_full)(void *arg);     /* likewise */
+    void *full_arg;
 };
 
 bool db_fail(sqlite3 *lite, struct err *e, const char *doing)
@@ -178,10 +180,7 @@ void db_close(struct db *db)
 
 struct stmt *conn_stmts(struct conn *c) { return c->stmts; }
 
-static bool io_error(sqlite3 *lite)
-{
-    return (sqlite3_extended_errcode(lite) & 0xff) == SQLITE_IOERR;
-}
+static int error_kind(const struct conn *c) { return sqlite3_extended_errcode(c->lite) & 0xff; }
 
 struct conn *db_write(struct db *db, struct err *e)
 {
@@ -204,13 +203,10 @@ bool db_write_end(struct conn *c, bool ok, struct err *e)
     struct touched touched[TOUCH_MAX];
     int n = 0;
 
-    if (!ok && io_error(c->lite))
+    ok = ok && exec(c->lite, "COMMIT", e);
+    int kind = ok ? SQLITE_OK : error_kind(c);
+    if (kind == SQLITE_IOERR)
         atomic_store(&db->broken, true);
-    if (ok && !exec(c->lite, "COMMIT", e)) {
-        ok = false;
-        if (io_error(c->lite))
-            atomic_store(&db->broken, true);
-    }
     if (!ok)
         (void)exec(c->lite, "ROLLBACK", NULL);      /* the first error is already in *e */
     if (ok && db->watch) {
@@ -218,6 +214,8 @@ bool db_write_end(struct conn *c, bool ok, struct err *e)
         memcpy(touched, db->touched, (size_t)n * sizeof touched[0]);
     }
     pthread_mutex_unlock(&db->write_mu);
+    if (kind == SQLITE_FULL && db->on_full)
+        db->on_full(db->full_arg);
     for (int i = 0; i < n; i++)
         db->watch(db->watch_arg, touched[i].team, touched[i].job);
     return ok;
@@ -253,6 +251,12 @@ void db_touch(struct conn *c, const char *team, const char *job_id)
     struct touched *t = &db->touched[db->ntouched++];
     snprintf(t->team, sizeof t->team, "%s", team);
     snprintf(t->job, sizeof t->job, "%s", job_id);
+}
+
+void db_on_full(struct db *db, void (*fn)(void *arg), void *arg)
+{
+    db->on_full = fn;
+    db->full_arg = arg;
 }
 
 void db_watch(struct db *db, store_watch_fn *fn, void *arg)

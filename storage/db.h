@@ -36,6 +36,9 @@ void db_read_end(struct conn *c);
 void db_touch(struct conn *c, const char *team, const char *job_id);
 void db_watch(struct db *db, store_watch_fn *fn, void *arg);
 
+/* fn is called when a write found the disk full, with no lock held.  Set once, before threads exist. */
+void db_on_full(struct db *db, void (*fn)(void *arg), void *arg);
+
 /* schema.c: brings an open database to the newest version, one transaction a step. */
 struct sqlite3;
 bool schema_migrate(struct sqlite3 *lite, struct err *e);

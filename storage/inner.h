@@ -14,7 +14,7 @@
 struct store {
     char *dir;                      /* the data folder and two below it, as paths */
     char *blobs, *scratch;
-    int blobs_fd, scratch_fd;       /* the same two, open */
+    int dir_fd, blobs_fd, scratch_fd;       /* the same three, open */
     int lock_fd;                    /* flock'ed while we live */
     char boot_id[40];
     struct db *db;
@@ -56,6 +56,9 @@ bool list_grow(void *items, size_t n, size_t size, struct err *e);
 /* "ab/<64 hex>" of a digest text that hash_parse() accepts; false if it does not. */
 enum { BLOB_PATH_SIZE = 3 + HASH_HEX_SIZE };
 bool blob_path(const char *digest, char ret[BLOB_PATH_SIZE]);
+
+/* Reserves the space of DIR/ballast if there is plenty; else does nothing. */
+void ballast_make(struct store *s);
 
 /* Removes files in blobs/ that no row names. */
 bool blob_sweep_files(struct store *s, int *ret_removed, struct err *e);

@@ -14,6 +14,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+enum { BALLAST_BYTES = 8 << 20 };
+static const uint64_t PLENTY_BYTES = 4ull * BALLAST_BYTES;
+
 /* ---- opening ---- */
 
 static bool path_of(const char *dir, const char *name, char **ret, struct err *e)
@@ -41,9 +44,9 @@ static bool fan_out(int blobs_fd, const char *path, struct err *e)
     return fsync(blobs_fd) == 0 || err_sys(e, path, "sync");
 }
 
-static bool take_lock(struct store *s, int dir_fd, struct err *e)
+static bool take_lock(struct store *s, struct err *e)
 {
-    s->lock_fd = openat(dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    s->lock_fd = openat(s->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (s->lock_fd < 0)
         return err_sys(e, s->dir, "open the lock in");
     if (flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0)
@@ -54,11 +57,11 @@ static bool take_lock(struct store *s, int dir_fd, struct err *e)
 }
 
 /* SQLite's WAL needs memory that all processes share, and flock() must mean something. */
-static bool local_disk(int dir_fd, const char *dir, struct err *e)
+static bool local_disk(const struct store *s, struct err *e)
 {
     struct statfs fs;
-    if (fstatfs(dir_fd, &fs) == 0 && fs.f_type == NFS_SUPER_MAGIC)
-        return err_set(e, ERR_CONFIG, dir, "the data folder is on NFS; choose one on a local disk");
+    if (fstatfs(s->dir_fd, &fs) == 0 && fs.f_type == NFS_SUPER_MAGIC)
+        return err_set(e, ERR_CONFIG, s->dir, "the data folder is on NFS; choose one on a local disk");
     return true;
 }
 
@@ -78,16 +81,36 @@ static bool read_boot_id(char *ret, size_t size, struct err *e)
 
 static bool open_folders(struct store *s, struct err *e)
 {
-    int dir_fd = -1;
-    bool ok = folder(s->dir, &dir_fd, e) && local_disk(dir_fd, s->dir, e) && take_lock(s, dir_fd, e)
-           && path_of(s->dir, "blobs", &s->blobs, e) && folder(s->blobs, &s->blobs_fd, e)
-           && fan_out(s->blobs_fd, s->blobs, e)
-           && path_of(s->dir, "scratch", &s->scratch, e) && folder(s->scratch, &s->scratch_fd, e);
-    if (ok && fsync(dir_fd) != 0)
-        ok = err_sys(e, s->dir, "sync");
-    if (dir_fd >= 0)
-        close(dir_fd);
-    return ok;
+    return folder(s->dir, &s->dir_fd, e) && local_disk(s, e) && take_lock(s, e)
+        && path_of(s->dir, "blobs", &s->blobs, e) && folder(s->blobs, &s->blobs_fd, e)
+        && fan_out(s->blobs_fd, s->blobs, e)
+        && path_of(s->dir, "scratch", &s->scratch, e) && folder(s->scratch, &s->scratch_fd, e)
+        && (fsync(s->dir_fd) == 0 || err_sys(e, s->dir, "sync"));
+}
+
+/* ---- the ballast ---- */
+
+/*
+ * On a full disk SQLite cannot write even to delete, so nobody could make room.  The ballast is room kept for
+ * that moment: the write that found the disk full fails, the next one goes through.
+ */
+static void ballast_drop(void *arg)
+{
+    struct store *s = arg;
+    unlinkat(s->dir_fd, "ballast", 0);
+}
+
+void ballast_make(struct store *s)
+{
+    struct stat st;
+    if (fstatat(s->dir_fd, "ballast", &st, AT_SYMLINK_NOFOLLOW) == 0 || store_free_bytes(s) < PLENTY_BYTES)
+        return;
+    int fd = openat(s->dir_fd, "ballast", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return;
+    if (posix_fallocate(fd, 0, BALLAST_BYTES) != 0)
+        ballast_drop(s);
+    close(fd);
 }
 
 static bool open_all(struct store *s, const char *dir, struct err *e)
@@ -98,9 +121,12 @@ static bool open_all(struct store *s, const char *dir, struct err *e)
     bool ok = read_boot_id(s->boot_id, sizeof s->boot_id, e) && open_folders(s, e)
            && path_of(dir, "repquant.db", &path, e) && (s->db = db_open(path, e)) != NULL;
     free(path);
-    if (ok)
-        blob_sweep_unfinished(s);
-    return ok;
+    if (!ok)
+        return false;
+    db_on_full(s->db, ballast_drop, s);
+    blob_sweep_unfinished(s);
+    ballast_make(s);
+    return true;
 }
 
 struct store *store_open(const char *dir, struct err *e)
@@ -110,7 +136,7 @@ struct store *store_open(const char *dir, struct err *e)
         err_sys(e, dir, "open");
         return NULL;
     }
-    s->blobs_fd = s->scratch_fd = s->lock_fd = -1;
+    s->dir_fd = s->blobs_fd = s->scratch_fd = s->lock_fd = -1;
     pthread_mutex_init(&s->publish_mu, NULL);
     if (open_all(s, dir, e))
         return s;
@@ -123,7 +149,7 @@ void store_close(struct store *s)
     if (!s)
         return;
     db_close(s->db);
-    int fds[] = { s->blobs_fd, s->scratch_fd, s->lock_fd };     /* the lock last */
+    int fds[] = { s->blobs_fd, s->scratch_fd, s->dir_fd, s->lock_fd };     /* the lock last */
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
         if (fds[i] >= 0)
             close(fds[i]);

@@ -6,6 +6,8 @@
  *     DIR/blobs/<2 hex>/<64 hex>       bytes by their SHA-256, 0400, never changed
  *     DIR/blobs/new.*                  uploads under way; swept at start
  *     DIR/scratch/<job>/<claim>/       the folder of one attempt, see scratch.h
+ *     DIR/ballast                      space that is given back when the disk is full, so that a job
+ *                                      can still be canceled and a model deleted
  *     DIR/token                        the first administrator's token, 0600
  *
  * RULES for everything in storage/

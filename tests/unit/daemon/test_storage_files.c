@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 static const char world[] = "sha256:486ea46224d1bb4fb680f34f7c9ad96a8f24ec88be73ea8e5a6c65260e9cb8a7";
@@ -204,6 +205,68 @@ static void an_upload_is_all_or_nothing_whichever_call_fails(void **state)
     close(fd);
 }
 
+/* A small file system of our own; false, with a word, where we may not have one. */
+static bool small_disk(const char *path)
+{
+    if (mkdir(path, 0700) == 0 && mount("none", path, "tmpfs", 0, "size=48m,mode=700") == 0)
+        return true;
+    rmdir(path);
+    print_message("SKIPPED: mounting a small file system: %s\n", strerrordesc_np(errno));
+    return false;
+}
+
+static void fill(const char *path)
+{
+    static char zeros[1 << 16];
+    size_t step = sizeof zeros;
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    while (step)
+        if (write(fd, zeros, step) <= 0)
+            step /= 2;
+    close(fd);
+}
+
+/* Without the ballast nobody could cancel or delete anything again, to make room. */
+static void on_a_full_disk_a_job_can_still_be_canceled(void **state)
+{
+    struct fixture *f = *state;
+    char id[ID_SIZE], disk[300], file[320];
+    struct job job;
+    struct err e = { 0 };
+    snprintf(disk, sizeof disk, "%s.disk", f->dir);
+    snprintf(file, sizeof file, "%s/filler", disk);
+    if (!small_disk(disk)) {
+        skip();
+        return;
+    }
+    struct fixture on = *f;
+    snprintf(on.dir, sizeof on.dir, "%.200s/data", disk);
+    assert_non_null(on.store = store_open(on.dir, &e));
+    fixture_blob(&on, TEAM_LOCAL, "hello");
+    fixture_asset(&on, ASSET_MODEL, on.model);
+    fixture_asset(&on, ASSET_DATASET, on.dataset);
+    fixture_job(&on, 0, id);
+    fill(file);
+    bool was_full = false;
+    for (int i = 0; i < 4000 && !was_full; i++) {       /* until the WAL needs room that is not there */
+        struct job_request r = fixture_request(&on);
+        was_full = !job_insert(on.store, TEAM_LOCAL, &r, &job, &e);
+        if (!was_full)
+            job_release(&job);
+    }
+    assert_true(was_full);
+    assert_int_equal(e.code, ERR_DISK);
+    assert_true(job_get(on.store, TEAM_LOCAL, id, &job, NULL));
+    job_release(&job);
+    assert_true(job_cancel(on.store, TEAM_LOCAL, id, &job, NULL));
+    assert_int_equal(job.state, JOB_CANCELED);
+    job_release(&job);
+    store_close(on.store);
+    assert_int_equal(umount(disk), 0);
+    rmdir(disk);
+}
+
 /* ---- scratch ---- */
 
 static struct claim claim_of(struct fixture *f, int lease)
@@ -312,6 +375,7 @@ int main(void)
         T(sweeping_removes_what_nobody_uses_and_nothing_else),
         T(a_start_removes_files_without_rows_and_unfinished_uploads),
         T(an_upload_is_all_or_nothing_whichever_call_fails),
+        T(on_a_full_disk_a_job_can_still_be_canceled),
         T(the_journal_of_a_lost_attempt_is_carried_to_the_next),
         T(scratch_of_jobs_that_ended_is_removed_at_start),
         T(only_a_plain_file_of_its_own_is_a_result),
