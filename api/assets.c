@@ -144,18 +144,18 @@ static bool take_one_file(struct app *app, const char *team, struct asset *a, co
     return take_path(a->files, path, "name", e) && take_digest(app, team, a->files, digest, where, e);
 }
 
-/* What the child found out about the format stands over what nobody claimed. */
+/* What the child found is what it is; a client may have asked that it be that. */
 static bool settle_format(struct asset *a, struct err *e)
 {
     json_t *inventory = json_loads(a->inventory, 0, NULL);
     const char *found = json_string_value(json_object_get(inventory, "format"));
+    bool same = !found || !a->format[0] || strcmp(found, a->format) == 0;
     if (!a->format[0])
-        snprintf(a->format, sizeof a->format, "%s", found ? found : a->kind == ASSET_MODEL ? "onnx" : "");
-    bool same = !found || a->kind == ASSET_MODEL || strcmp(found, a->format) == 0;
-    char text[32];
-    snprintf(text, sizeof text, "%s", found ? found : "");
+        snprintf(a->format, sizeof a->format, "%s", found ? found : "unknown");
+    if (!same)
+        err_set(e, a->kind == ASSET_MODEL ? ERR_MODEL_FORMAT : ERR_DATA_FORMAT, "format", "the file is %.32s, not %s", found, a->format);
     json_decref(inventory);
-    return same || err_set(e, ERR_DATA_FORMAT, "/format", "the file is %s, not %s", text, a->format);
+    return same;
 }
 
 static bool register_asset(struct app *app, const struct request *req, struct asset *a, struct reply *reply, struct err *e)

@@ -49,7 +49,7 @@ static inline bool fake_inspect(void *server, const char *team, enum asset_kind 
 static inline void api_open(struct api *a, struct fixture *f)
 {
     struct token token;
-    *a = (struct api){ .server.inventory = "{\"ops\":{}}" };
+    *a = (struct api){ .server.inventory = "{\"format\":\"onnx\",\"ops\":{}}" };
     a->fixture = f;
     a->app = (struct app){ .store = f->store, .version = "0", .max_upload = 1 << 20, .auth = true, .workers = 1, .server = &a->server,
                            .kick = fake_kick, .cancel = fake_cancel, .inspect = fake_inspect };
