@@ -19,7 +19,7 @@ import onnxruntime
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tests", "tools"))
-from ort_eval import compare  # noqa: E402
+from ort_eval import compare, has_vnni, logits_of  # noqa: E402
 
 MODELS = os.environ.get("MODELS_DIR", os.path.join(ROOT, "..", "shared", "models"))
 DATA = os.environ.get("DATA_DIR", os.path.join(ROOT, "..", "shared", "data"))
@@ -76,9 +76,11 @@ def measured(command):
     return time.monotonic() - begun, usage.ru_maxrss / 1024
 
 
-def milliseconds(model, data, batch=8, seconds=3.0):
+def milliseconds(model, data, exact, batch=8, seconds=3.0):
     """Per sample, best of repeated runs of one batch."""
     options = onnxruntime.SessionOptions()
+    if exact:
+        options.add_session_config_entry("session.x64quantprecision", "1")
     options.intra_op_num_threads = 2
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -91,13 +93,15 @@ def milliseconds(model, data, batch=8, seconds=3.0):
     return best / batch * 1000
 
 
-def row(case, how, cost, model, float_model, data, float_ms):
-    r = compare(float_model, model, data)
-    ms = milliseconds(model, data)
+def rows(case, how, cost, model, truth, data, float_ms):
+    """One line; a second one where the processor has no VNNI and exact products have to be asked for."""
     spent = f"{cost[0]:.1f} s | {cost[1]:.0f} MiB" if cost else "- | -"
-    sqnr = "-" if r["logit_sqnr_db"] is None else f"{r['logit_sqnr_db']:.1f} dB"
-    print(f"| {case} | {how} | {spent} | {r['quantized_bytes'] / 2**20:.2f} MiB | {100 * r['quantized_top1']:.2f} % | "
-          f"{100 * r['agreement']:.2f} % | {sqnr} | {ms:.2f} ms ({float_ms / ms:.2f}x) |", flush=True)
+    for exact in [False] if has_vnni() or not cost else [False, True]:
+        r = compare(truth, logits_of(model, data, 8, exact), data["labels"])
+        ms = milliseconds(model, data, exact)
+        sqnr = "-" if r["logit_sqnr_db"] is None else f"{r['logit_sqnr_db']:.1f} dB"
+        print(f"| {case} | {how}{', x64quantprecision' if exact else ''} | {spent} | {os.path.getsize(model) / 2**20:.2f} MiB | "
+              f"{r['quantized_top1']:.2%} | {r['agreement']:.2%} | {sqnr} | {ms:.2f} ms ({float_ms / ms:.2f}x) |", flush=True)
 
 
 def bench(case, recipes):
@@ -108,19 +112,19 @@ def bench(case, recipes):
     calib, evaluation = arrays(calib, case + "-calib", preprocess), arrays(evaluation, case + "-eval", preprocess)
     with np.load(evaluation) as f:
         data = dict(f)
-    float_ms = milliseconds(model, data)
-    row(case, "float", None, model, model, data, float_ms)
+    truth, float_ms = logits_of(model, data, 8), milliseconds(model, data, False)
+    rows(case, "float", None, model, truth, data, float_ms)
     for recipe in recipes:
         out = os.path.join(OUT, f"{case}-{recipe}")
         cost = measured([f"{ROOT}/build/repquant", "quantize", model, "--calibration", calib, "--recipe", recipe,
                          "--output", out, "--progress", "none"])
         if cost:
-            row(case, f"repquant {recipe}", cost, os.path.join(out, "model.onnx"), model, data, float_ms)
+            rows(case, f"repquant {recipe}", cost, os.path.join(out, "model.onnx"), truth, data, float_ms)
     for method in ("MinMax", "Percentile"):
         out = os.path.join(OUT, f"{case}-ort-{method}.onnx")
         cost = measured([sys.executable, "-c", ORT, model, calib, out, method])
         if cost:
-            row(case, f"ONNX Runtime {method}", cost, out, model, data, float_ms)
+            rows(case, f"ONNX Runtime {method}", cost, out, truth, data, float_ms)
 
 
 def main():
