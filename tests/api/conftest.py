@@ -18,6 +18,20 @@ REPQUANTD = os.environ.get("REPQUANTD", str(ROOT / "build" / "repquantd"))
 REPQUANT = os.environ.get("REPQUANT", str(ROOT / "build" / "repquant"))
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes minutes; runs only where -m says so (make test-long)")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Without -m, slow tests are left out, and pytest says how many."""
+    if config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("slow")]
+    if left_out:
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=left_out)
+
+
 def until(condition, seconds=10, what="the condition"):
     """The first true value of condition(), which is asked again and again."""
     end = time.monotonic() + seconds

@@ -1,0 +1,146 @@
+"""A quantized layer computes the same bytes in `repquant run` and in ONNX Runtime.
+
+Each case is one layer on random data with heavy tails, quantized by `repquant quantize` with random calibration data and run on
+other data that leave the calibrated range, so that codes saturate.  Nothing is rounded away: the outputs are compared bit by bit.
+"""
+import zlib
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from support import quantize, run_ours, run_theirs, session
+
+SAMPLES = 32
+TARGETS = {"uint8": "onnxruntime", "int8": "portable"}
+
+
+def model(nodes, inputs, weights, opset=17):
+    """One graph; inputs are shapes by name, "b" is the batch; the output is y."""
+    graph = helper.make_graph(
+        nodes, "layer", [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", *shape]) for name, shape in inputs.items()],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], [numpy_helper.from_array(v, k) for k, v in weights.items()])
+    m = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    m = onnx.shape_inference.infer_shapes(m, strict_mode=True)
+    onnx.checker.check_model(m)
+    return m
+
+
+def weight(rng, *shape):
+    """Output channels of very different reach, a few outliers."""
+    w = rng.standard_normal(shape) * np.exp(rng.uniform(-3, 3, shape[-1]))
+    return np.where(rng.random(shape) < 0.01, w * 8, w).astype(np.float32)
+
+
+def linear(rng, t, k, n):
+    """MatMul and a bias behind it, on sequences."""
+    w = {"w": weight(rng, k, n), "c": weight(rng, n)}
+    return model([helper.make_node("MatMul", ["x", "w"], ["p"], "fc"), helper.make_node("Add", ["p", "c"], ["y"])], {"x": [t, k]}, w)
+
+
+def matrix(rng, k, n):
+    """MatMul on matrices, no bias."""
+    return model([helper.make_node("MatMul", ["x", "w"], ["y"], "fc")], {"x": [k]}, {"w": weight(rng, k, n)})
+
+
+def gemm(rng, k, n):
+    """Gemm with the weight transposed and a bias, as torch writes a Linear on matrices."""
+    w = {"w": np.ascontiguousarray(weight(rng, k, n).T), "c": weight(rng, n)}
+    return model([helper.make_node("Gemm", ["x", "w", "c"], ["y"], "fc", transB=1)], {"x": [k]}, w)
+
+
+def product(rng, heads, t, k, n):
+    """Two activations, as q.k and p.v."""
+    return model([helper.make_node("MatMul", ["x", "z"], ["y"], "qk")], {"x": [heads, t, k], "z": [heads, k, n]}, {})
+
+
+def conv(rng, c, size, p, m):
+    """A patch embedding."""
+    w = {"w": weight(rng, p, p, c, m).transpose(3, 2, 0, 1).copy(), "c": weight(rng, m)}
+    return model([helper.make_node("Conv", ["x", "w", "c"], ["y"], "patch", kernel_shape=[p, p], strides=[p, p])], {"x": [c, size, size]}, w)
+
+
+CASES = [
+    (linear, (7, 1, 5)), (linear, (1, 3, 1)), (linear, (5, 64, 48)), (linear, (3, 514, 17)), (linear, (3, 515, 16)),
+    (linear, (2, 1100, 33)), (linear, (2, 3072, 64)),
+    (matrix, (1, 1)), (matrix, (65, 31)), (matrix, (514, 8)), (matrix, (1600, 9)),
+    (gemm, (1, 3)), (gemm, (64, 10)), (gemm, (515, 21)), (gemm, (2049, 12)),
+    (product, (2, 5, 1, 3)), (product, (3, 17, 64, 17)), (product, (1, 3, 600, 7)), (product, (2, 9, 1030, 4)),
+    (conv, (1, 4, 2, 3)), (conv, (3, 32, 16, 24)), (conv, (3, 28, 14, 9)), (conv, (1, 3, 1, 2)),
+]
+
+
+def values(rng, shape, reach):
+    """Mostly of size one, some outliers `reach` times as large."""
+    x = rng.standard_normal(shape)
+    return np.where(rng.random(shape) < 0.02, x * reach, x + 0.3).astype(np.float32)
+
+
+def arrays_for(m, rng, reach):
+    return {i.name: values(rng, [SAMPLES, *(d.dim_value for d in i.type.tensor_type.shape.dim[1:])], reach) for i in m.graph.input}
+
+
+def difference(ours, theirs):
+    where = np.argwhere(ours != theirs)
+    return (f"{len(where)} of {ours.size} differ, at most by {np.abs(ours - theirs).max()}; "
+            f"first at {where[0]}: {ours[tuple(where[0])]!r} ours, {theirs[tuple(where[0])]!r} in ONNX Runtime")
+
+
+def quantized(m, folder, rng, preset="minmax-w8a8", target="onnxruntime", reach=4):
+    """The artifact of a layer, calibrated on random data."""
+    onnx.save(m, folder / "model.onnx")
+    np.savez(folder / "calib.npz", **arrays_for(m, rng, reach))
+    return quantize(folder / "model.onnx", folder / "calib.npz", folder, {"preset": preset, "target": target}) / "model.onnx"
+
+
+def saturated(artifact, name, x):
+    """How many values of the input x fall outside what its QuantizeLinear can say."""
+    m = onnx.load(artifact)
+    constants = {i.name: numpy_helper.to_array(i) for i in m.graph.initializer}
+    (node,) = (n for n in m.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == name)
+    scale, zero = constants[node.input[1]], constants[node.input[2]]
+    codes, limits = np.rint(x / scale) + int(zero), np.iinfo(zero.dtype)
+    return int(((codes < limits.min) | (codes > limits.max)).sum())
+
+
+def seeded(make, sizes):
+    return np.random.default_rng(zlib.crc32(f"{make.__name__}{sizes}".encode()))
+
+
+@pytest.mark.parametrize("codes", TARGETS)
+@pytest.mark.parametrize("preset", ["minmax-w8a8", "percentile-w8a8"])
+@pytest.mark.parametrize("make, sizes", CASES, ids=[f"{make.__name__}-{'x'.join(map(str, sizes))}" for make, sizes in CASES])
+def test_a_quantized_layer_is_the_same_bytes_in_onnx_runtime(make, sizes, preset, codes, tmp_path):
+    rng = seeded(make, sizes)
+    m = make(rng, *sizes)
+    artifact = quantized(m, tmp_path, rng, preset, TARGETS[codes])
+    arrays = arrays_for(m, rng, 40)
+    assert all(saturated(artifact, name, x) for name, x in arrays.items())
+    ours, theirs = run_ours(artifact, arrays, tmp_path)["y"], run_theirs(artifact, arrays)["y"]
+    assert np.array_equal(ours, theirs), difference(ours, theirs)
+
+
+FUSED = [(linear, (5, 64, 48), "MatMulIntegerToFloat"), (matrix, (65, 31), "QGemm"), (gemm, (64, 10), "QGemm"),
+         (product, (3, 17, 64, 17), "MatMulIntegerToFloat"), (conv, (3, 32, 16, 24), "QLinearConv")]
+
+
+@pytest.mark.parametrize("codes", TARGETS)
+@pytest.mark.parametrize("make, sizes, kernel", FUSED, ids=[make.__name__ for make, _, _ in FUSED])
+def test_onnx_runtime_computes_it_on_integers(make, sizes, kernel, codes, tmp_path):
+    rng = seeded(make, sizes)
+    artifact = quantized(make(rng, *sizes), tmp_path, rng, target=TARGETS[codes])
+    session(artifact, tmp_path / "optimized.onnx")
+    ops = [n.op_type for n in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert kernel in ops and not {"MatMul", "Gemm", "Conv"} & set(ops), ops
+
+
+@pytest.mark.parametrize("calibrated", [0.0, -2.5, 1e-30])
+def test_a_constant_input_has_a_scale_that_both_can_divide_by(calibrated, tmp_path):
+    rng = np.random.default_rng(1)
+    m = linear(rng, 3, 16, 8)
+    onnx.save(m, tmp_path / "model.onnx")
+    np.savez(tmp_path / "calib.npz", x=np.full((SAMPLES, 3, 16), calibrated, np.float32))
+    artifact = quantize(tmp_path / "model.onnx", tmp_path / "calib.npz", tmp_path) / "model.onnx"
+    arrays = arrays_for(m, rng, 4)
+    ours, theirs = run_ours(artifact, arrays, tmp_path)["y"], run_theirs(artifact, arrays)["y"]
+    assert np.isfinite(ours).all() and np.array_equal(ours, theirs), difference(ours, theirs)
