@@ -274,9 +274,10 @@ bool frame_bind(struct frame *f, const struct plan *p, const struct lowering *ho
     f->plan = p;
     f->how = how;
     for (int v = 0; v < p->g->n_values; v++) {
+        int root = p->facts.known[v] ? v : p->root[v];
         set_tensor(p, v, &f->t[v]);
-        f->t[v].data = p->facts.known[v] ? (void *)(uintptr_t)p->facts.data[v]
-                     : p->offset[v] != NOWHERE ? f->mem + p->offset[v] : NULL;
+        f->t[v].data = p->facts.known[root] ? (void *)(uintptr_t)p->facts.data[root]
+                     : p->offset[root] != NOWHERE ? f->mem + p->offset[root] : NULL;
     }
     return true;
 }

@@ -81,10 +81,20 @@ static bool outputs_fit(const struct infer *x, const struct node *n)
     return total <= (generates(n->op) ? GENERATED_MAX : FOLD_MAX);
 }
 
-/* Quantizers stay: a DequantizeLinear of a constant is how a quantized weight is written. */
+/*
+ * Quantizers stay: a DequantizeLinear of a constant is how a quantized weight is written.  While shapes are bound,
+ * so does what may be quantized: such a layer runs on codes even where its input (learned queries, repeated for
+ * each sample) is known.
+ */
+static bool stays(const struct infer *x, enum op op)
+{
+    bool layer = op == OP_MATMUL || op == OP_GEMM || op == OP_CONV;
+    return op == OP_QUANTIZELINEAR || op == OP_DEQUANTIZELINEAR || (layer && !x->syms);
+}
+
 static bool can_evaluate(const struct infer *x, const struct node *n)
 {
-    return x->eval && n->op != OP_QUANTIZELINEAR && n->op != OP_DEQUANTIZELINEAR && inputs_known(x, n) && outputs_fit(x, n);
+    return x->eval && !stays(x, n->op) && inputs_known(x, n) && outputs_fit(x, n);
 }
 
 static void view_inputs(const struct infer *x, const struct node *n, struct eval_room *r)

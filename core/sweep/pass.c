@@ -147,13 +147,18 @@ static bool hold(struct pass *p, struct member *m, int chunk, struct err *e)
     return true;
 }
 
+/* Is the site's tensor there before the stretch runs: made by an earlier one, or known once shapes are? */
+static bool is_there(const struct pass *p, const struct frame *f, const struct site *s)
+{
+    return s->made_at < p->from || f->plan->facts.known[s->value];
+}
+
 /* Observers of the sites that `node` has just made (-1: those that were there before the stretch). */
 static bool observe(struct pass *p, struct member *m, int node, struct err *e)
 {
     for (int i = 0; i < p->n_sites; i++) {
         const struct site *s = &p->s->sites[p->sites[i]];
-        bool before = s->made_at < p->from;
-        if (before ? node != -1 : s->made_at != node)
+        if (is_there(p, &m->frame[QUANTIZED], s) ? node != -1 : s->made_at != node)
             continue;
         const struct tensor *t = &m->frame[QUANTIZED].t[s->value];
         struct observer *o = &m->obs[i];
@@ -326,13 +331,26 @@ bool pass_run(struct pass *p, int from, int to, int resume, const int *sites, in
     return ok;
 }
 
+/* The bytes of a graph output, which may be held, known, or an input's own. */
+static const void *output_data(struct pass *p, const struct frame *f, int chunk, int v, void **ret_temp, struct err *e)
+{
+    const struct plan *plan = f->plan;
+    int root = plan->root[v];
+    const struct held *h = &p->hands[chunk].held[QUANTIZED][root];
+    if (h->there)
+        return store_get(p->store, h, ret_temp, e);
+    return plan->facts.known[v] || plan->facts.known[root] || p->t->g->values[root].is_input ? f->t[v].data : NULL;
+}
+
 static bool keep_output(struct pass *p, struct arena *mem, int chunk, int output, struct tensor *ret, struct err *e)
 {
-    const struct plan *plan = p->s->chunks.chunk[chunk].plan;
+    struct frame *f = &p->members[0].frame[QUANTIZED];
     int v = p->t->g->outputs[output];
     void *temp = NULL;
-    const struct held *h = &p->hands[chunk].held[QUANTIZED][plan->root[v]];
-    const void *data = plan->facts.known[v] ? plan->facts.data[v] : h->there ? store_get(p->store, h, &temp, e) : NULL;
+    if (!chunk_bind(&p->s->chunks, chunk, &p->s->quantized, f, e))
+        return false;
+    const struct plan *plan = f->plan;
+    const void *data = output_data(p, f, chunk, v, &temp, e);
     *ret = (struct tensor){ p->t->g->values[v].dtype, plan->facts.shape[v], NULL };
     uint64_t bytes = ((uint64_t)shape_elements(&ret->shape) * (uint64_t)dtype_bits(ret->dtype) + 7) / 8;
     ret->data = arena_alloc(mem, bytes, e);

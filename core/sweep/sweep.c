@@ -253,13 +253,24 @@ static void find_end(const struct walk *w, int from, struct stretch *st)
     }
 }
 
+/* A convolution's output is what it is once its own quantizer is known: readers' ranges wait for that. */
+static bool is_provisional(const struct walk *w, const struct site *s)
+{
+    for (int i = 0; i < w->s->n_sites && !s->conv_output; i++) {
+        const struct site *out = &w->s->sites[i];
+        if (out->conv_output && out->value == s->value)
+            return !out->decided;
+    }
+    return false;
+}
+
 static bool find_stretch(const struct walk *w, int from, struct stretch *st, struct err *e)
 {
     find_end(w, from, st);
     st->n = 0;
     for (int i = 0; i < w->s->n_sites; i++) {
         const struct site *s = &w->s->sites[i];
-        if (s->decided || s->made_at >= st->to)
+        if (s->decided || s->made_at >= st->to || is_provisional(w, s))
             continue;
         if (st->n == MAX_STRETCH_SITES)
             return err_set(e, ERR_MODEL_LIMIT, s->layer, "more than %d tensors wait to be quantized at once", MAX_STRETCH_SITES);
