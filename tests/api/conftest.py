@@ -18,17 +18,13 @@ REPQUANTD = os.environ.get("REPQUANTD", str(ROOT / "build" / "repquantd"))
 REPQUANT = os.environ.get("REPQUANT", str(ROOT / "build" / "repquant"))
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes minutes; runs only where -m says so (make test-long)")
-
-
 def pytest_collection_modifyitems(config, items):
-    """Without -m, slow tests are left out, and pytest says how many."""
-    if config.option.markexpr:
+    """Tests marked `long` are left out unless -m asks for them; pytest says how many."""
+    if "long" in config.option.markexpr:
         return
-    left_out = [item for item in items if item.get_closest_marker("slow")]
+    left_out = [item for item in items if item.get_closest_marker("long")]
     if left_out:
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=left_out)
 
 

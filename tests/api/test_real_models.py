@@ -1,0 +1,90 @@
+"""Real transformers: our engine computes what ONNX Runtime computes, and quantizing costs little accuracy.
+
+The tests of whole evaluation sets are marked long; the others see parts of them.
+"""
+import json
+
+import numpy as np
+import pytest
+from support import (MODELS, PICTURES, STORIES, VITS, load, needs, perplexity, pictures, quantize, repquant, run_ours,
+                     run_theirs)
+
+STORIES260K = MODELS / "stories260k.onnx"
+with_pictures = needs(*VITS.values(), PICTURES)
+with_stories = needs(STORIES260K, STORIES)
+
+
+def close(ours, theirs, relative):
+    """The largest difference in units of the largest value."""
+    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+    worst = np.abs(ours - theirs).max() / np.abs(theirs).max()
+    assert worst <= relative, f"off by {worst:.2e} of the largest value"
+
+
+@with_pictures
+@pytest.mark.parametrize("family", VITS)
+def test_a_vision_transformer_gives_the_logits_of_onnx_runtime(family, tmp_path):
+    calib = pictures(family, "calib")
+    repquant("run", VITS[family], "--inputs", calib, "--outputs", tmp_path / "y.npz")
+    ours, theirs = load(tmp_path / "y.npz"), run_theirs(VITS[family], load(calib))
+    assert list(ours) == list(theirs)
+    for name in ours:
+        assert len(ours[name]) == 64
+        close(ours[name], theirs[name], 1e-4)
+
+
+@with_stories
+@pytest.mark.parametrize("length", [1, 17, 128])
+def test_a_language_model_gives_the_logits_of_onnx_runtime_at_any_length(length, tmp_path):
+    ids = {"input_ids": load(STORIES / "tinystories_calib.npz")["input_ids"][:, :length].astype(np.int64)}
+    ours, theirs = run_ours(STORIES260K, ids, tmp_path), run_theirs(STORIES260K, ids)
+    assert list(ours) == list(theirs)
+    for name in ours:
+        close(ours[name], theirs[name], 1e-4)
+
+
+@with_stories
+def test_threads_do_not_change_a_byte(tmp_path):
+    ids = {"input_ids": load(STORIES / "tinystories_calib.npz")["input_ids"][:12, :40].astype(np.int64)}
+    one, two = (run_ours(STORIES260K, ids, tmp_path, threads=n, batch=4) for n in (1, 2))
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+
+
+@with_stories
+def test_evaluate_tells_the_perplexity_that_onnx_runtime_has(tmp_path):
+    ids = load(STORIES / "tinystories_eval.npz")["input_ids"][:50].astype(np.int64)
+    np.savez(tmp_path / "eval.npz", input_ids=ids)
+    told = json.loads(repquant("evaluate", STORIES260K, "--data", tmp_path / "eval.npz", "--json"))
+    (logits,) = run_theirs(STORIES260K, {"input_ids": ids}).values()
+    assert told["perplexity"]["quantized"] == pytest.approx(perplexity(logits, ids), rel=1e-4)
+
+
+def quantized_stories(folder):
+    return quantize(STORIES260K, STORIES / "tinystories_calib.npz", folder) / "model.onnx"
+
+
+def stories_cost(artifact, count):
+    """Relative growth of the perplexity in ONNX Runtime on the first `count` samples."""
+    ids = load(STORIES / "tinystories_eval.npz")["input_ids"][:count].astype(np.int64)
+    before, after = (perplexity(next(iter(run_theirs(m, {"input_ids": ids}).values())), ids) for m in (STORIES260K, artifact))
+    return after / before - 1
+
+
+@with_stories
+def test_a_quantized_language_model_keeps_its_perplexity(tmp_path):
+    assert abs(stories_cost(quantized_stories(tmp_path), 100)) < 0.03
+
+
+@pytest.mark.long
+@with_stories
+def test_a_quantized_language_model_keeps_its_perplexity_on_all_samples(tmp_path):
+    assert abs(stories_cost(quantized_stories(tmp_path), 300)) < 0.03
+
+
+@pytest.mark.long
+@with_pictures
+@pytest.mark.parametrize("family, top1", [("deit", 82.25), ("vit", 83.00)])
+def test_evaluate_tells_the_known_accuracy_of_the_float_model(family, top1):
+    told = json.loads(repquant("evaluate", VITS[family], "--data", pictures(family, "dev"), "--json", timeout=500))
+    assert told["samples"] == 400
+    assert told["top1"]["quantized"] == pytest.approx(top1, abs=1e-6)
