@@ -37,7 +37,7 @@ const struct field recipe_fields[RECIPE_FIELDS] = {
       .help = "int8 codes around zero instead of uint8 with a zero point; follows from target where that allows only one" },
     { "activations", "observer", FIELD_CHOICE, AT(activations.observer), .choices = observers,
       .help = "how a range is taken from calibration; follows from method" },
-    { "activations", "percentile", FIELD_REAL, AT(activations.percentile), .lo = 90, .hi = 100, .fallback = 99.99,
+    { "activations", "percentile", FIELD_REAL, AT(activations.percentile), .lo = 90, .hi = 100, .fallback = 99.999,
       .help = "the share of values inside the range, in percent; only with the observer percentile" },
     { "attention", "products", FIELD_BOOL, AT(attention.products), .lo = 0, .hi = 1, .fallback = 1,
       .help = "quantize the products q.k and p.v of attention too" },

@@ -13,9 +13,9 @@ static const struct recipe_preset presets[] = {
       { .name = "minmax-w8a8", .method = RECIPE_METHOD_MINMAX, W8A8,
         .activations = { 8, RECIPE_PER_TENSOR, RECIPE_STATIC, false, RECIPE_OBSERVER_MINMAX, 0 } } },
     { "percentile-w8a8",
-      "8-bit weights and activations; ranges hold 99.99 % of the calibration values, so rare outliers do not cost resolution.",
+      "8-bit weights and activations; ranges hold 99.999 % of the calibration values, so rare outliers do not cost resolution.",
       { .name = "percentile-w8a8", .method = RECIPE_METHOD_PERCENTILE, W8A8,
-        .activations = { 8, RECIPE_PER_TENSOR, RECIPE_STATIC, false, RECIPE_OBSERVER_PERCENTILE, 99.99 } } },
+        .activations = { 8, RECIPE_PER_TENSOR, RECIPE_STATIC, false, RECIPE_OBSERVER_PERCENTILE, 99.999 } } },
 };
 
 const struct recipe_preset *recipe_presets(size_t *ret_n)

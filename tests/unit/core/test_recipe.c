@@ -284,7 +284,7 @@ static void the_method_decides_the_observer_and_the_target_the_codes(void **stat
     (void)state;
     struct recipe r = parsed("{\"preset\":\"minmax-w8a8\",\"method\":\"percentile\"}");
     assert_int_equal(r.activations.observer, RECIPE_OBSERVER_PERCENTILE);
-    assert_true(r.activations.percentile == 99.99);
+    assert_true(r.activations.percentile == 99.999);
     r = parsed("{\"preset\":\"percentile-w8a8\",\"method\":\"minmax\"}");
     assert_int_equal(r.activations.observer, RECIPE_OBSERVER_MINMAX);
     assert_true(r.activations.percentile == 0);
@@ -307,13 +307,13 @@ static void the_canonical_text_does_not_depend_on_how_it_was_asked_for(void **st
     (void)state;
     static const char *const same[] = {
         "{\"preset\":\"percentile-w8a8\",\"name\":\"n\",\"exclude\":[\"*head*\"]}",
-        "{\"exclude\":[\"*\\u0068ead*\"],\"name\":\"n\",\"activations\":{\"percentile\":99.9900000000001},\"preset\":\"percentile-w8a8\"}",
+        "{\"exclude\":[\"*\\u0068ead*\"],\"name\":\"n\",\"activations\":{\"percentile\":99.99900000000001},\"preset\":\"percentile-w8a8\"}",
         "{\"name\":\"n\",\"method\":\"percentile\",\"activations\":{\"bits\":8},\"weights\":{\"bits\":8},\"exclude\":[\"*head*\"]}",
     };
     static const char want[] =
         "{\"name\":\"n\",\"method\":\"percentile\",\"weights\":{\"bits\":8,\"granularity\":\"per_channel\",\"symmetric\":true},"
         "\"activations\":{\"bits\":8,\"granularity\":\"per_tensor\",\"mode\":\"static\",\"symmetric\":false,\"observer\":\"percentile\","
-        "\"percentile\":99.99},\"attention\":{\"products\":true,\"softmax\":\"uniform\"},\"convolutions\":true,\"target\":\"onnxruntime\","
+        "\"percentile\":99.999},\"attention\":{\"products\":true,\"softmax\":\"uniform\"},\"convolutions\":true,\"target\":\"onnxruntime\","
         "\"exclude\":[\"*head*\"],\"overrides\":[],\"calibration\":{\"samples\":0}}";
     for (size_t i = 0; i < COUNT(same); i++) {
         struct recipe r = parsed(same[i]);
