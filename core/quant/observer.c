@@ -1,6 +1,7 @@
 #include "core/quant/observer.h"
 
 #include <float.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -108,7 +109,7 @@ float observer_quantile(const struct observer *o, double p)
         double n = (double)o->bins[i], lo, hi;
         if (n > 0 && before + n > rank) {
             bin_edges(i, &lo, &hi);
-            return clamped(o, lo + (hi - lo) * ((rank - before + 0.5) / n));
+            return clamped(o, lo + (hi - lo) * fmin(1, (rank - before + 0.5) / n));
         }
         before += n;
     }

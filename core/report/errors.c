@@ -43,7 +43,9 @@ void errors_merge(struct errors *s, const struct errors *other)
 
 double errors_sqnr_db(double signal, double noise)
 {
-    if (!(noise > 0))
+    if (isnan(signal) || isnan(noise))
+        return NAN;
+    if (noise == 0)
         return 200;
     return signal > 0 ? 10 * log10(signal / noise) : 0;
 }

@@ -21,7 +21,7 @@ struct errors {
 void errors_add(struct errors *s, const float *want, const float *got, size_t n);
 void errors_merge(struct errors *s, const struct errors *other);
 
-/* 10 log10(signal / noise) in dB; 200 when nothing differs, 0 without signal. */
+/* 10 log10(signal / noise) in dB; 200 when nothing differs, 0 without signal, NaN where a value was none. */
 double errors_sqnr_db(double signal, double noise);
 double errors_mse(const struct errors *s);
 double errors_cosine(const struct errors *s);     /* 1 when both are zero */

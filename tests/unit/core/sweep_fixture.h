@@ -4,8 +4,6 @@
  *     struct ground *gr = ground_digits(24);           or ground_of(mb, rows): a model_builder model on random inputs
  *     struct outcome *o = sweep_once(gr, &(struct how_to){ .recipe = ..., .threads = 2, .memory = UINT64_MAX });
  *     assert_same(o, p); outcome_free(o); ground_free(gr);
- *
- * Include it after <cmocka.h> (and <setjmp.h>, <stdarg.h>).
  */
 #ifndef TESTS_SWEEP_FIXTURE_H
 #define TESTS_SWEEP_FIXTURE_H
@@ -18,7 +16,11 @@
 #include "core/sweep/sweep.h"
 #include "tests/unit/core/model_builder.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 #define FX __attribute__((unused)) static
 
