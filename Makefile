@@ -134,8 +134,8 @@ BENCHES  := $(patsubst bench/%.c,$(O)/bench/%,$(wildcard bench/*.c))
 bench:    ## measure the kernels, and quantize real models beside ONNX Runtime's own quantizer
 	@scripts/setup
 	$(AGAIN) programs bench-programs
-	@for b in $(BENCHES); do echo "== $$b"; $$b || exit 1; done
-	@.venv/bin/python bench/compare.py
+	@unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; for b in $(BENCHES) 'bench/passes.py' 'bench/speed.py' 'bench/compare.py'; do \
+	    echo "== $$b"; case $$b in *.py) .venv/bin/python $$b ;; *) $$b ;; esac || exit 1; done
 bench-programs: $(BENCHES)
 $(BENCHES): $(O)/bench/%: $(O)/bench/%.o $(O)/libcore.a
 	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_CORE) -o $@
