@@ -75,7 +75,7 @@ void *arena_alloc(struct arena *a, uint64_t n, struct err *e)
     if (!c || c->size - c->used < rounded)
         c = chunk_add(a, rounded);
     if (!c) {
-        err_set(e, ERR_MEMORY, "", "the system refused %llu bytes", (unsigned long long)n);
+        err_set(e, ERR_MEMORY, "", "the system refused %llu bytes; free memory, or use smaller inputs or a machine with more", (unsigned long long)n);
         return NULL;
     }
     char *block = (char *)c + ALIGN + c->used;

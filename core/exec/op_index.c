@@ -14,7 +14,7 @@ static int64_t index_at(const struct op_args *a, int64_t i, int64_t dim, int axi
     if (index >= -dim && index < dim)
         return index < 0 ? index + dim : index;
     op_fail(a, ERR_DATA_VALUES, e, "index %lld at position %lld is outside [-%lld, %lld), the length of axis %d; "
-            "check that the data belongs to this model", (long long)index, (long long)i,
+            "check that the indices belong to this table", (long long)index, (long long)i,
             (long long)dim, (long long)dim, axis);
     return -1;
 }

@@ -248,7 +248,7 @@ static bool grow(char **mem, uint64_t *size, uint64_t want, struct err *e)
     uint64_t rounded = (want + ALIGN - 1) / ALIGN * ALIGN;
     *mem = aligned_alloc(ALIGN, (size_t)rounded);
     if (!*mem)
-        return err_set(e, ERR_MEMORY, "", "the system refused %llu bytes for one chunk of samples", (unsigned long long)rounded);
+        return err_set(e, ERR_MEMORY, "", "the system refused %llu bytes for one chunk of samples; free memory, or use a machine with more", (unsigned long long)rounded);
     memset(*mem, 0, (size_t)rounded);      /* never somebody else's bytes */
     *size = rounded;
     return true;

@@ -123,12 +123,21 @@ static bool make_outputs(const struct infer *x, const struct node *n, struct eva
     return true;
 }
 
+/* Constants are the model's: what an operator would say of data is the model's fault here. */
+static bool eval_constants(struct infer *x, const struct node *n, struct err *e)
+{
+    struct err own = { 0 };
+    if (x->eval(x->g, n, x->room->in_p, x->room->out, &own))
+        return true;
+    return err_set(e, own.code == ERR_DATA_VALUES ? ERR_MODEL_INVALID : own.code, own.where, "%s", own.text);
+}
+
 static bool evaluate(struct infer *x, const struct node *n, struct err *e)
 {
     if (!x->room && !(x->room = arena_alloc(x->mem, sizeof *x->room, e)))
         return false;
     view_inputs(x, n, x->room);
-    if (!make_outputs(x, n, x->room, e) || !x->eval(x->g, n, x->room->in_p, x->room->out, e))
+    if (!make_outputs(x, n, x->room, e) || !eval_constants(x, n, e))
         return false;
     for (int i = 0; i < n->n_out; i++) {
         x->fact[n->out[i]].data = x->room->out[i].data;
