@@ -159,6 +159,20 @@ static const struct node *output_quantizer(const struct graph *g, const struct n
     return q->op == OP_QUANTIZELINEAR && q->in[0] == conv->out[0] ? q : NULL;
 }
 
+/* Does the DQ of an int32 bias count in units of the sums?  Scales of other tools may differ in their last bits. */
+static bool in_units_of_sums(const struct graph *g, const struct node *dq, const struct qop *q)
+{
+    const struct value *scale = &g->values[dq->in[1]];
+    if (!scale->is_const || scale->dtype != DT_F32 || (dq->n_in > 2 && dq->in[2] >= 0))
+        return false;
+    const float *s = scale->data;
+    size_t n = (size_t)shape_elements(&scale->shape);
+    for (size_t i = 0; i < q->n; i++)
+        if (!(fabsf(s[n == 1 ? 0 : i] - q->scale[i]) <= 1e-6f * q->scale[i]))
+            return false;
+    return n == 1 || n == q->n;
+}
+
 /* Bias in integers: DQ of int32 with the scale x.scale * w.scale, or a plain float one rounded to it as ONNX Runtime does. */
 static bool integer_bias(const struct graph *g, const struct node *conv, struct qop *q, struct arena *mem)
 {
@@ -170,7 +184,7 @@ static bool integer_bias(const struct graph *g, const struct node *conv, struct 
         return false;
     if (dq) {
         q->bias = v->data;
-        return true;
+        return in_units_of_sums(g, dq, q);
     }
     int32_t *bias = arena_array(mem, q->n, sizeof *bias, NULL);
     const float *b = v->data;

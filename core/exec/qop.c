@@ -60,7 +60,7 @@ static void run_matmul(const struct qop *q, const struct tensor *x, struct tenso
     struct parts part = parts_matmul(x, out);
     float *codes = scratch, *sums = codes + part.x;
     int32_t *acc = (int32_t *)(void *)(sums + part.sums);
-    size_t rows = q->k ? (size_t)shape_elements(&x->shape) / q->k : 0;
+    size_t rows = q->n ? (size_t)shape_elements(&out->shape) / q->n : 0;
     const float *from = x->data;
     float *to = out->data;
     for (size_t r = 0; r < rows; r += BLOCK_ROWS) {
@@ -125,7 +125,7 @@ static void finish_channel(const struct qop *q, size_t m, size_t n, int32_t *acc
 {
     if (q->bias)
         for (size_t i = 0; i < n; i++)
-            acc[i] += q->bias[m];
+            acc[i] = (int32_t)((uint32_t)acc[i] + (uint32_t)q->bias[m]);      /* wraps, as ONNX Runtime's does */
     if (!q->requantize) {
         dequantize_acc(1, n, acc, n, q->scale + m, 1, NULL, y, n);
         return;

@@ -15,6 +15,8 @@
  * Attributes: axis=1, alpha=0.5 (a float has a point), perm=0,2,1 (a list has a comma; axes=1, has one entry),
  * mode=reflect, value=@name (a constant made before, which then is no initializer any more).
  *
+ * mb_nodes() takes several nodes as one text.
+ *
  * Everything lives in b->mem, sized for tests; what does not parse ends the test.
  */
 #ifndef TESTS_MODEL_BUILDER_H
@@ -291,6 +293,20 @@ MB struct onnx_node *mb_node(struct builder *b, const char *op, const char *inpu
         attrs += name_n + value_n;
     }
     return n;
+}
+
+/* Nodes as a text: "q = QuantizeLinear(x s z); a b = Split(q) axis=1; ..." */
+MB void mb_nodes(struct builder *b, const char *text)
+{
+    for (text += strspn(text, " ;"); *text; text += strspn(text, " ;")) {
+        size_t n = strcspn(text, ";"), out = strcspn(text, "="), open = strcspn(text, "("), close = strcspn(text, ")");
+        if (out > open || open > close || close >= n)
+            mb_fail("not out = Op(in) attributes", text);
+        size_t op = out + 1 + strspn(text + out + 1, " ");
+        mb_node(b, mb_copy(b, text + op, open - op), mb_copy(b, text + open + 1, close - open - 1), mb_copy(b, text, out),
+                mb_copy(b, text + close + 1, n - close - 1));
+        text += n;
+    }
 }
 
 MB void mb_output(struct builder *b, const char *names)

@@ -127,6 +127,30 @@ FX void mb_random(struct builder *b, const char *name, uint64_t seed, float reac
 #define MB_RANDOM(b, name, seed, reach, ...) \
     mb_random(b, name, seed, reach, (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), (int64_t[]){ __VA_ARGS__ })
 
+/* ---- one run of a graph ---- */
+
+/* Output 0 on the samples, all of them at once; in mem.  The lowering may be any of the graph's. */
+FX float *run_all(const struct graph *g, const struct lowering *how, const struct samples *x, struct arena *mem, struct shape *ret)
+{
+    struct err e = { 0 };
+    struct shape shapes[8];
+    struct frame f = { 0 };
+    for (int i = 0; i < g->n_inputs; i++)
+        shapes[i] = x->inputs[i]->t.shape;
+    struct plan *p = plan_new(g, how, mem, shapes, &e);
+    need(p && frame_bind(&f, p, how, &e), &e);
+    for (int i = 0; i < g->n_inputs; i++)
+        frame_set(&f, g->inputs[i], x->inputs[i]->t.data);
+    need(frame_run(&f, 0, g->n_nodes, &e), &e);
+    const struct tensor *t = &f.t[g->outputs[0]];
+    *ret = t->shape;
+    size_t n = (size_t)shape_elements(ret);
+    float *y = arena_array(mem, n, sizeof *y, NULL);
+    memcpy(y, t->data, n * sizeof *y);
+    frame_release(&f);
+    return y;
+}
+
 /* ---- one sweep ---- */
 
 struct how_to {
