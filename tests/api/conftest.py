@@ -16,6 +16,8 @@ import requests
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 REPQUANTD = os.environ.get("REPQUANTD", str(ROOT / "build" / "repquantd"))
 REPQUANT = os.environ.get("REPQUANT", str(ROOT / "build" / "repquant"))
+# A sanitizer's shadow memory is larger than any limit that would be sensible for a job.
+LIMITS = {"address-space": "64T"} if "san/" in REPQUANTD else {}
 
 
 def pytest_collection_modifyitems(config, items):
@@ -47,7 +49,7 @@ class Daemon:
         self.data = self.folder / "data"
         self.log = self.folder / "log"
         self.options = {"listen": "127.0.0.1", "port": "0", "port-file": str(self.folder / "port"), "data": str(self.data),
-                        "repquant": str(program), "drain": "5", "log-level": "debug", **options}
+                        "repquant": str(program), "drain": "5", "log-level": "debug", **LIMITS, **options}
         self.process = None
 
     def start(self):

@@ -21,8 +21,6 @@ import ort_eval  # noqa: E402
 DIGITS = ROOT / "examples" / "digits"
 MODELS = pathlib.Path(os.environ.get("MODELS_DIR", ROOT.parent / "shared" / "models"))
 DATA = pathlib.Path(os.environ.get("DATA_DIR", ROOT.parent / "shared" / "data"))
-# A sanitizer's shadow memory is larger than any limit that would be sensible for a job.
-LIMITS = {"address_space": "64T"} if "san/" in REPQUANT else {}
 PRESETS = ["minmax-w8a8", "percentile-w8a8"]
 
 
@@ -47,7 +45,7 @@ def judged(float_model, quantized_model, data):
 @pytest.fixture
 def real(make_daemon):
     """A daemon whose children are the real quantizer."""
-    return make_daemon(program=REPQUANT, **LIMITS)
+    return make_daemon(program=REPQUANT)
 
 
 def submit(d, recipe="percentile-w8a8", model=DIGITS / "model.onnx", calib=DIGITS / "calib.npz", evaluation=DIGITS / "eval.npz"):
@@ -111,7 +109,7 @@ def test_our_engine_and_onnx_runtime_give_the_same_answers_on_an_artifact(tmp_pa
 
 def test_a_job_whose_daemon_is_killed_ends_with_the_same_bytes(make_daemon, tmp_path):
     whole = quantize(tmp_path / "cli", DIGITS / "model.onnx", DIGITS / "calib.npz", "--recipe", "percentile-w8a8")
-    d = make_daemon(program=REPQUANT, **LIMITS)
+    d = make_daemon(program=REPQUANT)
     job = submit(d)
     until(lambda: d("GET", f"/v1/jobs/{job}").json()["state"] != "queued", 20, "the start")
     d.process.kill()
