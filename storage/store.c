@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { BALLAST_BYTES = 8 << 20 };
@@ -44,12 +45,27 @@ static bool fan_out(int blobs_fd, const char *path, struct err *e)
     return fsync(blobs_fd) == 0 || err_sys(e, path, "sync");
 }
 
+/*
+ * A daemon that was killed in the moment it started a child leaves its lock with that child until the child's exec closes it.
+ * Nothing tells when that is, so it is asked for a second.
+ */
+static bool lock_soon(int fd)
+{
+    enum { TRIES = 100, STEP_NS = 10 * 1000 * 1000 };
+    for (int i = 1; flock(fd, LOCK_EX | LOCK_NB) != 0; i++) {
+        if (errno != EWOULDBLOCK || i == TRIES)
+            return false;
+        nanosleep(&(struct timespec){ .tv_nsec = STEP_NS }, NULL);
+    }
+    return true;
+}
+
 static bool take_lock(struct store *s, struct err *e)
 {
     s->lock_fd = openat(s->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (s->lock_fd < 0)
         return err_sys(e, s->dir, "open the lock in");
-    if (flock(s->lock_fd, LOCK_EX | LOCK_NB) == 0)
+    if (lock_soon(s->lock_fd))
         return true;
     if (errno == EWOULDBLOCK)
         return err_set(e, ERR_CONFLICT, s->dir, "another repquantd has this data folder; stop it or choose another folder");

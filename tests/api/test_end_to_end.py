@@ -1,32 +1,21 @@
-"""From an upload to an answer of ONNX Runtime, with the real quantizer.
+"""From an upload to an answer of ONNX Runtime, with the real quantizer, on the example model.
 
-The example model is always there.  Real models come from MODELS_DIR and DATA_DIR; where they are absent these tests are
-skipped and say so.  Products in ONNX Runtime are asked to be exact (ort_eval.py says why), so that what is judged is the
-artifact and not the processor.
+Products in ONNX Runtime are asked to be exact (ort_eval.py says why), so that what is judged is the artifact and not
+the processor.
 """
 import hashlib
-import os
-import pathlib
 import subprocess
 import sys
 
-import numpy as np
 import onnx
 import pytest
 from conftest import REPQUANT, ROOT, until
+from support import DIGITS, load
 
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 import ort_eval  # noqa: E402
 
-DIGITS = ROOT / "examples" / "digits"
-MODELS = pathlib.Path(os.environ.get("MODELS_DIR", ROOT.parent / "shared" / "models"))
-DATA = pathlib.Path(os.environ.get("DATA_DIR", ROOT.parent / "shared" / "data"))
 PRESETS = ["minmax-w8a8", "percentile-w8a8"]
-
-
-def npz(path):
-    with np.load(path) as f:
-        return dict(f)
 
 
 def quantize(out, model, calib, *options):
@@ -76,7 +65,7 @@ def test_what_comes_out_of_a_job_is_what_the_command_makes_and_onnx_runtime_runs
     assert content == quantize(tmp_path / "cli", DIGITS / "model.onnx", DIGITS / "calib.npz", "--recipe", "percentile-w8a8")
     (tmp_path / "q.onnx").write_bytes(content)
     onnx.checker.check_model(str(tmp_path / "q.onnx"), full_check=True)
-    r = judged(DIGITS / "model.onnx", tmp_path / "q.onnx", npz(DIGITS / "eval.npz"))
+    r = judged(DIGITS / "model.onnx", tmp_path / "q.onnx", load(DIGITS / "eval.npz"))
     assert r["float_top1"] == 0.992 and r["quantized_top1"] >= 0.985 and r["agreement"] >= 0.99 and r["logit_sqnr_db"] > 30
 
     layers = real("GET", f"/v1/jobs/{job}/layers").json()["data"]
@@ -100,8 +89,8 @@ def test_our_engine_and_onnx_runtime_give_the_same_answers_on_an_artifact(tmp_pa
     quantize(tmp_path, DIGITS / "model.onnx", DIGITS / "calib.npz", "--recipe", "percentile-w8a8")
     subprocess.run([REPQUANT, "run", str(tmp_path / "model.onnx"), "--inputs", str(DIGITS / "eval.npz"), "--outputs", str(tmp_path / "y.npz")],
                    check=True, capture_output=True)
-    ours = npz(tmp_path / "y.npz")["logits"]
-    theirs = ort_eval.logits_of(str(tmp_path / "model.onnx"), npz(DIGITS / "eval.npz"), exact=True)
+    ours = load(tmp_path / "y.npz")["logits"]
+    theirs = ort_eval.logits_of(str(tmp_path / "model.onnx"), load(DIGITS / "eval.npz"), exact=True)
     r = ort_eval.compare(theirs, ours)
     # Codes of an activation may differ by one where float sums differ in the last bit; that is noise of 8-bit codes.
     assert r["agreement"] >= 0.99 and (r["logit_sqnr_db"] is None or r["logit_sqnr_db"] > 35)
@@ -119,55 +108,3 @@ def test_a_job_whose_daemon_is_killed_ends_with_the_same_bytes(make_daemon, tmp_
     row = d.ended(job, 120)
     assert row["state"] == "succeeded", row
     assert artifact(d, job) == whole
-
-
-# ---- real models ----
-
-def pictures(tmp_path_factory, preset, part, count):
-    folder = DATA / "imagenet-samples" / part
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is absent")
-    out = tmp_path_factory.mktemp("pictures") / f"{part}.npz"
-    subprocess.run([sys.executable, str(ROOT / "tests/tools/images_to_npz.py"), str(folder), str(out), "--preset", preset,
-                    "--limit", str(count)], check=True, stdout=subprocess.DEVNULL)
-    return out
-
-
-def model(name):
-    path = MODELS / name
-    if not path.exists():
-        pytest.skip(f"{path} is absent")
-    return path
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name, preset, agreement", [("deit-tiny", "deit", 0.90), ("vit-tiny", "vit", 0.80)])
-def test_a_real_vision_transformer_keeps_its_answers_at_8_bits(tmp_path, tmp_path_factory, name, preset, agreement):
-    path = model(f"{name}.onnx")
-    calib, evaluation = (pictures(tmp_path_factory, preset, part, n) for part, n in (("calib", 32), ("dev", 100)))
-    quantize(tmp_path, path, calib, "--recipe", "percentile-w8a8")
-    r = judged(path, tmp_path / "model.onnx", npz(evaluation))
-    print(r)
-    assert r["agreement"] >= agreement
-    assert r["quantized_top1"] >= r["float_top1"] - 0.06        # 100 pictures: one standard error is 4 points
-    assert (tmp_path / "model.onnx").stat().st_size < path.stat().st_size / 3
-
-
-@pytest.mark.slow
-def test_a_real_language_model_keeps_its_perplexity_at_8_bits(tmp_path):
-    path = model("stories260k.onnx")
-    calib, evaluation = (DATA / "tinystories" / f"tinystories_{part}.npz" for part in ("calib", "eval"))
-    if not calib.exists():
-        pytest.skip(f"{calib} is absent")
-    quantize(tmp_path, path, calib, "--recipe", "percentile-w8a8")
-    ids = npz(evaluation)["input_ids"][:50]
-
-    def perplexity(m, exact):
-        logits = ort_eval.logits_of(str(m), {"input_ids": ids}, exact=exact).astype(np.float64)[:, :-1]
-        logits -= logits.max(-1, keepdims=True)
-        log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-        return np.exp(-np.take_along_axis(log_p, ids[:, 1:, None], -1).mean())
-
-    before, after = perplexity(path, False), perplexity(tmp_path / "model.onnx", True)
-    print(f"perplexity {before:.3f} -> {after:.3f}")
-    assert after < 1.05 * before
