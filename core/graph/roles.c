@@ -8,7 +8,8 @@ const char *const layer_role_name[LAYER_KINDS] = {
     [LAYER_PV] = "attention_pv",    [LAYER_PRODUCT] = "product",
 };
 const char *const activation_name[ACT_KINDS] = {
-    [ACT_GELU] = "gelu", [ACT_GELU_TANH] = "gelu_tanh", [ACT_SILU] = "silu", [ACT_RELU] = "relu",
+    [ACT_GELU] = "gelu", [ACT_GELU_TANH] = "gelu_tanh", [ACT_SILU] = "silu",
+    [ACT_QUICK_GELU] = "quick_gelu", [ACT_RELU] = "relu",
 };
 
 struct finder {
@@ -34,7 +35,7 @@ static bool row_const(const struct graph *g, int v, int64_t n)
     return s->rank >= 1 && s->dim[s->rank - 1] == n && shape_elements(s) == n;
 }
 
-/* Add(y, bias) in either order, when y has no other reader. */
+/* Add(y, bias) in either order, when y has no other reader and the sum has its shape. */
 static void find_bias(const struct graph *g, struct layer *l)
 {
     const struct value *y = val(g, l->output);
@@ -44,7 +45,7 @@ static void find_bias(const struct graph *g, struct layer *l)
     if (add->op != OP_ADD)
         return;
     int other = add->in[0] == l->output ? add->in[1] : add->in[0];
-    if (other == l->output || !row_const(g, other, l->n))
+    if (other == l->output || !row_const(g, other, l->n) || val(g, other)->shape.rank > y->shape.rank)
         return;
     l->bias = other;
     l->bias_node = y->consumers[0];

@@ -45,7 +45,7 @@ struct norm {
     int first, last;                   /* node numbers of the pattern's ends */
 };
 
-enum activation_kind { ACT_GELU, ACT_GELU_TANH, ACT_SILU, ACT_RELU, ACT_KINDS };
+enum activation_kind { ACT_GELU, ACT_GELU_TANH, ACT_SILU, ACT_QUICK_GELU, ACT_RELU, ACT_KINDS };
 extern const char *const activation_name[ACT_KINDS];
 struct activation { enum activation_kind kind; int x, output, last; };
 

@@ -1,12 +1,13 @@
 /*
  * roles_norm.c - normalisations and activations that exporters spell out node by node.
  *
- * LayerNorm, anchored at its Div (torch, opset < 17):
- *     d = x - ReduceMean(x);  v = ReduceMean(d^2);  Div(d, Sqrt(v + eps)) [* gamma] [+ beta]
+ * Both are anchored at the Div or Mul that scales: a / Sqrt(.), or a * (1 / Sqrt(.)) with Div(1, .) or Reciprocal.
+ * LayerNorm (torch, opset < 17):
+ *     d = x - ReduceMean(x);  d / Sqrt(ReduceMean(d^2) + eps) [* gamma] [+ beta]
  *     d^2 is Pow(d, 2) or Mul(d, d); d may be computed twice.
- * RMSNorm, anchored at the Mul or Div that scales x:
- *     x * (1 / Sqrt(ReduceMean(x^2) + eps))  with Div(1, .) or Reciprocal, or x / Sqrt(.)   [* gamma]
- * Either also as one node (LayerNormalization, RMSNormalization).
+ * RMSNorm:
+ *     x / Sqrt(ReduceMean(x^2) + eps) [* gamma]
+ * Either also as one node (LayerNormalization, RMSNormalization) over the last axis.
  */
 #include "core/graph/roles.h"
 
@@ -48,6 +49,12 @@ static int square_of(const struct graph *g, int v)
     return mul && mul->in[0] == mul->in[1] ? mul->in[0] : -1;
 }
 
+static bool is_last_axis(const struct graph *g, int v, int64_t axis)
+{
+    int rank = g->values[v].shape.rank;
+    return axis == -1 || (rank > 0 && axis == rank - 1);
+}
+
 static bool over_last_axis(const struct graph *g, const struct node *mean)
 {
     size_t n;
@@ -61,7 +68,7 @@ static bool over_last_axis(const struct graph *g, const struct node *mean)
     if (!axes || n != 1 || node_int(mean, "keepdims", 1) != 1)
         return false;
     memcpy(&axis, axes, sizeof axis);
-    return axis == -1 || axis == g->values[mean->in[0]].shape.rank - 1;
+    return is_last_axis(g, mean->in[0], axis);
 }
 
 static int mean_of(const struct graph *g, int v)
@@ -100,110 +107,137 @@ static void absorb(const struct graph *g, enum op op, struct norm *norm, int *re
         return;
     int other = n->in[0] == norm->output ? n->in[1] : n->in[0];
     const struct value *c = &g->values[other];
-    if (other == norm->output || !c->is_const || c->dtype != DT_F32 || c->shape.rank < 1
-        || shape_elements(&c->shape) != c->shape.dim[c->shape.rank - 1])
+    const struct shape *s = &v->shape;
+    if (other == norm->output || !c->is_const || c->dtype != DT_F32 || c->shape.rank < 1 || s->rank < c->shape.rank
+        || c->shape.dim[c->shape.rank - 1] != s->dim[s->rank - 1] || shape_elements(&c->shape) != s->dim[s->rank - 1])
         return;
     *ret_const = other;
     norm->last = v->consumers[0];
     norm->output = n->out[0];
 }
 
-static bool match_single(const struct graph *g, int at, struct norm *ret)
+static bool match_single(const struct graph *g, const struct node *n, int at, struct norm *ret)
 {
-    const struct node *n = &g->nodes[at];
-    if (n->op != OP_LAYERNORM && n->op != OP_RMSNORM)
+    if ((n->op != OP_LAYERNORM && n->op != OP_RMSNORM) || !is_last_axis(g, n->in[0], node_int(n, "axis", -1)))
         return false;
     *ret = (struct norm){ .rms = n->op == OP_RMSNORM, .x = n->in[0], .output = n->out[0], .gamma = n->in[1],
                           .beta = n->n_in > 2 ? n->in[2] : -1, .eps = node_float(n, "epsilon", 1e-5f), .first = at, .last = at };
     return true;
 }
 
-static bool match_layernorm(const struct graph *g, int at, struct norm *ret)
+/* If n divides something by a root mean square: what it divides and what is squared. */
+static bool match_division(const struct graph *g, const struct node *n, int *ret_a, int *ret_squared, float *ret_eps)
 {
-    const struct node *div = &g->nodes[at];
-    float eps;
-    if (div->op != OP_DIV)
-        return false;
-    int x = centred(g, div->in[0]);
-    int squared = root_mean_square(g, div->in[1], &eps);
-    if (x < 0 || squared < 0 || centred(g, squared) != x)
-        return false;
-    *ret = (struct norm){ .decomposed = true, .x = x, .output = div->out[0], .gamma = -1, .beta = -1, .eps = eps,
-                          .first = g->values[div->in[0]].producer, .last = at };
-    absorb(g, OP_MUL, ret, &ret->gamma);
-    absorb(g, OP_ADD, ret, &ret->beta);
-    return true;
-}
-
-static bool match_rmsnorm(const struct graph *g, int at, struct norm *ret)
-{
-    const struct node *n = &g->nodes[at];
-    float eps = 0;
-    int x = -1;
-    if (n->op == OP_DIV && root_mean_square(g, n->in[1], &eps) == n->in[0])
-        x = n->in[0];
-    for (int side = 0; n->op == OP_MUL && side < 2 && x < 0; side++) {
+    if (n->op == OP_DIV) {
+        *ret_a = n->in[0];
+        *ret_squared = root_mean_square(g, n->in[1], ret_eps);
+        return *ret_squared >= 0;
+    }
+    for (int side = 0; n->op == OP_MUL && side < 2; side++) {
         const struct node *div = made_by(g, n->in[side], OP_DIV), *rec = made_by(g, n->in[side], OP_RECIPROCAL);
         int root = div && scalar_near(g, div->in[0], 1.0f) ? div->in[1] : rec ? rec->in[0] : -1;
-        if (root >= 0 && root_mean_square(g, root, &eps) == n->in[1 - side])
-            x = n->in[1 - side];
+        *ret_a = n->in[1 - side];
+        *ret_squared = root >= 0 ? root_mean_square(g, root, ret_eps) : -1;
+        if (*ret_squared >= 0)
+            return true;
     }
-    if (x < 0)
+    return false;
+}
+
+static bool match_decomposed(const struct graph *g, const struct node *n, int at, struct norm *ret)
+{
+    float eps = 0;
+    int a, squared;
+    if (!match_division(g, n, &a, &squared, &eps))
         return false;
-    *ret = (struct norm){ .rms = true, .decomposed = true, .x = x, .output = n->out[0], .gamma = -1, .beta = -1,
-                          .eps = eps, .first = at, .last = at };
+    int x = centred(g, a);
+    bool layernorm = x >= 0 && centred(g, squared) == x;
+    if (!layernorm && a != squared)
+        return false;
+    *ret = (struct norm){ .rms = !layernorm, .decomposed = true, .x = layernorm ? x : a, .output = n->out[0], .gamma = -1, .beta = -1,
+                          .eps = eps, .first = layernorm ? g->values[a].producer : at, .last = at };
     absorb(g, OP_MUL, ret, &ret->gamma);
+    if (layernorm)
+        absorb(g, OP_ADD, ret, &ret->beta);
     return true;
 }
 
 bool roles_match_norm(const struct graph *g, int at, struct norm *ret)
 {
-    return match_single(g, at, ret) || match_layernorm(g, at, ret) || match_rmsnorm(g, at, ret);
+    const struct node *n = &g->nodes[at];
+    return match_single(g, n, at, ret) || match_decomposed(g, n, at, ret);
 }
 
-/* 1 + Erf(x / sqrt 2), with Div or Mul inside: x, else -1. */
-static int erf_term(const struct graph *g, int v)
+/* x / sqrt 2, with Div or Mul: x, else -1. */
+static int erf_argument(const struct graph *g, int v)
 {
-    const struct node *add = made_by(g, v, OP_ADD);
-    int erf_out = other_than(g, add, 1.0f);
-    const struct node *erf_node = made_by(g, erf_out, OP_ERF);
-    if (!erf_node)
-        return -1;
-    const struct node *div = made_by(g, erf_node->in[0], OP_DIV);
-    if (div && scalar_near(g, div->in[1], 1.41421356f))
-        return div->in[0];
-    return other_than(g, made_by(g, erf_node->in[0], OP_MUL), 0.70710678f);
+    const struct node *div = made_by(g, v, OP_DIV);
+    return div && scalar_near(g, div->in[1], 1.41421356f) ? div->in[0] : other_than(g, made_by(g, v, OP_MUL), 0.70710678f);
+}
+
+/* x^3 as Pow, or as a product with x^2: x, else -1. */
+static int cube_of(const struct graph *g, int v)
+{
+    const struct node *pow = made_by(g, v, OP_POW), *mul = made_by(g, v, OP_MUL);
+    if (pow && scalar_near(g, pow->in[1], 3.0f))
+        return pow->in[0];
+    for (int side = 0; mul && side < 2; side++)
+        if (square_of(g, mul->in[side]) == mul->in[1 - side])
+            return mul->in[1 - side];
+    return -1;
+}
+
+/* sqrt(2 / pi) (x + 0.044715 x^3): x, else -1. */
+static int tanh_argument(const struct graph *g, int v)
+{
+    const struct node *add = made_by(g, other_than(g, made_by(g, v, OP_MUL), 0.79788456f), OP_ADD);
+    for (int side = 0; add && side < 2; side++) {
+        int cube = other_than(g, made_by(g, add->in[side], OP_MUL), 0.044715f);
+        int x = cube >= 0 ? cube_of(g, cube) : -1;
+        if (x >= 0 && add->in[1 - side] == x)
+            return x;
+    }
+    return -1;
+}
+
+/* 1 + Erf(.) or 1 + Tanh(.) of a GELU: x, else -1. */
+static int bell_term(const struct graph *g, int v, enum activation_kind kind)
+{
+    const struct node *f = made_by(g, other_than(g, made_by(g, v, OP_ADD), 1.0f), kind == ACT_GELU ? OP_ERF : OP_TANH);
+    return !f ? -1 : kind == ACT_GELU ? erf_argument(g, f->in[0]) : tanh_argument(g, f->in[0]);
 }
 
 /*
- * The last Mul of x * 0.5 * (1 + erf): three factors in any order and bracketing.
+ * The last Mul of x * 0.5 * (1 + erf or tanh): three factors in any order and bracketing.
  * torch: Mul(Mul(x, 1 + erf), 0.5); dynamo: Mul(x, Mul(1 + erf, 0.5)); older: Mul(Mul(x, 0.5), 1 + erf).
  */
-static int gelu_input(const struct graph *g, const struct node *last)
+static int gelu_input(const struct graph *g, const struct node *last, enum activation_kind kind)
 {
     int whole = other_than(g, last, 0.5f);
     const struct node *inner = made_by(g, whole, OP_MUL);
     for (int side = 0; side < 2; side++) {
-        int x = inner ? erf_term(g, inner->in[side]) : -1;
+        int x = inner ? bell_term(g, inner->in[side], kind) : -1;
         if (x >= 0 && inner->in[1 - side] == x)
             return x;
-        x = erf_term(g, last->in[side]);
+        x = bell_term(g, last->in[side], kind);
         if (x >= 0 && other_than(g, made_by(g, last->in[1 - side], OP_MUL), 0.5f) == x)
             return x;
         int half = other_than(g, made_by(g, last->in[side], OP_MUL), 0.5f);
-        x = half >= 0 ? erf_term(g, half) : -1;
+        x = half >= 0 ? bell_term(g, half, kind) : -1;
         if (x >= 0 && last->in[1 - side] == x)
             return x;
     }
     return -1;
 }
 
-static int silu_input(const struct graph *g, const struct node *mul)
+/* x * Sigmoid(x), or x * Sigmoid(1.702 x). */
+static int sigmoid_input(const struct graph *g, const struct node *mul, enum activation_kind kind)
 {
     for (int side = 0; side < 2; side++) {
         const struct node *s = made_by(g, mul->in[side], OP_SIGMOID);
-        if (s && s->in[0] == mul->in[1 - side])
-            return s->in[0];
+        int x = !s ? -1 : kind == ACT_SILU ? s->in[0] : other_than(g, made_by(g, s->in[0], OP_MUL), 1.702f);
+        if (x >= 0 && x == mul->in[1 - side])
+            return x;
     }
     return -1;
 }
@@ -221,11 +255,14 @@ bool roles_match_activation(const struct graph *g, int at, struct activation *re
         return true;
     if (n->op != OP_MUL)
         return false;
-    ret->kind = ACT_GELU;
-    ret->x = gelu_input(g, n);
-    if (ret->x < 0) {
-        ret->kind = ACT_SILU;
-        ret->x = silu_input(g, n);
+    static const struct { enum activation_kind kind; int (*input)(const struct graph *, const struct node *, enum activation_kind); } spelled[] = {
+        { ACT_GELU, gelu_input }, { ACT_GELU_TANH, gelu_input }, { ACT_SILU, sigmoid_input }, { ACT_QUICK_GELU, sigmoid_input },
+    };
+    for (size_t i = 0; i < sizeof spelled / sizeof spelled[0]; i++) {
+        ret->kind = spelled[i].kind;
+        ret->x = spelled[i].input(g, n, ret->kind);
+        if (ret->x >= 0)
+            return true;
     }
-    return ret->x >= 0;
+    return false;
 }
