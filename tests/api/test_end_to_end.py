@@ -4,13 +4,18 @@ Products in ONNX Runtime are asked to be exact (ort_eval.py says why), so that w
 the processor.
 """
 import hashlib
+import os
+import pathlib
+import random
+import signal
 import subprocess
 import sys
+import time
 
 import onnx
 import pytest
 from conftest import REPQUANT, ROOT, until
-from support import DIGITS, load
+from support import DIGITS, PICTURES, VITS, load, needs, pictures
 
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 import ort_eval  # noqa: E402
@@ -108,3 +113,55 @@ def test_a_job_whose_daemon_is_killed_ends_with_the_same_bytes(make_daemon, tmp_
     row = d.ended(job, 120)
     assert row["state"] == "succeeded", row
     assert artifact(d, job) == whole
+
+
+def children(pid):
+    """Of all its threads: workers start them."""
+    return [int(n) for task in pathlib.Path(f"/proc/{pid}/task").iterdir() for n in (task / "children").read_text().split()]
+
+
+def kill_something(d, moment, chance):
+    """SIGKILL for the daemon or, where one runs, its child; the daemon is there again afterwards."""
+    time.sleep(moment)                      # not a wait: the moment is what is varied
+    victims = children(d.process.pid)
+    if victims and chance < 0.5:
+        os.kill(victims[0], signal.SIGKILL)
+        return "child"
+    d.process.kill()
+    d.process.wait()
+    (d.folder / "port").unlink(missing_ok=True)
+    d.start()
+    return "daemon"
+
+
+@pytest.mark.long
+def test_killed_at_fifty_random_moments_each_job_ends_succeeded_once_with_the_same_bytes(make_daemon, tmp_path):
+    """25 jobs, two kills each (a third lost attempt would be the job's last); moments from seed 20, spread over a job's whole life."""
+    begun = time.monotonic()
+    whole = quantize(tmp_path / "cli", DIGITS / "model.onnx", DIGITS / "calib.npz", "--recipe", "percentile-w8a8")
+    life = 1.5 * (time.monotonic() - begun)     # the job evaluates too
+    d, rng, killed = make_daemon(program=REPQUANT), random.Random(20), []
+    for _ in range(25):
+        job = submit(d)
+        for _ in range(2):
+            killed.append(kill_something(d, rng.uniform(0, life), rng.random()))
+        row = d.ended(job, 120)
+        assert row["state"] == "succeeded", row
+        assert artifact(d, job) == whole
+        ends = [e for e in d("GET", f"/v1/jobs/{job}/events", params={"limit": 1000}).json()["data"] if e["type"] == "job.succeeded"]
+        assert len(ends) == 1
+    assert len(killed) == 50 and set(killed) == {"child", "daemon"}
+
+
+@pytest.mark.long
+@needs(VITS["deit"], PICTURES)
+def test_a_vision_transformer_through_the_daemon_keeps_its_accuracy(real, tmp_path):
+    job = submit(real, model=VITS["deit"], calib=pictures("deit", "calib"), evaluation=pictures("deit", "dev"))
+    row = real.ended(job, 500)
+    assert row["state"] == "succeeded", row
+    content = artifact(real, job)
+    (tmp_path / "q.onnx").write_bytes(content)
+    r = judged(VITS["deit"], tmp_path / "q.onnx", load(pictures("deit", "dev")))
+    print(r, len(content) / VITS["deit"].stat().st_size)
+    assert r["samples"] == 400 and r["float_top1"] - r["quantized_top1"] <= 0.02 and r["agreement"] >= 0.92
+    assert len(content) <= 0.28 * VITS["deit"].stat().st_size
