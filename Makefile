@@ -26,6 +26,7 @@ LIBS_DAEMON = -lmicrohttpd -lsqlite3 -ljansson -lnettle -lm
 UNIT_CORE   := $(patsubst tests/unit/core/%.c,$(O)/unit/core/%,$(wildcard tests/unit/core/test_*.c))
 UNIT_DAEMON := $(patsubst tests/unit/daemon/%.c,$(O)/unit/daemon/%,$(wildcard tests/unit/daemon/test_*.c))
 UNIT      = $(UNIT_CORE) $(UNIT_DAEMON)
+TOOLS_CORE := $(O)/tools/raise_opset
 obj       = $(patsubst %.c,$(O)/%.o,$(1))
 show      = @$(if $(V),,printf '  %-5s %s\n' $(1) $(2);) $(if $(V),set -x;)
 # Make again, on all cores unless -j was given.
@@ -72,12 +73,17 @@ $(UNIT_DAEMON): $(O)/unit/daemon/%: $(O)/tests/unit/daemon/%.o $(O)/libdaemon.a
 $(O)/tools/%: $(O)/tests/tools/%.o $(O)/libdaemon.a
 	@mkdir -p $(@D)
 	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ -ljansson -lnettle -lm -o $@
+# Those that show a part of the quantizer to the API tests.
+$(TOOLS_CORE): $(O)/tools/%: $(O)/tests/tools/%.o $(O)/libcore.a
+	@mkdir -p $(@D)
+	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_CORE) -o $@
 
-.PHONY: unit unit-programs
+.PHONY: unit unit-programs test-tools
 unit:    ## build and run the unit tests
 	$(AGAIN) unit-programs
 	@scripts/run-unit $(UNIT)
 unit-programs: $(UNIT)
+test-tools: $(TOOLS_CORE)
 
 .PHONY: demo run test test-long check format
 demo:    ## quantize the example over REST and run the result in ONNX Runtime; installs what is missing
@@ -91,7 +97,7 @@ run: all    ## start the daemon on 127.0.0.1:8080, data in build/data
 test:    ## everything that takes minutes: check, unit tests, API tests with real models; installs what is missing
 	@scripts/setup
 	@$(MAKE) --no-print-directory check
-	$(AGAIN) programs unit-programs
+	$(AGAIN) programs unit-programs test-tools
 	@scripts/run-unit $(UNIT)
 	@scripts/run-api build $(PYTEST_ARGS)
 
@@ -107,11 +113,11 @@ format:    ## clang-format on the lines changed since the last commit
 
 .PHONY: asan tsan fuzz bench
 asan:    ## unit and API tests under AddressSanitizer and UBSan, in build/asan
-	$(AGAIN) $(ASAN) programs unit
+	$(AGAIN) $(ASAN) programs unit test-tools
 	@scripts/run-api build/asan $(PYTEST_ARGS)
 
 tsan:    ## unit and API tests under ThreadSanitizer, in build/tsan
-	$(AGAIN) $(TSAN) programs unit
+	$(AGAIN) $(TSAN) programs unit test-tools
 	@scripts/run-api build/tsan $(PYTEST_ARGS)
 
 FUZZERS  := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
