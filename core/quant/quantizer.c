@@ -38,6 +38,14 @@ int32_t quantizer_bias(float b, float scale)
     return (int32_t)fmax(INT32_MIN, fmin(INT32_MAX, q));
 }
 
+void pack_int4(size_t n, const int8_t *codes, uint8_t *ret)
+{
+    for (size_t i = 0; i + 1 < n; i += 2)
+        ret[i / 2] = (uint8_t)((codes[i] & 15) | (codes[i + 1] & 15) << 4);
+    if (n % 2)
+        ret[n / 2] = codes[n - 1] & 15;    /* the half beyond the end is 0, so that equal tensors are equal files */
+}
+
 /* Element (k, n) of a layer's weight as it lies in the model. */
 struct source { const float *w; size_t step_k, step_n; };
 

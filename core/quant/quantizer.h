@@ -43,6 +43,9 @@ bool qweight_round(const struct graph *g, const struct layer *l, int bits, bool 
 /* A bias in units of `scale`: rint(b / scale) in int32, saturated. */
 int32_t quantizer_bias(float b, float scale);
 
+/* n codes in [-8, 7] as ONNX stores INT4: two to a byte, the first in the low half; ret has (n + 1) / 2 bytes. */
+void pack_int4(size_t n, const int8_t *codes, uint8_t *ret);
+
 /* Counts of a layer's weights before and after rounding, on the same n equal bins over [lo, hi] (the largest |w|). */
 void qweight_histogram(const struct graph *g, const struct layer *l, const struct qweight *w, size_t n,
                        float *ret_lo, float *ret_hi, uint64_t *before, uint64_t *after);

@@ -257,6 +257,34 @@ static void histograms_before_and_after_count_every_weight(void **state)
     }
 }
 
+/* ---- packing ---- */
+
+static void codes_of_four_bits_are_packed_low_half_first(void **state)
+{
+    (void)state;
+    static const int8_t codes[] = { 1, -1, -8, 7, 3 };
+    static const uint8_t want[] = { 0xf1, 0x78, 0x03 };
+    for (size_t n = 0; n <= COUNT(codes); n++) {
+        uint8_t got[4] = { 0xaa, 0xaa, 0xaa, 0xaa };
+        pack_int4(n, codes, got);
+        assert_memory_equal(got, want, n / 2);
+        if (n % 2)
+            assert_int_equal(got[n / 2], want[n / 2] & 15);
+        assert_int_equal(got[(n + 1) / 2], 0xaa);
+    }
+}
+
+static void every_pair_of_codes_comes_back_from_its_byte(void **state)
+{
+    (void)state;
+    for (int lo = -8; lo < 8; lo++)
+        for (int hi = -8; hi < 8; hi++) {
+            uint8_t byte;
+            pack_int4(2, (const int8_t[]){ (int8_t)lo, (int8_t)hi }, &byte);
+            assert_true(((byte & 15) ^ 8) - 8 == lo && ((byte >> 4) ^ 8) - 8 == hi);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -268,6 +296,8 @@ int main(void)
         cmocka_unit_test(a_channel_of_zeros_keeps_a_usable_scale_and_is_counted),
         cmocka_unit_test(a_weight_that_is_not_finite_is_refused_with_its_channel),
         cmocka_unit_test(histograms_before_and_after_count_every_weight),
+        cmocka_unit_test(codes_of_four_bits_are_packed_low_half_first),
+        cmocka_unit_test(every_pair_of_codes_comes_back_from_its_byte),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
