@@ -2,9 +2,9 @@
  * opset.c - what changed in the standard operators from opset 13 to 21, and the rewriting of the nodes it concerns.
  *
  * Most new versions of an operator take more types, or have one more attribute whose default is what it did before:
- * such a node means the same under either number.  The table has a row for them too, because the absence of a row says
- * something else: that ONNX has not touched the operator, which holds for the operators of core/graph only.  Others
- * without a row are refused.  tests/api/test_opset.py compares the table with ONNX's own list of versions.
+ * such a node means the same under either number, and its row says so.  An operator of core/graph without a row has not
+ * been touched; any other without a row is refused.  tests/api/test_opset.py takes the operators that changed from
+ * ONNX's own list of versions, and wants each refused, or proven in ONNX Runtime across every change.
  */
 #include "core/artifact/opset.h"
 

@@ -6,6 +6,7 @@ does not run.  ONNX's list of versions says which operators must be among them.
 """
 import dataclasses
 import functools
+import json
 import pathlib
 import subprocess
 
@@ -14,7 +15,7 @@ import onnx
 import pytest
 from conftest import REPQUANT
 from onnx import TensorProto, defs, helper, numpy_helper
-from support import DIGITS, MODELS, STORIES, VITS, load, needs, pictures, quantize, run_ours, run_theirs
+from support import DIGITS, MODELS, VITS, load, needs, quantize, repquant, run_ours, run_theirs
 from test_ops_vs_ort import CASES, Case, Model, check, i64, rng, run_ort
 from test_ops_vs_ort import run_ours as run_nodes
 
@@ -176,9 +177,17 @@ def test_a_model_that_is_there_already_is_left_alone(tmp_path):
 
 # ---- whole models ----
 
+def roles(model):
+    """What would be quantized, what around it is recognised, and why the rest stays float."""
+    told = json.loads(repquant("inspect", model, "--json"))
+    assert told["layers"] and told["norms"]
+    return {part: told[part] for part in ("layers", "norms", "softmaxes", "activations", "left_float")}
+
+
 def proven(model, arrays, folder):
-    """The raised file, which must give the logits of the one it came from, in ONNX Runtime and in our engine."""
+    """The raised file gives the logits of the one it came from, in ONNX Runtime and in our engine, which finds the same layers and norms."""
     out = raised(model, folder)
+    assert roles(out) == roles(model)
     want, theirs, ours = run_theirs(model, arrays), run_theirs(out, arrays), run_ours(out, arrays, pathlib.Path(folder))
     assert list(want) == list(theirs) == list(ours)
     for name, w in want.items():
@@ -201,8 +210,10 @@ def test_a_language_model_keeps_its_logits(tmp_path):
 def test_a_quantized_model_keeps_every_bit(tmp_path):
     artifact = quantize(DIGITS / "model.onnx", DIGITS / "calib.npz", tmp_path) / "model.onnx"
     arrays = load(DIGITS / "calib.npz")
-    before, after = run_theirs(artifact, arrays), run_theirs(raised(artifact, tmp_path), arrays)
-    assert all(before[name].tobytes() == after[name].tobytes() for name in before)
+    out = raised(artifact, tmp_path)
+    for run in (run_theirs, lambda *what: run_ours(*what, tmp_path)):
+        before, after = run(artifact, arrays), run(out, arrays)
+        assert before and all(before[name].tobytes() == after[name].tobytes() for name in before)
 
 
 # ---- what it is for: weights of four bits ----
