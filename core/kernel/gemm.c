@@ -70,6 +70,35 @@ void gemm_exact(bool b_trans, size_t m, size_t n, size_t k, const float *a, size
     } while (p < k);
 }
 
+/* ---- sums of products over rows, in double ---- */
+
+KERNEL_CLONES
+static void add_to_doubles(size_t n, const float *part, double *sum)
+{
+    KERNEL_LOOP
+    for (size_t i = 0; i < n; i++)
+        sum[i] += (double)part[i];
+}
+
+void gram_exact(size_t rows, size_t n, const float *a, size_t lda, int a_max, double *h, float *scratch)
+{
+    size_t step = chunk_length(rows, (size_t)a_max * (size_t)a_max);
+    for (size_t r = 0; n > 0 && r < rows; r += step) {
+        size_t len = rows - r < step ? rows - r : step;
+        cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, (blasint)n, (blasint)len, 1, a + r * lda, (blasint)lda,
+                    0, scratch, (blasint)n);
+        for (size_t i = 0; i < n; i++)
+            add_to_doubles(n - i, scratch + i * n + i, h + i * n + i);
+    }
+}
+
+void cross_add(size_t rows, size_t m, size_t n, const float *y, size_t ldy, const float *a, size_t lda,
+               double *c, float *scratch)
+{
+    gemm(true, false, m, n, rows, y, ldy, a, lda, false, scratch, n);
+    add_to_doubles(m * n, scratch, c);
+}
+
 /* ---- the self-test ---- */
 
 enum { SIDE = 41, DEPTH = 67, PITCH = DEPTH + 2 };    /* PITCH: rows longer than the matrix */

@@ -7,7 +7,7 @@
  * all of them on odd sizes, unaligned pointers, NaN, infinities, denormals and in place).
  *
  * Instruction sets are chosen at run time (KERNEL_CLONES in kernel/clones.h) and do not show: rounding
- * is to nearest, ties to even, contraction is off, and sums have a fixed order, so all but gemm() give
+ * is to nearest, ties to even, contraction is off, and sums have a fixed order, so all but gemm() and cross_add() give
  * the same bits on every x86-64.  What is marked [approx] differs from the reference within its bound;
  * everything else is bit-exact.
  *
@@ -50,6 +50,21 @@ void gemm(bool a_trans, bool b_trans, size_t m, size_t n, size_t k, const float 
  */
 void gemm_exact(bool b_trans, size_t m, size_t n, size_t k, const float *a, size_t lda, int a_max,
                 const float *b, size_t ldb, int b_max, int32_t *acc, size_t ldc, float *scratch);
+
+/*
+ * h[n,n] += a^T a over integers, exact: a [rows, n] holds integers as floats, |a| <= a_max <= 255.  The rows are
+ * cut into chunks so that every partial sum stays <= 2^24 and each ssyrk is exact; chunks are added in double,
+ * exact while the rows of all calls times a_max^2 stay < 2^53.  So neither the order of calls nor how rows are dealt out to them shows.
+ * Only the upper triangle (h[i*n + j], j >= i) is read or written: see mirror_upper().  scratch: n*n floats.
+ */
+void gram_exact(size_t rows, size_t n, const float *a, size_t lda, int a_max, double *h, float *scratch);
+
+/*
+ * c[m,n] += y^T a for y [rows, m] and a [rows, n]: one sgemm, added in double.  Its rounding grows with the
+ * square root of rows, so give at most some 2048 at a time.  scratch: m*n floats.  [approx]
+ */
+void cross_add(size_t rows, size_t m, size_t n, const float *y, size_t ldy, const float *a, size_t lda,
+               double *c, float *scratch);
 
 /* ---- rows: normalisation and softmax; y may be x ---- */
 

@@ -12,6 +12,9 @@ void ref_gemm(bool a_trans, bool b_trans, size_t m, size_t n, size_t k, const fl
 /* Sums in int64; the caller's promise that the result fits int32 is kept by it, too. */
 void ref_gemm_exact(bool b_trans, size_t m, size_t n, size_t k, const float *a, size_t lda,
                     const float *b, size_t ldb, int32_t *acc, size_t ldc);
+/* Sums in int64. */
+void ref_gram_exact(size_t rows, size_t n, const float *a, size_t lda, double *h);
+void ref_cross_add(size_t rows, size_t m, size_t n, const float *y, size_t ldy, const float *a, size_t lda, double *c);
 
 void ref_layernorm(size_t rows, size_t n, const float *x, const float *gamma, const float *beta, float eps, float *y);
 void ref_rmsnorm(size_t rows, size_t n, const float *x, const float *gamma, float eps, float *y);
