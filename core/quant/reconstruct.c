@@ -3,6 +3,7 @@
  * are multiplied back.  Rows are independent once Hd and its factor are there: blocks of ROWS are the pieces of work.
  */
 #include "core/quant/reconstruct.h"
+#include "core/kernel/kernel.h"
 #include "core/kernel/linalg.h"
 #include "core/quant/quantizer.h"
 #include "core/quant/row_block.h"
@@ -29,8 +30,8 @@ struct job {
     size_t pieces;
     double m;
     size_t *order;             /* [k]: the column of H and V at each place */
-    double *factor;            /* [k, k] */
-    float *h, *u;              /* [k, k] in that order: Hd / m, and GPTQ's factor or NULL */
+    double *moments, *factor;  /* [k, k] in that order: the upper triangle of H / m, and what is factored */
+    float *h, *u;              /* [k, k] likewise: Hd / m, whole, and GPTQ's factor or NULL */
     float *weight;             /* [k]: the diagonal of h */
     struct bench *benches;     /* one per thread */
     double (*errors)[3];       /* per piece: nearest, rounded, final */
@@ -55,23 +56,26 @@ static size_t rows_of(const struct job *j, size_t piece)
     return left < ROWS ? left : ROWS;
 }
 
-/* H / m, by the order of columns; an input that never varies counts as an average one. */
-static double moment(const struct job *j, size_t i, size_t l)
-{
-    size_t a = j->order[i], b = j->order[l], k = j->t->k;
-    double x = a <= b ? j->t->h[a * k + b] : j->t->h[b * k + a];
-    return i == l && x == 0 ? 1 : x / j->m;
-}
-
-/* The upper triangle of H / m + extra I. */
-static void fill_damped(const struct job *j, double extra, double *a)
+/* An input that never varies counts as an average one. */
+static void fill_moments(struct job *j)
 {
     size_t k = j->t->k;
-    for (size_t i = 0; i < k; i++) {
-        for (size_t l = i; l < k; l++)
-            a[i * k + l] = moment(j, i, l);
-        a[i * k + i] += extra;
-    }
+    const double *h = j->t->h;
+    for (size_t i = 0; i < k; i++)
+        for (size_t l = i; l < k; l++) {
+            size_t a = j->order[i], b = j->order[l];
+            double x = a <= b ? h[a * k + b] : h[b * k + a];
+            j->moments[i * k + l] = i == l && x == 0 ? 1 : x / j->m;
+        }
+}
+
+/* factor: the upper triangle of H / m + extra I. */
+static void fill_damped(struct job *j, double extra)
+{
+    size_t k = j->t->k;
+    memcpy(j->factor, j->moments, k * k * sizeof *j->factor);
+    for (size_t i = 0; i < k; i++)
+        j->factor[i * k + i] += extra;
 }
 
 typedef bool factor_fn(size_t n, double *a);
@@ -80,7 +84,7 @@ typedef bool factor_fn(size_t n, double *a);
 static bool factor_damped(struct job *j, factor_fn *fn, double *extra)
 {
     for (double try = *extra, last = fmax(try, MOST_RAISE); try <= last; try = fmax(10 * try, LEAST_RAISE)) {
-        fill_damped(j, try, j->factor);
+        fill_damped(j, try);
         if (fn(j->t->k, j->factor)) {
             *extra = try;
             return true;
@@ -131,7 +135,7 @@ static int by_falling_h(const void *p, const void *q)
     return (a->column > b->column) - (a->column < b->column);
 }
 
-static bool find_order(struct job *j, struct arena *scratch, struct err *e)
+static bool order_moments(struct job *j, struct arena *scratch, struct err *e)
 {
     const struct reconstruct_task *t = j->t;
     struct place *places = arena_array(scratch, t->k, sizeof *places, e);
@@ -147,6 +151,7 @@ static bool find_order(struct job *j, struct arena *scratch, struct err *e)
         j->order[i] = places[i].column;
     if (!(j->m > 0))
         j->m = 1;
+    fill_moments(j);
     return true;
 }
 
@@ -219,13 +224,12 @@ static void set_range(const struct job *j, struct row_block *b, size_t row, floa
     b->hi[row] = (float)(a.qmax - a.zero);
 }
 
-static void row_range(const float *x, size_t k, float *lo, float *hi)
+static void cover(const float *x, size_t n, float *lo, float *hi)
 {
-    *lo = *hi = 0;
-    for (size_t i = 0; i < k; i++) {
-        *lo = fminf(*lo, x[i]);
-        *hi = fmaxf(*hi, x[i]);
-    }
+    struct range r = { 0 };    /* a range holds 0 */
+    range_of(n, x, &r);
+    *lo = r.lo;
+    *hi = r.hi;
 }
 
 /* What every row covers before it is shrunk. */
@@ -236,7 +240,7 @@ static void full_ranges(const struct job *j, size_t piece, float lo[ROWS], float
         lo[r] = r < n ? j->lo : 0;
         hi[r] = r < n ? j->hi : 0;
         if (j->t->per_row && r < n)
-            row_range(j->r.target + (piece * ROWS + r) * k, k, &lo[r], &hi[r]);
+            cover(j->r.target + (piece * ROWS + r) * k, k, &lo[r], &hi[r]);
     }
 }
 
@@ -273,7 +277,7 @@ static bool weigh_piece(void *arg, size_t piece, int thread, struct err *e)
 
 static bool choose_common_range(struct job *j, struct err *e)
 {
-    row_range(j->r.target, j->t->n * j->t->k, &j->lo, &j->hi);
+    cover(j->r.target, j->t->n * j->t->k, &j->lo, &j->hi);
     if (!j->t->search)
         return true;
     if (!run(j, weigh_piece, e))
@@ -384,7 +388,7 @@ static bool prepare_moments(struct job *j, struct arena *scratch, struct err *e)
         for (size_t i = 0; i < k * k; i++)
             j->u[i] = (float)j->factor[i];
     }
-    fill_damped(j, j->r.damping, j->factor);
+    fill_damped(j, j->r.damping);
     mirror_upper(k, j->factor);
     for (size_t i = 0; i < k * k; i++)
         j->h[i] = (float)j->factor[i];
@@ -425,6 +429,7 @@ static bool set_up(struct job *j, struct arena *mem, struct arena *scratch, stru
     if (!(j->r.codes = arena_array(mem, t->n, t->k, e)) || !(j->r.scale = arena_array(mem, t->n, sizeof(float), e))
         || !(j->r.zero = arena_array(mem, t->n, 1, e)) || !(j->r.target = arena_array(mem, t->n * t->k, sizeof(float), e))
         || !(j->order = arena_array(scratch, t->k, sizeof *j->order, e))
+        || !(j->moments = arena_array(scratch, t->k * t->k, sizeof *j->moments, e))
         || !(j->factor = arena_array(scratch, t->k * t->k, sizeof *j->factor, e))
         || !(j->h = arena_array(scratch, t->k * t->k, sizeof *j->h, e))
         || !(j->weight = arena_array(scratch, t->k, sizeof *j->weight, e))
@@ -447,7 +452,7 @@ bool reconstruct(const struct reconstruct_task *t, struct pool *pool, struct are
     struct arena *scratch = arena_new(UINT64_MAX / 2);
     if (!scratch)
         return err_set(e, ERR_MEMORY, "", "no memory to reconstruct weights");
-    bool ok = set_up(&j, mem, scratch, e) && find_order(&j, scratch, e) && find_target(&j, e)
+    bool ok = set_up(&j, mem, scratch, e) && order_moments(&j, scratch, e) && find_target(&j, e)
               && prepare_moments(&j, scratch, e) && (t->per_row || choose_common_range(&j, e)) && run(&j, code_piece, e);
     arena_free(scratch);
     if (!ok)
