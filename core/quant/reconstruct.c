@@ -454,10 +454,10 @@ bool reconstruct(const struct reconstruct_task *t, struct pool *pool, struct are
         return err_set(e, ERR_MEMORY, "", "no memory to reconstruct weights");
     bool ok = set_up(&j, mem, scratch, e) && order_moments(&j, scratch, e) && find_target(&j, e)
               && prepare_moments(&j, scratch, e) && (t->per_row || choose_common_range(&j, e)) && run(&j, code_piece, e);
+    if (ok) {
+        add_errors(&j);
+        *ret = j.r;
+    }
     arena_free(scratch);
-    if (!ok)
-        return false;
-    add_errors(&j);
-    *ret = j.r;
-    return true;
+    return ok;
 }
