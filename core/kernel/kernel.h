@@ -7,8 +7,8 @@
  * all of them on odd sizes, unaligned pointers, NaN, infinities, denormals and in place).
  *
  * Instruction sets are chosen at run time (KERNEL_CLONES in kernel/clones.h) and do not show: rounding
- * is to nearest, ties to even, contraction is off, and sums have a fixed order, so all but gemm() and cross_add() give
- * the same bits on every x86-64.  What is marked [approx] differs from the reference within its bound;
+ * is to nearest, ties to even, contraction is off, and sums have a fixed order, so all but gemm() and
+ * cross_add() give the same bits on every x86-64.  What is marked [approx] differs from the reference within its bound;
  * everything else is bit-exact.
  *
  * Where y may be x, the two are equal or do not overlap at all.  Other outputs overlap nothing.

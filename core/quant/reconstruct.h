@@ -21,8 +21,8 @@
  *
  * Steps 3 and 4 reduce tr(E Hd E^T), E = W - V*, and none of them increases it in any row.
  *
- * The result does not depend on the number of threads.  Its last bits, and so now and then a code, depend on the machine's BLAS
- * kernel (blas_kernel()).
+ * The result does not depend on the number of threads.  The last bits of sums, and so now and then a code, depend on
+ * the machine's BLAS kernel (blas_kernel()).
  */
 #ifndef CORE_QUANT_RECONSTRUCT_H
 #define CORE_QUANT_RECONSTRUCT_H
@@ -45,7 +45,7 @@ struct reconstruct_task {
     bool search;          /* else the ranges are not shrunk */
     bool act_order;       /* GPTQ and descents go by falling H_ii, else by column */
     enum reconstruct_rounding rounding;
-    double ridge;         /* in units of m, as damping; below 1e-6 it counts as 1e-6: codes have a rank */
+    double ridge;         /* in units of m, as damping; below 1e-6 it counts as 1e-6: H may be singular */
     double damping;       /* >= 0 */
     int descents;         /* sweeps at most; ends with the first that changes nothing */
     int steps;            /* of ROUND_LEARNED; 400 do, and cost some 50 times GPTQ */
