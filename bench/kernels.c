@@ -58,6 +58,8 @@ static void patch_images(size_t n, void (*f)(const struct conv_shape *, const fl
     KERNEL(dequantize_u8, 5, dequantize_u8(n, codes, 0.05f, 128, y))                                     \
     KERNEL(dequantize_i8, 5, dequantize_i8(n, (int8_t *)codes, 0.05f, 0, y))                             \
     KERNEL(dequantize_acc, 8, dequantize_acc(ROWS(n), acc, ROW, row, ROW, row2, y, ROW))                 \
+    KERNEL(rounding_error, 4, rounding_error(n, x, NULL, -1, 0.1f, 15))                                  \
+    KERNEL(round_columns, 8, round_columns(ROWS(n), x, row, row2, 15, y))                                \
     KERNEL(range_of, 4, range_of(n, x, &(struct range){ .lo = 1e30f, .hi = -1e30f }))                    \
     KERNEL(range_of_columns, 4, range_of_columns(ROWS(n), x, y, y + ROW))
 

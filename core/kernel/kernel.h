@@ -3,8 +3,8 @@
  *
  * Shapes are row-major and written [rows, cols].  Nothing here allocates (blas_init() aside), locks or
  * knows a graph.  Every kernel has a plain version in kernel/ref/ that is its meaning; the fast one must
- * agree with it within the bound its comment states (tests/unit/core/test_kernel.c and test_gemm.c check
- * all of them on odd sizes, unaligned pointers, NaN, infinities, denormals and in place).
+ * agree with it within the bound its comment states (tests/unit/core/test_kernel.c, test_rounding.c and test_gemm.c
+ * check all of them on odd sizes, unaligned pointers, NaN, infinities, denormals and in place).
  *
  * Instruction sets are chosen at run time (KERNEL_CLONES in kernel/clones.h) and do not show: rounding
  * is to nearest, ties to even, contraction is off, and sums have a fixed order, so all but gemm() and
@@ -123,6 +123,18 @@ void dequantize_i8(size_t n, const int8_t *q, float scale, int zero, float *x);
  */
 void dequantize_acc(size_t rows, size_t n, const int32_t *acc, size_t ldacc, const float *scale, size_t scale_n,
                     const float *bias, float *y, size_t ldy);
+
+/*
+ * Rounding to the levels lo + scale * {0..top}, lo being any number: no level need be zero.  A finite x of
+ * [n] is (x - lo) / scale steps from lo; scale > 0, top <= 255.
+ *
+ * rounding_error: the sum of weight * d^2, d being what rounding changes, IN STEPS (times scale^2 it is in units
+ * of x^2); weight NULL: 1 each.  Agrees with the double formula to 1e-6 max(1, p^2) n max(weight),
+ * p being the largest |x - lo| / scale.  [approx]
+ * round_columns: y = the level nearest to x of [rows, cols], lo and scale per column; y may be x.
+ */
+double rounding_error(size_t n, const float *x, const float *weight, float lo, float scale, int top);
+void round_columns(size_t rows, size_t cols, const float *x, const float *lo, const float *scale, int top, float *y);
 
 /* ---- statistics ---- */
 

@@ -40,6 +40,9 @@ void ref_dequantize_i8(size_t n, const int8_t *q, float scale, int zero, float *
 void ref_dequantize_acc(size_t rows, size_t n, const int32_t *acc, size_t ldacc, const float *scale, size_t scale_n,
                         const float *bias, float *y, size_t ldy);
 
+double ref_rounding_error(size_t n, const float *x, const float *weight, float lo, float scale, int top);
+void ref_round_columns(size_t rows, size_t cols, const float *x, const float *lo, const float *scale, int top, float *y);
+
 void ref_range_of(size_t n, const float *x, struct range *r);
 void ref_range_of_columns(size_t rows, size_t cols, const float *x, float *lo, float *hi);
 

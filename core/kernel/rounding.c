@@ -1,0 +1,83 @@
+/* Rounding to evenly spaced levels from any offset: what it costs, and what it gives. */
+#include "core/kernel/clones.h"
+#include "core/kernel/kernel.h"
+
+#include <math.h>
+
+/* The place of x on the levels 0..top, and the level it is rounded to; clamping first rounds the same. */
+KERNEL_INLINE float place_of(float x, float lo, float scale) { return (x - lo) / scale; }
+KERNEL_INLINE float level_of(float place, float top)
+{
+    float p = place > 0 ? place : 0;
+    return rintf(p < top ? p : top);
+}
+
+/* Measured in steps, where squares neither overflow nor vanish whatever the unit of x. */
+KERNEL_INLINE float off_by(float x, float lo, float scale, float top)
+{
+    float place = place_of(x, lo, scale);
+    return place - level_of(place, top);
+}
+
+KERNEL_INLINE double fold(const float part[LANES])
+{
+    double sum = 0;
+    for (size_t j = 0; j < LANES; j++)
+        sum += (double)part[j];
+    return sum;
+}
+
+KERNEL_INLINE double block_error(size_t n, const float *x, float lo, float scale, float top)
+{
+    float part[LANES] = { 0 };
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t j = 0; j < LANES; j++) {
+            float d = off_by(x[i + j], lo, scale, top);
+            part[j] += d * d;
+        }
+    for (size_t j = 0; i < n; i++, j++) {
+        float d = off_by(x[i], lo, scale, top);
+        part[j] += d * d;
+    }
+    return fold(part);
+}
+
+KERNEL_INLINE double weighted_block_error(size_t n, const float *x, const float *weight, float lo, float scale, float top)
+{
+    float part[LANES] = { 0 };
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (size_t j = 0; j < LANES; j++) {
+            float d = off_by(x[i + j], lo, scale, top);
+            part[j] += weight[i + j] * (d * d);
+        }
+    for (size_t j = 0; i < n; i++, j++) {
+        float d = off_by(x[i], lo, scale, top);
+        part[j] += weight[i] * (d * d);
+    }
+    return fold(part);
+}
+
+KERNEL_CLONES
+double rounding_error(size_t n, const float *x, const float *weight, float lo, float scale, int top)
+{
+    double sum = 0;
+    for (size_t at = 0; at < n; at += BLOCK) {
+        size_t len = n - at < BLOCK ? n - at : BLOCK;
+        sum += weight ? weighted_block_error(len, x + at, weight + at, lo, scale, (float)top)
+                      : block_error(len, x + at, lo, scale, (float)top);
+    }
+    return sum;
+}
+
+KERNEL_CLONES
+void round_columns(size_t rows, size_t cols, const float *x, const float *lo, const float *scale, int top, float *y)
+{
+    float last = (float)top;
+    for (size_t r = 0; r < rows; r++, x += cols, y += cols) {
+        KERNEL_LOOP
+        for (size_t c = 0; c < cols; c++)
+            y[c] = lo[c] + scale[c] * level_of(place_of(x[c], lo[c], scale[c]), last);
+    }
+}
