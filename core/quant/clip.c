@@ -153,8 +153,9 @@ static void shrink(const struct column *c, float median, int side, int factors, 
     struct interval start = *best;
     float share = 1;
     for (int k = 0; k < factors; k++, share *= 0.9f) {
-        struct interval now = { side & LOWER ? median - share * (median - c->lo) : start.lo,
-                                side & UPPER ? median + share * (c->hi - median) : start.hi };
+        /* Rounding may push an end past the extreme. */
+        struct interval now = { side & LOWER ? fmaxf(c->lo, median - share * (median - c->lo)) : start.lo,
+                                side & UPPER ? fminf(c->hi, median + share * (c->hi - median)) : start.hi };
         double error = error_of(c, now);
         if (error < *least) {
             *least = error;

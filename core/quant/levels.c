@@ -79,8 +79,9 @@ static void shrink(struct search *s, int side)
     struct interval start = s->best;
     float share = 1;
     for (int k = 0; k < FACTORS; k++, share *= 0.9f) {
-        struct interval now = { side & LOWER ? s->median - share * (s->median - s->extremes.lo) : start.lo,
-                                side & UPPER ? s->median + share * (s->extremes.hi - s->median) : start.hi };
+        /* Rounding may push an end past the extreme. */
+        struct interval now = { side & LOWER ? fmaxf(s->extremes.lo, s->median - share * (s->median - s->extremes.lo)) : start.lo,
+                                side & UPPER ? fminf(s->extremes.hi, s->median + share * (s->extremes.hi - s->median)) : start.hi };
         double error = error_of(s, now);
         if (error < s->least) {
             s->least = error;
