@@ -47,7 +47,9 @@ bool channel_fold_scales(const struct ranges *r, size_t channels, int bits, cons
 
 /*
  * The same with all steps times the factor of .25 .. 12 (1 .. 12 at 8 bits) that minimises sum_c |W[:, c]|^2 (squared error of
- * channel c on the rows).  The zero point follows the lower end or stays, whichever is better.  full: extremes over all data.
+ * channel c on the rows).  With a factor below 1 the zero point either follows the lower end, so that full->lo still has
+ * a code (GELU), or stays and both ends are clipped (values of both signs), whichever has the smaller error.  full: extremes
+ * over all data.  ret_factor: the factor.
  */
 bool channel_fold_anchored(const struct rows *r, const struct ranges *full, int bits, const float *energy, double floor,
                            struct pool *pool, struct arena *mem, struct channel_fold *ret, double *ret_factor, struct err *e);

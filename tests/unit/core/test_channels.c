@@ -408,6 +408,29 @@ static void the_common_factor_is_better_than_none_and_never_clips_at_eight_bits(
         }
 }
 
+/* Half of the values just below zero as GELU makes them, the others up to 1, and a row far out that does not count. */
+static void an_outlier_is_given_up_below_eight_bits_and_the_lower_end_is_not(void **state)
+{
+    struct err e = { 0 };
+    float weight[ROWS];
+    for (size_t i = 0; i < ROWS * CHANNELS; i++) {
+        x[i] = i / CHANNELS % 2 ? uniform(-.17f, -.1f) : i < CHANNELS ? 8 : uniform(0, 1);
+        weight[i / CHANNELS] = i >= CHANNELS;
+    }
+    struct rows r = prepared(ROWS, *state);
+    struct ranges full = extremes_of(ROWS, CHANNELS, x, *state);
+    struct channel_fold f;
+    double factor;
+    r.weight = weight;
+    for (int bits = 3; bits <= 8; bits++) {
+        assert_true(channel_fold_anchored(&r, &full, bits, energy, .9, NULL, *state, &f, &factor, &e));
+        double step = (double)f.scale / (double)f.mul[0];
+        if (!(bits < 8 ? factor < 1 && f.zero >= 1 : factor == 1 && f.zero >= 4))
+            fail_msg("%d bits: factor %g, zero point %d", bits, factor, f.zero);
+        assert_true(code_of(&f, 0, (double)full.lo[0], bits) == f.zero + (int)rint((double)full.lo[0] / step));
+    }
+}
+
 static void two_threads_choose_the_same_factor(void **state)
 {
     struct err e = { 0 };
@@ -439,6 +462,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(one_factor_a_channel_represents_all_values_to_half_a_step, setup, teardown),
         cmocka_unit_test_setup_teardown(a_floor_gives_quiet_channels_the_step_of_the_others, setup, teardown),
         cmocka_unit_test_setup_teardown(the_common_factor_is_better_than_none_and_never_clips_at_eight_bits, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_outlier_is_given_up_below_eight_bits_and_the_lower_end_is_not, setup, teardown),
         cmocka_unit_test_setup_teardown(two_threads_choose_the_same_factor, setup, teardown),
     };
     struct err e = { 0 };

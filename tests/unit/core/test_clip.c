@@ -174,6 +174,31 @@ static void tails_are_given_up_at_four_bits(void **state)
     assert_memory_equal(got.hi, full.hi, CHANNELS * sizeof *got.hi);
 }
 
+/* A tail on one side only: shrinking both ends alike cannot give it up. */
+static void each_end_is_found_for_itself(void **state)
+{
+    struct err e = { 0 };
+    for (size_t i = 0; i < COUNT(x); i++)
+        x[i] = expf(bell());
+    struct rows r = prepared(x, ROWS, CHANNELS, NULL, *state);
+    struct ranges full = extremes_of(ROWS, CHANNELS, x, *state), got;
+    double found = 0, alike = 0;
+    assert_true(ranges_new(CHANNELS, *state, &got, &e));
+    assert_true(clip_channels(CLIP_GRID, &r, &full, 4, NULL, *state, &got, &e));
+    for (size_t c = 0; c < CHANNELS; c++) {
+        float sorted[ROWS];
+        memcpy(sorted, r.columns + c * ROWS, sizeof sorted);
+        float median = clip_select(ROWS, sorted, (ROWS - 1) / 2), share = 1;
+        double least = INFINITY;
+        for (int k = 0; k < 13; k++, share *= 0.9f)
+            least = fmin(least, channel_error(&r, c, median - share * (median - full.lo[c]), median + share * (full.hi[c] - median), 4));
+        alike += least;
+        found += channel_error(&r, c, got.lo[c], got.hi[c], 4);
+    }
+    if (!(found < 0.95 * alike))
+        fail_msg("%g with both ends alike, %g", alike, found);
+}
+
 static void two_threads_find_the_same_ranges(void **state)
 {
     struct err e = { 0 };
@@ -296,6 +321,26 @@ static void learning_is_never_worse_than_its_start_and_says_what_it_gains(void *
         learn(*state, degenerate[i].n, degenerate[i].unit, NULL, CLIP_GRID, 4);
 }
 
+static void rows_without_weight_teach_nothing(void **state)
+{
+    struct err e = { 0 };
+    double gain;
+    fill_weights();
+    fill_channels(ROWS, CHANNELS, 1, x);
+    for (size_t i = 0; i < ROWS; i++) {
+        weight[i] = i % 2 ? 0 : 1;
+        for (size_t c = 0; c < CHANNELS && i % 2; c++)
+            x[i * CHANNELS + c] *= 3;
+    }
+    struct rows r = prepared(x, ROWS, CHANNELS, weight, *state);
+    struct ranges full = extremes_of(ROWS, CHANNELS, x, *state);
+    for (size_t c = 0; c < CHANNELS; c++)
+        full.hi[c] *= 1.05f;
+    assert_true(clip_learn(&r, gram, 4, 3, *state, &full, &gain, &e));
+    if (!(gain > 2.3))
+        fail_msg("%g dB", gain);
+}
+
 static void learning_depends_on_its_seed_only(void **state)
 {
     struct err e = { 0 };
@@ -332,10 +377,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(percentiles_are_interpolated_order_statistics, setup, teardown),
         cmocka_unit_test_setup_teardown(the_grid_is_never_worse_than_the_extremes, setup, teardown),
         cmocka_unit_test_setup_teardown(tails_are_given_up_at_four_bits, setup, teardown),
+        cmocka_unit_test_setup_teardown(each_end_is_found_for_itself, setup, teardown),
         cmocka_unit_test_setup_teardown(two_threads_find_the_same_ranges, setup, teardown),
         cmocka_unit_test_setup_teardown(a_common_range_covers_at_eight_bits_and_clips_below, setup, teardown),
         cmocka_unit_test_setup_teardown(few_rows_get_their_mean_and_some_deviations, setup, teardown),
         cmocka_unit_test_setup_teardown(learning_is_never_worse_than_its_start_and_says_what_it_gains, setup, teardown),
+        cmocka_unit_test_setup_teardown(rows_without_weight_teach_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(learning_depends_on_its_seed_only, setup, teardown),
         cmocka_unit_test(no_memory_is_an_error),
     };

@@ -91,6 +91,30 @@ static void the_exponent_helps_where_weights_are_coarse(void **state)
     }
 }
 
+/* Ranges have free ends and the bias takes mean errors, so only what varies counts. */
+static void where_the_channels_lie_does_not_show(void **state)
+{
+    static const int bits_of_weights[] = { 3, 4, 6 };
+    float offset[CHANNELS];
+    fill_channels(ROWS, CHANNELS, 1, x);
+    for (size_t c = 0; c < CHANNELS; c++)
+        offset[c] = 40 * rintf(4 * bell()) / 4;
+    for (size_t i = 0; i < COUNT(bits_of_weights); i++) {
+        struct ranges got[2];
+        double alpha[2];
+        for (int shifted = 0; shifted < 2; shifted++) {
+            for (size_t k = 0; k < COUNT(x); k++)
+                x[k] += (float)(2 * shifted - 1) * offset[k % CHANNELS];
+            struct rows r = prepared(ROWS, *state);
+            struct ranges full = extremes_of(ROWS, CHANNELS, x, *state);
+            alpha[shifted] = exponent_of(&r, &full, 4, bits_of_weights[i], NULL, *state, &got[shifted]);
+        }
+        assert_true(alpha[0] == alpha[1]);
+        for (size_t c = 4; c < CHANNELS; c++)
+            assert_true(fabsf((got[1].hi[c] - got[1].lo[c]) / (got[0].hi[c] - got[0].lo[c]) - 1) < 1e-3f);
+    }
+}
+
 static void two_threads_choose_the_same_exponent(void **state)
 {
     struct err e = { 0 };
@@ -122,6 +146,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_exponent_helps_where_weights_are_coarse, setup, teardown),
+        cmocka_unit_test_setup_teardown(where_the_channels_lie_does_not_show, setup, teardown),
         cmocka_unit_test_setup_teardown(two_threads_choose_the_same_exponent, setup, teardown),
         cmocka_unit_test_setup_teardown(degenerate_samples_have_an_exponent_too, setup, teardown),
     };

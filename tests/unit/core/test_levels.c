@@ -122,6 +122,26 @@ static void a_tail_is_given_up_at_four_bits(void **state)
     observer_release(&o);
 }
 
+/* A tail on one side only: shrinking both ends alike cannot give it up. */
+static void each_end_is_found_for_itself(void **state)
+{
+    (void)state;
+    struct err e = { 0 };
+    for (size_t i = 0; i < N; i++)
+        values[i] = expf(bell(0)) - 4;
+    struct observer o;
+    observe(&o, N, values);
+    float lo, hi, median = observer_quantile(&o, 0.5), share = 1;
+    double alike = INFINITY;
+    assert_true(observer_search_range(&o, 4, false, &lo, &hi, &e));
+    for (int k = 0; k < 20; k++, share *= 0.9f)
+        alike = fmin(alike, exact_error(N, values, median - share * (median - o.range.lo), median + share * (o.range.hi - median), 4, false));
+    double found = exact_error(N, values, lo, hi, 4, false);
+    if (!(found < 0.98 * alike))
+        fail_msg("%g with both ends alike, %g", alike, found);
+    observer_release(&o);
+}
+
 static void nothing_seen_gives_an_empty_range_and_the_highest_levels(void **state)
 {
     (void)state;
@@ -311,6 +331,7 @@ int main(void)
         cmocka_unit_test(the_histogram_tells_the_error_of_a_range),
         cmocka_unit_test(a_searched_range_is_never_worse_than_the_extremes),
         cmocka_unit_test(a_tail_is_given_up_at_four_bits),
+        cmocka_unit_test(each_end_is_found_for_itself),
         cmocka_unit_test(nothing_seen_gives_an_empty_range_and_the_highest_levels),
         cmocka_unit_test(a_row_of_probabilities_takes_the_worked_codes),
         cmocka_unit_test(levels_change_half_a_step_apart),
