@@ -8,7 +8,7 @@
  * norm that makes x, so they cost nothing there.  With s_c = (hi - lo) / (2^b - 1), s~ = scale = mean s_c and r_c = s_c / s~:
  *     mul = 1 / r_c          add = -s~ (zero + lo_c / s_c)
  *
- * Li et al., RepQ-ViT (arXiv 2212.08254), section 3.2; the offset need not be a whole number of steps, since it goes into add.
+ * Li et al., RepQ-ViT (arXiv 2212.08254); the offset need not be a whole number of steps, since it goes into add.
  */
 #ifndef CORE_QUANT_CHANNELS_H
 #define CORE_QUANT_CHANNELS_H
@@ -23,7 +23,7 @@ struct channel_fold {
 
 enum channel_offset {
     OFFSET_FREE,            /* zero = 2^(b-1); lo and hi fall on the outermost codes */
-    OFFSET_INTEGER,         /* lo becomes a multiple of s_c: the channel's own quantizer has an integer zero point, as published;
+    OFFSET_INTEGER,         /* lo becomes a multiple of s_c: the channel's own quantizer has an integer zero point, as in the paper;
                                zero is the rounded mean of them, kept within the codes */
 };
 

@@ -5,7 +5,8 @@
  * any number: x' = lo + s clamp(rint((x - lo) / s), 0, 2^b - 1), s = (hi - lo) / (2^b - 1).  Ranges are in units of x.
  * How such quantizers become one quantizer of the whole tensor is in channels.h.
  *
- * Li et al., RepQ-ViT (arXiv 2212.08254): percentiles.  Li et al., RepQuant (arXiv 2402.05628): learnt, two-sided clipping.
+ * Li et al., RepQ-ViT (arXiv 2212.08254): percentiles, as in its published code.  Li et al., RepQuant (arXiv 2402.05628):
+ * learnt clipping of both ends; the loss and the optimiser here are our own.
  */
 #ifndef CORE_QUANT_CLIP_H
 #define CORE_QUANT_CLIP_H

@@ -5,7 +5,7 @@
  * rounding goes the straight-through estimate: the difference between a value and its level is taken as fixed
  * in steps, so inside the range
  *     d x' / d hi = (x' - x) / (hi - lo),    d x' / d lo = -d x' / d hi,
- * while a clipped value follows the end it is clipped to (LSQ+, arXiv 2004.09576, section 3).
+ * while a clipped value follows the end it is clipped to (as in LSQ+, arXiv 2004.09576).
  */
 #include "core/quant/clip.h"
 

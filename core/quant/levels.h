@@ -2,7 +2,7 @@
  * levels.h - quantizers of a whole tensor, chosen by squared error over what an observer saw of it.
  *
  * Logarithmic levels are for attention probabilities: 2^(-(j + q) / m), m levels an octave, and a code for zero.
- * With m = 2 (base sqrt 2) they are Li et al., RepQ-ViT (arXiv 2212.08254), section 3.3, with one code of the 2^b kept for
+ * With m = 2 (base sqrt 2) they are Li et al., RepQ-ViT (arXiv 2212.08254), with one code of the 2^b kept for
  * zero, so that they fit b bits, and the scale a power of the base, so that the ONNX form below needs no table.
  */
 #ifndef CORE_QUANT_LEVELS_H

@@ -84,8 +84,8 @@ static const int example_codes[2 * EXAMPLE] = { 9, 1, 13, 6, 1, 8, 6, 14 };
 
 static bool near(double a, double b, double bound) { return fabs(a - b) <= bound; }
 
-/* The paper's zero point would be -2, which uint8 cannot hold: 0 shifts x~ by two steps and changes no code. */
-static void the_worked_layernorm_folds_as_published(void **state)
+/* The rounded mean zero point would be -2, which uint8 cannot hold: 0 shifts x~ by two steps and changes no code. */
+static void the_worked_layernorm_folds_as_by_hand(void **state)
 {
     static const double want_gamma[] = { 1.616667, 1.616667, 1.385714, 1.347222 }, want_beta[] = { 3.071667, 3.071667, 2.863810, 3.233333 };
     static const double want_w[] = { .309278, -.123711, .721649, .742268, -.463918, .037113, .288660, -.148454,
@@ -142,7 +142,7 @@ static struct ranges random_ranges(struct arena *mem)
     return r;
 }
 
-/* The code that a quantizer of this channel alone gives, its zero point being an integer; equation 1 of the paper. */
+/* The code that a quantizer of this channel alone gives, its zero point being an integer. */
 static int own_code(const struct ranges *r, size_t c, double v, double step, int bits)
 {
     double top = (1 << bits) - 1, zero = rint(top / 2 - ((double)r->lo[c] + (double)r->hi[c]) / 2 / step);
@@ -451,7 +451,7 @@ static void two_threads_choose_the_same_factor(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(the_worked_layernorm_folds_as_published, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_worked_layernorm_folds_as_by_hand, setup, teardown),
         cmocka_unit_test_setup_teardown(the_worked_codes_and_outputs_come_out, setup, teardown),
         cmocka_unit_test_setup_teardown(integer_offsets_give_each_channel_its_own_codes, setup, teardown),
         cmocka_unit_test_setup_teardown(a_free_offset_puts_both_ends_on_the_outermost_codes, setup, teardown),

@@ -159,7 +159,7 @@ static void nothing_seen_gives_an_empty_range_and_the_highest_levels(void **stat
 
 /* ---- logarithmic levels ---- */
 
-/* Section 3.3 of the paper by hand: probabilities, their codes and levels in base sqrt 2 at 4 bits, code 15 being zero. */
+/* Worked by hand: probabilities, their codes and levels in base sqrt 2 at 4 bits, code 15 being zero. */
 static const float probabilities[] = { .55f, .21f, .11f, .06f, .04f, .02f, .0065f, .0035f, 0 };
 static const struct { int j; uint8_t codes[9]; double error; } worked[] = {
     { 0, { 2, 5, 6, 8, 9, 11, 15, 15, 15 }, 4.346141e-4 },
