@@ -46,7 +46,7 @@ bool clip_channels(enum clip_rule rule, const struct rows *r, const struct range
                    struct arena *mem, struct ranges *ret, struct err *e);
 
 /*
- * One range for all channels (same in every entry's place): CLIP_GRID's search with 20 factors over at most 65,536 of the
+ * One range for all channels: CLIP_GRID's search with 20 factors over at most 65,536 of the
  * values; at 8 bits the extremes.  mem: two floats a value looked at.
  */
 bool clip_common(const struct rows *r, const struct ranges *full, int bits, struct arena *mem, float *ret_lo, float *ret_hi,
@@ -54,20 +54,21 @@ bool clip_common(const struct rows *r, const struct ranges *full, int bits, stru
 
 /*
  * For few rows (some dozens), whose extremes say little: mean +- k deviations, k growing with bits (2.68 at 4, 3.95 at 8);
- * a channel's deviation is raised by half the mean deviation where it is below that.  Above 4 bits widened to `full`.
+ * a deviation below the channels' mean one is first moved half-way to it.  Above 4 bits widened to `full`.
  * ret may be full.
  */
 void clip_deviation(const struct rows *r, const struct ranges *full, int bits, struct ranges *ret);
 
 /*
  * Learns ranges for what the consumers see, the loss being ||(X - X') W^T||^2 = tr(E G E^T), gram = G = W^T W [channels, channels]
- * over all consumers.  Adam from io, 64 steps of 256 rows drawn by seed, gradients straight through the rounding.
- * io is changed only if the loss over ALL rows falls; ret_gain_db >= 0 says by how much.  mem: 4 * 256 * channels floats and more.
+ * over all consumers.  Adam from io, 64 steps of 256 rows drawn by seed, gradients straight through the rounding; of the
+ * way to the mean of the later steps the whole, half or a quarter is gone, or none of it: io is changed only if the loss
+ * over ALL rows falls.  ret_gain_db >= 0 says by how much.  mem: 3 * 256 * channels floats and a few rows.  ERR_MEMORY.
  */
 bool clip_learn(const struct rows *r, const float *gram, int bits, uint64_t seed, struct arena *mem, struct ranges *io,
                 double *ret_gain_db, struct err *e);
 
-/* Straight-through gradient of mean w (x' - x)^2 of one channel with respect to its ends: what clip_learn() goes by. */
+/* Straight-through gradient of the mean (x' - x)^2 of one channel with respect to its ends: what clip_learn() goes by. */
 void clip_gradient(size_t n, const float *x, float lo, float hi, int bits, double *ret_lo, double *ret_hi);
 
 /* ---- shared by the searches ---- */
