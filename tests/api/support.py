@@ -21,9 +21,7 @@ DIGITS = ROOT / "examples" / "digits"
 CACHE = ROOT / "build" / "test-data"
 VITS = {"deit": MODELS / "deit-tiny.onnx", "vit": MODELS / "vit-tiny.onnx"}
 
-# A sanitizer's shadow memory is larger than any limit that would be sensible for a job.
 SANITIZED = "san/" in REPQUANT
-LIMITS = {"address_space": "64T"} if SANITIZED else {}
 
 
 def needs(*paths):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import REPQUANT, ROOT, Daemon, until
 from hostile import bad_arrays, damaged, lies, one, other_kinds, tensor
-from support import DIGITS, LIMITS, SANITIZED, repquant
+from support import DIGITS, SANITIZED, repquant
 from test_recipe_schema import REFUSED as RECIPES
 
 DAMAGED, SAMPLED, SEED = 500, 40, 11
@@ -155,8 +155,7 @@ def test_a_result_larger_than_the_machine_is_refused_before_it_is_made(tmp_path)
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    options = {name.replace("_", "-"): v for name, v in LIMITS.items()}
-    d = Daemon(tmp_path_factory.mktemp("daemon"), REPQUANT, options).start()
+    d = Daemon(tmp_path_factory.mktemp("daemon"), REPQUANT, {}).start()
     yield d
     d.stop()
 
