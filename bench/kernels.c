@@ -50,6 +50,7 @@ static void patch_images(size_t n, void (*f)(const struct conv_shape *, const fl
     KERNEL(sigmoid, 8, vec_sigmoid(n, x, y))                                                             \
     KERNEL(gelu, 8, vec_gelu(n, x, y))                                                                   \
     KERNEL(silu, 8, vec_silu(n, x, y))                                                                   \
+    KERNEL(affine_row, 8, vec_affine_row(ROWS(n), x, row, row, y))                                       \
     KERNEL(add_row, 8, vec_add_row(ROWS(n), x, row, y))                                                  \
     KERNEL(transpose, 8, transpose_2d(ROWS(n), x, ROW, y, n / ROW))                                      \
     KERNEL(quantize_u8, 5, quantize_u8(n, x, 0.05f, 128, 0, 255, codes))                                 \

@@ -15,7 +15,20 @@ bool lowering_new(struct lowering *l, const struct graph *g, struct arena *mem, 
 {
     l->qop = arena_array(mem, (uint64_t)g->n_nodes, sizeof *l->qop, e);
     l->skip = arena_array(mem, (uint64_t)g->n_nodes, sizeof *l->skip, e);
-    return l->qop && l->skip;
+    l->edit = arena_array(mem, (uint64_t)g->n_nodes, sizeof *l->edit, e);
+    return l->qop && l->skip && l->edit;
+}
+
+bool lowering_edit(struct lowering *l, const struct graph *g, int node, int input, const float *data, struct arena *mem,
+                   struct err *e)
+{
+    const struct value *v = &g->values[g->nodes[node].in[input]];
+    struct edit *edit = arena_alloc(mem, sizeof *edit, e);
+    if (!edit)
+        return false;
+    *edit = (struct edit){ input, { DT_F32, v->shape, (void *)(uintptr_t)data }, l->edit[node] };
+    l->edit[node] = edit;          /* the newest of an input comes first and counts */
+    return true;
 }
 
 const float *lowering_scales(struct arena *mem, float x_scale, const float *w_scale, size_t n, struct err *e)

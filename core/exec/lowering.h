@@ -13,12 +13,16 @@
 
 #include "core/graph/graph.h"
 #include "core/kernel/affine.h"
+#include "core/kernel/kernel.h"
 
-enum qop_kind { QOP_NONE, QOP_MATMUL, QOP_PRODUCT, QOP_CONV };
+enum qop_kind { QOP_NONE, QOP_MATMUL, QOP_PRODUCT, QOP_HALF, QOP_LEVELS, QOP_CONV };
 
 /*
- *   MATMUL   y[.., n] = float(sum_k (q(x)-zx) w[k,n]) * scale[n] + add[n]
+ *   MATMUL   y[.., n] = float(sum_k (q(x')-zx) w[k,n]) * scale[n] + add[n]      x' = x, or x * mul[k] (+ shift[k])
  *   PRODUCT  y = float(sum (q(x)-zx) (q(y)-zy)) * scale[0]        batched as MatMul
+ *   HALF     y = x . (q(y)-zy) * ay.scale in float: x holds levels already
+ *   LEVELS   of a softmax over its last axis: v = exp(max(rint(log_softmax(x) * into), first) * back), and 0 where
+ *            v <= threshold: powers of 2 or of sqrt 2 (RepQ-ViT, arXiv 2212.08254, 3.3) in the operators of the artifact
  *   CONV     acc = sum (q(x)-zx) w + bias[m];  without `out`: float(acc) * scale[m];
  *            with it: the dequantized code of rint(acc * rescale[m]) + out.zero
  */
@@ -31,16 +35,30 @@ struct qop {
     size_t k, n;                 /* MATMUL: of w; CONV: n output channels */
     const float *scale;          /* [n] (PRODUCT: [1]): float(ax.scale * weight scale); borrowed */
     const float *add;            /* MATMUL: [n] added after scaling (Gemm's C), or NULL */
+    const float *mul, *shift;    /* MATMUL: [k] channel factors and offsets of x, or NULL; borrowed */
+    struct levels { float into, first, back, threshold; } levels;
     const int32_t *bias;         /* CONV: [n] in units of scale, or NULL */
     bool requantize;             /* CONV: out and rescale are set */
     struct affine out;
     const float *rescale;        /* CONV: [n] float(ax.scale * weight scale / out.scale); borrowed */
 };
 
+/* An input of a node that stands for the graph's own: a norm's or a bias's constant as a method changed it.  Same shape. */
+struct edit {
+    int input;
+    struct tensor with;
+    const struct edit *next;     /* of the same node */
+};
+
 struct lowering {
     struct qop *qop;             /* [n_nodes]; kind QOP_NONE: run the operator */
     bool *skip;                  /* [n_nodes]; absorbed by a qop: not run at all */
+    const struct edit **edit;    /* [n_nodes]; NULL: the graph's own inputs */
 };
+
+/* Lets `node` read data (float, of the input's own shape, borrowed) at that input, in place of an earlier edit. */
+bool lowering_edit(struct lowering *l, const struct graph *g, int node, int input, const float *data, struct arena *mem,
+                   struct err *e);
 
 /* Nothing quantized, nothing skipped. */
 bool lowering_new(struct lowering *l, const struct graph *g, struct arena *mem, struct err *e);
@@ -58,6 +76,9 @@ const float *lowering_scales(struct arena *mem, float x_scale, const float *w_sc
 
 /* Scratch bytes that a MatMul, Gemm or Conv of these shapes may need when it is quantized. */
 uint64_t qop_scratch(enum op op, const struct tensor *x, const struct tensor *y, const struct tensor *out);
+
+/* A convolution's sizes on tensors of these shapes. */
+struct conv_shape qop_conv_shape(const struct graph *g, const struct node *node, const struct tensor *x, const struct tensor *out);
 
 /* Computes one quantized node; node gives Conv's attributes.  Nothing is allocated. */
 bool qop_run(const struct qop *q, const struct graph *g, const struct node *node, const struct tensor *x,

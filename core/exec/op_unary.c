@@ -196,18 +196,10 @@ bool op_threshold(const struct op_args *a, struct err *e)
     return true;
 }
 
-KERNEL_CLONES
-static void f32_threshold(int64_t n, const float *x, float alpha, float *y)
-{
-    KERNEL_LOOP
-    for (int64_t i = 0; i < n; i++)
-        y[i] = x[i] > alpha ? x[i] : 0;
-}
-
 bool op_threshold_fast(const struct op_args *a, struct err *e)
 {
     if (!op_all_f32(a))
         return op_threshold(a, e);
-    f32_threshold(shape_elements(&a->out[0].shape), a->in[0]->data, node_float(a->node, "alpha", 1), a->out[0].data);
+    vec_threshold((size_t)shape_elements(&a->out[0].shape), a->in[0]->data, node_float(a->node, "alpha", 1), a->out[0].data);
     return true;
 }

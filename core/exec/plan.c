@@ -297,11 +297,21 @@ void frame_set(struct frame *f, int value, const void *data)
             f->t[v].data = (void *)(uintptr_t)data;
 }
 
-static bool run_op(struct frame *f, const struct node *n, struct tensor *out, struct err *e)
+static const struct tensor *edited(const struct edit *edit, int input)
+{
+    while (edit && edit->input != input)
+        edit = edit->next;
+    return edit ? &edit->with : NULL;
+}
+
+static bool run_op(struct frame *f, const struct node *n, const struct edit *edit, struct tensor *out, struct err *e)
 {
     const struct tensor *in[NODE_MAX_ARITY];
-    for (int i = 0; i < n->n_in; i++)
-        in[i] = n->in[i] >= 0 ? &f->t[n->in[i]] : NULL;
+    for (int i = 0; i < n->n_in; i++) {
+        in[i] = edit ? edited(edit, i) : NULL;
+        if (!in[i] && n->in[i] >= 0)
+            in[i] = &f->t[n->in[i]];
+    }
     const struct op_impl *impl = &op_impl[n->op];
     struct op_args args = { f->plan->g, n, in, out, f->scratch };
     return (impl->fast ? impl->fast : impl->ref)(&args, e);
@@ -320,7 +330,7 @@ bool frame_step(struct frame *f, int node, struct err *e)
         return qop_run(q, f->plan->g, n, &f->t[q->x], q->y >= 0 ? &f->t[q->y] : NULL, &f->t[n->out[0]], f->scratch, e);
     for (int i = 0; i < n->n_out; i++)
         out[i] = n->out[i] >= 0 ? f->t[n->out[i]] : (struct tensor){ 0 };
-    return run_op(f, n, out, e);
+    return run_op(f, n, f->how->edit[node], out, e);
 }
 
 bool frame_run(struct frame *f, int from, int to, struct err *e)
@@ -332,7 +342,7 @@ bool frame_run(struct frame *f, int from, int to, struct err *e)
     return true;
 }
 
-bool frame_float_step(struct frame *f, int node, struct tensor *out, struct err *e)
+bool frame_float_step(struct frame *f, int node, const struct edit *edit, struct tensor *out, struct err *e)
 {
-    return run_op(f, &f->plan->g->nodes[node], out, e);
+    return run_op(f, &f->plan->g->nodes[node], edit, out, e);
 }

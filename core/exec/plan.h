@@ -55,7 +55,8 @@ void frame_set(struct frame *f, int value, const void *data);
 bool frame_step(struct frame *f, int node, struct err *e);
 bool frame_run(struct frame *f, int from, int to, struct err *e);
 
-/* Computes `node` as if it were not quantized, on the frame's present inputs, into out (data allocated by the caller). */
-bool frame_float_step(struct frame *f, int node, struct tensor *out, struct err *e);
+/* Computes `node` as if it were not quantized, on the frame's present inputs but for `edit` (or NULL), into out (data
+ * allocated by the caller). */
+bool frame_float_step(struct frame *f, int node, const struct edit *edit, struct tensor *out, struct err *e);
 
 #endif

@@ -65,7 +65,12 @@ static void run_matmul(const struct qop *q, const struct tensor *x, struct tenso
     float *to = out->data;
     for (size_t r = 0; r < rows; r += BLOCK_ROWS) {
         size_t m = rows - r < BLOCK_ROWS ? rows - r : BLOCK_ROWS;
-        quantize_to_float(m * q->k, from + r * q->k, q->ax.scale, q->ax.zero, q->ax.qmin, q->ax.qmax, codes);
+        const float *x_rows = from + r * q->k;
+        if (q->mul) {
+            vec_affine_row(m, q->k, x_rows, q->mul, q->shift, codes);
+            x_rows = codes;
+        }
+        quantize_to_float(m * q->k, x_rows, q->ax.scale, q->ax.zero, q->ax.qmin, q->ax.qmax, codes);
         gemm_exact(false, m, q->n, q->k, codes, q->k, affine_reach(q->ax), q->w, q->n, q->w_reach, acc, q->n, sums);
         dequantize_acc(m, q->n, acc, q->n, q->scale, q->n, q->add, to + r * q->n, q->n);
     }
@@ -103,16 +108,44 @@ static void run_product(const struct qop *q, const struct tensor *x, const struc
     }
 }
 
-static struct conv_shape conv_of(const struct node *node, const struct tensor *x, const struct tensor *w,
-                                 const struct tensor *out)
+/* As the artifact's DequantizeLinear and float MatMul compute it. */
+static void run_half(const struct qop *q, const struct tensor *x, const struct tensor *y, struct tensor *out, float *scratch)
+{
+    size_t m = dim_from_end(x, 2), k = dim_from_end(x, 1), n = dim_from_end(y, 1);
+    size_t batches = (size_t)shape_count(&out->shape, 0, out->shape.rank - 2);
+    for (size_t b = 0; b < batches; b++) {
+        const float *xs = (const float *)x->data + batch_index(x, out, b) * m * k;
+        const float *ys = (const float *)y->data + batch_index(y, out, b) * k * n;
+        quantize_to_float(k * n, ys, q->ay.scale, q->ay.zero, q->ay.qmin, q->ay.qmax, scratch);
+        for (size_t i = 0; i < k * n; i++)
+            scratch[i] *= q->ay.scale;
+        gemm(false, false, m, n, k, xs, k, scratch, n, false, (float *)out->data + b * m * n, n);
+    }
+}
+
+static void run_levels(const struct qop *q, const struct tensor *x, struct tensor *out)
+{
+    size_t n = dim_from_end(x, 1), rows = n ? (size_t)shape_elements(&x->shape) / n : 0;
+    for (size_t r = 0; r < rows; r += BLOCK_ROWS) {
+        size_t m = rows - r < BLOCK_ROWS ? rows - r : BLOCK_ROWS;
+        float *y = (float *)out->data + r * n;
+        log_softmax(m, n, (const float *)x->data + r * n, y);
+        level_codes(m * n, y, q->levels.into, q->levels.first, q->levels.back, y);
+        vec_exp(m * n, y, y);
+        vec_threshold(m * n, y, q->levels.threshold, y);
+    }
+}
+
+struct conv_shape qop_conv_shape(const struct graph *g, const struct node *node, const struct tensor *x, const struct tensor *out)
 {
     size_t n;
+    const struct shape *w = &g->values[node->in[1]].shape;
     const int64_t *stride = node_ints(node, "strides", &n);
     const int64_t *pads = node_ints(node, "pads", &n);
     const int64_t *dil = node_ints(node, "dilations", &n);
     return (struct conv_shape){
         .c = (size_t)x->shape.dim[1], .h = (size_t)x->shape.dim[2], .w = (size_t)x->shape.dim[3],
-        .kh = (size_t)w->shape.dim[2], .kw = (size_t)w->shape.dim[3],
+        .kh = (size_t)w->dim[2], .kw = (size_t)w->dim[3],
         .stride_h = stride ? (size_t)stride[0] : 1, .stride_w = stride ? (size_t)stride[1] : 1,
         .pad_top = pads ? (size_t)pads[0] : 0, .pad_left = pads ? (size_t)pads[1] : 0,
         .dil_h = dil ? (size_t)dil[0] : 1, .dil_w = dil ? (size_t)dil[1] : 1,
@@ -164,10 +197,16 @@ bool qop_run(const struct qop *q, const struct graph *g, const struct node *node
     case QOP_PRODUCT:
         run_product(q, x, y, out, scratch);
         return true;
+    case QOP_HALF:
+        run_half(q, x, y, out, scratch);
+        return true;
+    case QOP_LEVELS:
+        run_levels(q, x, out);
+        return true;
     case QOP_CONV: {
         const struct value *v = &g->values[node->in[1]];
         struct tensor w = { .dtype = v->dtype, .shape = v->shape };
-        struct conv_shape s = conv_of(node, x, &w, out);
+        struct conv_shape s = qop_conv_shape(g, node, x, out);
         run_conv(q, &s, x, &w, out, scratch);
         return true;
     }

@@ -92,6 +92,9 @@ void vec_sigmoid(size_t n, const float *x, float *y);    /* 4e-7 absolute  [appr
 void vec_gelu(size_t n, const float *x, float *y);       /* 0.5 x (1 + erf(x / sqrt 2)); 4e-7 max(1, |x|)  [approx] */
 void vec_silu(size_t n, const float *x, float *y);       /* x * sigmoid(x); 4e-7 max(1, |x|)  [approx] */
 void vec_add_row(size_t rows, size_t n, const float *x, const float *row, float *y);   /* y = x + row[n] */
+/* y = x * mul[n] + shift[n], two roundings; shift may be NULL. */
+void vec_affine_row(size_t rows, size_t n, const float *x, const float *mul, const float *shift, float *y);
+void vec_threshold(size_t n, const float *x, float alpha, float *y);    /* y = x > alpha ? x : 0; NaN gives 0 */
 
 /* ---- layout ---- */
 
@@ -114,6 +117,8 @@ void quantize_u8(size_t n, const float *x, float scale, int zero, int qmin, int 
 void quantize_i8(size_t n, const float *x, float scale, int zero, int qmin, int qmax, int8_t *q);
 /* As above but the code minus the zero point, kept in a float: what gemm_exact() takes.  q may be x. */
 void quantize_to_float(size_t n, const float *x, float scale, int zero, int qmin, int qmax, float *q);
+/* y = max(rint(x * into), first) * back: logarithms to the nearest level, -inf included; NaN gives first * back. */
+void level_codes(size_t n, const float *x, float into, float first, float back, float *y);
 /* x' = (q - zero) * scale. */
 void dequantize_u8(size_t n, const uint8_t *q, float scale, int zero, float *x);
 void dequantize_i8(size_t n, const int8_t *q, float scale, int zero, float *x);

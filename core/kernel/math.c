@@ -51,6 +51,30 @@ void vec_silu(size_t n, const float *x, float *y)
 }
 
 KERNEL_CLONES
+void vec_affine_row(size_t rows, size_t n, const float *x, const float *mul, const float *shift, float *y)
+{
+    for (size_t r = 0; r < rows; r++, x += n, y += n) {
+        if (shift) {
+            KERNEL_LOOP
+            for (size_t i = 0; i < n; i++)
+                y[i] = x[i] * mul[i] + shift[i];
+        } else {
+            KERNEL_LOOP
+            for (size_t i = 0; i < n; i++)
+                y[i] = x[i] * mul[i];
+        }
+    }
+}
+
+KERNEL_CLONES
+void vec_threshold(size_t n, const float *x, float alpha, float *y)
+{
+    KERNEL_LOOP
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] > alpha ? x[i] : 0;
+}
+
+KERNEL_CLONES
 void vec_add_row(size_t rows, size_t n, const float *x, const float *row, float *y)
 {
     for (size_t r = 0; r < rows; r++, x += n, y += n) {

@@ -52,6 +52,16 @@ void quantize_to_float(size_t n, const float *x, float scale, int zero, int qmin
 }
 
 KERNEL_CLONES
+void level_codes(size_t n, const float *x, float into, float first, float back, float *y)
+{
+    KERNEL_LOOP
+    for (size_t i = 0; i < n; i++) {
+        float level = rintf(x[i] * into);
+        y[i] = (level > first ? level : first) * back;
+    }
+}
+
+KERNEL_CLONES
 void dequantize_u8(size_t n, const uint8_t *q, float scale, int zero, float *x)
 {
     KERNEL_LOOP

@@ -39,6 +39,18 @@ void ref_vec_silu(size_t n, const float *x, float *y)
         y[i] = (float)(x[i] / (1 + exp(-(double)x[i])));
 }
 
+void ref_vec_affine_row(size_t rows, size_t n, const float *x, const float *mul, const float *shift, float *y)
+{
+    for (size_t i = 0; i < rows * n; i++)
+        y[i] = shift ? x[i] * mul[i % n] + shift[i % n] : x[i] * mul[i % n];
+}
+
+void ref_vec_threshold(size_t n, const float *x, float alpha, float *y)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] > alpha ? x[i] : 0;
+}
+
 void ref_vec_add_row(size_t rows, size_t n, const float *x, const float *row, float *y)
 {
     for (size_t i = 0; i < rows * n; i++)

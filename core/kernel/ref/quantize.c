@@ -28,6 +28,12 @@ void ref_quantize_to_float(size_t n, const float *x, float scale, int zero, int 
         q[i] = (float)(code(x[i], scale, zero, qmin, qmax) - zero);
 }
 
+void ref_level_codes(size_t n, const float *x, float into, float first, float back, float *y)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (float)fmax(rint((double)(x[i] * into)), (double)first) * back;
+}
+
 void ref_dequantize_u8(size_t n, const uint8_t *q, float scale, int zero, float *x)
 {
     for (size_t i = 0; i < n; i++)

@@ -28,6 +28,8 @@ void ref_vec_sigmoid(size_t n, const float *x, float *y);
 void ref_vec_gelu(size_t n, const float *x, float *y);
 void ref_vec_silu(size_t n, const float *x, float *y);
 void ref_vec_add_row(size_t rows, size_t n, const float *x, const float *row, float *y);
+void ref_vec_affine_row(size_t rows, size_t n, const float *x, const float *mul, const float *shift, float *y);
+void ref_vec_threshold(size_t n, const float *x, float alpha, float *y);
 
 void ref_transpose_2d(size_t rows, size_t cols, const float *x, size_t ldx, float *y, size_t ldy);
 void ref_im2col(const struct conv_shape *s, const float *x, float *cols);
@@ -35,6 +37,7 @@ void ref_im2col(const struct conv_shape *s, const float *x, float *cols);
 void ref_quantize_u8(size_t n, const float *x, float scale, int zero, int qmin, int qmax, uint8_t *q);
 void ref_quantize_i8(size_t n, const float *x, float scale, int zero, int qmin, int qmax, int8_t *q);
 void ref_quantize_to_float(size_t n, const float *x, float scale, int zero, int qmin, int qmax, float *q);
+void ref_level_codes(size_t n, const float *x, float into, float first, float back, float *y);
 void ref_dequantize_u8(size_t n, const uint8_t *q, float scale, int zero, float *x);
 void ref_dequantize_i8(size_t n, const int8_t *q, float scale, int zero, float *x);
 void ref_dequantize_acc(size_t rows, size_t n, const int32_t *acc, size_t ldacc, const float *scale, size_t scale_n,

@@ -279,6 +279,18 @@ static void a_row_is_added_to_every_row(void **state)
     for (size_t i = 0; i < COUNT(sizes); i++) {
         fill_awkward(ROOM, in);
         fill(ROOM, in2, -1, 1);
+        vec_affine_row(ROWS, sizes[i], in + 1, in2 + 2, in2 + 3, got);
+        ref_vec_affine_row(ROWS, sizes[i], in + 1, in2 + 2, in2 + 3, want);
+        expect_same("affine_row", ROWS * sizes[i], got, want);
+        vec_affine_row(ROWS, sizes[i], in + 1, in2 + 2, NULL, got);
+        ref_vec_affine_row(ROWS, sizes[i], in + 1, in2 + 2, NULL, want);
+        expect_same("affine_row without shift", ROWS * sizes[i], got, want);
+        vec_threshold(ROWS * sizes[i], in + 1, 0.25f, got);
+        ref_vec_threshold(ROWS * sizes[i], in + 1, 0.25f, want);
+        expect_same("threshold", ROWS * sizes[i], got, want);
+        level_codes(ROWS * sizes[i], in + 1, -2.885390f, 3, -0.346574f, got);
+        ref_level_codes(ROWS * sizes[i], in + 1, -2.885390f, 3, -0.346574f, want);
+        expect_same("level_codes", ROWS * sizes[i], got, want);
         vec_add_row(ROWS, sizes[i], in + 1, in2 + 2, got);
         ref_vec_add_row(ROWS, sizes[i], in + 1, in2 + 2, want);
         expect_same("add_row", ROWS * sizes[i], got, want);
