@@ -2,12 +2,28 @@
 
 #include <assert.h>
 
-static const char *const methods[] = { [RECIPE_METHOD_MINMAX] = "minmax", [RECIPE_METHOD_PERCENTILE] = "percentile", NULL };
+static const char *const methods[] = {
+    [RECIPE_METHOD_MINMAX] = "minmax", [RECIPE_METHOD_PERCENTILE] = "percentile", [RECIPE_METHOD_REPQUANT] = "repquant", NULL,
+};
 static const char *const weight_granularities[] = { [RECIPE_PER_TENSOR] = "per_tensor", [RECIPE_PER_CHANNEL] = "per_channel", NULL };
 static const char *const act_granularities[] = { [RECIPE_PER_TENSOR] = "per_tensor", NULL };
 static const char *const modes[] = { [RECIPE_STATIC] = "static", NULL };
-static const char *const observers[] = { [RECIPE_OBSERVER_MINMAX] = "minmax", [RECIPE_OBSERVER_PERCENTILE] = "percentile", NULL };
-static const char *const softmaxes[] = { [RECIPE_SOFTMAX_UNIFORM] = "uniform", NULL };
+static const char *const observers[] = {
+    [RECIPE_OBSERVER_MINMAX] = "minmax", [RECIPE_OBSERVER_PERCENTILE] = "percentile", [RECIPE_OBSERVER_MSE] = "mse", NULL,
+};
+static const char *const roundings[] = {
+    [RECIPE_NEAREST] = "nearest", [RECIPE_GPTQ] = "gptq", [RECIPE_ADAROUND] = "adaround", NULL,
+};
+static const char *const norm_scales[] = {
+    [RECIPE_NORMS_OFF] = "off", [RECIPE_NORMS_FULL] = "full", [RECIPE_NORMS_SEARCH] = "search", NULL,
+};
+static const char *const clippings[] = {
+    [RECIPE_CLIP_MINMAX] = "minmax", [RECIPE_CLIP_PERCENTILE] = "percentile", [RECIPE_CLIP_GRID] = "grid",
+    [RECIPE_CLIP_LEARNED] = "learned", NULL,
+};
+static const char *const softmaxes[] = {
+    [RECIPE_SOFTMAX_UNIFORM] = "uniform", [RECIPE_SOFTMAX_LOG2] = "log2", [RECIPE_SOFTMAX_LOG_SQRT2] = "log_sqrt2", NULL,
+};
 static const char *const targets[] = {
     [RECIPE_TARGET_ONNXRUNTIME] = "onnxruntime", [RECIPE_TARGET_OPENVINO] = "openvino",
     [RECIPE_TARGET_TENSORRT] = "tensorrt", [RECIPE_TARGET_PORTABLE] = "portable", NULL,
@@ -25,8 +41,10 @@ const struct field recipe_fields[RECIPE_FIELDS] = {
       .help = "bits of a weight's code" },
     { "weights", "granularity", FIELD_CHOICE, AT(weights.granularity), .choices = weight_granularities,
       .fallback = RECIPE_PER_CHANNEL, .help = "one scale per tensor or per output channel" },
-    { "weights", "symmetric", FIELD_BOOL, AT(weights.symmetric), .lo = 1, .hi = 1, .fallback = 1,
-      .help = "weight codes are symmetric around zero" },
+    { "weights", "symmetric", FIELD_BOOL, AT(weights.symmetric), .lo = 0, .hi = 1, .fallback = 1,
+      .help = "weight codes are symmetric around zero; false: a zero point per output channel" },
+    { "weights", "rounding", FIELD_CHOICE, AT(weights.rounding), .choices = roundings,
+      .help = "nearest, or reconstruction of the layer's output on the quantized inputs" },
     { "activations", "bits", FIELD_INT, AT(activations.bits), OVERRIDE_AT(act_bits), 2, 8, .required = true,
       .help = "bits of an activation's code" },
     { "activations", "granularity", FIELD_CHOICE, AT(activations.granularity), .choices = act_granularities,
@@ -39,6 +57,24 @@ const struct field recipe_fields[RECIPE_FIELDS] = {
       .help = "how a range is taken from calibration; follows from method" },
     { "activations", "percentile", FIELD_REAL, AT(activations.percentile), .lo = 90, .hi = 100, .fallback = 99.999,
       .help = "the share of values inside the range, in percent; only with the observer percentile" },
+    { "channels", "norms", FIELD_CHOICE, AT(channels.norms), .choices = norm_scales,
+      .help = "scales per channel behind a normalisation, folded into it and the next weights; search: an exponent by output error" },
+    { "channels", "clipping", FIELD_CHOICE, AT(channels.clipping), .choices = clippings,
+      .help = "how the lower and the upper bound of a channel are found" },
+    { "channels", "activations", FIELD_BOOL, AT(channels.activations), .lo = 0, .hi = 1,
+      .help = "scales of their own for outlier channels behind GELU and its like, as one Mul" },
+    { "reconstruction", "target", FIELD_REAL, AT(reconstruction.target), .lo = 0, .hi = 1,
+      .help = "what a layer's output is fitted to: 0 the layer itself, 1 the float model, between them a mixture" },
+    { "reconstruction", "residual", FIELD_BOOL, AT(reconstruction.residual), .lo = 0, .hi = 1,
+      .help = "layers that write to the residual stream also take over its error" },
+    { "reconstruction", "ridge", FIELD_REAL, AT(reconstruction.ridge), .lo = 0, .hi = 100,
+      .help = "how strongly the fit is held to the float weights, in means of the Gram's diagonal" },
+    { "reconstruction", "damping", FIELD_REAL, AT(reconstruction.damping), .lo = 0, .hi = 10,
+      .help = "added to the Gram's diagonal before rounding, in means of the diagonal" },
+    { "reconstruction", "descents", FIELD_INT, AT(reconstruction.descents), .lo = 0, .hi = 16,
+      .help = "sweeps of coordinate descent over the codes" },
+    { "reconstruction", "bias_correction", FIELD_BOOL, AT(reconstruction.bias_correction), .lo = 0, .hi = 1,
+      .help = "biases take up the mean error on the calibration data" },
     { "attention", "products", FIELD_BOOL, AT(attention.products), .lo = 0, .hi = 1, .fallback = 1,
       .help = "quantize the products q.k and p.v of attention too" },
     { "attention", "softmax", FIELD_CHOICE, AT(attention.softmax), .choices = softmaxes,
@@ -56,16 +92,32 @@ const struct field recipe_fields[RECIPE_FIELDS] = {
 };
 
 static const char one_observer[] = "the method decides the observer; leave the observer out or change the method";
-static const char no_percentile[] = "minmax has no percentile; leave it out or set the method to percentile";
+static const char no_percentile[] = "only the observer percentile has one; leave it out or change the observer or the method";
+static const char plain[] = "a plain method does not do that; leave it out or set the method to repquant";
 static const char int8_only[] = "this target takes symmetric int8 activations only; set symmetric to true or leave it out";
+
+static const char symmetric_only[] = "this target takes symmetric weights only; set symmetric to true or leave it out";
+
+/* What both plain methods have in common. */
+#define PLAIN(field, value)                                              \
+    { AT(method), RECIPE_METHOD_MINMAX, AT(field), value, plain },       \
+    { AT(method), RECIPE_METHOD_PERCENTILE, AT(field), value, plain }
 
 const struct field_rule recipe_rules[RECIPE_RULES] = {
     { AT(method), RECIPE_METHOD_MINMAX, AT(activations.observer), RECIPE_OBSERVER_MINMAX, one_observer },
     { AT(method), RECIPE_METHOD_PERCENTILE, AT(activations.observer), RECIPE_OBSERVER_PERCENTILE, one_observer },
     { AT(method), RECIPE_METHOD_MINMAX, AT(activations.percentile), RULE_ABSENT, no_percentile },
     { AT(activations.observer), RECIPE_OBSERVER_MINMAX, AT(activations.percentile), RULE_ABSENT, no_percentile },
+    { AT(activations.observer), RECIPE_OBSERVER_MSE, AT(activations.percentile), RULE_ABSENT, no_percentile },
+    PLAIN(weights.symmetric, 1), PLAIN(weights.rounding, RECIPE_NEAREST), PLAIN(attention.softmax, RECIPE_SOFTMAX_UNIFORM),
+    PLAIN(channels.norms, RULE_ABSENT), PLAIN(channels.clipping, RULE_ABSENT), PLAIN(channels.activations, RULE_ABSENT),
+    PLAIN(reconstruction.target, RULE_ABSENT), PLAIN(reconstruction.residual, RULE_ABSENT), PLAIN(reconstruction.ridge, RULE_ABSENT),
+    PLAIN(reconstruction.damping, RULE_ABSENT), PLAIN(reconstruction.descents, RULE_ABSENT),
+    PLAIN(reconstruction.bias_correction, RULE_ABSENT),
     { AT(target), RECIPE_TARGET_TENSORRT, AT(activations.symmetric), 1, int8_only },
     { AT(target), RECIPE_TARGET_PORTABLE, AT(activations.symmetric), 1, int8_only },
+    { AT(target), RECIPE_TARGET_TENSORRT, AT(weights.symmetric), 1, symmetric_only },
+    { AT(target), RECIPE_TARGET_PORTABLE, AT(weights.symmetric), 1, symmetric_only },
 };
 
 const struct field *field_at(size_t at)
@@ -102,5 +154,8 @@ _Static_assert(sizeof(enum recipe_method) == sizeof(int) && sizeof(enum recipe_t
 
 bool field_applies(const struct field *f, const struct recipe *r)
 {
-    return f->at != AT(activations.percentile) || r->activations.observer == RECIPE_OBSERVER_PERCENTILE;
+    if (f->at == AT(activations.percentile))
+        return r->activations.observer == RECIPE_OBSERVER_PERCENTILE;
+    bool own = f->at == AT(weights.rounding) || (f->at >= AT(channels) && f->at < AT(attention));
+    return !own || r->method == RECIPE_METHOD_REPQUANT;
 }

@@ -29,11 +29,16 @@ enum {
     RECIPE_MAX_TEXT = 256 << 10,                          /* bytes of JSON that recipe_parse() looks at */
 };
 
-enum recipe_method { RECIPE_METHOD_MINMAX, RECIPE_METHOD_PERCENTILE };
+enum recipe_method { RECIPE_METHOD_MINMAX, RECIPE_METHOD_PERCENTILE, RECIPE_METHOD_REPQUANT };
 enum recipe_granularity { RECIPE_PER_TENSOR, RECIPE_PER_CHANNEL };
 enum recipe_mode { RECIPE_STATIC };                       /* activation ranges are fixed by calibration */
-enum recipe_observer { RECIPE_OBSERVER_MINMAX, RECIPE_OBSERVER_PERCENTILE };
-enum recipe_softmax { RECIPE_SOFTMAX_UNIFORM };           /* the quantizer of attention probabilities */
+enum recipe_observer { RECIPE_OBSERVER_MINMAX, RECIPE_OBSERVER_PERCENTILE, RECIPE_OBSERVER_MSE };
+enum recipe_rounding { RECIPE_NEAREST, RECIPE_GPTQ, RECIPE_ADAROUND };
+/* Scales per channel of what a norm gives to linears: none; folded whole (RepQ-ViT); folded with an exponent chosen by output error. */
+enum recipe_norms { RECIPE_NORMS_OFF, RECIPE_NORMS_FULL, RECIPE_NORMS_SEARCH };
+enum recipe_clipping { RECIPE_CLIP_MINMAX, RECIPE_CLIP_PERCENTILE, RECIPE_CLIP_GRID, RECIPE_CLIP_LEARNED };
+/* Levels of attention probabilities: equal steps; powers of 2; powers of sqrt 2 with a zero. */
+enum recipe_softmax { RECIPE_SOFTMAX_UNIFORM, RECIPE_SOFTMAX_LOG2, RECIPE_SOFTMAX_LOG_SQRT2 };
 /* Who must be able to run the artifact; decides the type of activation codes and the form of biases. */
 enum recipe_target { RECIPE_TARGET_ONNXRUNTIME, RECIPE_TARGET_OPENVINO, RECIPE_TARGET_TENSORRT, RECIPE_TARGET_PORTABLE };
 
@@ -50,7 +55,8 @@ struct recipe {
     struct {
         int bits;                          /* 2..8 */
         enum recipe_granularity granularity;
-        bool symmetric;                    /* always true */
+        bool symmetric;                    /* false: each row has a zero point */
+        enum recipe_rounding rounding;
     } weights;
     struct {
         int bits;                          /* 2..8 */
@@ -60,6 +66,18 @@ struct recipe {
         enum recipe_observer observer;
         double percentile;                 /* 90..100, in steps of 1e-6; 0 unless the observer is percentile */
     } activations;
+    struct {
+        enum recipe_norms norms;
+        enum recipe_clipping clipping;     /* of the ranges per channel */
+        bool activations;                  /* scales for outlier channels behind GELU and its like, as one Mul */
+    } channels;
+    struct {
+        double target;                     /* 0..1: the share of the float stream in what a layer is to give */
+        bool residual;                     /* hand the residual stream's error to the layers that write to it */
+        double ridge, damping;             /* in units of the mean of the Gram's diagonal */
+        int descents;                      /* sweeps of coordinate descent behind GPTQ */
+        bool bias_correction;
+    } reconstruction;
     struct {
         bool products;                     /* quantize q.k and p.v too */
         enum recipe_softmax softmax;

@@ -33,7 +33,7 @@ static const struct {
     { "\"\"", ERR_RECIPE_UNKNOWN, "", "minmax-w8a8" },
     { "{\"preset\":\"nope\"}", ERR_RECIPE_UNKNOWN, "/preset", "minmax-w8a8" },
     { "{\"preset\":8}", ERR_RECIPE_FIELD, "/preset", "minmax-w8a8" },
-    { "{\"preset\":\"minmax-w8a8\",\"weigths\":{}}", ERR_RECIPE_FIELD, "/weigths", "weights, activations, attention" },
+    { "{\"preset\":\"minmax-w8a8\",\"weigths\":{}}", ERR_RECIPE_FIELD, "/weigths", "weights, activations, channels" },
     /* missing */
     { "{}", ERR_RECIPE_FIELD, "/name", "missing" },
     { "{\"name\":\"x\"}", ERR_RECIPE_FIELD, "/method", "missing" },
@@ -58,7 +58,11 @@ static const struct {
     { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"bits\":\"8\"}}", ERR_RECIPE_FIELD, "/weights/bits", "integer" },
     { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"bits\":true}}", ERR_RECIPE_FIELD, "/weights/bits", "integer" },
     { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"bits\":9223372036854775807}}", ERR_RECIPE_FIELD, "/weights/bits", "2 to 8" },
-    { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"symmetric\":false}}", ERR_RECIPE_FIELD, "/weights/symmetric", "must be true" },
+    { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"symmetric\":false}}", ERR_RECIPE_COMBINATION, "/weights/symmetric", "method to repquant" },
+    { "{\"preset\":\"minmax-w8a8\",\"reconstruction\":{\"ridge\":1}}", ERR_RECIPE_COMBINATION, "/reconstruction/ridge", "method to repquant" },
+    { "{\"preset\":\"repquant-w8a8\",\"reconstruction\":{\"target\":1.5}}", ERR_RECIPE_FIELD, "/reconstruction/target", "1" },
+    { "{\"preset\":\"repquant-w8a8\",\"target\":\"tensorrt\",\"weights\":{\"symmetric\":false}}", ERR_RECIPE_COMBINATION, "/weights/symmetric", "tensorrt" },
+    { "{\"preset\":\"repquant-w8a8\",\"activations\":{\"percentile\":99}}", ERR_RECIPE_COMBINATION, "/activations/percentile", "observer" },
     { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"granularity\":\"group\"}}", ERR_RECIPE_FIELD, "/weights/granularity", "\"per_tensor\", \"per_channel\"" },
     { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"bits\":0}}", ERR_RECIPE_FIELD, "/activations/bits", "2 to 8" },
     { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"granularity\":\"per_channel\"}}", ERR_RECIPE_FIELD, "/activations/granularity", "must be \"per_tensor\"" },
@@ -69,7 +73,8 @@ static const struct {
     { "{\"preset\":\"percentile-w8a8\",\"activations\":{\"percentile\":100.01}}", ERR_RECIPE_FIELD, "/activations/percentile", "90 to 100" },
     { "{\"preset\":\"percentile-w8a8\",\"activations\":{\"percentile\":\"99\"}}", ERR_RECIPE_FIELD, "/activations/percentile", "number" },
     { "{\"preset\":\"minmax-w8a8\",\"attention\":{\"products\":\"yes\"}}", ERR_RECIPE_FIELD, "/attention/products", "true or false" },
-    { "{\"preset\":\"minmax-w8a8\",\"attention\":{\"softmax\":\"log2\"}}", ERR_RECIPE_FIELD, "/attention/softmax", "\"uniform\"" },
+    { "{\"preset\":\"minmax-w8a8\",\"attention\":{\"softmax\":\"log2\"}}", ERR_RECIPE_COMBINATION, "/attention/softmax", "repquant" },
+    { "{\"preset\":\"repquant-w8a8\",\"attention\":{\"softmax\":\"log3\"}}", ERR_RECIPE_FIELD, "/attention/softmax", "\"uniform\"" },
     { "{\"preset\":\"minmax-w8a8\",\"convolutions\":0}", ERR_RECIPE_FIELD, "/convolutions", "true or false" },
     { "{\"preset\":\"minmax-w8a8\",\"target\":\"tflite\"}", ERR_RECIPE_FIELD, "/target", "\"onnxruntime\", \"openvino\", \"tensorrt\", \"portable\"" },
     { "{\"preset\":\"minmax-w8a8\",\"calibration\":{\"samples\":-1}}", ERR_RECIPE_FIELD, "/calibration/samples", "0 to 1000000" },
@@ -180,20 +185,40 @@ static void random_pattern(unsigned *seed, char *ret)
         memcpy(ret + strlen(ret), parts[n % 10], strlen(parts[n % 10]));
 }
 
+static void random_reconstruction(unsigned *seed, struct recipe *r)
+{
+    r->weights.symmetric = pick(seed, 0, 1);
+    r->weights.rounding = (enum recipe_rounding)pick(seed, 0, 2);
+    r->activations.observer = (enum recipe_observer)pick(seed, 0, 2);
+    r->channels.norms = (enum recipe_norms)pick(seed, 0, 2);
+    r->channels.clipping = (enum recipe_clipping)pick(seed, 0, 3);
+    r->channels.activations = pick(seed, 0, 1);
+    r->reconstruction.target = pick(seed, 0, 1000000) / 1e6;
+    r->reconstruction.residual = pick(seed, 0, 1);
+    r->reconstruction.ridge = pick(seed, 0, 100000000) / 1e6;
+    r->reconstruction.damping = pick(seed, 0, 10000000) / 1e6;
+    r->reconstruction.descents = pick(seed, 0, 16);
+    r->reconstruction.bias_correction = pick(seed, 0, 1);
+    r->attention.softmax = (enum recipe_softmax)pick(seed, 0, 2);
+}
+
 static void random_recipe(unsigned *seed, struct recipe *r)
 {
     memset(r, 0, sizeof *r);
     for (int i = pick(seed, 1, RECIPE_MAX_NAME); i > 0; i--)
         r->name[i - 1] = "abcxyz0189._-"[pick(seed, 0, 12)];
-    r->method = (enum recipe_method)pick(seed, 0, 1);
+    r->method = (enum recipe_method)pick(seed, 0, 2);
     r->weights.bits = pick(seed, 2, 8);
     r->weights.granularity = (enum recipe_granularity)pick(seed, 0, 1);
     r->weights.symmetric = true;
+    r->activations.observer = (enum recipe_observer)r->method;       /* of the plain ones; any for RepQuant */
+    if (r->method == RECIPE_METHOD_REPQUANT)
+        random_reconstruction(seed, r);
     r->activations.bits = pick(seed, 2, 8);
     r->target = (enum recipe_target)pick(seed, 0, 3);
     r->activations.symmetric = r->target >= RECIPE_TARGET_TENSORRT || pick(seed, 0, 1);
-    r->activations.observer = r->method == RECIPE_METHOD_PERCENTILE ? RECIPE_OBSERVER_PERCENTILE : RECIPE_OBSERVER_MINMAX;
-    if (r->method == RECIPE_METHOD_PERCENTILE)
+    r->weights.symmetric |= r->target >= RECIPE_TARGET_TENSORRT;
+    if (r->activations.observer == RECIPE_OBSERVER_PERCENTILE)
         r->activations.percentile = pick(seed, 90000000, 100000000) / 1e6;
     r->attention.products = pick(seed, 0, 1);
     r->convolutions = pick(seed, 0, 1);
@@ -422,7 +447,8 @@ static void the_schema_describes_every_field(void **state)
     assert_string_equal(json_string_value(json_object_get(schema, "$schema")), "https://json-schema.org/draft/2020-12/schema");
     const json_t *complete = json_array_get(json_object_get(schema, "anyOf"), 0);
     assert_true(json_is_false(json_object_get(complete, "additionalProperties")));
-    json_t *preset = recipe_json(recipe_preset("percentile-w8a8"));
+    struct recipe whole = parsed("{\"preset\":\"repquant-w8a8\",\"activations\":{\"observer\":\"percentile\"}}");
+    json_t *preset = recipe_json(&whole);
     const char *key;
     json_t *value;
     json_object_foreach(preset, key, value) {
