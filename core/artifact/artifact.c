@@ -1,6 +1,7 @@
 #include "core/artifact/artifact.h"
 
 #include "core/artifact/builder.h"
+#include "core/artifact/opset.h"
 #include "core/base/io.h"
 
 #include <string.h>
@@ -10,19 +11,39 @@ struct writer {
     struct builder b;
     const struct artifact_layer **at;      /* [n_nodes]: the quantized layer of a node */
     const struct artifact_layer **bias_at; /* [n_nodes]: the quantized layer whose bias this Add is */
-    struct pair { int value; struct affine a; const char *name; } *pairs;   /* Q/DQ pairs so far */
+    struct pair { int value; struct artifact_input in; const char *name; } *pairs;   /* Q/DQ pairs so far */
     int n_pairs;
 };
 
-/* "x" -> Clip? -> Q -> DQ; returns the DQ's output, one for each value and quantizer. */
-static const char *quantized(struct writer *w, int value, const struct affine *a)
+/* x * mul (+ shift): a vector along the last axis, which MatMulAddFusion has no eye for. */
+static const char *scaled(struct writer *w, const char *x, const struct artifact_input *in, int64_t channels)
 {
     struct builder *b = &w->b;
+    const char *y = builder_name(b, x, "_scaled");
+    const char *mul = builder_init_tensor(b, builder_name(b, x, "_channel_factors"), DT_F32, 1, &channels, in->mul);
+    builder_node_named(b, builder_name(b, x, "_Mul"), "Mul", x, mul, "", y, NULL, 0);
+    if (!in->shift)
+        return y;
+    const char *shift = builder_init_tensor(b, builder_name(b, x, "_channel_offsets"), DT_F32, 1, &channels, in->shift);
+    const char *z = builder_name(b, x, "_shifted");
+    builder_node_named(b, builder_name(b, x, "_Add"), "Add", y, shift, "", z, NULL, 0);
+    return z;
+}
+
+static bool same_input(const struct artifact_input *a, const struct artifact_input *b)
+{
+    return a->a.scale == b->a.scale && a->a.zero == b->a.zero && a->a.qmax == b->a.qmax && a->mul == b->mul && a->shift == b->shift;
+}
+
+/* "x" -> Mul? -> Add? -> Clip? -> Q -> DQ; returns the DQ's output, one for each value and quantizer. */
+static const char *quantized(struct writer *w, const struct artifact_layer *l, int value, const struct artifact_input *in)
+{
+    struct builder *b = &w->b;
+    const struct affine *a = &in->a;
     for (int i = 0; i < w->n_pairs; i++)
-        if (w->pairs[i].value == value && w->pairs[i].a.scale == a->scale && w->pairs[i].a.zero == a->zero
-            && w->pairs[i].a.qmax == a->qmax)
+        if (w->pairs[i].value == value && same_input(&w->pairs[i].in, in))
             return w->pairs[i].name;
-    const char *x = builder_value(b, value), *from = x;
+    const char *x = builder_value(b, value), *from = in->mul ? scaled(w, x, in, l->l->k) : x;
     const char *scale = builder_scalar_f32(b, builder_name(b, x, "_scale"), a->scale);
     const char *zero = builder_scalar_code(b, builder_name(b, x, "_zero_point"), a->dtype, a->zero);
     const char *q = builder_name(b, x, "_quantized"), *dq = builder_name(b, x, "_dequantized");
@@ -30,15 +51,33 @@ static const char *quantized(struct writer *w, int value, const struct affine *a
     if (!whole) {
         float lo, hi;
         quantizer_limits(a, &lo, &hi);
-        from = builder_name(b, x, "_clipped");
+        const char *clipped = builder_name(b, x, "_clipped");
         const char *min = builder_scalar_f32(b, builder_name(b, x, "_clip_min"), lo);
         const char *max = builder_scalar_f32(b, builder_name(b, x, "_clip_max"), hi);
-        builder_node_named(b, builder_name(b, x, "_Clip"), "Clip", x, min, max, from, NULL, 0);
+        builder_node_named(b, builder_name(b, x, "_Clip"), "Clip", from, min, max, clipped, NULL, 0);
+        from = clipped;
     }
     builder_node_named(b, builder_name(b, x, "_QuantizeLinear"), "QuantizeLinear", from, scale, zero, q, NULL, 0);
     builder_node_named(b, builder_name(b, x, "_DequantizeLinear"), "DequantizeLinear", q, scale, zero, dq, NULL, 0);
-    w->pairs[w->n_pairs++] = (struct pair){ value, *a, dq };
+    w->pairs[w->n_pairs++] = (struct pair){ value, *in, dq };
     return dq;
+}
+
+/* INT4 -> Cast to INT8: 4 bits in the file, 8 where they are multiplied. */
+static const char *packed_codes(struct writer *w, const struct artifact_layer *l, int rank, const int64_t *dims)
+{
+    struct builder *b = &w->b;
+    size_t count = l->w->k * l->w->n;
+    uint8_t *packed = arena_alloc(b->mem, (count + 1) / 2, b->e);
+    if (!packed) {
+        b->bad = true;
+        return "";
+    }
+    pack_int4(count, l->w->codes, packed);
+    const char *out = builder_name(b, l->l->name, ".weight_quantized");
+    const char *codes = builder_init_tensor(b, builder_name(b, l->l->name, ".weight_int4"), DT_I4, rank, dims, packed);
+    builder_node_named(b, builder_name(b, l->l->name, ".weight_Cast"), "Cast", codes, "", "", out, "to", DT_I8);
+    return out;
 }
 
 /* Codes of a weight -> DQ along its output axis. */
@@ -47,10 +86,11 @@ static const char *dequantized_weight(struct writer *w, const struct artifact_la
     struct builder *b = &w->b;
     const char *stem = l->l->name;
     int64_t n = (int64_t)l->w->n;
-    void *zeros = arena_alloc(b->mem, l->w->n, b->e);
+    void *zeros = l->w->zero ? l->w->zero : arena_alloc(b->mem, l->w->n, b->e);
     if (!zeros)
         b->bad = true;
-    const char *codes = builder_init_tensor(b, builder_name(b, stem, ".weight_quantized"), DT_I8, rank, dims, l->w->codes);
+    const char *codes = w->a->packed && l->w->bits <= 4 ? packed_codes(w, l, rank, dims)
+                      : builder_init_tensor(b, builder_name(b, stem, ".weight_quantized"), DT_I8, rank, dims, l->w->codes);
     const char *scale = builder_init_tensor(b, builder_name(b, stem, ".weight_scale"), DT_F32, 1, &n, l->w->scale);
     const char *zero = builder_init_tensor(b, builder_name(b, stem, ".weight_zero_point"), DT_I8, 1, &n, zeros);
     const char *out = builder_name(b, stem, ".weight_dequantized");
@@ -59,11 +99,16 @@ static const char *dequantized_weight(struct writer *w, const struct artifact_la
     return out;
 }
 
-static const char *bias_of(struct writer *w, const struct artifact_layer *l, int rank)
+static const float *bias_data(const struct writer *w, const struct artifact_layer *l)
+{
+    return l->w->bias ? l->w->bias : l->l->bias >= 0 ? w->a->g->values[l->l->bias].data : NULL;
+}
+
+static const char *bias_of(struct writer *w, const struct artifact_layer *l)
 {
     const int64_t dims[] = { 1, 1, l->l->n };
-    return builder_init_tensor(&w->b, builder_name(&w->b, l->l->name, ".bias_row"), DT_F32, rank, dims + 3 - rank,
-                               w->a->g->values[l->l->bias].data);
+    int rank = w->a->g->values[l->l->x].shape.rank == 2 ? 1 : 3;
+    return builder_init_tensor(&w->b, builder_name(&w->b, l->l->name, ".bias_row"), DT_F32, rank, dims + 3 - rank, bias_data(w, l));
 }
 
 /* MatMul; Gemm where the input is a matrix, with its bias behind it. */
@@ -72,19 +117,20 @@ static void write_linear(struct writer *w, const struct artifact_layer *l, const
     struct builder *b = &w->b;
     const struct graph *g = w->a->g;
     const int64_t dims[] = { l->l->k, l->l->n };
-    const char *x = quantized(w, l->l->x, &l->x), *weight = dequantized_weight(w, l, 2, dims, 1);
+    const char *x = quantized(w, l, l->l->x, &l->x), *weight = dequantized_weight(w, l, 2, dims, 1);
     const char *y = builder_value(b, n->out[0]);
     bool matrix = g->values[l->l->x].shape.rank == 2;
-    bool own_bias = l->l->bias_node == l->l->node && l->l->bias >= 0;
+    bool own_bias = bias_data(w, l) && (l->l->bias_node < 0 || l->l->bias_node == l->l->node);
     const char *product = own_bias ? builder_name(b, y, "_product") : y;
     builder_node_named(b, n->name, matrix ? "Gemm" : "MatMul", x, weight, "", product, NULL, 0);
     if (own_bias)
-        builder_node_named(b, builder_name(b, n->name, "_Add"), "Add", product, bias_of(w, l, 1), "", y, NULL, 0);
+        builder_node_named(b, builder_name(b, n->name, "_Add"), "Add", product, bias_of(w, l), "", y, NULL, 0);
 }
 
 static void write_product(struct writer *w, const struct artifact_layer *l, const struct node *n)
 {
-    const char *x = quantized(w, l->l->x, &l->x), *other = quantized(w, l->l->other, &l->other);
+    const char *x = l->x.levels ? builder_value(&w->b, l->l->x) : quantized(w, l, l->l->x, &l->x);
+    const char *other = quantized(w, l, l->l->other, &l->other);
     builder_node_named(&w->b, n->name, "MatMul", x, other, "", builder_value(&w->b, n->out[0]), NULL, 0);
 }
 
@@ -93,9 +139,9 @@ static const char *conv_bias(struct writer *w, const struct artifact_layer *l)
 {
     struct builder *b = &w->b;
     int64_t n = l->l->n;
-    const float *bias = w->a->g->values[l->l->bias].data;
+    const float *bias = bias_data(w, l);
     if (w->a->target == RECIPE_TARGET_TENSORRT || w->a->target == RECIPE_TARGET_PORTABLE)
-        return builder_value(b, l->l->bias);
+        return builder_init_tensor(b, builder_name(b, l->l->name, ".bias_row"), DT_F32, 1, &n, bias);
     int32_t *codes = arena_array(b->mem, (uint64_t)n, sizeof *codes, b->e);
     float *scale = arena_array(b->mem, (uint64_t)n, sizeof *scale, b->e);
     if (!codes || !scale) {
@@ -103,7 +149,7 @@ static const char *conv_bias(struct writer *w, const struct artifact_layer *l)
         return "";
     }
     for (int64_t i = 0; i < n; i++) {
-        scale[i] = l->x.scale * l->w->scale[i];
+        scale[i] = l->x.a.scale * l->w->scale[i];
         codes[i] = quantizer_bias(bias[i], scale[i]);
     }
     const char *out = builder_name(b, l->l->name, ".bias_dequantized");
@@ -118,8 +164,8 @@ static void write_conv(struct writer *w, const struct artifact_layer *l, const s
 {
     struct builder *b = &w->b;
     const struct shape *s = &w->a->g->values[l->l->weight].shape;
-    const char *x = quantized(w, l->l->x, &l->x), *weight = dequantized_weight(w, l, s->rank, s->dim, 0);
-    const char *bias = l->l->bias >= 0 ? conv_bias(w, l) : "";
+    const char *x = quantized(w, l, l->l->x, &l->x), *weight = dequantized_weight(w, l, s->rank, s->dim, 0);
+    const char *bias = bias_data(w, l) ? conv_bias(w, l) : "";
     const char *y = builder_value(b, n->out[0]);
     const char *raw = builder_name(b, y, "_raw"), *q = builder_name(b, y, "_quantized_out");
     struct onnx_node *conv = builder_node(b, n->name, "Conv", bias[0] ? 3 : 2, 1, n->n_attrs);
@@ -131,8 +177,8 @@ static void write_conv(struct writer *w, const struct artifact_layer *l, const s
         conv->inputs[2] = bias;
     conv->outputs[0] = raw;
     memcpy(conv->attrs, n->attrs, n->n_attrs * sizeof *n->attrs);
-    const char *scale = builder_scalar_f32(b, builder_name(b, y, "_out_scale"), l->out.scale);
-    const char *zero = builder_scalar_code(b, builder_name(b, y, "_out_zero_point"), l->out.dtype, l->out.zero);
+    const char *scale = builder_scalar_f32(b, builder_name(b, y, "_out_scale"), l->out.a.scale);
+    const char *zero = builder_scalar_code(b, builder_name(b, y, "_out_zero_point"), l->out.a.dtype, l->out.a.zero);
     builder_node_named(b, builder_name(b, y, "_out_QuantizeLinear"), "QuantizeLinear", raw, scale, zero, q, NULL, 0);
     builder_node_named(b, builder_name(b, y, "_out_DequantizeLinear"), "DequantizeLinear", q, scale, zero, y, NULL, 0);
 }
@@ -142,12 +188,22 @@ static void write_bias_add(struct writer *w, const struct artifact_layer *l, con
 {
     struct builder *b = &w->b;
     int product = n->in[0] == l->l->bias ? n->in[1] : n->in[0];
-    bool matrix = w->a->g->values[l->l->x].shape.rank == 2;
-    builder_node_named(b, n->name, "Add", builder_value(b, product), bias_of(w, l, matrix ? 1 : 3), "",
-                       builder_value(b, n->out[0]), NULL, 0);
+    builder_node_named(b, n->name, "Add", builder_value(b, product), bias_of(w, l), "", builder_value(b, n->out[0]), NULL, 0);
 }
 
-static void write_plain(struct writer *w, const struct node *n)
+/* An input that a method changed for this node alone: a tensor of its own. */
+static const char *edited(struct writer *w, const struct node *n, int input, const struct edit *edit)
+{
+    while (edit && edit->input != input)
+        edit = edit->next;
+    if (!edit)
+        return builder_value(&w->b, n->in[input]);
+    const struct shape *s = &edit->with.shape;
+    return builder_init_tensor(&w->b, builder_name(&w->b, w->a->g->values[n->in[input]].name, "_folded"), edit->with.dtype, s->rank,
+                               s->dim, edit->with.data);
+}
+
+static void write_plain(struct writer *w, const struct node *n, const struct edit *edit)
 {
     struct builder *b = &w->b;
     const struct op_info *info = &op_info[n->op];
@@ -156,11 +212,35 @@ static void write_plain(struct writer *w, const struct node *n)
         return;
     out->domain = info->domain;
     for (int i = 0; i < n->n_in; i++)
-        out->inputs[i] = builder_value(b, n->in[i]);
+        out->inputs[i] = edit ? edited(w, n, i, edit) : builder_value(b, n->in[i]);
     for (int i = 0; i < n->n_out; i++)
         out->outputs[i] = builder_value(b, n->out[i]);
     if (n->n_attrs)
         memcpy(out->attrs, n->attrs, n->n_attrs * sizeof *n->attrs);
+}
+
+/* Probabilities on levels.  ThresholdedRelu is never left out: a Clip alone would give masked keys the lowest level. */
+static void write_levels(struct writer *w, const struct node *n, const struct levels *l)
+{
+    struct builder *b = &w->b;
+    const char *y = builder_value(b, n->out[0]), *log = builder_name(b, y, "_log"), *steps = builder_name(b, y, "_steps");
+    const char *round = builder_name(b, y, "_rounded"), *clip = builder_name(b, y, "_clipped"), *back = builder_name(b, y, "_log_level");
+    const char *level = builder_name(b, y, "_level");
+    builder_node_named(b, n->name, "LogSoftmax", builder_value(b, n->in[0]), "", "", log, "axis", -1);
+    builder_node_named(b, builder_name(b, y, "_to_steps"), "Mul", log, builder_scalar_f32(b, builder_name(b, y, "_steps_per_log"), l->into), "",
+                       steps, NULL, 0);
+    builder_node_named(b, builder_name(b, y, "_Round"), "Round", steps, "", "", round, NULL, 0);
+    builder_node_named(b, builder_name(b, y, "_Clip"), "Clip", round, builder_scalar_f32(b, builder_name(b, y, "_first_step"), l->first), "",
+                       clip, NULL, 0);
+    builder_node_named(b, builder_name(b, y, "_from_steps"), "Mul", clip, builder_scalar_f32(b, builder_name(b, y, "_log_per_step"), l->back), "",
+                       back, NULL, 0);
+    builder_node_named(b, builder_name(b, y, "_Exp"), "Exp", back, "", "", level, NULL, 0);
+    struct onnx_node *relu = builder_node(b, builder_name(b, y, "_ThresholdedRelu"), "ThresholdedRelu", 1, 1, 1);
+    if (!relu)
+        return;
+    relu->inputs[0] = level;
+    relu->outputs[0] = y;
+    relu->attrs[0] = (struct onnx_attr){ .name = "alpha", .type = ONNX_FLOAT, .f = l->threshold };
 }
 
 static void write_node(struct writer *w, int at)
@@ -170,8 +250,10 @@ static void write_node(struct writer *w, int at)
     if (!l) {
         if (w->bias_at[at])
             write_bias_add(w, w->bias_at[at], n);
+        else if (w->a->how->qop[at].kind == QOP_LEVELS)
+            write_levels(w, n, &w->a->how->qop[at].levels);
         else
-            write_plain(w, n);
+            write_plain(w, n, w->a->how->edit[at]);
         return;
     }
     switch (l->l->kind) {
@@ -252,7 +334,8 @@ bool artifact_build(const struct artifact_spec *a, struct arena *mem, struct onn
     *ret = (struct onnx_model){ .ir_version = from->ir_version < MIN_IR ? MIN_IR : from->ir_version,
                                 .producer_name = "repquant", .producer_version = VERSION, .doc = from->doc,
                                 .opsets = from->opsets, .n_opsets = from->n_opsets };
-    return builder_ok(&w.b) && set_graph(&w, mem, &ret->graph, e) && set_metadata(a, mem, ret, e);
+    return builder_ok(&w.b) && set_graph(&w, mem, &ret->graph, e) && set_metadata(a, mem, ret, e)
+        && (!a->packed || opset_raise(ret, OPSET_INT4, mem, e));
 }
 
 struct save { struct newfile f; struct hash h; };

@@ -7,7 +7,11 @@
  *                A bias of shape [N] would let ONNX Runtime turn MatMul + Add into a float Gemm before it
  *                looks for quantized forms (0.6x of float instead of 2.3x); [1,1,N] is left alone.
  *   Gemm, and linears on matrices: Gemm without C, then Add: becomes QGemm + Add.
- *   product      both operands Q -> DQ
+ *                Channel factors that no norm took up: x -> Mul (-> Add) -> Q -> DQ.
+ *                Weights of 4 bits and fewer: INT4 [K,N] -> Cast to INT8 -> DQ, which ONNX Runtime folds at load and then
+ *                fuses; needs opset 21.  An INT4 DQ in front of a MatMul is not fused (0.5x of float).
+ *   product      both operands Q -> DQ; p.v where p holds powers of 2 or sqrt 2: p as it is
+ *   softmax      into such levels: LogSoftmax, Mul, Round, Clip, Mul, Exp, ThresholdedRelu in its place
  *   convolution  operands as above, weights per output channel on axis 0, int32 bias through DQ, and Q -> DQ behind it
  *                (without them it does not fuse)
  *   fewer than 8 activation bits: Clip to the quantizer's limits in float, then 8-bit Q/DQ
@@ -20,16 +24,23 @@
 #define CORE_ARTIFACT_ARTIFACT_H
 
 #include "core/base/hash.h"
+#include "core/exec/lowering.h"
 #include "core/graph/roles.h"
 #include "core/kernel/affine.h"
 #include "core/quant/quantizer.h"
 #include "core/recipe/recipe.h"
 
-/* A quantized layer; the quantizers that do not apply are unset (scale 0). */
+/* How an operand is read; scale 0: there is no such operand. */
+struct artifact_input {
+    struct affine a;
+    bool levels;                       /* as it is: a softmax has put it on levels */
+    const float *mul, *shift;          /* [channels] factors and offsets before the quantizer, or NULL */
+};
+
 struct artifact_layer {
     const struct layer *l;
     const struct qweight *w;           /* NULL for products */
-    struct affine x, other, out;
+    struct artifact_input x, other, out;
 };
 
 struct artifact_spec {
@@ -37,11 +48,13 @@ struct artifact_spec {
     const struct artifact_layer *layers;
     int n_layers;
     enum recipe_target target;
+    bool packed;                       /* weights of at most 4 bits as INT4; the opset becomes 21 */
+    const struct lowering *how;        /* the simulation's: edited constants and softmax levels */
     const struct onnx_pair *metadata;  /* added to the model's own */
     size_t n_metadata;
 };
 
-/* The model as structs over `mem` and the graph; errors: ERR_EXPORT_FORM, ERR_MEMORY. */
+/* The model as structs over `mem` and the graph; errors: ERR_EXPORT_FORM (with `packed`: a node has no form in opset 21), ERR_MEMORY. */
 bool artifact_build(const struct artifact_spec *a, struct arena *mem, struct onnx_model *ret, struct err *e);
 
 /* Writes dir/name (durably, complete or not at all); its size and digest. */

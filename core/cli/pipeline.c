@@ -75,7 +75,8 @@ static bool sweep(struct state *s, struct err *e)
     const struct pipeline *p = s->p;
     s->task = (struct sweep_task){
         .g = s->model.g, .roles = &s->roles, .recipe = p->recipe, .method = method_find(p->recipe->method),
-        .samples = &s->calibration.samples, .pool = s->pool, .memory = p->memory, .dir = p->dir, .events = p->events,
+        .samples = &s->calibration.samples, .pool = s->pool, .memory = p->memory, .dir = p->dir, .seed = p->seed,
+        .events = p->events,
     };
     sweep_fingerprint(s->model.digest, s->calibration.digest, p->recipe, p->seed, s->task.fingerprint);
     events_stage(p->events, "calibrating");
@@ -85,9 +86,22 @@ static bool sweep(struct state *s, struct err *e)
     return ok;
 }
 
-static struct affine affine_of(const struct sweep *s, int site)
+/* INT4 storage is for runtimes that take it and models that have a form in its opset; 8-bit storage is the same codes. */
+static bool build(const struct state *s, struct artifact_spec *spec, struct onnx_model *ret, struct err *e)
 {
-    return site >= 0 ? s->sites[site].a : (struct affine){ 0 };
+    struct err why = { 0 };
+    spec->packed = false;
+    for (int i = 0; i < spec->n_layers; i++)
+        spec->packed |= spec->layers[i].w && spec->layers[i].w->bits <= 4;
+    spec->packed &= spec->target == RECIPE_TARGET_ONNXRUNTIME || spec->target == RECIPE_TARGET_OPENVINO;
+    if (spec->packed && artifact_build(spec, s->mem, ret, &why))
+        return true;
+    if (spec->packed && why.code != ERR_EXPORT_FORM)
+        return err_set(e, why.code, why.where, "%s", why.text);
+    if (spec->packed)
+        events_warning(s->p->events, "export.int8_storage", why.where, "4-bit weights are stored as int8: %s", why.text);
+    spec->packed = false;
+    return artifact_build(spec, s->mem, ret, e);
 }
 
 static bool export_model(struct state *s, struct err *e)
@@ -112,14 +126,14 @@ static bool export_model(struct state *s, struct err *e)
         { "repquant.recipe_digest", recipe_digest }, { "repquant.source_digest", source_digest },
     };
     struct artifact_spec spec = { .g = s->model.g, .layers = layers, .target = s->p->recipe->target,
-                                  .metadata = metadata, .n_metadata = sizeof metadata / sizeof metadata[0] };
+                                  .how = &sw->quantized, .metadata = metadata, .n_metadata = sizeof metadata / sizeof metadata[0] };
     for (int i = 0; i < sw->n_layers; i++) {
         const struct sweep_layer *l = &sw->layers[i];
         if (l->quantize)
-            layers[spec.n_layers++] = (struct artifact_layer){ l->l, l->w.codes ? &l->w : NULL, affine_of(sw, l->x),
-                                                               affine_of(sw, l->other), affine_of(sw, l->out) };
+            layers[spec.n_layers++] = (struct artifact_layer){ l->l, l->w.codes ? &l->w : NULL, sweep_input(sw, l->x),
+                                                               sweep_input(sw, l->other), sweep_input(sw, l->out) };
     }
-    return artifact_build(&spec, s->mem, &m, e)
+    return build(s, &spec, &m, e)
         && artifact_save(&m, s->p->dir, "model.onnx", &s->artifact_bytes, s->artifact_digest, e);
 }
 
@@ -215,8 +229,9 @@ static bool write_report(struct state *s, struct err *e)
         struct layer_row row;
         sweep_row(&s->task, sw, i, &row);
         json_array_append_new(rows, layer_row_json(&row));
-        json_array_append_new(details, layer_detail_json(&row, i, l->x >= 0 ? &sw->sites[l->x].a : NULL,
-                                                         l->other >= 0 ? &sw->sites[l->other].a : NULL,
+        struct site_codes x = l->x >= 0 ? sweep_codes(&sw->sites[l->x]) : (struct site_codes){ 0 };
+        struct site_codes other = l->other >= 0 ? sweep_codes(&sw->sites[l->other]) : (struct site_codes){ 0 };
+        json_array_append_new(details, layer_detail_json(&row, i, l->x >= 0 ? &x : NULL, l->other >= 0 ? &other : NULL,
                                                          l->other >= 0 ? &sw->sites[l->other].summary : NULL));
     }
     for (int i = 0; i < s->roles.n_left; i++) {

@@ -43,6 +43,8 @@ struct norm {
     int gamma, beta;                   /* constants, or -1 */
     float eps;
     int first, last;                   /* node numbers of the pattern's ends */
+    int scale_node, scale_input;       /* the node that reads gamma, and at which input; -1 without gamma */
+    int shift_node, shift_input;       /* the same of beta */
 };
 
 enum activation_kind { ACT_GELU, ACT_GELU_TANH, ACT_SILU, ACT_QUICK_GELU, ACT_RELU, ACT_KINDS };

@@ -97,7 +97,7 @@ static int centred(const struct graph *g, int v)
 }
 
 /* If the only reader of v is `op` with a constant vector on the other side: take it in. */
-static void absorb(const struct graph *g, enum op op, struct norm *norm, int *ret_const)
+static void absorb(const struct graph *g, enum op op, struct norm *norm, int *ret_const, int *ret_node, int *ret_input)
 {
     const struct value *v = &g->values[norm->output];
     if (v->n_consumers != 1 || v->is_output)
@@ -112,6 +112,8 @@ static void absorb(const struct graph *g, enum op op, struct norm *norm, int *re
         || c->shape.dim[c->shape.rank - 1] != s->dim[s->rank - 1] || shape_elements(&c->shape) != s->dim[s->rank - 1])
         return;
     *ret_const = other;
+    *ret_node = v->consumers[0];
+    *ret_input = n->in[0] == other ? 0 : 1;
     norm->last = v->consumers[0];
     norm->output = n->out[0];
 }
@@ -121,7 +123,8 @@ static bool match_single(const struct graph *g, const struct node *n, int at, st
     if ((n->op != OP_LAYERNORM && n->op != OP_RMSNORM) || !is_last_axis(g, n->in[0], node_int(n, "axis", -1)))
         return false;
     *ret = (struct norm){ .rms = n->op == OP_RMSNORM, .x = n->in[0], .output = n->out[0], .gamma = n->in[1],
-                          .beta = n->n_in > 2 ? n->in[2] : -1, .eps = node_float(n, "epsilon", 1e-5f), .first = at, .last = at };
+                          .beta = n->n_in > 2 ? n->in[2] : -1, .eps = node_float(n, "epsilon", 1e-5f), .first = at, .last = at,
+                          .scale_node = at, .scale_input = 1, .shift_node = n->n_in > 2 ? at : -1, .shift_input = 2 };
     return true;
 }
 
@@ -155,10 +158,11 @@ static bool match_decomposed(const struct graph *g, const struct node *n, int at
     if (!layernorm && a != squared)
         return false;
     *ret = (struct norm){ .rms = !layernorm, .decomposed = true, .x = layernorm ? x : a, .output = n->out[0], .gamma = -1, .beta = -1,
-                          .eps = eps, .first = layernorm ? g->values[a].producer : at, .last = at };
-    absorb(g, OP_MUL, ret, &ret->gamma);
+                          .eps = eps, .first = layernorm ? g->values[a].producer : at, .last = at,
+                          .scale_node = -1, .shift_node = -1 };
+    absorb(g, OP_MUL, ret, &ret->gamma, &ret->scale_node, &ret->scale_input);
     if (layernorm)
-        absorb(g, OP_ADD, ret, &ret->beta);
+        absorb(g, OP_ADD, ret, &ret->beta, &ret->shift_node, &ret->shift_input);
     return true;
 }
 

@@ -7,10 +7,17 @@
 const struct method *method_find(enum recipe_method m);
 
 /* One a file. */
-extern const struct method method_minmax, method_percentile;
+extern const struct method method_minmax, method_percentile, method_repquant;
 
-/* Round to nearest at the recipe's granularity: what every plain method does to weights. */
-bool method_round_weights(const struct recipe *r, const struct graph *g, const struct layer *l, int bits, struct arena *mem,
+/* ---- what several methods do ---- */
+
+bool method_never(const struct recipe *r);
+bool method_no_rows(const struct recipe *r, enum site_kind kind);
+/* One range for the tensor by the recipe's observer. */
+bool method_site(const struct recipe *r, const struct site_view *v, struct pool *pool, struct arena *mem, struct site_choice *ret,
+                 struct err *e);
+/* Round to nearest at the recipe's granularity. */
+bool method_round_weights(const struct recipe *r, const struct weight_view *v, struct pool *pool, struct arena *mem,
                           struct qweight *ret, struct err *e);
 
 #endif

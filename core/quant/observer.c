@@ -27,6 +27,14 @@ static void bin_edges(uint32_t i, double *lo, double *hi)
     *hi = b;
 }
 
+float observer_bin_middle(const struct observer *o, uint32_t bin)
+{
+    double lo, hi;
+    bin_edges(bin, &lo, &hi);
+    float x = (float)((lo + hi) / 2);
+    return x < o->range.lo ? o->range.lo : x > o->range.hi ? o->range.hi : x;
+}
+
 bool observer_init(struct observer *o, size_t channels, struct err *e)
 {
     *o = (struct observer){ .range = RANGE_EMPTY, .channels = channels };
@@ -151,19 +159,17 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-double observer_channel_ratio(const struct observer *o, struct err *e)
+bool observer_channel_ratio(const struct observer *o, const float *mul, double *ret, struct err *e)
 {
     float *width = malloc((o->channels + 1) * sizeof *width);
     size_t n = 0;
-    if (!width) {
-        err_set(e, ERR_MEMORY, "", "no memory for channel ranges");
-        return 1;
-    }
+    if (!width)
+        return err_set(e, ERR_MEMORY, "", "no memory for channel ranges");
     for (size_t c = 0; c < o->channels; c++)
         if (o->hi[c] > o->lo[c])
-            width[n++] = o->hi[c] - o->lo[c];
+            width[n++] = (o->hi[c] - o->lo[c]) * (mul ? mul[c] : 1);
     qsort(width, n, sizeof *width, by_value);
-    double ratio = n ? (double)width[n - 1] / width[n / 2] : 1;
+    *ret = n ? (double)width[n - 1] / (double)width[n / 2] : 1;
     free(width);
-    return ratio;
+    return true;
 }

@@ -46,7 +46,10 @@ void observer_rebin(const struct observer *o, float lo, float hi, size_t n, uint
 /* Fraction of the values outside [lo, hi], to the histogram's resolution. */
 double observer_outside(const struct observer *o, float lo, float hi);
 
-/* Widest channel range over the median one (a channel of zero width is left out); 1 without channels. */
-double observer_channel_ratio(const struct observer *o, struct err *e);
+/* The value that stands for those of one bin: its middle, within the extremes. */
+float observer_bin_middle(const struct observer *o, uint32_t bin);
+
+/* Widest range of channels * mul[channels] (NULL: 1) over the median one (a channel of zero width is left out); 1 without channels. */
+bool observer_channel_ratio(const struct observer *o, const float *mul, double *ret, struct err *e);
 
 #endif

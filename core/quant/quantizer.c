@@ -1,5 +1,7 @@
 #include "core/quant/quantizer.h"
 
+#include "core/kernel/kernel.h"
+
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -46,18 +48,15 @@ void pack_int4(size_t n, const int8_t *codes, uint8_t *ret)
         ret[n / 2] = codes[n - 1] & 15;    /* the half beyond the end is 0, so that equal tensors are equal files */
 }
 
-/* Element (k, n) of a layer's weight as it lies in the model. */
-struct source { const float *w; size_t step_k, step_n; };
-
-static struct source source_of(const struct graph *g, const struct layer *l)
+struct weight_source weight_source_of(const struct graph *g, const struct layer *l)
 {
     const float *w = g->values[l->weight].data;
     bool rows_are_outputs = l->transposed || l->kind == LAYER_CONV;
-    return rows_are_outputs ? (struct source){ w, 1, (size_t)l->k } : (struct source){ w, (size_t)l->n, 1 };
+    return rows_are_outputs ? (struct weight_source){ w, 1, (size_t)l->k } : (struct weight_source){ w, (size_t)l->n, 1 };
 }
 
 /* max|w| of one output channel, or a negative number if it holds something that is not finite. */
-static float channel_reach(const struct source *s, size_t k, size_t channel)
+static float channel_reach(const struct weight_source *s, size_t k, size_t channel)
 {
     float reach = 0;
     for (size_t i = 0; i < k; i++) {
@@ -69,15 +68,34 @@ static float channel_reach(const struct source *s, size_t k, size_t channel)
     return reach;
 }
 
-static bool find_scales(const struct graph *g, const struct layer *l, const struct source *s, bool per_channel,
+static bool not_finite(const struct graph *g, const struct layer *l, size_t channel, struct err *e)
+{
+    return err_set(e, ERR_NUMERIC_NONFINITE, g->values[l->weight].name,
+                   "the weight of layer '%s' holds NaN or infinity in output channel %zu; export a trained model", l->name, channel);
+}
+
+bool weight_rows(const struct graph *g, const struct layer *l, float *ret, struct err *e)
+{
+    struct weight_source s = weight_source_of(g, l);
+    size_t k = (size_t)l->k, n = (size_t)l->n;
+    if (s.step_k == 1)
+        memcpy(ret, s.w, k * n * sizeof *ret);
+    else
+        transpose_2d(k, n, s.w, n, ret, k);
+    for (size_t c = 0; c < n; c++)
+        if (channel_reach(&s, k, c) < 0)
+            return not_finite(g, l, c, e);
+    return true;
+}
+
+static bool find_scales(const struct graph *g, const struct layer *l, const struct weight_source *s, bool per_channel,
                         struct qweight *w, struct err *e)
 {
     float top = (float)((1 << (w->bits - 1)) - 1), widest = 0;
     for (size_t c = 0; c < w->n; c++) {
         float reach = channel_reach(s, w->k, c);
         if (reach < 0)
-            return err_set(e, ERR_NUMERIC_NONFINITE, g->values[l->weight].name,
-                           "the weight of layer '%s' holds NaN or infinity in output channel %zu; export a trained model", l->name, c);
+            return not_finite(g, l, c, e);
         widest = fmaxf(widest, reach);
         w->zero_channels += reach == 0;
         w->scale[c] = reach > 0 ? fmaxf(reach / top, FLT_MIN) : 1.0f;
@@ -99,17 +117,15 @@ bool qweight_round(const struct graph *g, const struct layer *l, int bits, bool 
     struct qweight w = { .k = (size_t)l->k, .n = (size_t)l->n, .bits = bits };
     w.codes = arena_array(mem, (uint64_t)w.k * w.n, 1, e);
     w.scale = arena_array(mem, w.n, sizeof *w.scale, e);
-    struct source s = source_of(g, l);
+    struct weight_source s = weight_source_of(g, l);
     if (!w.codes || !w.scale || !find_scales(g, l, &s, per_channel, &w, e))
         return false;
-    bool conv = l->kind == LAYER_CONV;
-    size_t to_k = conv ? 1 : w.n, to_n = conv ? w.k : 1;
     for (size_t k = 0; k < w.k; k++)
         for (size_t n = 0; n < w.n; n++) {
             float x = s.w[k * s.step_k + n * s.step_n];
             int8_t q = round_code(x, w.scale[n], bits);
             double off = (double)x - (double)((float)q * w.scale[n]);
-            w.codes[k * to_k + n * to_n] = q;
+            w.codes[qweight_at(l, n, k)] = q;
             w.signal += (double)x * x;
             w.error += off * off;
         }
@@ -123,29 +139,32 @@ static size_t bin_of(float x, float lo, float hi, size_t n)
     return at <= 0 ? 0 : at >= (float)n ? n - 1 : (size_t)at;
 }
 
-void qweight_histogram(const struct graph *g, const struct layer *l, const struct qweight *w, size_t n,
+void qweight_histogram(const struct graph *g, const struct layer *l, const struct qweight *w, const float *mul, size_t n,
                        float *ret_lo, float *ret_hi, uint64_t *before, uint64_t *after)
 {
-    struct source s = source_of(g, l);
+    struct weight_source s = weight_source_of(g, l);
     float reach = 0;
     for (size_t c = 0; c < w->n; c++)
         reach = fmaxf(reach, channel_reach(&s, w->k, c));
-    bool conv = l->kind == LAYER_CONV;
-    size_t to_k = conv ? 1 : w->n, to_n = conv ? w->k : 1;
     for (size_t k = 0; k < w->k; k++)
         for (size_t c = 0; c < w->n; c++) {
+            int code = w->codes[qweight_at(l, c, k)] - (w->zero ? w->zero[c] : 0);
             before[bin_of(s.w[k * s.step_k + c * s.step_n], -reach, reach, n)]++;
-            after[bin_of((float)w->codes[k * to_k + c * to_n] * w->scale[c], -reach, reach, n)]++;
+            after[bin_of((float)code * w->scale[c] * (mul ? mul[k] : 1), -reach, reach, n)]++;
         }
     *ret_lo = -reach;
     *ret_hi = reach;
 }
 
-const float *qweight_floats(const struct qweight *w, struct arena *mem, struct err *e)
+int qweight_reach(const struct qweight *w) { return w->zero ? (1 << w->bits) - 1 : 1 << (w->bits - 1); }
+
+const float *qweight_floats(const struct qweight *w, const struct layer *l, struct arena *mem, struct err *e)
 {
-    size_t n = w->k * w->n;
-    float *f = arena_array(mem, n, sizeof *f, e);
-    for (size_t i = 0; f && i < n; i++)
+    float *f = arena_array(mem, w->k * w->n, sizeof *f, e);
+    for (size_t i = 0; f && i < w->k * w->n; i++)
         f[i] = (float)w->codes[i];
+    for (size_t c = 0; f && w->zero && c < w->n; c++)
+        for (size_t k = 0; k < w->k; k++)
+            f[qweight_at(l, c, k)] -= (float)w->zero[c];
     return f;
 }

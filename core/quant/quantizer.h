@@ -25,11 +25,14 @@ void quantizer_limits(const struct affine *a, float *ret_lo, float *ret_hi);
 
 /*
  * A quantized weight matrix: codes [k, n] for linears (always, whatever the source's layout), [n, k] for convolutions;
- * x'[.., j] = codes * scale[j], symmetric, one scale per output channel or one for all (still n entries).
+ * w'[.., j] = (codes - zero[j]) * scale[j], one scale per output channel or one for all (still n entries).
+ * It multiplies the layer's input as it is quantized: where that has channel factors, w' is for the scaled input.
  */
 struct qweight {
-    int8_t *codes;
+    int8_t *codes;             /* in [-2^(bits-1), 2^(bits-1)-1] */
     float *scale;              /* [n], > 0 */
+    int8_t *zero;              /* [n], in the range of the codes; NULL: symmetric, all 0 */
+    float *bias;               /* [n]: stands for the layer's own bias; NULL: that stays */
     size_t k, n;
     int bits;
     double signal, error;      /* sums of squares of the weights and of what rounding changed */
@@ -46,11 +49,27 @@ int32_t quantizer_bias(float b, float scale);
 /* n codes in [-8, 7] as ONNX stores INT4: two to a byte, the first in the low half; ret has (n + 1) / 2 bytes. */
 void pack_int4(size_t n, const int8_t *codes, uint8_t *ret);
 
-/* Counts of a layer's weights before and after rounding, on the same n equal bins over [lo, hi] (the largest |w|). */
-void qweight_histogram(const struct graph *g, const struct layer *l, const struct qweight *w, size_t n,
+/*
+ * Counts of a layer's weights before and after rounding, on the same n equal bins over [lo, hi] (the largest |w|).
+ * mul: channel factors [k] of the input, undone here so that both are in the model's units; or NULL.
+ */
+void qweight_histogram(const struct graph *g, const struct layer *l, const struct qweight *w, const float *mul, size_t n,
                        float *ret_lo, float *ret_hi, uint64_t *before, uint64_t *after);
 
-/* codes as floats in the same order, for gemm_exact(). */
-const float *qweight_floats(const struct qweight *w, struct arena *mem, struct err *e);
+/* Element (output channel, input) of a layer's weight as it lies in the model. */
+struct weight_source { const float *w; size_t step_k, step_n; };
+struct weight_source weight_source_of(const struct graph *g, const struct layer *l);
+/* The weights as rows of output channels, [n, k], into ret.  ERR_NUMERIC_NONFINITE as qweight_round(). */
+bool weight_rows(const struct graph *g, const struct layer *l, float *ret, struct err *e);
+/* Where the code of (channel, input) stands in qweight.codes. */
+static inline size_t qweight_at(const struct layer *l, size_t channel, size_t input)
+{
+    return l->kind == LAYER_CONV ? channel * (size_t)l->k + input : input * (size_t)l->n + channel;
+}
+/* The largest |code - zero| there can be. */
+int qweight_reach(const struct qweight *w);
+
+/* codes minus zero points as floats in the same order, for gemm_exact(). */
+const float *qweight_floats(const struct qweight *w, const struct layer *l, struct arena *mem, struct err *e);
 
 #endif

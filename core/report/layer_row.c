@@ -3,48 +3,100 @@
 #include <math.h>
 #include <stdlib.h>
 
+static double through(const struct affine *a, double x)
+{
+    double q = fmin(a->qmax, fmax(a->qmin, rint(x / (double)a->scale) + a->zero));
+    return (q - a->zero) * (double)a->scale;
+}
+
+static size_t bin_of(const struct site_summary *s, double x)
+{
+    double width = ((double)s->hist_hi - (double)s->hist_lo) / DETAIL_BINS;
+    double at = width > 0 ? (x - (double)s->hist_lo) / width : 0;
+    return (size_t)fmin(DETAIL_BINS - 1, fmax(0, at));
+}
+
 /* Where the values end up: each fine bin's middle, quantized. */
-static void quantized_histogram(const struct observer *o, const struct affine *a, struct site_summary *s)
+static void summarize_affine(const struct observer *o, const struct affine *a, struct site_summary *s)
 {
     enum { FINE = 4096 };
-    static const size_t per = FINE / DETAIL_BINS;
     uint64_t fine[FINE];
+    float lo, hi;
     double width = ((double)s->hist_hi - (double)s->hist_lo) / FINE;
     observer_rebin(o, s->hist_lo, s->hist_hi, FINE, fine);
-    for (size_t i = 0; i < FINE; i++) {
-        double x = s->hist_lo + ((double)i + 0.5) * width;
-        double q = fmin(a->qmax, fmax(a->qmin, rint(x / (double)a->scale) + a->zero));
-        double at = width > 0 ? ((q - a->zero) * (double)a->scale - s->hist_lo) / width : 0;
-        s->hist_after[(size_t)fmin(FINE - 1, fmax(0, at)) / per] += fine[i];
+    for (size_t i = 0; i < FINE; i++)
+        s->hist_after[bin_of(s, through(a, s->hist_lo + ((double)i + 0.5) * width))] += fine[i];
+    quantizer_limits(a, &lo, &hi);
+    s->outside = observer_outside(o, lo, hi);
+}
+
+/* The same for channels with factors of their own, from the sampled rows. */
+static void summarize_channels(const struct observer *o, const struct site_codes *q, struct site_summary *s)
+{
+    float lo, hi;
+    size_t n = q->rows->n * q->rows->channels, outside = 0;
+    double each = n ? (double)o->count / (double)n : 0, after[DETAIL_BINS] = { 0 };
+    quantizer_limits(q->a, &lo, &hi);
+    lo -= q->a->scale / 2;
+    hi += q->a->scale / 2;
+    for (size_t i = 0; i < n; i++) {
+        size_t c = i % q->rows->channels;
+        double shift = q->shift ? (double)q->shift[c] : 0, x = (double)q->rows->x[i] * (double)q->mul[c] + shift;
+        outside += x < (double)lo || x > (double)hi;
+        after[bin_of(s, (through(q->a, x) - shift) / (double)q->mul[c])] += each;
+    }
+    for (size_t i = 0; i < DETAIL_BINS; i++)
+        s->hist_after[i] = (uint64_t)llrint(after[i]);
+    s->outside = n ? (double)outside / (double)n : 0;
+}
+
+/* Counts of codes: a bin of the observer lies in one level, but for those on a border. */
+static void summarize_levels(const struct observer *o, const struct log_levels *l, struct site_summary *s)
+{
+    double above = 0, top = log_levels_value(l, 0) * exp2(0.5 / l->steps_per_octave);
+    s->n_codes = 1u << l->bits;
+    for (uint32_t bin = 0; bin < OBSERVER_BINS; bin++) {
+        uint8_t code;
+        float y, x = observer_bin_middle(o, bin);
+        if (!o->bins[bin])
+            continue;
+        log_levels_quantize(l, 1, &x, &code, &y);
+        s->codes[code] += o->bins[bin];
+        s->hist_after[bin_of(s, (double)y)] += o->bins[bin];
+        above += (double)x > top ? (double)o->bins[bin] : 0;
+    }
+    s->outside = o->count ? above / (double)o->count : 0;
+}
+
+static void keep_channels(const struct observer *o, struct site_summary *s)
+{
+    s->channels = (uint32_t)o->channels;
+    s->kept = s->channels < DETAIL_MAX_CHANNELS ? s->channels : DETAIL_MAX_CHANNELS;
+    for (uint32_t i = 0; i < s->kept; i++) {
+        size_t c = (size_t)i * o->channels / s->kept;
+        s->channel_lo[i] = o->lo[c];
+        s->channel_hi[i] = o->hi[c];
     }
 }
 
-bool site_summarize(const struct observer *o, const struct affine *a, struct site_summary *ret, struct err *e)
+bool site_summarize(const struct observer *o, const struct site_codes *q, struct site_summary *ret, struct err *e)
 {
-    struct err ratio_error = { 0 };
-    float lo, hi;
     bool seen = o->count > 0;
-    quantizer_limits(a, &lo, &hi);
     *ret = (struct site_summary){ .lo = seen ? o->range.lo : 0, .hi = seen ? o->range.hi : 0, .count = o->count };
     ret->hist_lo = ret->lo;
     ret->hist_hi = ret->hi;
     observer_rebin(o, ret->hist_lo, ret->hist_hi, DETAIL_BINS, ret->hist);
-    quantized_histogram(o, a, ret);
-    ret->outside = observer_outside(o, lo, hi);
-    ret->channel_ratio = observer_channel_ratio(o, &ratio_error);
-    ret->channels = (uint32_t)o->channels;
-    ret->kept = ret->channels < DETAIL_MAX_CHANNELS ? ret->channels : DETAIL_MAX_CHANNELS;
-    for (uint32_t i = 0; i < ret->kept; i++) {
-        size_t c = (size_t)i * o->channels / ret->kept;
-        ret->channel_lo[i] = o->lo[c];
-        ret->channel_hi[i] = o->hi[c];
-    }
-    if (ratio_error.code != ERR_NONE)
-        return err_set(e, ratio_error.code, ratio_error.where, "%s", ratio_error.text);
-    return true;
+    keep_channels(o, ret);
+    if (q->levels)
+        summarize_levels(o, q->levels, ret);
+    else if (q->mul)
+        summarize_channels(o, q, ret);
+    else
+        summarize_affine(o, q->a, ret);
+    return observer_channel_ratio(o, NULL, &ret->channel_ratio, e) && observer_channel_ratio(o, q->mul, &ret->channel_ratio_after, e);
 }
 
-void weight_summarize(const struct graph *g, const struct layer *l, const struct qweight *w, struct weight_summary *ret)
+void weight_summarize(const struct graph *g, const struct layer *l, const struct qweight *w, const float *mul, struct weight_summary *ret)
 {
     *ret = (struct weight_summary){ .signal = w->signal, .noise = w->error, .zero_channels = w->zero_channels,
                                     .bits = w->bits, .scale_min = w->scale[0], .scale_max = w->scale[0] };
@@ -52,7 +104,7 @@ void weight_summarize(const struct graph *g, const struct layer *l, const struct
         ret->scale_min = fminf(ret->scale_min, w->scale[c]);
         ret->scale_max = fmaxf(ret->scale_max, w->scale[c]);
     }
-    qweight_histogram(g, l, w, DETAIL_BINS, &ret->lo, &ret->hi, ret->before, ret->after);
+    qweight_histogram(g, l, w, mul, DETAIL_BINS, &ret->lo, &ret->hi, ret->before, ret->after);
 }
 
 static void set_real(json_t *o, const char *key, double x) { json_object_set_new(o, key, json_finite(x)); }
@@ -85,7 +137,7 @@ json_t *layer_row_json(const struct layer_row *r)
     set_if(o, "act_min", r->x, r->x ? (double)r->x->lo : 0);
     set_if(o, "act_max", r->x, r->x ? (double)r->x->hi : 0);
     set_if(o, "channel_range_ratio_before", r->x && r->x->channels, r->x ? r->x->channel_ratio : 0);
-    set_if(o, "channel_range_ratio_after", r->x && r->x->channels, r->x ? r->x->channel_ratio : 0);
+    set_if(o, "channel_range_ratio_after", r->x && r->x->channels, r->x ? r->x->channel_ratio_after : 0);
     set_if(o, "saturation_pct", r->x && quantized, r->x ? 100 * r->x->outside : 0);
     set_int(o, "params", r->params);
     set_int(o, "bytes_before", r->bytes_before);
@@ -118,12 +170,11 @@ static json_t *short_real(float x)
     return json_finite(round(x * scale) / scale);
 }
 
-/* n numbers, clipped to [lo, hi]. */
-static json_t *floats_json(const float *x, size_t n, float lo, float hi)
+static json_t *floats_json(const float *x, size_t n)
 {
     json_t *a = json_array();
     for (size_t i = 0; i < n; i++)
-        json_array_append_new(a, short_real(fminf(hi, fmaxf(lo, x[i]))));
+        json_array_append_new(a, short_real(x[i]));
     return a;
 }
 
@@ -142,22 +193,47 @@ static json_t *affine_json(const struct affine *a)
     return o;
 }
 
-static json_t *activation_json(const struct affine *a, const struct site_summary *s)
+static json_t *levels_json(const struct log_levels *l)
 {
     json_t *o = json_object();
-    json_object_set_new(o, "quantizer", a ? affine_json(a) : json_null());
+    set_str(o, "type", l->steps_per_octave == 2 ? "log_sqrt2" : "log2");
+    set_int(o, "bits", l->bits);
+    set_real(o, "highest", log_levels_value(l, 0));
+    set_real(o, "lowest", log_levels_value(l, (1 << l->bits) - 2));
+    return o;
+}
+
+/* What the quantizer makes of each kept channel's ends, in units of x. */
+static void set_clipped_channels(json_t *o, const struct site_codes *q, const struct site_summary *s)
+{
+    json_t *low = json_array(), *high = json_array();
+    float lo = -INFINITY, hi = INFINITY;
+    if (q && !q->levels)
+        quantizer_limits(q->a, &lo, &hi);
+    for (uint32_t i = 0; i < s->kept; i++) {
+        size_t c = (size_t)i * s->channels / s->kept;
+        float mul = q && q->mul ? q->mul[c] : 1, shift = q && q->shift ? q->shift[c] : 0;
+        json_array_append_new(low, short_real(fmaxf((lo - shift) / mul, s->channel_lo[i])));
+        json_array_append_new(high, short_real(fminf((hi - shift) / mul, s->channel_hi[i])));
+    }
+    json_object_set_new(o, "min_after", low);
+    json_object_set_new(o, "max_after", high);
+}
+
+static json_t *activation_json(const struct site_codes *q, const struct site_summary *s)
+{
+    json_t *o = json_object();
+    json_object_set_new(o, "quantizer", !q ? json_null() : q->levels ? levels_json(q->levels) : affine_json(q->a));
     json_object_set_new(o, "histogram_before", histogram_json((double)s->hist_lo, (double)s->hist_hi, s->hist, DETAIL_BINS));
     json_object_set_new(o, "histogram_after", histogram_json((double)s->hist_lo, (double)s->hist_hi, s->hist_after, DETAIL_BINS));
+    if (s->n_codes)
+        json_object_set_new(o, "codes", counts_json(s->codes, s->n_codes));
     if (s->kept) {
         json_t *channels = json_object();
         set_int(channels, "count", s->channels);
-        float lo = -INFINITY, hi = INFINITY;
-        if (a)
-            quantizer_limits(a, &lo, &hi);
-        json_object_set_new(channels, "min_before", floats_json(s->channel_lo, s->kept, -INFINITY, INFINITY));
-        json_object_set_new(channels, "max_before", floats_json(s->channel_hi, s->kept, -INFINITY, INFINITY));
-        json_object_set_new(channels, "min_after", floats_json(s->channel_lo, s->kept, lo, hi));
-        json_object_set_new(channels, "max_after", floats_json(s->channel_hi, s->kept, lo, hi));
+        json_object_set_new(channels, "min_before", floats_json(s->channel_lo, s->kept));
+        json_object_set_new(channels, "max_before", floats_json(s->channel_hi, s->kept));
+        set_clipped_channels(channels, q, s);
         json_object_set_new(o, "channels", channels);
     }
     return o;
@@ -175,7 +251,7 @@ static json_t *weight_json(const struct weight_summary *w)
     return o;
 }
 
-json_t *layer_detail_json(const struct layer_row *r, int index, const struct affine *x, const struct affine *other,
+json_t *layer_detail_json(const struct layer_row *r, int index, const struct site_codes *x, const struct site_codes *other,
                           const struct site_summary *other_summary)
 {
     json_t *o = json_object();

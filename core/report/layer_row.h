@@ -9,6 +9,8 @@
 
 #include "core/base/json.h"
 #include "core/kernel/affine.h"
+#include "core/quant/clip.h"
+#include "core/quant/levels.h"
 #include "core/quant/observer.h"
 #include "core/quant/quantizer.h"
 #include "core/report/errors.h"
@@ -22,12 +24,23 @@ struct site_summary {
     uint64_t count, hist[DETAIL_BINS];   /* of what was seen */
     uint64_t hist_after[DETAIL_BINS];    /* of what the quantizer makes of it */
     double channel_ratio;                /* widest channel over the median one */
-    double outside;                      /* fraction beyond the quantizer's range */
+    double channel_ratio_after;          /* the same of x * mul + shift */
+    double outside;                      /* fraction beyond the quantizer's range; of logarithmic levels: above the highest */
+    uint32_t n_codes;                    /* logarithmic levels: how often each code occurs, the last one being zero */
+    uint64_t codes[1 << 8];
     uint32_t channels, kept;             /* channels seen; of them kept below (every channels/kept-th) */
     float channel_lo[DETAIL_MAX_CHANNELS], channel_hi[DETAIL_MAX_CHANNELS];
 };
 
-bool site_summarize(const struct observer *o, const struct affine *a, struct site_summary *ret, struct err *e);
+/* How a site's values become codes. */
+struct site_codes {
+    const struct affine *a;
+    const float *mul, *shift;            /* [channels]: a is of x * mul + shift; or NULL */
+    const struct rows *rows;             /* sampled rows of x; wanted with mul */
+    const struct log_levels *levels;     /* in place of a; or NULL */
+};
+
+bool site_summarize(const struct observer *o, const struct site_codes *q, struct site_summary *ret, struct err *e);
 
 /* The same for a weight. */
 struct weight_summary {
@@ -38,7 +51,8 @@ struct weight_summary {
     int bits;
 };
 
-void weight_summarize(const struct graph *g, const struct layer *l, const struct qweight *w, struct weight_summary *ret);
+/* mul: channel factors [k] of the layer's input, or NULL. */
+void weight_summarize(const struct graph *g, const struct layer *l, const struct qweight *w, const float *mul, struct weight_summary *ret);
 
 struct layer_row {
     const char *name, *op, *block, *role;
@@ -57,8 +71,8 @@ struct layer_row {
 json_t *layer_row_json(const struct layer_row *r);
 
 /* Histograms before and after, channel ranges, clip lines; at most DETAIL_MAX_BYTES as text.
- * x and other: the quantizers of the operands, NULL where there is none; other_summary: of a product's second operand. */
-json_t *layer_detail_json(const struct layer_row *r, int index, const struct affine *x, const struct affine *other,
+ * x and other: how the operands become codes (rows are not looked at), NULL where there is none; other_summary: of a product's second operand. */
+json_t *layer_detail_json(const struct layer_row *r, int index, const struct site_codes *x, const struct site_codes *other,
                           const struct site_summary *other_summary);
 
 #endif

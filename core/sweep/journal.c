@@ -83,22 +83,23 @@ void journal_close(struct journal *j)
     j->fd = -1;
 }
 
-bool journal_append(struct journal *j, enum journal_type type, uint32_t index, const void *p1, size_t n1, const void *p2,
-                    size_t n2, const void *p3, size_t n3, struct err *e)
+bool journal_append(struct journal *j, enum journal_type type, uint32_t index, const struct journal_piece *pieces, size_t count,
+                    struct err *e)
 {
-    const struct { const void *p; size_t n; } parts[] = { { p1, n1 }, { p2, n2 }, { p3, n3 } };
-    struct head h = { type, index, (p1 ? n1 : 0) + (p2 ? n2 : 0) + (p3 ? n3 : 0) };
+    struct head h = { type, index, 0 };
     struct hash sum;
     uint8_t digest[HASH_SIZE];
     if (j->fd < 0)
         return true;
+    for (size_t i = 0; i < count; i++)
+        h.size += pieces[i].n;
     hash_init(&sum);
     hash_add(&sum, &h, sizeof h);
     bool ok = io_write_all(j->fd, &h, sizeof h) == 0;
-    for (size_t i = 0; i < 3; i++)
-        if (parts[i].p) {
-            hash_add(&sum, parts[i].p, parts[i].n);
-            ok = ok && io_write_all(j->fd, parts[i].p, parts[i].n) == 0;
+    for (size_t i = 0; i < count; i++)
+        if (pieces[i].n) {
+            hash_add(&sum, pieces[i].p, pieces[i].n);
+            ok = ok && io_write_all(j->fd, pieces[i].p, pieces[i].n) == 0;
         }
     hash_end(&sum, digest);
     ok = ok && io_write_all(j->fd, digest, sizeof digest) == 0;

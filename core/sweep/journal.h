@@ -31,9 +31,10 @@ bool journal_open(struct journal *j, const char *dir, const uint8_t fingerprint[
                   struct err *e);
 void journal_close(struct journal *j);
 
-/* One record from up to three pieces (a NULL piece is left out). */
-bool journal_append(struct journal *j, enum journal_type type, uint32_t index, const void *p1, size_t n1, const void *p2,
-                    size_t n2, const void *p3, size_t n3, struct err *e);
+/* One record from `count` pieces (empty ones are left out). */
+struct journal_piece { const void *p; size_t n; };
+bool journal_append(struct journal *j, enum journal_type type, uint32_t index, const struct journal_piece *pieces, size_t count,
+                    struct err *e);
 bool journal_sync(struct journal *j, struct err *e);
 
 #endif

@@ -1,22 +1,69 @@
 /*
  * method.h - what a method decides; the sweep does everything else.
  *
- * A method sees a site's statistics from the quantized stream and gives the
- * range to quantize, and turns a layer's weights into codes.  core/method lists the methods.
+ * A method sees a site's values on the quantized stream and gives its quantizer, and turns a layer's weights into
+ * codes, if it wants with the moments of what the layer will really see.  core/method lists the methods.
  */
 #ifndef CORE_SWEEP_METHOD_H
 #define CORE_SWEEP_METHOD_H
 
+#include "core/base/pool.h"
+#include "core/quant/channels.h"
+#include "core/quant/levels.h"
 #include "core/quant/observer.h"
 #include "core/quant/quantizer.h"
 #include "core/recipe/recipe.h"
 
+/* What a site's values are, told from who makes and who reads them. */
+enum site_kind {
+    SITE_PLAIN,          /* anything */
+    SITE_NORM,           /* a normalisation's output that only linears read: channels may have scales of their own */
+    SITE_ACTIVATION,     /* an activation function's output that only linears read: a factor per channel costs one Mul */
+    SITE_SOFTMAX,        /* probabilities along the last axis that only a product reads */
+};
+
+struct site_view {
+    enum site_kind kind;
+    int bits, weight_bits;             /* weight_bits: the fewest of the linears that read it; 0: none does */
+    bool can_shift;                    /* an offset per channel costs nothing or one Add */
+    const struct observer *o;
+    struct rows rows;                  /* sampled rows, if the method wants them (n == 0 else) */
+    int64_t all_rows;                  /* how many there are */
+    const float *w;                    /* [n, channels]: weights of all linears that read it, stacked; with rows */
+    size_t n;
+    uint64_t seed;
+};
+
+struct site_choice {
+    struct affine a;                   /* of x * mul + shift where there are factors; unused with levels */
+    float *mul, *shift;                /* [channels], or NULL */
+    struct log_levels levels;          /* bits == 0: none */
+    double exponent;                   /* of the channel scales; 0 without */
+    double clip_gain_db;               /* what learned clipping gained over its start; 0 without */
+};
+
+/* What one linear or convolution really sees and is to give, over all calibration rows. */
+struct weight_view {
+    const struct graph *g;
+    const struct layer *l;
+    int bits;
+    struct affine a;                   /* of its input */
+    const float *mul, *shift;          /* [k] channel factors of its input, or NULL */
+    double rows;                       /* 0: no moments were asked for */
+    const double *mean, *h;            /* [k], [k,k]: of codes minus zero point; covariance (upper triangle and lower) */
+    const double *c, *mean_y;          /* [n,k], [n]: covariance of target and codes; mean of the target, bias included */
+};
+
 struct method {
     const char *name;                  /* as recipes name it */
-    /* The range of a site from what was observed of it. */
-    void (*range)(const struct recipe *r, const struct observer *o, int bits, float *ret_lo, float *ret_hi);
-    /* A layer's weight codes; everything it returns is in `mem`. */
-    bool (*weights)(const struct recipe *r, const struct graph *g, const struct layer *l, int bits, struct arena *mem,
+    int conv_bits;                     /* of a convolution's input and output; 0: as the recipe says */
+    /* Does it look at sampled rows of such a site, at the moments of a layer? */
+    bool (*wants_rows)(const struct recipe *r, enum site_kind kind);
+    bool (*wants_moments)(const struct recipe *r);
+    bool (*site)(const struct recipe *r, const struct site_view *v, struct pool *pool, struct arena *mem,
+                 struct site_choice *ret, struct err *e);
+    /* A layer's weight codes.  What both return may lie in `mem`, which is freed once it has been copied. */
+    bool (*weights)(const struct recipe *r, const struct weight_view *v, struct pool *pool, struct arena *mem,
                     struct qweight *ret, struct err *e);
 };
 

@@ -10,6 +10,8 @@
 #include "core/sweep/sweep.h"
 
 #include "core/base/clock.h"
+#include "core/sweep/moments.h"
+#include "core/sweep/sample.h"
 #include "core/sweep/store.h"
 
 #include <stdlib.h>
@@ -25,8 +27,8 @@ struct member {                                    /* what one thread works with
     struct observer *obs;                          /* [n_sites] of the stretch */
     void **temps;                                  /* spilled tensors read back for the present chunk */
     int n_temps;
-    float *alone;                                  /* a layer's output, computed unquantized */
-    size_t alone_size;
+    float *room;                                   /* for a layer computed unquantized */
+    size_t room_size;
 };
 
 struct measure { struct errors accumulated, isolated; double seconds; };
@@ -40,10 +42,7 @@ struct pass {
     struct hand *hands;                            /* [chunks] */
     struct member *members;                        /* [threads] */
     int *layer_at;                                 /* [n_nodes]: layer of a node, or -1 */
-    /* the present stretch */
-    int from, to, resume;
-    const int *sites;
-    int n_sites;
+    const struct stretch *st;                      /* the present one */
     struct measure *measures;                      /* [chunks][n_layers] */
     bool *measuring;                               /* [n_layers] */
 };
@@ -97,7 +96,7 @@ void pass_free(struct pass *p)
     for (int i = 0; p->members && i < threads_of(p); i++) {
         frame_release(&p->members[i].frame[FLOAT]);
         frame_release(&p->members[i].frame[QUANTIZED]);
-        free(p->members[i].alone);
+        free(p->members[i].room);
     }
     store_free(p->store);
     arena_free(p->mem);
@@ -138,7 +137,7 @@ static bool hold(struct pass *p, struct member *m, int chunk, struct err *e)
     for (int i = 0; i < STREAMS; i++)
         for (int v = 0; v < p->t->g->n_values; v++) {
             struct held *h = &p->hands[chunk].held[i][v];
-            bool alive = plan_live_at(plan, v, p->resume) && !p->t->g->values[v].is_input;
+            bool alive = plan_live_at(plan, v, p->st->resume) && !p->t->g->values[v].is_input;
             if (!alive)
                 store_drop(p->store, h);
             else if (!h->there && !store_put(p->store, m->frame[i].t[v].data, bytes_of(&m->frame[i], v), h, e))
@@ -150,20 +149,22 @@ static bool hold(struct pass *p, struct member *m, int chunk, struct err *e)
 /* Is the site's tensor there before the stretch runs: made by an earlier one, or known once shapes are? */
 static bool is_there(const struct pass *p, const struct frame *f, const struct site *s)
 {
-    return s->made_at < p->from || f->plan->facts.known[s->value];
+    return s->made_at < p->st->from || f->plan->facts.known[s->value];
 }
 
 /* Observers of the sites that `node` has just made (-1: those that were there before the stretch). */
-static bool observe(struct pass *p, struct member *m, int node, struct err *e)
+static bool observe(struct pass *p, struct member *m, int chunk, int node, struct err *e)
 {
-    for (int i = 0; i < p->n_sites; i++) {
-        const struct site *s = &p->s->sites[p->sites[i]];
+    for (int i = 0; i < p->st->n_sites; i++) {
+        const struct site *s = &p->s->sites[p->st->sites[i]];
         if (is_there(p, &m->frame[QUANTIZED], s) ? node != -1 : s->made_at != node)
             continue;
         const struct tensor *t = &m->frame[QUANTIZED].t[s->value];
         struct observer *o = &m->obs[i];
         size_t rows = (size_t)shape_elements(&t->shape) / (o->channels ? o->channels : 1);
         observer_add(o, t->data, rows);
+        if (p->st->samples[i].channels && !sample_add(&p->st->samples[i], &p->s->chunks, chunk, t, e))
+            return false;
         if (o->range.nan || o->range.inf)
             return err_set(e, ERR_NUMERIC_NONFINITE, p->t->g->values[s->value].name,
                            "the input of layer '%s' becomes NaN or infinite on the calibration data; check the data and the model's range",
@@ -172,14 +173,48 @@ static bool observe(struct pass *p, struct member *m, int node, struct err *e)
     return true;
 }
 
-static bool grow_alone(struct member *m, size_t n, struct err *e)
+static bool grow_room(struct member *m, size_t n, struct err *e)
 {
-    if (n <= m->alone_size)
+    if (n <= m->room_size)
         return true;
-    free(m->alone);
-    m->alone = aligned_alloc(64, (n * sizeof(float) + 63) / 64 * 64);
-    m->alone_size = m->alone ? n : 0;
-    return m->alone || err_set(e, ERR_MEMORY, "", "no memory for a layer's output");
+    free(m->room);
+    m->room = aligned_alloc(64, (n * sizeof(float) + 63) / 64 * 64);
+    m->room_size = m->room ? n : 0;
+    return m->room || err_set(e, ERR_MEMORY, "", "no memory for a layer's output");
+}
+
+/* Biases that an Add behind the layer brings: its own, and what the quantized stream has in its place. */
+struct biases { const float *own, *now; };
+
+static struct biases biases_of(const struct pass *p, const struct sweep_layer *l)
+{
+    const struct layer *at = l->l;
+    if (at->bias_node < 0 || at->bias_node == at->node)
+        return (struct biases){ NULL, NULL };
+    const float *own = p->t->g->values[at->bias].data;
+    return (struct biases){ own, l->w.bias ? l->w.bias : own };
+}
+
+/* x with the bias, in the room's first part; x itself if there is none or both are the same. */
+static const float *with_bias(const struct biases *b, const float *bias, const float *x, size_t count, size_t n, float *room)
+{
+    if (b->own == b->now)
+        return x;
+    vec_add_row(count / n, n, x, bias, room);
+    return room;
+}
+
+/* The layer's input as the model means it: without the channel factors that its norm took up. */
+static const float *own_input(const struct pass *p, const struct sweep_layer *l, const struct tensor *x, float *room)
+{
+    const struct site *s = &p->s->sites[l->x];
+    if (!s->q.mul || s->norm < 0)
+        return x->data;
+    size_t count = (size_t)shape_elements(&x->shape), k = (size_t)l->l->k;
+    const float *from = x->data;
+    for (size_t i = 0; i < count; i++)
+        room[i] = (from[i] - (s->q.shift ? s->q.shift[i % k] : 0)) / s->q.mul[i % k];
+    return room;
 }
 
 /* Both streams at a layer's output, and the layer alone: unquantized on the quantized stream's input. */
@@ -187,18 +222,24 @@ static bool compare(struct pass *p, struct member *m, int chunk, int layer, stru
 {
     struct measure *to = &p->measures[(size_t)chunk * (size_t)p->s->n_layers + (size_t)layer];
     const struct sweep_layer *l = &p->s->layers[layer];
-    int out = p->t->g->nodes[l->l->node].out[0];
-    const struct tensor *want = &m->frame[FLOAT].t[out], *got = &m->frame[QUANTIZED].t[out];
-    size_t n = (size_t)shape_elements(&want->shape);
-    errors_add(&to->accumulated, want->data, got->data, n);
+    const struct node *node = &p->t->g->nodes[l->l->node];
+    const struct tensor *want = &m->frame[FLOAT].t[node->out[0]], *got = &m->frame[QUANTIZED].t[node->out[0]];
+    const struct tensor *x = &m->frame[QUANTIZED].t[l->l->x];
+    size_t count = (size_t)shape_elements(&want->shape), n = l->l->n ? (size_t)l->l->n : 1, x_count = (size_t)shape_elements(&x->shape);
+    struct biases b = biases_of(p, l);
+    if (!grow_room(m, 3 * count + x_count, e))
+        return false;
+    float *alone = m->room, *a = alone + count, *c = a + count, *input = c + count;
+    const float *now = with_bias(&b, b.now, got->data, count, n, c);
+    errors_add(&to->accumulated, with_bias(&b, b.own, want->data, count, n, a), now, count);
     if (!l->quantize)
         return true;
-    if (!grow_alone(m, n, e))
+    struct tensor out = { got->dtype, got->shape, alone };
+    struct edit own = { l->l->x == node->in[0] ? 0 : 1, *x, NULL };
+    own.with.data = (void *)(uintptr_t)own_input(p, l, x, input);
+    if (!frame_float_step(&m->frame[QUANTIZED], l->l->node, &own, &out, e))
         return false;
-    struct tensor alone = { got->dtype, got->shape, m->alone };
-    if (!frame_float_step(&m->frame[QUANTIZED], l->l->node, &alone, e))
-        return false;
-    errors_add(&to->isolated, m->alone, got->data, n);
+    errors_add(&to->isolated, with_bias(&b, b.own, alone, count, n, a), now, count);
     return true;
 }
 
@@ -215,7 +256,7 @@ static bool step(struct pass *p, struct member *m, int chunk, int node, struct e
         if (!compare(p, m, chunk, layer, e))
             return false;
     }
-    return observe(p, m, node, e);
+    return observe(p, m, chunk, node, e);
 }
 
 static bool run_chunk(void *arg, size_t chunk, int thread, struct err *e)
@@ -223,14 +264,18 @@ static bool run_chunk(void *arg, size_t chunk, int thread, struct err *e)
     struct pass *p = arg;
     struct member *m = &p->members[thread];
     const struct plan *plan = p->s->chunks.chunk[chunk].plan;
-    bool ok = load(p, m, (int)chunk, e) && observe(p, m, -1, e), holding = false;
+    bool ok = load(p, m, (int)chunk, e) && observe(p, m, (int)chunk, -1, e), holding = false;
     for (int i = 0; ok && i < plan->n_steps; i++) {
         int node = plan->steps[i];
-        if (node < p->from || node >= p->to)
+        if (node < p->st->from || node >= p->st->to)
             continue;
-        if (!holding && node >= p->resume)      /* now: further on, their slots are used again */
+        if (!holding && node >= p->st->resume)      /* now: further on, their slots are used again */
             ok = holding = hold(p, m, (int)chunk, e);
         ok = ok && step(p, m, (int)chunk, node, e);
+    }
+    if (p->st->gathering) {
+        ok = ok && gathering_add(p->st->gathering, (int)chunk, thread, &m->frame[FLOAT], &m->frame[QUANTIZED], e);
+        gathering_pass(p->st->gathering, (int)chunk);
     }
     ok = ok && (holding || hold(p, m, (int)chunk, e));
     while (m->n_temps > 0)
@@ -245,7 +290,7 @@ static void choose_measures(struct pass *p)
     memset(p->measures, 0, (size_t)s->chunks.n * (size_t)s->n_layers * sizeof *p->measures);
     for (int i = 0; i < s->n_layers; i++) {
         const struct sweep_layer *l = &s->layers[i];
-        p->measuring[i] = l->l->node >= p->from && l->l->node < p->to && !l->measured && sweep_ready(s, l, true);
+        p->measuring[i] = l->l->node >= p->st->from && l->l->node < p->st->to && !l->measured && sweep_ready(s, l, true);
     }
 }
 
@@ -279,8 +324,8 @@ static size_t channels_of(const struct pass *p, int site)
 
 static bool make_observers(struct pass *p, struct observer *obs, struct err *e)
 {
-    for (int i = 0; i < p->n_sites; i++) {
-        size_t channels = channels_of(p, p->sites[i]);
+    for (int i = 0; i < p->st->n_sites; i++) {
+        size_t channels = channels_of(p, p->st->sites[i]);
         if (!observer_init(&obs[i], channels, e))
             return false;
         for (int m = 0; m < threads_of(p); m++)
@@ -292,28 +337,24 @@ static bool make_observers(struct pass *p, struct observer *obs, struct err *e)
 
 static void merge_observers(struct pass *p, struct observer *obs)
 {
-    for (int i = 0; i < p->n_sites; i++)
+    for (int i = 0; i < p->st->n_sites; i++)
         for (int m = 0; m < threads_of(p); m++) {
             observer_merge(&obs[i], &p->members[m].obs[i]);
             observer_release(&p->members[m].obs[i]);
         }
 }
 
-bool pass_run(struct pass *p, int from, int to, int resume, const int *sites, int n_sites, struct observer *obs, struct err *e)
+bool pass_run(struct pass *p, const struct stretch *st, struct err *e)
 {
-    p->from = from;
-    p->to = to;
-    p->resume = resume;
-    p->sites = sites;
-    p->n_sites = n_sites;
+    p->st = st;
     bool ok = true;
     for (int m = 0; m < threads_of(p); m++) {
-        p->members[m].obs = calloc((size_t)n_sites + 1, sizeof *p->members[m].obs);
+        p->members[m].obs = calloc((size_t)st->n_sites + 1, sizeof *p->members[m].obs);
         ok = ok && p->members[m].obs;
     }
     if (!ok)
         err_set(e, ERR_MEMORY, "", "no memory for observers");
-    ok = ok && make_observers(p, obs, e);
+    ok = ok && make_observers(p, st->obs, e);
     if (ok) {
         choose_measures(p);
         ok = pool_run(p->t->pool, (size_t)p->s->chunks.n, run_chunk, p, e);
@@ -321,9 +362,9 @@ bool pass_run(struct pass *p, int from, int to, int resume, const int *sites, in
     if (ok)
         collect_measures(p);
     if (ok)
-        merge_observers(p, obs);
+        merge_observers(p, st->obs);
     for (int m = 0; m < threads_of(p); m++) {
-        for (int i = 0; p->members[m].obs && i < n_sites; i++)
+        for (int i = 0; p->members[m].obs && i < st->n_sites; i++)
             observer_release(&p->members[m].obs[i]);
         free(p->members[m].obs);
         p->members[m].obs = NULL;

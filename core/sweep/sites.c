@@ -19,10 +19,13 @@ static int add_site(struct sweep *s, const struct graph *g, int value, const str
     if (at < 0) {
         at = s->n_sites++;
         s->sites[at] = (struct site){ .value = value, .made_at = g->values[value].producer, .resume_at = -1,
-                                      .layer = l->l->name, .conv_output = conv_output };
+                                      .layer = l->l->name, .conv_output = conv_output, .norm = -1 };
     }
-    if (l->choice.act_bits > s->sites[at].bits)
-        s->sites[at].bits = l->choice.act_bits;
+    struct site *site = &s->sites[at];
+    if (l->choice.act_bits > site->bits)
+        site->bits = l->choice.act_bits;
+    if (l->l->weight >= 0 && !conv_output && (site->weight_bits == 0 || l->choice.weight_bits < site->weight_bits))
+        site->weight_bits = l->choice.weight_bits;
     return at;
 }
 
@@ -60,6 +63,9 @@ static void list_layer(const struct sweep_task *t, struct sweep *s, struct sweep
     }
     if (!l->quantize)
         return;
+    /* An image has 8 bits already, and one layer of a model costs nothing. */
+    if (l->l->kind == LAYER_CONV && t->method->conv_bits)
+        l->choice.act_bits = t->method->conv_bits;
     l->x = add_site(s, t->g, l->l->x, l, false);
     if (l->l->other >= 0)
         l->other = add_site(s, t->g, l->l->other, l, false);
@@ -69,6 +75,115 @@ static void list_layer(const struct sweep_task *t, struct sweep *s, struct sweep
     }
     if (l->l->kind == LAYER_PV)
         s->sites[l->x].resume_at = product_behind(t->g, t->roles, l->l->x);
+}
+
+/* ---- what a site's values are ---- */
+
+/* Do only quantized linears with a weight of their own read the site's tensor as its codes?  (Others may read it as it is.) */
+static bool feeds_linears_only(const struct sweep *s, int site)
+{
+    int n = 0;
+    for (int i = 0; i < s->n_layers; i++) {
+        const struct sweep_layer *l = &s->layers[i];
+        if (!l->quantize || (l->x != site && l->other != site && l->out != site))
+            continue;
+        if (l->x != site || l->l->kind != LAYER_LINEAR || l->l->shared_weight)
+            return false;
+        n++;
+    }
+    return n > 0;
+}
+
+/* Does node n give rows of its first input, each whole? */
+static bool selects_rows(const struct graph *g, const struct node *n)
+{
+    int rank = g->values[n->in[0]].shape.rank;
+    int64_t axis = node_int(n, "axis", 0);
+    return n->op == OP_IDENTITY || (n->op == OP_GATHER && rank > 1 && (axis < 0 ? axis + rank : axis) < rank - 1);
+}
+
+/*
+ * The norm whose output the value is, perhaps after rows were selected; -1: none.  *ret_alone: nothing but the
+ * site's layers depends on it, so that the norm itself may give scaled values.
+ */
+static int norm_behind(const struct sweep_task *t, const struct sweep *s, int site, bool *ret_alone)
+{
+    const struct graph *g = t->g;
+    int v = s->sites[site].value, reader = -1;
+    *ret_alone = true;
+    for (;;) {
+        const struct value *value = &g->values[v];
+        *ret_alone &= !value->is_output;
+        for (int i = 0; i < value->n_consumers; i++) {
+            int c = value->consumers[i];
+            bool ours = c == reader || g->nodes[c].op == OP_SHAPE;
+            for (int k = 0; k < s->n_layers && !ours; k++)
+                ours = s->layers[k].x == site && s->layers[k].l->node == c;
+            *ret_alone &= ours;
+        }
+        for (int i = 0; i < t->roles->n_norms; i++)
+            if (t->roles->norms[i].output == v)
+                return i;
+        reader = value->producer;
+        if (reader < 0 || !selects_rows(g, &g->nodes[reader]))
+            return -1;
+        v = g->nodes[reader].in[0];
+    }
+}
+
+static bool is_activation(const struct roles *r, int value)
+{
+    for (int i = 0; i < r->n_activations; i++)
+        if (r->activations[i].output == value)
+            return true;
+    return false;
+}
+
+/* The layer's probabilities come from a softmax over the last axis, and nobody else sees them. */
+static bool is_softmax(const struct graph *g, const struct sweep *s, int site)
+{
+    const struct value *v = &g->values[s->sites[site].value];
+    const struct node *n = v->producer >= 0 ? &g->nodes[v->producer] : NULL;
+    if (!n || n->op != OP_SOFTMAX || v->n_consumers != 1 || v->is_output || v->shape.rank < 1)
+        return false;
+    int64_t axis = node_int(n, "axis", -1);
+    bool last = axis == -1 || axis == v->shape.rank - 1;
+    for (int i = 0; i < s->n_layers && last; i++)
+        if (s->layers[i].x == site && s->layers[i].l->kind == LAYER_PV)
+            return true;
+    return false;
+}
+
+static void tell_kind(const struct sweep_task *t, struct sweep *s, int site)
+{
+    struct site *at = &s->sites[site];
+    bool alone, linears = feeds_linears_only(s, site);
+    int norm = linears ? norm_behind(t, s, site, &alone) : -1;
+    if (norm >= 0) {
+        at->kind = SITE_NORM;
+        /* Without a gamma there is nothing to fold into; and another reader (a residual) wants the norm as it is. */
+        if (alone && t->roles->norms[norm].gamma >= 0 && t->method->wants_rows(t->recipe, SITE_NORM)) {
+            at->norm = norm;
+            at->resume_at = t->roles->norms[norm].scale_node;
+        }
+    } else if (linears && is_activation(t->roles, at->value)) {
+        at->kind = SITE_ACTIVATION;
+    } else if (is_softmax(t->g, s, site)) {
+        at->kind = SITE_SOFTMAX;
+    }
+}
+
+/* The other operand of the Add that takes the layer's output, if the two are added row for row. */
+static int residual_of(const struct graph *g, const struct layer *l)
+{
+    const struct value *v = &g->values[l->output];
+    const struct node *add = v->n_consumers == 1 && !v->is_output ? &g->nodes[v->consumers[0]] : NULL;
+    if (l->kind != LAYER_LINEAR || !add || add->op != OP_ADD)
+        return -1;
+    int other = add->in[0] == l->output ? add->in[1] : add->in[0];
+    const struct value *o = &g->values[other];
+    bool same = other != l->output && shape_equal(&o->shape, &v->shape) && o->dtype == DT_F32;
+    return same && !o->is_const && o->producer >= 0 && o->producer < l->node ? other : -1;
 }
 
 static bool find_regions(const struct sweep_task *t, struct arena *mem, struct sweep *s, struct err *e)
@@ -95,13 +210,21 @@ bool sweep_list_sites(const struct sweep_task *t, struct arena *mem, struct swee
     s->n_layers = n;
     for (int i = 0; i < n; i++) {
         s->layers[i] = (struct sweep_layer){ .l = &t->roles->layers[i], .x = -1, .other = -1, .out = -1 };
+        s->layers[i].residual = t->recipe->reconstruction.residual ? residual_of(t->g, s->layers[i].l) : -1;
         list_layer(t, s, &s->layers[i]);
     }
+    for (int i = 0; i < s->n_sites; i++)
+        tell_kind(t, s, i);
     return find_regions(t, mem, s, e);
+}
+
+bool sweep_sites_ready(const struct sweep_layer *l, const struct sweep *s, bool with_output)
+{
+    return (l->x < 0 || s->sites[l->x].decided) && (l->other < 0 || s->sites[l->other].decided)
+        && (!with_output || l->out < 0 || s->sites[l->out].decided);
 }
 
 bool sweep_ready(const struct sweep *s, const struct sweep_layer *l, bool with_output)
 {
-    return (l->x < 0 || s->sites[l->x].decided) && (l->other < 0 || s->sites[l->other].decided)
-        && (!with_output || l->out < 0 || s->sites[l->out].decided);
+    return sweep_sites_ready(l, s, with_output) && (!l->quantize || l->l->weight < 0 || l->w.codes);
 }

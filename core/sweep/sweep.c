@@ -1,6 +1,8 @@
 #include "core/sweep/sweep.h"
 
 #include "core/sweep/journal.h"
+#include "core/sweep/moments.h"
+#include "core/sweep/sample.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -14,7 +16,7 @@ struct walk {
     struct arena *mem;
     struct journal journal;
     struct pass *pass;
-    struct arena **floats;         /* [n_layers]: a layer's codes as floats, freed once the walk has passed it */
+    struct lower lower;
     int decided_now;               /* sites decided in this process */
 };
 
@@ -22,7 +24,7 @@ void sweep_fingerprint(const uint8_t model[HASH_SIZE], const uint8_t data[HASH_S
                        uint8_t ret[HASH_SIZE])
 {
     struct hash h;
-    size_t layout[] = { sizeof(struct site_summary), sizeof(struct weight_summary), sizeof(struct affine) };
+    size_t layout[] = { sizeof(struct site_summary), sizeof(struct weight_summary), sizeof(struct site_choice) };
     hash_init(&h);
     hash_add(&h, VERSION, sizeof VERSION);
     hash_add(&h, layout, sizeof layout);
@@ -33,94 +35,85 @@ void sweep_fingerprint(const uint8_t model[HASH_SIZE], const uint8_t data[HASH_S
     hash_end(&h, ret);
 }
 
-/* ---- what the journal holds ---- */
-
-struct site_record { struct affine a; struct site_summary summary; };
-struct weight_record { struct weight_summary summary; uint64_t k, n; };
-struct layer_record { struct errors accumulated, isolated; double seconds; };
-
-static bool replay_site(struct walk *w, uint32_t index, const void *p, uint64_t n, struct err *e)
-{
-    struct site_record r;
-    if (index >= (uint32_t)w->s->n_sites || n != sizeof r)
-        return err_set(e, ERR_BUG, "journal", "a site record does not fit the model; delete the journal");
-    memcpy(&r, p, sizeof r);
-    struct site *s = &w->s->sites[index];
-    s->a = r.a;
-    s->summary = r.summary;
-    w->s->replayed_sites += !s->decided;
-    s->decided = true;
-    return true;
-}
-
-static bool replay_weight(struct walk *w, uint32_t index, const void *p, uint64_t n, struct err *e)
-{
-    struct weight_record r;
-    if (index >= (uint32_t)w->s->n_layers || n < sizeof r)
-        return err_set(e, ERR_BUG, "journal", "a weight record does not fit the model; delete the journal");
-    memcpy(&r, p, sizeof r);
-    struct sweep_layer *l = &w->s->layers[index];
-    if (r.k != (uint64_t)l->l->k || r.n != (uint64_t)l->l->n || n != sizeof r + r.k * r.n + r.n * sizeof(float))
-        return err_set(e, ERR_BUG, "journal", "a weight record does not fit the model; delete the journal");
-    struct qweight q = { .k = r.k, .n = r.n, .bits = r.summary.bits, .signal = r.summary.signal, .error = r.summary.noise,
-                         .zero_channels = r.summary.zero_channels };
-    q.codes = arena_alloc(w->mem, r.k * r.n, e);
-    q.scale = arena_array(w->mem, r.n, sizeof *q.scale, e);
-    if (!q.codes || !q.scale)
-        return false;
-    const char *at = (const char *)p + sizeof r;
-    memcpy(q.codes, at, (size_t)(r.k * r.n));
-    memcpy(q.scale, at + r.k * r.n, (size_t)r.n * sizeof *q.scale);
-    l->w = q;
-    l->weight = r.summary;
-    return true;
-}
-
-static bool replay_layer(struct walk *w, uint32_t index, const void *p, uint64_t n, struct err *e)
-{
-    struct layer_record r;
-    if (index >= (uint32_t)w->s->n_layers || n != sizeof r)
-        return err_set(e, ERR_BUG, "journal", "a layer record does not fit the model; delete the journal");
-    memcpy(&r, p, sizeof r);
-    struct sweep_layer *l = &w->s->layers[index];
-    l->accumulated = r.accumulated;
-    l->isolated = r.isolated;
-    l->seconds = r.seconds;
-    l->measured = true;
-    return true;
-}
-
-static bool replay(void *arg, enum journal_type type, uint32_t index, const void *p, uint64_t n, struct err *e)
-{
-    switch (type) {
-    case JOURNAL_SITE: return replay_site(arg, index, p, n, e);
-    case JOURNAL_WEIGHT: return replay_weight(arg, index, p, n, e);
-    case JOURNAL_LAYER: return replay_layer(arg, index, p, n, e);
-    }
-    return err_set(e, ERR_BUG, "journal", "an unknown record; delete the journal");
-}
-
 /* ---- deciding ---- */
 
-static bool decide_site(struct walk *w, int index, const struct observer *o, struct err *e)
+/* The weights of all linears that read the site, one under another [n, channels]. */
+static bool stack_weights(const struct walk *w, int index, struct arena *mem, struct site_view *v, struct err *e)
+{
+    v->n = 0;
+    for (int i = 0; i < w->s->n_layers; i++)
+        v->n += w->s->layers[i].x == index && w->s->layers[i].quantize ? (size_t)w->s->layers[i].l->n : 0;
+    float *stack = arena_array(mem, v->n * v->rows.channels, sizeof *stack, e);
+    v->w = stack;
+    for (int i = 0; stack && i < w->s->n_layers; i++) {
+        const struct sweep_layer *l = &w->s->layers[i];
+        if (l->x != index || !l->quantize)
+            continue;
+        if (!weight_rows(w->t->g, l->l, stack, e))
+            return false;
+        stack += (size_t)l->l->n * v->rows.channels;
+    }
+    return v->w != NULL;
+}
+
+/* A copy that outlives scratch memory; NULL stays NULL, and becomes so without memory. */
+static void *kept(struct arena *mem, const void *from, size_t bytes, bool *ok, struct err *e)
+{
+    void *copy = from ? arena_alloc(mem, bytes, e) : NULL;
+    if (copy && bytes)
+        memcpy(copy, from, bytes);
+    *ok &= copy || !from;
+    return copy;
+}
+
+static bool keep_choice(struct arena *mem, struct site_choice *q, size_t channels, struct err *e)
+{
+    bool ok = true;
+    q->mul = kept(mem, q->mul, channels * sizeof *q->mul, &ok, e);
+    q->shift = kept(mem, q->shift, channels * sizeof *q->shift, &ok, e);
+    return ok;
+}
+
+static bool keep_weight(struct arena *mem, struct qweight *w, struct err *e)
+{
+    bool ok = true;
+    w->codes = kept(mem, w->codes, w->k * w->n, &ok, e);
+    w->scale = kept(mem, w->scale, w->n * sizeof *w->scale, &ok, e);
+    w->zero = kept(mem, w->zero, w->n, &ok, e);
+    w->bias = kept(mem, w->bias, w->n * sizeof *w->bias, &ok, e);
+    return ok;
+}
+
+static bool choose(const struct walk *w, int index, const struct observer *o, const struct sample *sample, struct arena *scratch,
+                   struct err *e)
 {
     struct site *s = &w->s->sites[index];
-    float lo = 0, hi = 0;
-    if (o->count)
-        w->t->method->range(w->t->recipe, o, s->bits, &lo, &hi);
-    s->a = quantizer_from_range(lo, hi, s->bits, w->t->recipe->activations.symmetric);
-    if (lo == hi)
+    struct site_view v = { .kind = s->kind, .bits = s->bits, .weight_bits = s->weight_bits, .o = o, .seed = w->t->seed,
+                           .can_shift = s->norm < 0 || w->t->roles->norms[s->norm].beta >= 0, .all_rows = sample->all_rows };
+    if (sample->channels && (!sample_rows(sample, scratch, &v.rows, e) || !stack_weights(w, index, scratch, &v, e)))
+        return false;
+    if (!w->t->method->site(w->t->recipe, &v, w->t->pool, scratch, &s->q, e)
+        || !keep_choice(w->mem, &s->q, v.rows.channels, e))
+        return false;
+    struct site_codes codes = sweep_codes(s);
+    codes.rows = &v.rows;
+    return site_summarize(o, &codes, &s->summary, e);
+}
+
+static bool decide_site(struct walk *w, int index, const struct observer *o, const struct sample *sample, struct err *e)
+{
+    struct site *s = &w->s->sites[index];
+    struct arena *scratch = arena_new(UINT64_MAX / 2);
+    bool ok = scratch ? choose(w, index, o, sample, scratch, e) : err_set(e, ERR_MEMORY, s->layer, "no memory to choose a quantizer");
+    arena_free(scratch);
+    if (!ok)
+        return false;
+    if (o->count && o->range.lo == o->range.hi)
         events_warning(w->t->events, "numeric.zero_range", w->t->g->values[s->value].name,
                        "the input of layer '%s' is constant on the calibration data", s->layer);
-    if (!site_summarize(o, &s->a, &s->summary, e))
-        return false;
     s->decided = true;
     w->decided_now++;
-    struct site_record r;
-    memset(&r, 0, sizeof r);
-    r.a = s->a;
-    r.summary = s->summary;
-    return journal_append(&w->journal, JOURNAL_SITE, (uint32_t)index, &r, sizeof r, NULL, 0, NULL, 0, e);
+    return record_site(&w->journal, w->s, index, e) && lower_site(&w->lower, index, e);
 }
 
 /* A weight that several layers share is quantized once, at its first use. */
@@ -135,113 +128,84 @@ static const struct sweep_layer *same_weight(const struct sweep *s, const struct
     return NULL;
 }
 
-static bool decide_weight(struct walk *w, int index, struct err *e)
+/* With the moments of what it sees in *v, or with v->rows == 0 without. */
+static bool decide_weight(struct walk *w, int index, struct weight_view *v, struct err *e)
 {
     struct sweep_layer *l = &w->s->layers[index];
-    if (!l->quantize || l->l->weight < 0 || l->w.codes || !sweep_ready(w->s, l, false))
-        return true;
-    const struct sweep_layer *same = same_weight(w->s, l);
+    const struct site *x = &w->s->sites[l->x];
+    const struct sweep_layer *same = l->l->shared_weight ? same_weight(w->s, l) : NULL;
     if (same) {
         l->w = same->w;
         l->weight = same->weight;
         return true;
     }
-    if (!w->t->method->weights(w->t->recipe, w->t->g, l->l, l->choice.weight_bits, w->mem, &l->w, e))
+    v->g = w->t->g;
+    v->l = l->l;
+    v->bits = l->choice.weight_bits;
+    v->a = x->q.a;
+    v->mul = x->q.mul;
+    v->shift = x->q.shift;
+    struct arena *scratch = arena_new(UINT64_MAX / 2);
+    bool ok = (scratch || err_set(e, ERR_MEMORY, l->l->name, "no memory for the layer's weights"))
+           && w->t->method->weights(w->t->recipe, v, w->t->pool, scratch, &l->w, e) && keep_weight(w->mem, &l->w, e);
+    arena_free(scratch);
+    if (!ok) {
+        l->w = (struct qweight){ 0 };
         return false;
-    weight_summarize(w->t->g, l->l, &l->w, &l->weight);
-    struct weight_record r;
-    memset(&r, 0, sizeof r);
-    r.summary = l->weight;
-    r.k = l->w.k;
-    r.n = l->w.n;
-    return journal_append(&w->journal, JOURNAL_WEIGHT, (uint32_t)index, &r, sizeof r, l->w.codes, l->w.k * l->w.n,
-                          l->w.scale, l->w.n * sizeof *l->w.scale, e);
+    }
+    weight_summarize(w->t->g, l->l, &l->w, x->q.mul, &l->weight);
+    return record_weight(&w->journal, w->s, index, e);
 }
 
-/* ---- lowering: from decisions to what the quantized stream computes ---- */
-
-static bool lower_weight(struct walk *w, int index, struct qop *q, struct err *e)
+/* Weights of layers that no moments are gathered for, as soon as their sites are known. */
+static bool decide_plain_weights(struct walk *w, struct err *e)
 {
-    struct sweep_layer *l = &w->s->layers[index];
-    if (!w->floats[index] && !(w->floats[index] = arena_new(UINT64_MAX / 2)))
-        return err_set(e, ERR_MEMORY, l->l->name, "no memory for the layer's weights");
-    q->k = l->w.k;
-    q->n = l->w.n;
-    q->w_reach = 1 << (l->w.bits - 1);
-    q->scale = lowering_scales(w->floats[index], q->ax.scale, l->w.scale, l->w.n, e);
-    q->w = qweight_floats(&l->w, w->floats[index], e);
-    return q->scale && q->w;
-}
-
-/* The bias in units of the sums, as QLinearConv takes it. */
-static bool lower_conv(struct walk *w, int index, struct qop *q, struct err *e)
-{
-    const struct sweep_layer *l = &w->s->layers[index];
-    int32_t *bias = arena_array(w->floats[index], q->n, sizeof *bias, e);
-    float *rescale = arena_array(w->floats[index], q->n, sizeof *rescale, e);
-    if (!bias || !rescale)
-        return false;
-    const float *b = l->l->bias >= 0 ? w->t->g->values[l->l->bias].data : NULL;
-    for (size_t i = 0; i < q->n; i++)
-        bias[i] = b ? quantizer_bias(b[i], q->scale[i]) : 0;
-    q->bias = bias;
-    q->requantize = w->s->sites[l->out].decided;
-    q->out = w->s->sites[l->out].a;
-    for (size_t i = 0; i < q->n && q->requantize; i++)
-        rescale[i] = q->scale[i] / q->out.scale;
-    q->rescale = rescale;
+    for (int i = 0; i < w->s->n_layers; i++) {
+        const struct sweep_layer *l = &w->s->layers[i];
+        bool gathered = w->t->method->wants_moments(w->t->recipe) && !l->l->shared_weight;
+        struct weight_view v = { 0 };
+        if (l->quantize && l->l->weight >= 0 && !l->w.codes && !gathered && sweep_sites_ready(l, w->s, false)
+            && !decide_weight(w, i, &v, e))
+            return false;
+    }
     return true;
 }
 
-static bool lower_product(struct walk *w, int index, struct qop *q, struct err *e)
+static bool decide_gathered_weights(struct walk *w, struct gathering *g, struct err *e)
 {
-    const struct sweep_layer *l = &w->s->layers[index];
-    q->y = l->l->other;
-    q->ay = w->s->sites[l->other].a;
-    q->scale = lowering_scales(w->mem, q->ax.scale, &q->ay.scale, 1, e);
-    return q->scale != NULL;
-}
-
-static bool lower_layer(struct walk *w, int index, struct err *e)
-{
-    struct sweep_layer *l = &w->s->layers[index];
-    struct qop *row = &w->s->quantized.qop[l->l->node];
-    bool final = sweep_ready(w->s, l, true);
-    bool done = row->kind == QOP_CONV ? row->requantize : row->kind != QOP_NONE;
-    if (!l->quantize || !sweep_ready(w->s, l, false) || done || (row->kind == QOP_CONV && !final))
-        return true;
-    struct qop q = { .x = l->l->x, .y = -1, .ax = w->s->sites[l->x].a };
-    switch (l->l->kind) {
-    case LAYER_LINEAR:
-        q.kind = QOP_MATMUL;
-        if (l->l->bias_node == l->l->node && l->l->bias >= 0)
-            q.add = w->t->g->values[l->l->bias].data;
-        break;
-    case LAYER_CONV: q.kind = QOP_CONV; break;
-    default: q.kind = QOP_PRODUCT; break;
+    for (int i = 0; i < gathering_layers(g); i++) {
+        int layer;
+        struct weight_view v = { 0 };
+        gathering_result(g, i, &layer, &v);
+        if (!decide_weight(w, layer, &v, e))
+            return false;
     }
-    bool ok = q.kind == QOP_PRODUCT ? lower_product(w, index, &q, e)
-                                    : lower_weight(w, index, &q, e) && (q.kind != QOP_CONV || lower_conv(w, index, &q, e));
-    if (ok)
-        *row = q;
-    return ok;
+    return true;
 }
 
-static bool decide_layers(struct walk *w, struct err *e)
+static bool lower_layers(struct walk *w, struct err *e)
 {
     for (int i = 0; i < w->s->n_layers; i++)
-        if (!decide_weight(w, i, e) || !lower_layer(w, i, e))
+        if (!lower_layer(&w->lower, i, e))
             return false;
     return true;
 }
 
+/* What the journal brought. */
+static bool lower_replayed(struct walk *w, struct err *e)
+{
+    for (int i = 0; i < w->s->n_sites; i++)
+        if (w->s->sites[i].decided && !lower_site(&w->lower, i, e))
+            return false;
+    return decide_plain_weights(w, e) && lower_layers(w, e);
+}
+
 /* ---- walking ---- */
 
-struct stretch { int to, resume; int sites[MAX_STRETCH_SITES]; int n; };
-
 /* The first quantized node at or after `from` that cannot run (or not in its final form) yet. */
-static void find_end(const struct walk *w, int from, struct stretch *st)
+static void find_end(const struct walk *w, struct stretch *st)
 {
+    int from = st->from;
     st->to = st->resume = w->t->g->n_nodes;
     for (int i = 0; i < w->s->n_layers; i++) {
         const struct sweep_layer *l = &w->s->layers[i];
@@ -264,18 +228,19 @@ static bool is_provisional(const struct walk *w, const struct site *s)
     return false;
 }
 
-static bool find_stretch(const struct walk *w, int from, struct stretch *st, struct err *e)
+/* sites: room for MAX_STRETCH_SITES. */
+static bool find_stretch(const struct walk *w, struct stretch *st, int *sites, struct err *e)
 {
-    find_end(w, from, st);
-    st->n = 0;
+    find_end(w, st);
+    st->sites = sites;
     for (int i = 0; i < w->s->n_sites; i++) {
         const struct site *s = &w->s->sites[i];
         if (s->decided || s->made_at >= st->to || is_provisional(w, s))
             continue;
-        if (st->n == MAX_STRETCH_SITES)
+        if (st->n_sites == MAX_STRETCH_SITES)
             return err_set(e, ERR_MODEL_LIMIT, s->layer, "more than %d tensors wait to be quantized at once", MAX_STRETCH_SITES);
-        st->sites[st->n++] = i;
-        if (s->resume_at >= from && s->resume_at < st->resume)
+        sites[st->n_sites++] = i;
+        if (s->resume_at >= st->from && s->resume_at < st->resume)
             st->resume = s->resume_at;
     }
     return true;
@@ -296,8 +261,7 @@ static bool publish_layers(struct walk *w, const bool *before, struct err *e)
         const struct sweep_layer *l = &w->s->layers[i];
         if (!l->measured || before[i])
             continue;
-        struct layer_record r = { l->accumulated, l->isolated, l->seconds };
-        if (!journal_append(&w->journal, JOURNAL_LAYER, (uint32_t)i, &r, sizeof r, NULL, 0, NULL, 0, e))
+        if (!record_layer(&w->journal, w->s, i, e))
             return false;
         struct layer_row row;
         sweep_row(w->t, w->s, i, &row);
@@ -308,54 +272,68 @@ static bool publish_layers(struct walk *w, const bool *before, struct err *e)
     return true;
 }
 
-static void let_go(struct walk *w, int pos)
+/* Observers, and samples where the method wants rows. */
+static bool prepare(struct walk *w, struct stretch *st, struct arena *mem, struct err *e)
 {
-    for (int i = 0; i < w->s->n_layers; i++)
-        if (w->floats[i] && w->s->layers[i].l->node < pos) {
-            arena_free(w->floats[i]);
-            w->floats[i] = NULL;
-        }
+    st->obs = arena_array(mem, (uint64_t)st->n_sites + 1, sizeof *st->obs, e);
+    st->samples = arena_array(mem, (uint64_t)st->n_sites + 1, sizeof *st->samples, e);
+    bool ok = st->obs && st->samples;
+    for (int i = 0; ok && i < st->n_sites; i++) {
+        const struct site *s = &w->s->sites[st->sites[i]];
+        if (w->t->method->wants_rows(w->t->recipe, s->kind))
+            ok = sample_init(&st->samples[i], &w->s->chunks, s->value, w->t->seed, mem, e);
+    }
+    return ok && (!w->t->method->wants_moments(w->t->recipe) || gathering_new(w->t, w->s, st->to, &st->gathering, e));
 }
 
-static bool walk_stretch(struct walk *w, int from, const struct stretch *st, struct err *e)
+static bool walk_stretch(struct walk *w, struct stretch *st, struct arena *mem, struct err *e)
 {
-    struct observer *obs = calloc((size_t)st->n + 1, sizeof *obs);
-    bool *before = calloc((size_t)w->s->n_layers + 1, sizeof *before);
-    bool ok = obs && before;
-    if (!ok)
-        err_set(e, ERR_MEMORY, "", "no memory for the sweep");
+    bool *before = arena_array(mem, (uint64_t)w->s->n_layers + 1, sizeof *before, e);
+    bool ok = before && prepare(w, st, mem, e);
     for (int i = 0; ok && i < w->s->n_layers; i++)
         before[i] = w->s->layers[i].measured;
-    ok = ok && pass_run(w->pass, from, st->to, st->resume, st->sites, st->n, obs, e) && publish_layers(w, before, e);
-    for (int i = 0; ok && i < st->n; i++)
-        ok = decide_site(w, st->sites[i], &obs[i], e);
-    ok = ok && decide_layers(w, e) && journal_sync(&w->journal, e);
-    for (int i = 0; obs && i < st->n; i++)
-        observer_release(&obs[i]);
-    free(obs);
-    free(before);
+    ok = ok && pass_run(w->pass, st, e) && publish_layers(w, before, e);
+    for (int i = 0; ok && i < st->n_sites; i++)
+        ok = decide_site(w, st->sites[i], &st->obs[i], &st->samples[i], e);
+    ok = ok && decide_gathered_weights(w, st->gathering, e) && decide_plain_weights(w, e) && lower_layers(w, e)
+      && journal_sync(&w->journal, e);
+    for (int i = 0; st->obs && st->samples && i < st->n_sites; i++) {
+        observer_release(&st->obs[i]);
+        sample_release(&st->samples[i]);
+    }
+    gathering_free(st->gathering);
+    return ok;
+}
+
+/* One stretch from *pos, which it moves on. */
+static bool walk_on(struct walk *w, int *pos, struct err *e)
+{
+    int sites[MAX_STRETCH_SITES];
+    struct stretch st = { .from = *pos };
+    struct arena *mem = arena_new(UINT64_MAX / 2);
+    bool ok = mem ? find_stretch(w, &st, sites, e) && walk_stretch(w, &st, mem, e) : err_set(e, ERR_MEMORY, "", "no memory for the sweep");
+    arena_free(mem);
+    *pos = st.resume;
     return ok;
 }
 
 static bool walk_all(struct walk *w, struct err *e)
 {
     int n = w->t->g->n_nodes;
-    if (!decide_layers(w, e))          /* those the journal brought */
+    if (!lower_replayed(w, e))
         return false;
     bool told = false;
     for (int pos = 0; pos < n; ) {
-        struct stretch st;
         if (!told && w->decided_now + w->s->replayed_sites > 0) {
             events_stage(w->t->events, "quantizing");      /* from the first decision on, both go hand in hand */
             told = true;
         }
         events_progress(w->t->events, count_decided(w->s), w->s->n_sites, w->s->chunks.count);
-        if (!find_stretch(w, pos, &st, e) || !walk_stretch(w, pos, &st, e))
+        if (!walk_on(w, &pos, e))
             return false;
-        if (w->t->stop_after && w->decided_now >= w->t->stop_after && st.resume < n)
+        if (w->t->stop_after && w->decided_now >= w->t->stop_after && pos < n)
             return err_set(e, ERR_CANCELED, "", "stopped after %d sites", w->decided_now);
-        pos = st.resume;
-        let_go(w, pos);
+        lower_forget(&w->lower, pos);
     }
     events_progress(w->t->events, count_decided(w->s), w->s->n_sites, w->s->chunks.count);
     return pass_keep_outputs(w->pass, w->mem, CHECKED_SAMPLES, e);
@@ -364,19 +342,35 @@ static bool walk_all(struct walk *w, struct err *e)
 bool sweep_run(const struct sweep_task *t, struct arena *mem, struct sweep *ret, struct err *e)
 {
     *ret = (struct sweep){ 0 };
-    struct walk w = { .t = t, .s = ret, .mem = mem, .journal = { -1 } };
+    struct walk w = { .t = t, .s = ret, .mem = mem, .journal = { -1 }, .lower = { t, ret, mem, NULL } };
+    struct replay replay = { ret, mem };
     bool ok = sweep_list_sites(t, mem, ret, e) && lowering_new(&ret->quantized, t->g, mem, e)
            && chunks_new(&ret->chunks, t->g, &ret->quantized, mem, t->samples, 0, t->recipe->calibration.samples, e)
-           && (w.floats = arena_array(mem, (uint64_t)ret->n_layers + 1, sizeof *w.floats, e))
-           && journal_open(&w.journal, t->dir, t->fingerprint, replay, &w, e)
+           && (w.lower.floats = arena_array(mem, (uint64_t)ret->n_layers + 1, sizeof *w.lower.floats, e))
+           && journal_open(&w.journal, t->dir, t->fingerprint, record_replay, &replay, e)
            && (w.pass = pass_new(t, ret, e)) && walk_all(&w, e);
     if (w.pass)
         pass_usage(w.pass, &ret->peak_held, &ret->spilled);
-    if (w.floats)
-        let_go(&w, INT32_MAX);
+    if (w.lower.floats)
+        lower_forget(&w.lower, INT32_MAX);
     pass_free(w.pass);
     journal_close(&w.journal);
     return ok;
+}
+
+struct artifact_input sweep_input(const struct sweep *s, int site)
+{
+    if (site < 0)
+        return (struct artifact_input){ 0 };
+    const struct site *at = &s->sites[site];
+    bool outside = at->norm < 0;           /* else the norm gives scaled values by its own constants */
+    return (struct artifact_input){ .a = at->q.a, .levels = at->q.levels.bits > 0, .mul = outside ? at->q.mul : NULL,
+                                    .shift = outside ? at->q.shift : NULL };
+}
+
+struct site_codes sweep_codes(const struct site *s)
+{
+    return (struct site_codes){ .a = &s->q.a, .mul = s->q.mul, .shift = s->q.shift, .levels = s->q.levels.bits ? &s->q.levels : NULL };
 }
 
 static const char *precision_name(int weight_bits, int act_bits)

@@ -5,11 +5,13 @@
  * float stream (what the original network computes) and the quantized stream
  * (what the network as quantized so far computes).  The graph is walked once:
  *
- *     stretch [pos, end)   all nodes up to the first quantized node with an undecided site;
- *                          both streams run it chunk by chunk; the undecided sites met on the way are observed
- *     decide               ranges from the method, weights of the layers they feed; written to the journal
+ *     stretch [pos, end)   all nodes up to the first quantized node with an undecided site or undecided weights;
+ *                          both streams run it chunk by chunk; the undecided sites met on the way are observed, and
+ *                          moments are gathered for layers whose sites are decided
+ *     decide               quantizers and weights from the method; written to the journal
  *     pos = resume         usually `end`; earlier where a tensor is cheaper to compute again than to hold
- *                          (attention probabilities: from the q.k product; a convolution's output: from the convolution)
+ *                          (attention probabilities: from the q.k product; a convolution's output: from the convolution),
+ *                          or where a decision changes it (a norm that takes up channel factors: from the norm)
  *
  * Tensors that cross a cut are held per chunk in a store with a memory budget.
  * Every sum is exact or taken in chunk order, so threads and memory never change a byte.  A sweep that is killed
@@ -18,6 +20,7 @@
 #ifndef CORE_SWEEP_SWEEP_H
 #define CORE_SWEEP_SWEEP_H
 
+#include "core/artifact/artifact.h"
 #include "core/base/hash.h"
 #include "core/base/pool.h"
 #include "core/exec/run.h"
@@ -33,9 +36,11 @@ struct site {
     int resume_at;                     /* where the walk may go on from once it is decided; -1: where it stopped */
     const char *layer;                 /* name of the first layer that wants it */
     bool conv_output;
-    int bits;
+    int bits, weight_bits;             /* weight_bits: the fewest of the linears that read it; 0: none */
+    enum site_kind kind;
+    int norm;                          /* number of the norm that takes up its channel factors; -1: a Mul before the quantizer does */
     bool decided;
-    struct affine a;
+    struct site_choice q;
     struct site_summary summary;
 };
 
@@ -46,6 +51,7 @@ struct sweep_layer {
     bool quantize;
     int x, other, out;                 /* sites, or -1 */
     int region;
+    int residual;                      /* the value its output is added to, row for row; -1: none */
     struct qweight w;                  /* codes == NULL until decided, and for products */
     struct weight_summary weight;
     struct errors accumulated, isolated;
@@ -62,6 +68,7 @@ struct sweep_task {
     struct pool *pool;
     uint64_t memory;                   /* budget of held activations, bytes */
     const char *dir;                   /* journal and spill file; NULL: no journal, spill to /tmp */
+    uint64_t seed;
     uint8_t fingerprint[HASH_SIZE];    /* of everything the result depends on; see sweep_fingerprint() */
     const struct events *events;
     int stop_after;                    /* tests: fail with ERR_CANCELED after so many newly decided sites; 0: never */
@@ -90,19 +97,49 @@ bool sweep_run(const struct sweep_task *t, struct arena *mem, struct sweep *ret,
 /* One row of the report for layer i; its strings and pointers are borrowed from the sweep. */
 void sweep_row(const struct sweep_task *t, const struct sweep *s, int i, struct layer_row *ret);
 
-/* ---- between sweep.c, sites.c and pass.c ---- */
+/* How the artifact is to read a site (-1: none); borrowed from it. */
+struct artifact_input sweep_input(const struct sweep *s, int site);
+/* How the site's values become codes; borrowed from the site. */
+struct site_codes sweep_codes(const struct site *s);
 
-/* Lists sites and layers as roles and recipe want them. */
+/* ---- between the files of this folder ---- */
+
+/* sites.c: lists sites and layers as roles and recipe want them. */
 bool sweep_list_sites(const struct sweep_task *t, struct arena *mem, struct sweep *s, struct err *e);
-
-/* Are all sites of the layer decided (its operands; `with_output`: its output too)? */
+/* Are all sites of the layer decided (its operands; `with_output`: its output too), and its weights? */
+bool sweep_sites_ready(const struct sweep_layer *l, const struct sweep *s, bool with_output);
 bool sweep_ready(const struct sweep *s, const struct sweep_layer *l, bool with_output);
 
+/* lower.c: what the quantized stream computes once sites and weights are decided. */
+struct lower { const struct sweep_task *t; struct sweep *s; struct arena *mem; struct arena **floats; /* [n_layers] */ };
+bool lower_site(const struct lower *w, int site, struct err *e);
+bool lower_layer(const struct lower *w, int layer, struct err *e);
+/* Lets go of the floats of layers before node `pos`. */
+void lower_forget(const struct lower *w, int pos);
+
+/* record.c: decisions to the journal and back. */
+struct journal;
+enum journal_type;
+bool record_site(struct journal *j, const struct sweep *s, int site, struct err *e);
+bool record_weight(struct journal *j, const struct sweep *s, int layer, struct err *e);
+bool record_layer(struct journal *j, const struct sweep *s, int layer, struct err *e);
+struct replay { struct sweep *s; struct arena *mem; };
+bool record_replay(void *replay, enum journal_type type, uint32_t index, const void *p, uint64_t n, struct err *e);
+
+/* pass.c: both streams over a stretch, for all chunks. */
 struct pass;
+struct gathering;
+struct sample;
+struct stretch {
+    int from, to, resume;              /* runs [from, to), then holds what is alive at `resume` */
+    const int *sites; int n_sites;     /* sites to observe */
+    struct observer *obs;              /* [n_sites], filled; released by the caller */
+    struct sample *samples;            /* [n_sites], filled where the method wants rows; released by the caller */
+    struct gathering *gathering;       /* or NULL */
+};
 struct pass *pass_new(const struct sweep_task *t, struct sweep *s, struct err *e);
 void pass_free(struct pass *p);
-/* Runs [from, to) for all chunks, observing the listed sites into obs[n]; then holds what is alive at `resume`. */
-bool pass_run(struct pass *p, int from, int to, int resume, const int *sites, int n_sites, struct observer *obs, struct err *e);
+bool pass_run(struct pass *p, const struct stretch *st, struct err *e);
 /* Copies the quantized stream's outputs of the first chunks into the sweep. */
 bool pass_keep_outputs(struct pass *p, struct arena *mem, int64_t samples, struct err *e);
 void pass_usage(struct pass *p, int64_t *ret_peak, int64_t *ret_spilled);

@@ -184,14 +184,12 @@ FX bool build_artifact(const struct ground *gr, const struct sweep *s, enum reci
                        struct onnx_model *ret, struct buf *bytes, struct err *e)
 {
     struct artifact_layer *layers = arena_array(mem, (uint64_t)s->n_layers, sizeof *layers, e);
-    struct artifact_spec spec = { .g = gr->g, .layers = layers, .target = target };
+    struct artifact_spec spec = { .g = gr->g, .layers = layers, .target = target, .how = &s->quantized };
     for (int i = 0; i < s->n_layers; i++) {
         const struct sweep_layer *l = &s->layers[i];
-        struct affine none = { 0 };
         if (l->quantize)
-            layers[spec.n_layers++] = (struct artifact_layer){
-                l->l, l->w.codes ? &l->w : NULL, l->x >= 0 ? s->sites[l->x].a : none,
-                l->other >= 0 ? s->sites[l->other].a : none, l->out >= 0 ? s->sites[l->out].a : none };
+            layers[spec.n_layers++] = (struct artifact_layer){ l->l, l->w.codes ? &l->w : NULL, sweep_input(s, l->x),
+                                                               sweep_input(s, l->other), sweep_input(s, l->out) };
     }
     *bytes = BUF_INIT((size_t)1 << 30);
     struct onnx_sink sink = { to_buf, bytes };
@@ -241,7 +239,7 @@ FX void assert_same(const struct outcome *want, const struct outcome *got, const
         fail_msg("%s: the artifact has other bytes", label);
     for (int i = 0; i < want->sweep.n_sites; i++) {
         const struct site *a = &want->sweep.sites[i], *b = &got->sweep.sites[i];
-        if (memcmp(&a->a, &b->a, sizeof a->a) != 0 || memcmp(&a->summary, &b->summary, sizeof a->summary) != 0)
+        if (memcmp(&a->q.a, &b->q.a, sizeof a->q.a) != 0 || memcmp(&a->summary, &b->summary, sizeof a->summary) != 0)
             fail_msg("%s: site %d (of layer %s) differs", label, i, a->layer);
     }
     for (int i = 0; i < want->sweep.n_layers; i++) {

@@ -224,7 +224,11 @@ static void the_channel_ratio_is_the_widest_channel_over_the_median_one(void **s
     make(&none, 0);
     observer_add(&o, x, 2);
     assert_true(o.lo[2] == 0 && o.hi[2] == 80 && o.lo[3] == 5 && o.hi[3] == 5);
-    assert_true(observer_channel_ratio(&o, &e) == 20 && observer_channel_ratio(&none, &e) == 1);
+    static const float mul[] = { 1, 1, 0.05f, 1, 0.5f };             /* widths 1, 2, 4, 0, 2 */
+    double ratio, scaled, of_none;
+    assert_true(observer_channel_ratio(&o, NULL, &ratio, &e) && observer_channel_ratio(&o, mul, &scaled, &e)
+                && observer_channel_ratio(&none, NULL, &of_none, &e));
+    assert_true(ratio == 20 && fabs(scaled - 2) < 1e-6 && of_none == 1);
     observer_release(&o);
     observer_release(&none);
 }

@@ -176,7 +176,7 @@ static void check_against_plain_loops(struct source *s, int bits, bool per_chann
         }
     }
     assert_true(fabs(w.signal / signal - 1) < 1e-12 && fabs(w.error - noise) <= 1e-12 * noise);
-    const float *floats = qweight_floats(&w, s->mem, &e);
+    const float *floats = qweight_floats(&w, &s->l, s->mem, &e);
     for (int64_t i = 0; i < s->l.k * s->l.n; i++)
         assert_true(floats[i] == (float)w.codes[i]);
 }
@@ -246,7 +246,7 @@ static void histograms_before_and_after_count_every_weight(void **state)
         float lo, hi;
         source_make(&s, conv ? LAYER_CONV : LAYER_LINEAR, false, 12, 7);
         assert_true(qweight_round(graph_around(&s), &s.l, 2, true, s.mem, &w, &e));
-        qweight_histogram(&s.g, &s.l, &w, 16, &lo, &hi, before, after);
+        qweight_histogram(&s.g, &s.l, &w, NULL, 16, &lo, &hi, before, after);
         for (int i = 0; i < 16; i++) {
             sums[0] += before[i];
             sums[1] += after[i];

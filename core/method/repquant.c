@@ -1,0 +1,209 @@
+/*
+ * repquant.c - quantize with complex quantizers, infer with simple ones.
+ *
+ *   norms         a range per channel, clipped at either end, its exponent traded against the weights', folded to one scale
+ *                 and one zero point (channels.h; RepQ-ViT, arXiv 2212.08254; RepQuant, arXiv 2402.05628)
+ *   activations   factors for outlier channels behind GELU and its like, by one Mul
+ *   softmax       levels that are powers of sqrt 2, or of 2, and a zero (levels.h)
+ *   weights       rebuilt against the quantized inputs towards the float model's outputs (reconstruct.h)
+ *
+ * Which parts a recipe switches off falls back to what the plain methods do.
+ */
+#include "core/method/method.h"
+
+#include "core/quant/reconstruct.h"
+
+#include <math.h>
+
+/* Fewer rows than this (class tokens) do not show their extremes. */
+enum { FEW_ROWS = 1024 };
+/* GELU's quiet channels share this quantile of the channels' steps: they are not always quiet. */
+static const double step_floor = 0.9;
+
+static bool wants_rows(const struct recipe *r, enum site_kind kind)
+{
+    return (kind == SITE_NORM && r->channels.norms != RECIPE_NORMS_OFF) || (kind == SITE_ACTIVATION && r->channels.activations);
+}
+
+static bool wants_moments(const struct recipe *r) { return r->weights.rounding != RECIPE_NEAREST || r->reconstruction.bias_correction; }
+
+static struct affine affine_of(const struct channel_fold *f, int bits)
+{
+    return (struct affine){ f->scale, f->zero, 0, (1 << bits) - 1, DT_U8 };
+}
+
+/* ---- sites ---- */
+
+static bool learn(const struct site_view *v, struct arena *mem, struct ranges *io, double *ret_gain, struct err *e)
+{
+    size_t c = v->rows.channels;
+    float *gram = arena_array(mem, c * c, sizeof *gram, e);
+    if (!gram)
+        return false;
+    gemm(true, false, c, c, v->n, v->w, c, v->w, c, false, gram, c);
+    return clip_learn(&v->rows, gram, v->bits, v->seed, mem, io, ret_gain, e);
+}
+
+static bool clip(const struct recipe *r, const struct site_view *v, const struct ranges *full, struct pool *pool, struct arena *mem,
+                 struct ranges *ret, double *ret_gain, struct err *e)
+{
+    static const enum clip_rule rules[] = {
+        [RECIPE_CLIP_MINMAX] = CLIP_MINMAX, [RECIPE_CLIP_PERCENTILE] = CLIP_PERCENTILE, [RECIPE_CLIP_GRID] = CLIP_GRID,
+        [RECIPE_CLIP_LEARNED] = CLIP_GRID,      /* where learning starts */
+    };
+    if (v->all_rows < FEW_ROWS) {
+        clip_deviation(&v->rows, full, v->bits, ret);
+        return true;
+    }
+    return clip_channels(rules[r->channels.clipping], &v->rows, full, v->bits, pool, mem, ret, e)
+        && (r->channels.clipping != RECIPE_CLIP_LEARNED || learn(v, mem, ret, ret_gain, e));
+}
+
+static void take_fold(const struct channel_fold *f, int bits, bool shift, struct site_choice *ret)
+{
+    ret->a = affine_of(f, bits);
+    ret->mul = f->mul;
+    ret->shift = shift ? f->add : NULL;
+}
+
+static bool norm_site(const struct recipe *r, const struct site_view *v, const struct ranges *full, struct pool *pool,
+                      struct arena *mem, struct site_choice *ret, struct err *e)
+{
+    struct ranges range;
+    struct channel_fold f;
+    double alpha = 1;
+    if (!ranges_new(v->rows.channels, mem, &range, e) || !clip(r, v, full, pool, mem, &range, &ret->clip_gain_db, e))
+        return false;
+    if (r->channels.norms == RECIPE_NORMS_SEARCH && v->all_rows >= FEW_ROWS
+        && !channel_exponent(&v->rows, full, v->w, v->n, v->bits, v->weight_bits, pool, mem, &range, &alpha, e))
+        return false;
+    ret->exponent = alpha;
+    if (v->can_shift ? !channel_fold(&range, v->rows.channels, v->bits, OFFSET_FREE, mem, &f, e)
+                     : !channel_fold_scales(&range, v->rows.channels, v->bits, NULL, 0, mem, &f, e))
+        return false;
+    take_fold(&f, v->bits, v->can_shift, ret);
+    return true;
+}
+
+static bool activation_site(const struct site_view *v, const struct ranges *full, struct pool *pool, struct arena *mem,
+                            struct site_choice *ret, struct err *e)
+{
+    struct channel_fold f;
+    double factor;
+    float *energy = arena_array(mem, v->rows.channels, sizeof *energy, e);
+    if (!energy)
+        return false;
+    channel_energy(v->w, v->n, v->rows.channels, energy);
+    if (!channel_fold_anchored(&v->rows, full, v->bits, energy, step_floor, pool, mem, &f, &factor, e))
+        return false;
+    take_fold(&f, v->bits, false, ret);
+    return true;
+}
+
+static bool site(const struct recipe *r, const struct site_view *v, struct pool *pool, struct arena *mem, struct site_choice *ret,
+                 struct err *e)
+{
+    struct site_view prepared = *v;
+    struct ranges full = { v->o->lo, v->o->hi };
+    *ret = (struct site_choice){ 0 };
+    if (v->kind == SITE_SOFTMAX && r->attention.softmax != RECIPE_SOFTMAX_UNIFORM)
+        return log_levels_search(v->o, v->bits, r->attention.softmax == RECIPE_SOFTMAX_LOG2 ? 1 : 2, &ret->levels, e);
+    if (!wants_rows(r, v->kind) || v->rows.n == 0 || r->activations.symmetric)
+        return method_site(r, v, pool, mem, ret, e);
+    if (!rows_prepare(&prepared.rows, mem, e))
+        return false;
+    return v->kind == SITE_NORM ? norm_site(r, &prepared, &full, pool, mem, ret, e)
+                                : activation_site(&prepared, &full, pool, mem, ret, e);
+}
+
+/* ---- weights ---- */
+
+/* V: the weights for codes in place of values, so that V . (code - zero point) is the layer's output. */
+static float *code_weights(const struct weight_view *v, struct arena *mem, struct err *e)
+{
+    size_t n = (size_t)v->l->n, k = (size_t)v->l->k;
+    float *w = arena_array(mem, n * k, sizeof *w, e);
+    if (!w || !weight_rows(v->g, v->l, w, e))
+        return NULL;
+    for (size_t i = 0; i < n * k; i++)
+        w[i] *= v->a.scale / (v->mul ? v->mul[i % k] : 1);
+    return w;
+}
+
+/* The mean of the target less what the codes give on average. */
+static bool correct_bias(const struct weight_view *v, const struct reconstruct_result *q, struct arena *mem, struct qweight *ret,
+                         struct err *e)
+{
+    size_t k = (size_t)v->l->k;
+    ret->bias = arena_array(mem, ret->n, sizeof *ret->bias, e);
+    for (size_t c = 0; ret->bias && c < ret->n; c++) {
+        double sum = 0;
+        for (size_t i = 0; i < k; i++)
+            sum += (double)(q->codes[c * k + i] - q->zero[c]) * v->mean[i];
+        ret->bias[c] = (float)(v->mean_y[c] - sum * (double)q->scale[c]);
+    }
+    return ret->bias != NULL;
+}
+
+/* Without a correction the offsets of the channels still have to leave the bias again. */
+static bool fold_bias(const struct weight_view *v, const float *code_w, struct arena *mem, struct qweight *ret, struct err *e)
+{
+    size_t k = (size_t)v->l->k;
+    const float *own = v->l->bias >= 0 ? v->g->values[v->l->bias].data : NULL;
+    if (!v->shift)
+        return true;
+    ret->bias = arena_array(mem, ret->n, sizeof *ret->bias, e);
+    for (size_t c = 0; ret->bias && c < ret->n; c++) {
+        double sum = 0;
+        for (size_t i = 0; i < k; i++)
+            sum += (double)code_w[c * k + i] * (double)v->shift[i];
+        ret->bias[c] = (float)((own ? (double)own[c] : 0) - sum / (double)v->a.scale);
+    }
+    return ret->bias != NULL;
+}
+
+/* From rows of output channels in units of codes to the layer's own layout in units of its scaled input. */
+static bool unpack(const struct weight_view *v, const struct reconstruct_result *q, const float *code_w, bool symmetric,
+                   struct arena *mem, struct qweight *ret, struct err *e)
+{
+    size_t n = (size_t)v->l->n, k = (size_t)v->l->k;
+    *ret = (struct qweight){ .k = k, .n = n, .bits = v->bits, .codes = arena_array(mem, n * k, 1, e),
+                             .scale = arena_array(mem, n, sizeof *ret->scale, e), .zero = symmetric ? NULL : q->zero };
+    if (!ret->codes || !ret->scale)
+        return false;
+    for (size_t c = 0; c < n; c++) {
+        ret->scale[c] = q->scale[c] / v->a.scale;
+        for (size_t i = 0; i < k; i++) {
+            ret->codes[qweight_at(v->l, c, i)] = q->codes[c * k + i];
+            double w = (double)code_w[c * k + i], off = w - (double)(q->codes[c * k + i] - q->zero[c]) * (double)q->scale[c];
+            ret->signal += w * w;
+            ret->error += off * off;
+        }
+    }
+    return true;
+}
+
+static bool weights(const struct recipe *r, const struct weight_view *v, struct pool *pool, struct arena *mem, struct qweight *ret,
+                    struct err *e)
+{
+    static const enum reconstruct_rounding roundings[] = {
+        [RECIPE_NEAREST] = ROUND_NEAREST, [RECIPE_GPTQ] = ROUND_GPTQ, [RECIPE_ADAROUND] = ROUND_LEARNED,
+    };
+    struct reconstruct_result q;
+    if (v->rows == 0)
+        return method_round_weights(r, v, pool, mem, ret, e);
+    float *w = code_weights(v, mem, e);
+    bool rebuild = r->weights.rounding != RECIPE_NEAREST;
+    struct reconstruct_task t = {
+        .v = w, .n = (size_t)v->l->n, .k = (size_t)v->l->k, .h = v->h, .c = rebuild ? v->c : NULL, .bits = v->bits,
+        .symmetric = r->weights.symmetric, .per_row = r->weights.granularity == RECIPE_PER_CHANNEL, .search = true, .act_order = true,
+        .rounding = roundings[r->weights.rounding], .ridge = r->reconstruction.ridge, .damping = r->reconstruction.damping,
+        .descents = rebuild ? r->reconstruction.descents : 0, .steps = 1000,
+    };
+    return w && reconstruct(&t, pool, mem, &q, e) && unpack(v, &q, w, t.symmetric, mem, ret, e)
+        && (r->reconstruction.bias_correction ? correct_bias(v, &q, mem, ret, e) : fold_bias(v, w, mem, ret, e));
+}
+
+const struct method method_repquant = {
+    "repquant", .conv_bits = 8, .wants_rows = wants_rows, .wants_moments = wants_moments, .site = site, .weights = weights,
+};

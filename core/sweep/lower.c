@@ -1,0 +1,152 @@
+/*
+ * lower.c - from decisions to what the quantized stream computes: the same operators, in the same order and
+ * precision, as the artifact will hold.
+ */
+#include "core/sweep/sweep.h"
+
+
+static const float *constant(const struct lower *w, int value) { return value >= 0 ? w->t->g->values[value].data : NULL; }
+
+/* from * mul + shift, rounded once; shift NULL: nothing is added. */
+static float *folded(const struct lower *w, const float *from, const float *mul, const float *shift, size_t n, struct err *e)
+{
+    float *f = arena_array(w->mem, n, sizeof *f, e);
+    for (size_t i = 0; f && i < n; i++)
+        f[i] = (float)((double)from[i] * (double)mul[i] + (shift ? (double)shift[i] : 0));
+    return f;
+}
+
+/* The norm gives x * mul + shift: its gamma and beta do. */
+static bool edit_norm(const struct lower *w, const struct site *s, struct err *e)
+{
+    const struct norm *n = &w->t->roles->norms[s->norm];
+    size_t channels = (size_t)shape_elements(&w->t->g->values[n->gamma].shape);
+    float *gamma = folded(w, constant(w, n->gamma), s->q.mul, NULL, channels, e);
+    if (!gamma || !lowering_edit(&w->s->quantized, w->t->g, n->scale_node, n->scale_input, gamma, w->mem, e))
+        return false;
+    float *beta = n->beta >= 0 ? folded(w, constant(w, n->beta), s->q.mul, s->q.shift, channels, e) : NULL;
+    return n->beta < 0 || (beta && lowering_edit(&w->s->quantized, w->t->g, n->shift_node, n->shift_input, beta, w->mem, e));
+}
+
+static struct levels levels_of(const struct log_levels *l)
+{
+    struct log_form f = log_levels_form(l);
+    return (struct levels){ f.to_steps, f.first, f.from_steps, f.alpha };
+}
+
+bool lower_site(const struct lower *w, int site, struct err *e)
+{
+    const struct site *s = &w->s->sites[site];
+    if (s->q.mul && s->norm >= 0)
+        return edit_norm(w, s, e);
+    if (s->q.levels.bits) {
+        const struct node *softmax = &w->t->g->nodes[s->made_at];
+        w->s->quantized.qop[s->made_at] = (struct qop){ .kind = QOP_LEVELS, .x = softmax->in[0], .y = -1,
+                                                        .levels = levels_of(&s->q.levels) };
+    }
+    return true;
+}
+
+static bool lower_weight(const struct lower *w, int index, struct qop *q, struct err *e)
+{
+    struct sweep_layer *l = &w->s->layers[index];
+    const struct site *x = &w->s->sites[l->x];
+    if (!w->floats[index] && !(w->floats[index] = arena_new(UINT64_MAX / 2)))
+        return err_set(e, ERR_MEMORY, l->l->name, "no memory for the layer's weights");
+    q->k = l->w.k;
+    q->n = l->w.n;
+    q->w_reach = qweight_reach(&l->w);
+    q->scale = lowering_scales(w->floats[index], q->ax.scale, l->w.scale, l->w.n, e);
+    q->w = qweight_floats(&l->w, l->l, w->floats[index], e);
+    if (x->norm < 0) {
+        q->mul = x->q.mul;
+        q->shift = x->q.shift;
+    }
+    return q->scale && q->w;
+}
+
+/* The bias in units of the sums, as QLinearConv takes it. */
+static bool lower_conv(const struct lower *w, int index, struct qop *q, struct err *e)
+{
+    const struct sweep_layer *l = &w->s->layers[index];
+    int32_t *bias = arena_array(w->floats[index], q->n, sizeof *bias, e);
+    float *rescale = arena_array(w->floats[index], q->n, sizeof *rescale, e);
+    if (!bias || !rescale)
+        return false;
+    const float *b = l->w.bias ? l->w.bias : constant(w, l->l->bias);
+    for (size_t i = 0; i < q->n; i++)
+        bias[i] = b ? quantizer_bias(b[i], q->scale[i]) : 0;
+    q->bias = bias;
+    q->requantize = w->s->sites[l->out].decided;
+    q->out = w->s->sites[l->out].q.a;
+    for (size_t i = 0; i < q->n && q->requantize; i++)
+        rescale[i] = q->scale[i] / q->out.scale;
+    q->rescale = rescale;
+    return true;
+}
+
+static bool lower_product(const struct lower *w, int index, struct qop *q, struct err *e)
+{
+    const struct sweep_layer *l = &w->s->layers[index];
+    q->y = l->l->other;
+    q->ay = w->s->sites[l->other].q.a;
+    if (w->s->sites[l->x].q.levels.bits) {
+        q->kind = QOP_HALF;
+        return true;
+    }
+    q->scale = lowering_scales(w->mem, q->ax.scale, &q->ay.scale, 1, e);
+    return q->scale != NULL;
+}
+
+/* A changed bias goes where the old one was, or behind the product where there was none. */
+static bool lower_bias(const struct lower *w, int index, struct qop *q, struct err *e)
+{
+    const struct sweep_layer *l = &w->s->layers[index];
+    const struct layer *at = l->l;
+    if (at->bias_node >= 0 && at->bias_node != at->node) {
+        const struct node *add = &w->t->g->nodes[at->bias_node];
+        return !l->w.bias || lowering_edit(&w->s->quantized, w->t->g, at->bias_node, add->in[0] == at->bias ? 0 : 1, l->w.bias, w->mem, e);
+    }
+    q->add = l->w.bias ? l->w.bias : constant(w, at->bias);
+    return true;
+}
+
+static bool lower_row(const struct lower *w, int index, struct qop *q, struct err *e)
+{
+    const struct sweep_layer *l = &w->s->layers[index];
+    switch (l->l->kind) {
+    case LAYER_LINEAR:
+        q->kind = QOP_MATMUL;
+        return lower_weight(w, index, q, e) && lower_bias(w, index, q, e);
+    case LAYER_CONV:
+        q->kind = QOP_CONV;
+        return lower_weight(w, index, q, e) && lower_conv(w, index, q, e);
+    default:
+        q->kind = QOP_PRODUCT;
+        return lower_product(w, index, q, e);
+    }
+}
+
+bool lower_layer(const struct lower *w, int index, struct err *e)
+{
+    struct sweep_layer *l = &w->s->layers[index];
+    struct qop *row = &w->s->quantized.qop[l->l->node];
+    bool final = sweep_ready(w->s, l, true);
+    bool done = row->kind == QOP_CONV ? row->requantize : row->kind != QOP_NONE;
+    if (!l->quantize || !sweep_ready(w->s, l, false) || done || (row->kind == QOP_CONV && !final))
+        return true;
+    struct qop q = { .x = l->l->x, .y = -1, .ax = w->s->sites[l->x].q.a };
+    if (!lower_row(w, index, &q, e))
+        return false;
+    *row = q;
+    return true;
+}
+
+void lower_forget(const struct lower *w, int pos)
+{
+    for (int i = 0; i < w->s->n_layers; i++)
+        if (w->floats[i] && w->s->layers[i].l->node < pos) {
+            arena_free(w->floats[i]);
+            w->floats[i] = NULL;
+        }
+}

@@ -1,0 +1,151 @@
+/*
+ * record.c - what the journal holds of a sweep.
+ *
+ *   site     struct site_record, then mul[channels] and shift[channels] where there are such
+ *   weight   struct weight_record, then codes[k*n], scale[n], and zero[n], bias[n] where there are such
+ *   layer    struct layer_record
+ */
+#include "core/sweep/sweep.h"
+
+#include "core/sweep/journal.h"
+
+#include <string.h>
+
+struct site_record { struct site_choice q; struct site_summary summary; uint64_t channels; uint8_t has_mul, has_shift; };
+struct weight_record { struct weight_summary summary; uint64_t k, n; uint8_t has_zero, has_bias; };
+struct layer_record { struct errors accumulated, isolated; double seconds; };
+
+static bool misfit(struct err *e, const char *what)
+{
+    return err_set(e, ERR_BUG, "journal", "a %s record does not fit the model; delete the journal", what);
+}
+
+/* The next n bytes of a record, copied. */
+struct reader { const char *at, *end; struct arena *mem; bool bad; };
+
+static void *take(struct reader *r, uint64_t n, struct err *e)
+{
+    void *p = r->bad || n > (uint64_t)(r->end - r->at) ? NULL : arena_alloc(r->mem, n, e);
+    r->bad |= !p;
+    if (p && n)
+        memcpy(p, r->at, (size_t)n);
+    r->at += p ? n : 0;
+    return p;
+}
+
+/* ---- sites ---- */
+
+static uint64_t channels_of(const struct sweep *s, int site)
+{
+    const struct shape *shape = &s->chunks.chunk[0].plan->facts.shape[s->sites[site].value];
+    return shape->rank ? (uint64_t)shape->dim[shape->rank - 1] : 1;
+}
+
+bool record_site(struct journal *j, const struct sweep *s, int site, struct err *e)
+{
+    const struct site *at = &s->sites[site];
+    struct site_record r;
+    memset(&r, 0, sizeof r);
+    r.q = at->q;
+    r.q.mul = r.q.shift = NULL;            /* addresses mean nothing later, and would differ from run to run */
+    r.summary = at->summary;
+    r.channels = channels_of(s, site);
+    r.has_mul = at->q.mul != NULL;
+    r.has_shift = at->q.shift != NULL;
+    size_t row = (size_t)r.channels * sizeof(float);
+    struct journal_piece pieces[] = { { &r, sizeof r }, { at->q.mul, r.has_mul ? row : 0 }, { at->q.shift, r.has_shift ? row : 0 } };
+    return journal_append(j, JOURNAL_SITE, (uint32_t)site, pieces, 3, e);
+}
+
+static bool replay_site(struct replay *to, uint32_t index, const void *p, uint64_t n, struct err *e)
+{
+    struct site_record r;
+    if (index >= (uint32_t)to->s->n_sites || n < sizeof r)
+        return misfit(e, "site");
+    memcpy(&r, p, sizeof r);
+    struct reader in = { (const char *)p + sizeof r, (const char *)p + n, to->mem, r.channels != channels_of(to->s, (int)index) };
+    struct site *s = &to->s->sites[index];
+    float *mul = r.has_mul ? take(&in, r.channels * sizeof(float), e) : NULL;
+    float *shift = r.has_shift ? take(&in, r.channels * sizeof(float), e) : NULL;
+    if (in.bad || in.at != in.end)
+        return misfit(e, "site");
+    s->q = r.q;
+    s->q.mul = mul;
+    s->q.shift = shift;
+    s->summary = r.summary;
+    to->s->replayed_sites += !s->decided;
+    s->decided = true;
+    return true;
+}
+
+/* ---- weights ---- */
+
+bool record_weight(struct journal *j, const struct sweep *s, int layer, struct err *e)
+{
+    const struct sweep_layer *l = &s->layers[layer];
+    struct weight_record r;
+    memset(&r, 0, sizeof r);
+    r.summary = l->weight;
+    r.k = l->w.k;
+    r.n = l->w.n;
+    r.has_zero = l->w.zero != NULL;
+    r.has_bias = l->w.bias != NULL;
+    struct journal_piece pieces[] = { { &r, sizeof r }, { l->w.codes, l->w.k * l->w.n }, { l->w.scale, l->w.n * sizeof(float) },
+                                      { l->w.zero, r.has_zero ? l->w.n : 0 }, { l->w.bias, r.has_bias ? l->w.n * sizeof(float) : 0 } };
+    return journal_append(j, JOURNAL_WEIGHT, (uint32_t)layer, pieces, 5, e);
+}
+
+static bool replay_weight(struct replay *to, uint32_t index, const void *p, uint64_t n, struct err *e)
+{
+    struct weight_record r;
+    if (index >= (uint32_t)to->s->n_layers || n < sizeof r)
+        return misfit(e, "weight");
+    memcpy(&r, p, sizeof r);
+    struct sweep_layer *l = &to->s->layers[index];
+    struct reader in = { (const char *)p + sizeof r, (const char *)p + n, to->mem, r.k != (uint64_t)l->l->k || r.n != (uint64_t)l->l->n };
+    struct qweight q = { .k = (size_t)r.k, .n = (size_t)r.n, .bits = r.summary.bits, .signal = r.summary.signal,
+                         .error = r.summary.noise, .zero_channels = r.summary.zero_channels };
+    q.codes = take(&in, r.k * r.n, e);
+    q.scale = take(&in, r.n * sizeof(float), e);
+    q.zero = r.has_zero ? take(&in, r.n, e) : NULL;
+    q.bias = r.has_bias ? take(&in, r.n * sizeof(float), e) : NULL;
+    if (in.bad || in.at != in.end)
+        return misfit(e, "weight");
+    l->w = q;
+    l->weight = r.summary;
+    return true;
+}
+
+/* ---- layers ---- */
+
+bool record_layer(struct journal *j, const struct sweep *s, int layer, struct err *e)
+{
+    const struct sweep_layer *l = &s->layers[layer];
+    struct layer_record r = { l->accumulated, l->isolated, l->seconds };
+    struct journal_piece piece = { &r, sizeof r };
+    return journal_append(j, JOURNAL_LAYER, (uint32_t)layer, &piece, 1, e);
+}
+
+static bool replay_layer(struct replay *to, uint32_t index, const void *p, uint64_t n, struct err *e)
+{
+    struct layer_record r;
+    if (index >= (uint32_t)to->s->n_layers || n != sizeof r)
+        return misfit(e, "layer");
+    memcpy(&r, p, sizeof r);
+    struct sweep_layer *l = &to->s->layers[index];
+    l->accumulated = r.accumulated;
+    l->isolated = r.isolated;
+    l->seconds = r.seconds;
+    l->measured = true;
+    return true;
+}
+
+bool record_replay(void *arg, enum journal_type type, uint32_t index, const void *p, uint64_t n, struct err *e)
+{
+    switch (type) {
+    case JOURNAL_SITE: return replay_site(arg, index, p, n, e);
+    case JOURNAL_WEIGHT: return replay_weight(arg, index, p, n, e);
+    case JOURNAL_LAYER: return replay_layer(arg, index, p, n, e);
+    }
+    return misfit(e, "foreign");
+}
