@@ -81,7 +81,8 @@ static const char *packed_codes(struct writer *w, const struct artifact_layer *l
 }
 
 /* Codes of a weight -> DQ along its output axis. */
-static const char *dequantized_weight(struct writer *w, const struct artifact_layer *l, int rank, const int64_t *dims, int axis)
+static const char *dequantized_weight(struct writer *w, const struct artifact_layer *l, const float *scales, int rank,
+                                      const int64_t *dims, int axis)
 {
     struct builder *b = &w->b;
     const char *stem = l->l->name;
@@ -91,7 +92,7 @@ static const char *dequantized_weight(struct writer *w, const struct artifact_la
         b->bad = true;
     const char *codes = w->a->packed && l->w->bits <= 4 ? packed_codes(w, l, rank, dims)
                       : builder_init_tensor(b, builder_name(b, stem, ".weight_quantized"), DT_I8, rank, dims, l->w->codes);
-    const char *scale = builder_init_tensor(b, builder_name(b, stem, ".weight_scale"), DT_F32, 1, &n, l->w->scale);
+    const char *scale = builder_init_tensor(b, builder_name(b, stem, ".weight_scale"), DT_F32, 1, &n, scales);
     const char *zero = builder_init_tensor(b, builder_name(b, stem, ".weight_zero_point"), DT_I8, 1, &n, zeros);
     const char *out = builder_name(b, stem, ".weight_dequantized");
     builder_node_named(b, builder_name(b, stem, ".weight_DequantizeLinear"), "DequantizeLinear", codes, scale, zero, out,
@@ -117,7 +118,7 @@ static void write_linear(struct writer *w, const struct artifact_layer *l, const
     struct builder *b = &w->b;
     const struct graph *g = w->a->g;
     const int64_t dims[] = { l->l->k, l->l->n };
-    const char *x = quantized(w, l, l->l->x, &l->x), *weight = dequantized_weight(w, l, 2, dims, 1);
+    const char *x = quantized(w, l, l->l->x, &l->x), *weight = dequantized_weight(w, l, l->w->scale, 2, dims, 1);
     const char *y = builder_value(b, n->out[0]);
     bool matrix = g->values[l->l->x].shape.rank == 2;
     bool own_bias = bias_data(w, l) && (l->l->bias_node < 0 || l->l->bias_node == l->l->node);
@@ -135,39 +136,56 @@ static void write_product(struct writer *w, const struct artifact_layer *l, cons
 }
 
 /* The convolution's bias in units of its sums; as plain float where the target takes no int32 DequantizeLinear. */
-static const char *conv_bias(struct writer *w, const struct artifact_layer *l)
+static const char *conv_bias(struct writer *w, const struct artifact_layer *l, const struct conv_scales *s)
 {
     struct builder *b = &w->b;
     int64_t n = l->l->n;
-    const float *bias = bias_data(w, l);
+    if (!s->bias)
+        return "";
     if (w->a->target == RECIPE_TARGET_TENSORRT || w->a->target == RECIPE_TARGET_PORTABLE)
-        return builder_init_tensor(b, builder_name(b, l->l->name, ".bias_row"), DT_F32, 1, &n, bias);
+        return builder_init_tensor(b, builder_name(b, l->l->name, ".bias_row"), DT_F32, 1, &n, s->bias);
     int32_t *codes = arena_array(b->mem, (uint64_t)n, sizeof *codes, b->e);
-    float *scale = arena_array(b->mem, (uint64_t)n, sizeof *scale, b->e);
-    if (!codes || !scale) {
+    if (!codes) {
         b->bad = true;
         return "";
     }
-    for (int64_t i = 0; i < n; i++) {
-        scale[i] = l->x.a.scale * l->w->scale[i];
-        codes[i] = quantizer_bias(bias[i], scale[i]);
-    }
+    for (int64_t i = 0; i < n; i++)
+        codes[i] = quantizer_bias(s->bias[i], s->sums[i]);
     const char *out = builder_name(b, l->l->name, ".bias_dequantized");
     builder_node_named(b, builder_name(b, l->l->name, ".bias_DequantizeLinear"), "DequantizeLinear",
                        builder_init_tensor(b, builder_name(b, l->l->name, ".bias_quantized"), DT_I32, 1, &n, codes),
-                       builder_init_tensor(b, builder_name(b, l->l->name, ".bias_scale"), DT_F32, 1, &n, scale), "", out,
+                       builder_init_tensor(b, builder_name(b, l->l->name, ".bias_scale"), DT_F32, 1, &n, s->sums), "", out,
                        "axis", 0);
     return out;
+}
+
+/* raw -> Q -> DQ (-> Mul by what undoes the channels' factors) -> y */
+static void write_conv_output(struct writer *w, const struct artifact_layer *l, const struct conv_scales *s, const char *raw, const char *y)
+{
+    struct builder *b = &w->b;
+    const char *q = builder_name(b, y, "_quantized_out"), *dq = s->post ? builder_name(b, y, "_scaled_out") : y;
+    const char *scale = builder_scalar_f32(b, builder_name(b, y, "_out_scale"), l->out.a.scale);
+    const char *zero = builder_scalar_code(b, builder_name(b, y, "_out_zero_point"), l->out.a.dtype, l->out.a.zero);
+    builder_node_named(b, builder_name(b, y, "_out_QuantizeLinear"), "QuantizeLinear", raw, scale, zero, q, NULL, 0);
+    builder_node_named(b, builder_name(b, y, "_out_DequantizeLinear"), "DequantizeLinear", q, scale, zero, dq, NULL, 0);
+    const int64_t dims[] = { l->l->n, 1, 1 };
+    if (s->post)
+        builder_node_named(b, builder_name(b, y, "_out_Mul"), "Mul", dq,
+                           builder_init_tensor(b, builder_name(b, y, "_out_channel_factors"), DT_F32, 3, dims, s->post), "", y, NULL, 0);
 }
 
 static void write_conv(struct writer *w, const struct artifact_layer *l, const struct node *n)
 {
     struct builder *b = &w->b;
     const struct shape *s = &w->a->g->values[l->l->weight].shape;
-    const char *x = quantized(w, l, l->l->x, &l->x), *weight = dequantized_weight(w, l, s->rank, s->dim, 0);
-    const char *bias = bias_data(w, l) ? conv_bias(w, l) : "";
-    const char *y = builder_value(b, n->out[0]);
-    const char *raw = builder_name(b, y, "_raw"), *q = builder_name(b, y, "_quantized_out");
+    struct conv_scales scales;
+    if (!conv_scales(l->l, l->w, w->a->g, l->x.a.scale, l->out.mul, b->mem, &scales, b->e)) {
+        b->bad = true;
+        return;
+    }
+    const char *x = quantized(w, l, l->l->x, &l->x), *weight = dequantized_weight(w, l, scales.weight, s->rank, s->dim, 0);
+    const char *bias = conv_bias(w, l, &scales);
+    const char *y = builder_value(b, n->out[0]), *raw = builder_name(b, y, "_raw");
     struct onnx_node *conv = builder_node(b, n->name, "Conv", bias[0] ? 3 : 2, 1, n->n_attrs);
     if (!conv)
         return;
@@ -177,10 +195,7 @@ static void write_conv(struct writer *w, const struct artifact_layer *l, const s
         conv->inputs[2] = bias;
     conv->outputs[0] = raw;
     memcpy(conv->attrs, n->attrs, n->n_attrs * sizeof *n->attrs);
-    const char *scale = builder_scalar_f32(b, builder_name(b, y, "_out_scale"), l->out.a.scale);
-    const char *zero = builder_scalar_code(b, builder_name(b, y, "_out_zero_point"), l->out.a.dtype, l->out.a.zero);
-    builder_node_named(b, builder_name(b, y, "_out_QuantizeLinear"), "QuantizeLinear", raw, scale, zero, q, NULL, 0);
-    builder_node_named(b, builder_name(b, y, "_out_DequantizeLinear"), "DequantizeLinear", q, scale, zero, y, NULL, 0);
+    write_conv_output(w, l, &scales, raw, y);
 }
 
 /* The Add behind a quantized MatMul: the bias in a shape that keeps the quantized form. */

@@ -13,7 +13,8 @@
  *   product      both operands Q -> DQ; p.v where p holds powers of 2 or sqrt 2: p as it is
  *   softmax      into such levels: LogSoftmax, Mul, Round, Clip, Mul, Exp, ThresholdedRelu in its place
  *   convolution  operands as above, weights per output channel on axis 0, int32 bias through DQ, and Q -> DQ behind it
- *                (without them it does not fuse)
+ *                (without them it does not fuse); factors of its output channels go into the weights' scales and the bias,
+ *                and a Mul behind the DQ undoes them
  *   fewer than 8 activation bits: Clip to the quantizer's limits in float, then 8-bit Q/DQ
  *
  * Every Q/DQ has an explicit zero point.  A tensor that several nodes share is

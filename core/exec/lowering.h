@@ -24,7 +24,7 @@ enum qop_kind { QOP_NONE, QOP_MATMUL, QOP_PRODUCT, QOP_HALF, QOP_LEVELS, QOP_CON
  *   LEVELS   of a softmax over its last axis: v = exp(max(rint(log_softmax(x) * into), first) * back), and 0 where
  *            v <= threshold: powers of 2 or of sqrt 2 (RepQ-ViT, arXiv 2212.08254, 3.3) in the operators of the artifact
  *   CONV     acc = sum (q(x)-zx) w + bias[m];  without `out`: float(acc) * scale[m];
- *            with it: the dequantized code of rint(acc * rescale[m]) + out.zero
+ *            with it: the dequantized code of rint(acc * rescale[m]) + out.zero, times post[m]
  */
 struct qop {
     enum qop_kind kind;
@@ -41,6 +41,7 @@ struct qop {
     bool requantize;             /* CONV: out and rescale are set */
     struct affine out;
     const float *rescale;        /* CONV: [n] float(ax.scale * weight scale / out.scale); borrowed */
+    const float *post;           /* CONV: [n] what a Mul behind the output's quantizer undoes, or NULL; borrowed */
 };
 
 /* An input of a node that stands for the graph's own: a norm's or a bias's constant as a method changed it.  Same shape. */

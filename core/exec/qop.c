@@ -167,6 +167,8 @@ static void finish_channel(const struct qop *q, size_t m, size_t n, int32_t *acc
     quantize_to_float(n, y, 1.0f, q->out.zero, q->out.qmin, q->out.qmax, y);
     for (size_t i = 0; i < n; i++)
         y[i] *= q->out.scale;
+    for (size_t i = 0; q->post && i < n; i++)
+        y[i] *= q->post[m];
 }
 
 static void run_conv(const struct qop *q, const struct conv_shape *s, const struct tensor *x, const struct tensor *w,

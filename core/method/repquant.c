@@ -18,7 +18,7 @@
 /* Fewer rows than this (class tokens) do not show their extremes. */
 enum { FEW_ROWS = 1024 };
 /* GELU's quiet channels share this quantile of the channels' steps: they are not always quiet. */
-static const double step_floor = 0.9;
+static const double step_floor = 0.98;
 
 static bool wants_rows(const struct recipe *r, enum site_kind kind)
 {
@@ -100,6 +100,16 @@ static bool activation_site(const struct site_view *v, const struct ranges *full
     return true;
 }
 
+/* The weights take a factor for each output channel at no cost, and a Mul undoes it. */
+static bool conv_site(const struct site_view *v, const struct ranges *full, struct arena *mem, struct site_choice *ret, struct err *e)
+{
+    struct channel_fold f;
+    if (!channel_fold_scales(full, v->o->channels, v->bits, NULL, 0.5, mem, &f, e))
+        return false;
+    take_fold(&f, v->bits, false, ret);
+    return true;
+}
+
 static bool site(const struct recipe *r, const struct site_view *v, struct pool *pool, struct arena *mem, struct site_choice *ret,
                  struct err *e)
 {
@@ -108,6 +118,8 @@ static bool site(const struct recipe *r, const struct site_view *v, struct pool 
     *ret = (struct site_choice){ 0 };
     if (v->kind == SITE_SOFTMAX && r->attention.softmax != RECIPE_SOFTMAX_UNIFORM)
         return log_levels_search(v->o, v->bits, r->attention.softmax == RECIPE_SOFTMAX_LOG2 ? 1 : 2, &ret->levels, e);
+    if (v->conv_output && r->channels.activations && !r->activations.symmetric)
+        return conv_site(v, &full, mem, ret, e);
     if (!wants_rows(r, v->kind) || v->rows.n == 0 || r->activations.symmetric)
         return method_site(r, v, pool, mem, ret, e);
     if (!rows_prepare(&prepared.rows, mem, e))

@@ -60,9 +60,8 @@ void observer_release(struct observer *o)
     *o = (struct observer){ .range = RANGE_EMPTY };
 }
 
-void observer_add(struct observer *o, const float *x, size_t rows)
+static void count(struct observer *o, const float *x, size_t n)
 {
-    size_t n = rows * (o->channels ? o->channels : 1);
     size_t bad = o->range.nan + o->range.inf;
     range_of(n, x, &o->range);
     bad = o->range.nan + o->range.inf - bad;
@@ -80,8 +79,25 @@ void observer_add(struct observer *o, const float *x, size_t rows)
         }
     }
     o->count += n - bad;
+}
+
+void observer_add(struct observer *o, const float *x, size_t rows)
+{
+    count(o, x, rows * (o->channels ? o->channels : 1));
     if (o->channels)
         range_of_columns(rows, o->channels, x, o->lo, o->hi);
+}
+
+void observer_add_planes(struct observer *o, const float *x, size_t images, size_t positions)
+{
+    count(o, x, images * o->channels * positions);
+    for (size_t i = 0; i < images * o->channels; i++) {
+        size_t c = i % o->channels;
+        struct range r = { o->lo[c], o->hi[c], 0, 0 };
+        range_of(positions, x + i * positions, &r);
+        o->lo[c] = r.lo;
+        o->hi[c] = r.hi;
+    }
 }
 
 void observer_merge(struct observer *o, const struct observer *other)

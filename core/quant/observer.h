@@ -21,7 +21,7 @@ struct observer {
     uint64_t count;              /* finite values */
     uint64_t *bins;              /* [OBSERVER_BINS] of finite values */
     size_t channels;             /* 0: no channel ranges */
-    float *lo, *hi;              /* [channels] per index of the last axis */
+    float *lo, *hi;              /* [channels] per index of the last axis, or per plane */
 };
 
 /* channels: the length of the last axis, or 0. Everything is freed by observer_release(). */
@@ -30,6 +30,9 @@ void observer_release(struct observer *o);
 
 /* rows x channels values (channels == 0: `rows` values). */
 void observer_add(struct observer *o, const float *x, size_t rows);
+
+/* images x channels x positions values: channels are planes, as convolutions give them. */
+void observer_add_planes(struct observer *o, const float *x, size_t images, size_t positions);
 
 /* Adds what `other` saw; both have the same channels. */
 void observer_merge(struct observer *o, const struct observer *other);

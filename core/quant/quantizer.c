@@ -168,3 +168,19 @@ const float *qweight_floats(const struct qweight *w, const struct layer *l, stru
             f[qweight_at(l, c, k)] -= (float)w->zero[c];
     return f;
 }
+
+bool conv_scales(const struct layer *l, const struct qweight *w, const struct graph *g, float x_scale, const float *mul,
+                 struct arena *mem, struct conv_scales *ret, struct err *e)
+{
+    const float *own = w->bias ? w->bias : l->bias >= 0 ? g->values[l->bias].data : NULL;
+    float *all = arena_array(mem, 4 * w->n, sizeof *all, e), *sums = all + w->n, *bias = sums + w->n, *post = bias + w->n;
+    for (size_t i = 0; all && i < w->n; i++) {
+        float m = mul ? mul[i] : 1;
+        all[i] = w->scale[i] * m;
+        sums[i] = x_scale * all[i];
+        bias[i] = own ? own[i] * m : 0;
+        post[i] = 1 / m;
+    }
+    *ret = (struct conv_scales){ all, sums, own ? bias : NULL, mul ? post : NULL };
+    return all != NULL;
+}

@@ -56,6 +56,16 @@ void pack_int4(size_t n, const int8_t *codes, uint8_t *ret);
 void qweight_histogram(const struct graph *g, const struct layer *l, const struct qweight *w, const float *mul, size_t n,
                        float *ret_lo, float *ret_hi, uint64_t *before, uint64_t *after);
 
+/* A convolution whose output channels are scaled by mul (NULL: 1) before they are quantized, all [n]. */
+struct conv_scales {
+    const float *weight;       /* scale of the codes: weight scale * mul */
+    const float *sums;         /* of the integer sums: x_scale * weight */
+    const float *bias;         /* bias * mul; NULL: none */
+    const float *post;         /* 1 / mul; NULL without mul */
+};
+bool conv_scales(const struct layer *l, const struct qweight *w, const struct graph *g, float x_scale, const float *mul,
+                 struct arena *mem, struct conv_scales *ret, struct err *e);
+
 /* Element (output channel, input) of a layer's weight as it lies in the model. */
 struct weight_source { const float *w; size_t step_k, step_n; };
 struct weight_source weight_source_of(const struct graph *g, const struct layer *l);

@@ -65,20 +65,23 @@ static bool lower_weight(const struct lower *w, int index, struct qop *q, struct
     return q->scale && q->w;
 }
 
-/* The bias in units of the sums, as QLinearConv takes it. */
+/* The bias in units of the sums, as QLinearConv takes it.  Factors of output channels go into the weights' scales. */
 static bool lower_conv(const struct lower *w, int index, struct qop *q, struct err *e)
 {
     const struct sweep_layer *l = &w->s->layers[index];
+    const struct site *out = &w->s->sites[l->out];
+    struct conv_scales s;
     int32_t *bias = arena_array(w->floats[index], q->n, sizeof *bias, e);
     float *rescale = arena_array(w->floats[index], q->n, sizeof *rescale, e);
-    if (!bias || !rescale)
+    if (!bias || !rescale || !conv_scales(l->l, &l->w, w->t->g, q->ax.scale, out->q.mul, w->floats[index], &s, e))
         return false;
-    const float *b = l->w.bias ? l->w.bias : constant(w, l->l->bias);
     for (size_t i = 0; i < q->n; i++)
-        bias[i] = b ? quantizer_bias(b[i], q->scale[i]) : 0;
+        bias[i] = s.bias ? quantizer_bias(s.bias[i], s.sums[i]) : 0;
+    q->scale = s.sums;
     q->bias = bias;
-    q->requantize = w->s->sites[l->out].decided;
-    q->out = w->s->sites[l->out].q.a;
+    q->post = s.post;
+    q->requantize = out->decided;
+    q->out = out->q.a;
     for (size_t i = 0; i < q->n && q->requantize; i++)
         rescale[i] = q->scale[i] / q->out.scale;
     q->rescale = rescale;

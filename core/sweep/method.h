@@ -25,6 +25,7 @@ enum site_kind {
 struct site_view {
     enum site_kind kind;
     int bits, weight_bits;             /* weight_bits: the fewest of the linears that read it; 0: none does */
+    bool conv_output;                  /* what a convolution gives, as codes */
     bool can_shift;                    /* an offset per channel costs nothing or one Add */
     const struct observer *o;
     struct rows rows;                  /* sampled rows, if the method wants them (n == 0 else) */

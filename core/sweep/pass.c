@@ -162,7 +162,10 @@ static bool observe(struct pass *p, struct member *m, int chunk, int node, struc
         const struct tensor *t = &m->frame[QUANTIZED].t[s->value];
         struct observer *o = &m->obs[i];
         size_t rows = (size_t)shape_elements(&t->shape) / (o->channels ? o->channels : 1);
-        observer_add(o, t->data, rows);
+        if (s->conv_output)
+            observer_add_planes(o, t->data, (size_t)t->shape.dim[0], rows / (size_t)t->shape.dim[0]);
+        else
+            observer_add(o, t->data, rows);
         if (p->st->samples[i].channels && !sample_add(&p->st->samples[i], &p->s->chunks, chunk, t, e))
             return false;
         if (o->range.nan || o->range.inf)
@@ -310,10 +313,13 @@ static void collect_measures(struct pass *p)
     }
 }
 
-/* The last axis of a linear's input is its channels; heads and tokens of products have none in common. */
+/* The last axis of a linear's input is its channels, the second of a convolution's output; heads and tokens of products have
+ * none in common. */
 static size_t channels_of(const struct pass *p, int site)
 {
     const struct plan *plan = p->s->chunks.chunk[0].plan;
+    if (p->s->sites[site].conv_output)
+        return (size_t)plan->facts.shape[p->s->sites[site].value].dim[1];
     for (int i = 0; i < p->s->n_layers; i++)
         if (p->s->layers[i].x == site && p->s->layers[i].l->kind == LAYER_LINEAR) {
             const struct shape *shape = &plan->facts.shape[p->s->sites[site].value];

@@ -38,7 +38,7 @@ static void *take(struct reader *r, uint64_t n, struct err *e)
 static uint64_t channels_of(const struct sweep *s, int site)
 {
     const struct shape *shape = &s->chunks.chunk[0].plan->facts.shape[s->sites[site].value];
-    return shape->rank ? (uint64_t)shape->dim[shape->rank - 1] : 1;
+    return s->sites[site].conv_output ? (uint64_t)shape->dim[1] : shape->rank ? (uint64_t)shape->dim[shape->rank - 1] : 1;
 }
 
 bool record_site(struct journal *j, const struct sweep *s, int site, struct err *e)

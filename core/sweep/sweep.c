@@ -89,14 +89,17 @@ static bool choose(const struct walk *w, int index, const struct observer *o, co
 {
     struct site *s = &w->s->sites[index];
     struct site_view v = { .kind = s->kind, .bits = s->bits, .weight_bits = s->weight_bits, .o = o, .seed = w->t->seed,
+                           .conv_output = s->conv_output,
                            .can_shift = s->norm < 0 || w->t->roles->norms[s->norm].beta >= 0, .all_rows = sample->all_rows };
     if (sample->channels && (!sample_rows(sample, scratch, &v.rows, e) || !stack_weights(w, index, scratch, &v, e)))
         return false;
     if (!w->t->method->site(w->t->recipe, &v, w->t->pool, scratch, &s->q, e)
-        || !keep_choice(w->mem, &s->q, v.rows.channels, e))
+        || !keep_choice(w->mem, &s->q, o->channels, e))
         return false;
     struct site_codes codes = sweep_codes(s);
     codes.rows = &v.rows;
+    if (s->conv_output)
+        codes.mul = NULL;              /* no layer shows it, and there are no rows to tell what it clips */
     return site_summarize(o, &codes, &s->summary, e);
 }
 

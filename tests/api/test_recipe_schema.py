@@ -50,7 +50,7 @@ REFUSED = {
     "too many bits": changed(activations={"bits": 9}),
     "half a bit": changed(weights={"bits": 7.5}),
     "bits as text": changed(weights={"bits": "8"}),
-    "asymmetric weights": changed(weights={"symmetric": False}),
+    "asymmetric weights": changed(method="minmax", weights={"symmetric": False}),
     "an unknown method": changed(method="magic"),
     "an unknown target": changed(target="tflite"),
     "activations per channel": changed(activations={"granularity": "per_channel"}),
@@ -68,7 +68,7 @@ REFUSED = {
     "an observer of another method": changed(method="minmax", activations={"observer": "percentile"}),
     "uint8 for TensorRT": changed(target="tensorrt", activations={"symmetric": False}),
     "uint8 for any runtime": changed(target="portable", activations={"symmetric": False}),
-    "reconstruction by a plain method": changed(reconstruction={"ridge": 1}),
+    "reconstruction by a plain method": changed(method="minmax", reconstruction={"ridge": 1}),
     "asymmetric weights for TensorRT": {"preset": "repquant-w8a8", "target": "tensorrt", "weights": {"symmetric": False}},
     "negative samples": changed(calibration={"samples": -1}),
 }
