@@ -21,7 +21,9 @@ void event_list_release(struct event_list *l);
     X(ISOLATED_SQNR_DB, "isolated_sqnr_db") X(ACCUMULATED_SQNR_DB, "accumulated_sqnr_db")                   \
     X(ACT_MIN, "act_min") X(ACT_MAX, "act_max")                                                             \
     X(CHANNEL_RANGE_RATIO_BEFORE, "channel_range_ratio_before") X(CHANNEL_RANGE_RATIO_AFTER, "channel_range_ratio_after") \
-    X(SATURATION_PCT, "saturation_pct") X(PARAMS, "params") X(BYTES_BEFORE, "bytes_before")                \
+    X(SATURATION_PCT, "saturation_pct") X(CHANNEL_EXPONENT, "channel_exponent") X(CLIP_GAIN_DB, "clip_gain_db")                 \
+    X(RECONSTRUCTION_GAIN_DB, "reconstruction_gain_db") X(BIAS_CORRECTION_GAIN_DB, "bias_correction_gain_db")                \
+    X(ZERO_CODE_PCT, "zero_code_pct") X(PARAMS, "params") X(BYTES_BEFORE, "bytes_before")                \
     X(BYTES_AFTER, "bytes_after") X(SECONDS, "seconds")
 enum layer_sort {
 #define X(name, member) LAYER_##name,

@@ -27,9 +27,12 @@ static bool wants_rows(const struct recipe *r, enum site_kind kind)
 
 static bool wants_moments(const struct recipe *r) { return r->weights.rounding != RECIPE_NEAREST || r->reconstruction.bias_correction; }
 
-static struct affine affine_of(const struct channel_fold *f, int bits)
+/* With a free offset the zero point is the middle code, so signed codes around 0 are the same quantizer. */
+static struct affine affine_of(const struct channel_fold *f, int bits, bool symmetric)
 {
-    return (struct affine){ f->scale, f->zero, 0, (1 << bits) - 1, DT_U8 };
+    int half = 1 << (bits - 1);
+    return symmetric ? (struct affine){ f->scale, f->zero - half, -half, half - 1, DT_I8 }
+                     : (struct affine){ f->scale, f->zero, 0, 2 * half - 1, DT_U8 };
 }
 
 /* ---- sites ---- */
@@ -44,9 +47,23 @@ static bool learn(const struct site_view *v, struct arena *mem, struct ranges *i
     return clip_learn(&v->rows, gram, v->bits, v->seed, mem, io, ret_gain, e);
 }
 
-static bool clip(const struct recipe *r, const struct site_view *v, const struct ranges *full, struct pool *pool, struct arena *mem,
-                 struct ranges *ret, double *ret_gain, struct err *e)
+/* Squared error of ranges per channel on the sampled rows. */
+static double error_of(const struct rows *r, const struct ranges *range, int bits)
 {
+    double sum = 0;
+    for (size_t c = 0; c < r->channels; c++) {
+        float step = clip_step(range->lo[c], range->hi[c], bits);
+        sum += rounding_error(r->n, r->columns + c * r->n, r->weight, range->lo[c], step, (1 << bits) - 1) * (double)step * (double)step;
+    }
+    return sum;
+}
+
+static double gain_db(double before, double after) { return before > 0 && after > 0 ? 10 * log10(before / after) : 0; }
+
+static bool clip(const struct recipe *r, const struct site_view *v, const struct ranges *full, struct pool *pool, struct arena *mem,
+                 struct ranges *ret, struct err *e)
+{
+    double gain;
     static const enum clip_rule rules[] = {
         [RECIPE_CLIP_MINMAX] = CLIP_MINMAX, [RECIPE_CLIP_PERCENTILE] = CLIP_PERCENTILE, [RECIPE_CLIP_GRID] = CLIP_GRID,
         [RECIPE_CLIP_LEARNED] = CLIP_GRID,      /* where learning starts */
@@ -56,12 +73,12 @@ static bool clip(const struct recipe *r, const struct site_view *v, const struct
         return true;
     }
     return clip_channels(rules[r->channels.clipping], &v->rows, full, v->bits, pool, mem, ret, e)
-        && (r->channels.clipping != RECIPE_CLIP_LEARNED || learn(v, mem, ret, ret_gain, e));
+        && (r->channels.clipping != RECIPE_CLIP_LEARNED || learn(v, mem, ret, &gain, e));
 }
 
-static void take_fold(const struct channel_fold *f, int bits, bool shift, struct site_choice *ret)
+static void take_fold(const struct channel_fold *f, int bits, bool shift, bool symmetric, struct site_choice *ret)
 {
-    ret->a = affine_of(f, bits);
+    ret->a = affine_of(f, bits, symmetric);
     ret->mul = f->mul;
     ret->shift = shift ? f->add : NULL;
 }
@@ -72,8 +89,9 @@ static bool norm_site(const struct recipe *r, const struct site_view *v, const s
     struct ranges range;
     struct channel_fold f;
     double alpha = 1;
-    if (!ranges_new(v->rows.channels, mem, &range, e) || !clip(r, v, full, pool, mem, &range, &ret->clip_gain_db, e))
+    if (!ranges_new(v->rows.channels, mem, &range, e) || !clip(r, v, full, pool, mem, &range, e))
         return false;
+    ret->clip_gain_db = gain_db(error_of(&v->rows, full, v->bits), error_of(&v->rows, &range, v->bits));
     if (r->channels.norms == RECIPE_NORMS_SEARCH && v->all_rows >= FEW_ROWS
         && !channel_exponent(&v->rows, full, v->w, v->n, v->bits, v->weight_bits, pool, mem, &range, &alpha, e))
         return false;
@@ -81,7 +99,7 @@ static bool norm_site(const struct recipe *r, const struct site_view *v, const s
     if (v->can_shift ? !channel_fold(&range, v->rows.channels, v->bits, OFFSET_FREE, mem, &f, e)
                      : !channel_fold_scales(&range, v->rows.channels, v->bits, NULL, 0, mem, &f, e))
         return false;
-    take_fold(&f, v->bits, v->can_shift, ret);
+    take_fold(&f, v->bits, v->can_shift, r->activations.symmetric, ret);
     return true;
 }
 
@@ -96,7 +114,7 @@ static bool activation_site(const struct site_view *v, const struct ranges *full
     channel_energy(v->w, v->n, v->rows.channels, energy);
     if (!channel_fold_anchored(&v->rows, full, v->bits, energy, step_floor, pool, mem, &f, &factor, e))
         return false;
-    take_fold(&f, v->bits, false, ret);
+    take_fold(&f, v->bits, false, false, ret);
     return true;
 }
 
@@ -106,7 +124,7 @@ static bool conv_site(const struct site_view *v, const struct ranges *full, stru
     struct channel_fold f;
     if (!channel_fold_scales(full, v->o->channels, v->bits, NULL, 0.5, mem, &f, e))
         return false;
-    take_fold(&f, v->bits, false, ret);
+    take_fold(&f, v->bits, false, false, ret);
     return true;
 }
 
@@ -120,7 +138,9 @@ static bool site(const struct recipe *r, const struct site_view *v, struct pool 
         return log_levels_search(v->o, v->bits, r->attention.softmax == RECIPE_SOFTMAX_LOG2 ? 1 : 2, &ret->levels, e);
     if (v->conv_output && r->channels.activations && !r->activations.symmetric)
         return conv_site(v, &full, mem, ret, e);
-    if (!wants_rows(r, v->kind) || v->rows.n == 0 || r->activations.symmetric)
+    /* Without an offset a symmetric quantizer's zero cannot be moved to the middle. */
+    bool fits = !r->activations.symmetric || (v->kind == SITE_NORM && v->can_shift);
+    if (!wants_rows(r, v->kind) || v->rows.n == 0 || !fits)
         return method_site(r, v, pool, mem, ret, e);
     if (!rows_prepare(&prepared.rows, mem, e))
         return false;
@@ -142,35 +162,43 @@ static float *code_weights(const struct weight_view *v, struct arena *mem, struc
     return w;
 }
 
-/* The mean of the target less what the codes give on average. */
-static bool correct_bias(const struct weight_view *v, const struct reconstruct_result *q, struct arena *mem, struct qweight *ret,
-                         struct err *e)
+/* The layer's bias without what the offsets of its input's channels add. */
+static double folded_bias(const struct weight_view *v, const float *code_w, size_t channel)
 {
     size_t k = (size_t)v->l->k;
+    double sum = 0;
+    for (size_t i = 0; v->shift && i < k; i++)
+        sum += (double)code_w[channel * k + i] * (double)v->shift[i];
+    return (v->l->bias >= 0 ? (double)((const float *)v->g->values[v->l->bias].data)[channel] : 0) - sum / (double)v->a.scale;
+}
+
+/* The mean of the target less what the codes give on average.  The gain is against folded_bias(), the other error being q's. */
+static bool correct_bias(const struct weight_view *v, const struct reconstruct_result *q, const float *code_w, struct arena *mem,
+                         struct qweight *ret, struct err *e)
+{
+    size_t k = (size_t)v->l->k;
+    double moved = 0;
     ret->bias = arena_array(mem, ret->n, sizeof *ret->bias, e);
     for (size_t c = 0; ret->bias && c < ret->n; c++) {
         double sum = 0;
         for (size_t i = 0; i < k; i++)
             sum += (double)(q->codes[c * k + i] - q->zero[c]) * v->mean[i];
-        ret->bias[c] = (float)(v->mean_y[c] - sum * (double)q->scale[c]);
+        double best = v->mean_y[c] - sum * (double)q->scale[c], off = best - folded_bias(v, code_w, c);
+        moved += off * off;
+        ret->bias[c] = (float)best;
     }
+    ret->bias_gain_db = gain_db(q->error_final + moved, q->error_final);
     return ret->bias != NULL;
 }
 
 /* Without a correction the offsets of the channels still have to leave the bias again. */
 static bool fold_bias(const struct weight_view *v, const float *code_w, struct arena *mem, struct qweight *ret, struct err *e)
 {
-    size_t k = (size_t)v->l->k;
-    const float *own = v->l->bias >= 0 ? v->g->values[v->l->bias].data : NULL;
     if (!v->shift)
         return true;
     ret->bias = arena_array(mem, ret->n, sizeof *ret->bias, e);
-    for (size_t c = 0; ret->bias && c < ret->n; c++) {
-        double sum = 0;
-        for (size_t i = 0; i < k; i++)
-            sum += (double)code_w[c * k + i] * (double)v->shift[i];
-        ret->bias[c] = (float)((own ? (double)own[c] : 0) - sum / (double)v->a.scale);
-    }
+    for (size_t c = 0; ret->bias && c < ret->n; c++)
+        ret->bias[c] = (float)folded_bias(v, code_w, c);
     return ret->bias != NULL;
 }
 
@@ -180,7 +208,8 @@ static bool unpack(const struct weight_view *v, const struct reconstruct_result 
 {
     size_t n = (size_t)v->l->n, k = (size_t)v->l->k;
     *ret = (struct qweight){ .k = k, .n = n, .bits = v->bits, .codes = arena_array(mem, n * k, 1, e),
-                             .scale = arena_array(mem, n, sizeof *ret->scale, e), .zero = symmetric ? NULL : q->zero };
+                             .scale = arena_array(mem, n, sizeof *ret->scale, e), .zero = symmetric ? NULL : q->zero,
+                             .rounding_gain_db = gain_db(q->error_nearest, q->error_final) };
     if (!ret->codes || !ret->scale)
         return false;
     for (size_t c = 0; c < n; c++) {
@@ -213,7 +242,7 @@ static bool weights(const struct recipe *r, const struct weight_view *v, struct 
         .descents = rebuild ? r->reconstruction.descents : 0, .steps = 1000,
     };
     return w && reconstruct(&t, pool, mem, &q, e) && unpack(v, &q, w, t.symmetric, mem, ret, e)
-        && (r->reconstruction.bias_correction ? correct_bias(v, &q, mem, ret, e) : fold_bias(v, w, mem, ret, e));
+        && (r->reconstruction.bias_correction ? correct_bias(v, &q, w, mem, ret, e) : fold_bias(v, w, mem, ret, e));
 }
 
 const struct method method_repquant = {

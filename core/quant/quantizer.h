@@ -37,6 +37,8 @@ struct qweight {
     int bits;
     double signal, error;      /* sums of squares of the weights and of what rounding changed */
     int64_t zero_channels;     /* channels that are all zero (their scale is 1) */
+    double rounding_gain_db;   /* of the expected output error, against rounding to nearest in the same ranges; 0: that is what was done */
+    double bias_gain_db;       /* of the expected output error, by a corrected bias; 0 without */
 };
 
 /* Rounds a layer's weights to nearest.  ERR_NUMERIC_NONFINITE names the tensor and the channel of a NaN or infinity. */

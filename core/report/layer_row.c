@@ -99,6 +99,7 @@ bool site_summarize(const struct observer *o, const struct site_codes *q, struct
 void weight_summarize(const struct graph *g, const struct layer *l, const struct qweight *w, const float *mul, struct weight_summary *ret)
 {
     *ret = (struct weight_summary){ .signal = w->signal, .noise = w->error, .zero_channels = w->zero_channels,
+                                    .rounding_gain_db = w->rounding_gain_db, .bias_gain_db = w->bias_gain_db,
                                     .bits = w->bits, .scale_min = w->scale[0], .scale_max = w->scale[0] };
     for (size_t c = 0; c < w->n; c++) {
         ret->scale_min = fminf(ret->scale_min, w->scale[c]);
@@ -139,6 +140,13 @@ json_t *layer_row_json(const struct layer_row *r)
     set_if(o, "channel_range_ratio_before", r->x && r->x->channels, r->x ? r->x->channel_ratio : 0);
     set_if(o, "channel_range_ratio_after", r->x && r->x->channels, r->x ? r->x->channel_ratio_after : 0);
     set_if(o, "saturation_pct", r->x && quantized, r->x ? 100 * r->x->outside : 0);
+    bool scaled = r->x && r->exponent > 0, levels = r->x && r->x->n_codes > 0;
+    set_if(o, "channel_exponent", scaled, r->exponent);
+    set_if(o, "clip_gain_db", scaled, r->clip_gain_db);
+    set_if(o, "reconstruction_gain_db", r->weight, r->weight ? r->weight->rounding_gain_db : 0);
+    set_if(o, "bias_correction_gain_db", r->weight, r->weight ? r->weight->bias_gain_db : 0);
+    json_object_set_new(o, "residual_target", json_boolean(r->residual_target));
+    set_if(o, "zero_code_pct", levels, levels ? 100 * (double)r->x->codes[r->x->n_codes - 1] / (double)r->x->count : 0);
     set_int(o, "params", r->params);
     set_int(o, "bytes_before", r->bytes_before);
     set_int(o, "bytes_after", r->bytes_after);

@@ -47,6 +47,7 @@ struct weight_summary {
     float lo, hi, scale_min, scale_max;
     uint64_t before[DETAIL_BINS], after[DETAIL_BINS];
     double signal, noise;                /* sums of squares of the weights and of what rounding changed */
+    double rounding_gain_db, bias_gain_db;
     int64_t zero_channels;
     int bits;
 };
@@ -63,6 +64,8 @@ struct layer_row {
     const struct weight_summary *weight; /* of a quantized layer with a weight, or NULL */
     struct errors accumulated, isolated;
     const struct site_summary *x;        /* of the layer's (first) input, or NULL */
+    double clip_gain_db, exponent;       /* of that input's channel ranges; exponent 0: it has none */
+    bool residual_target;                /* its weights also take over the residual stream's error */
     int64_t params, bytes_before, bytes_after;
     double seconds;
 };

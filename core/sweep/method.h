@@ -40,7 +40,7 @@ struct site_choice {
     float *mul, *shift;                /* [channels], or NULL */
     struct log_levels levels;          /* bits == 0: none */
     double exponent;                   /* of the channel scales; 0 without */
-    double clip_gain_db;               /* what learned clipping gained over its start; 0 without */
+    double clip_gain_db;               /* what clipping the channels gained over their extremes, on the sampled rows */
 };
 
 /* What one linear or convolution really sees and is to give, over all calibration rows. */

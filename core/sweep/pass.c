@@ -10,6 +10,7 @@
 #include "core/sweep/sweep.h"
 
 #include "core/base/clock.h"
+#include "core/sweep/fold_check.h"
 #include "core/sweep/moments.h"
 #include "core/sweep/sample.h"
 #include "core/sweep/store.h"
@@ -246,13 +247,49 @@ static bool compare(struct pass *p, struct member *m, int chunk, int layer, stru
     return true;
 }
 
+/* The scaled norm of a site against the model's own, on the first chunk, where it first runs.  What comes after the Mul or the
+ * LayerNormalization is a constant vector on both sides. */
+static bool check_fold(struct pass *p, struct member *m, int site, struct err *e)
+{
+    struct site *s = &p->s->sites[site];
+    const struct norm *n = &p->t->roles->norms[s->norm];
+    struct frame *f = &m->frame[QUANTIZED];
+    const struct tensor *now = &f->t[p->t->g->nodes[n->scale_node].out[0]];
+    size_t count = (size_t)shape_elements(&now->shape), k = (size_t)shape_elements(&p->t->g->values[n->gamma].shape), rows = count / k;
+    rows = rows < FOLD_ROWS ? rows : FOLD_ROWS;
+    if (!grow_room(m, count + rows * k, e))
+        return false;
+    struct tensor own = { now->dtype, now->shape, m->room };
+    float *scaled = m->room + count;
+    if (!frame_float_step(f, n->scale_node, NULL, &own, e))
+        return false;
+    memcpy(scaled, now->data, rows * k * sizeof *scaled);
+    if (n->shift_node >= 0 && n->shift_node != n->scale_node) {
+        vec_add_row(rows, k, m->room, p->t->g->values[n->beta].data, m->room);
+        vec_add_row(rows, k, scaled, p->s->quantized.edit[n->shift_node]->with.data, scaled);
+    }
+    s->checked = true;
+    return fold_check(p->t, p->s, site, m->room, scaled, rows, e);
+}
+
+static bool check_folds(struct pass *p, struct member *m, int node, struct err *e)
+{
+    for (int i = 0; i < p->s->n_sites; i++) {
+        const struct site *s = &p->s->sites[i];
+        if (s->decided && s->q.mul && s->norm >= 0 && !s->checked && p->t->roles->norms[s->norm].scale_node == node
+            && !check_fold(p, m, i, e))
+            return false;
+    }
+    return true;
+}
+
 static bool step(struct pass *p, struct member *m, int chunk, int node, struct err *e)
 {
     int layer = p->layer_at[node];
     if (!frame_step(&m->frame[FLOAT], node, e))
         return false;
     int64_t start = clock_mono_us();
-    if (!frame_step(&m->frame[QUANTIZED], node, e))
+    if (!frame_step(&m->frame[QUANTIZED], node, e) || (chunk == 0 && !check_folds(p, m, node, e)))
         return false;
     if (layer >= 0 && p->measuring[layer]) {
         p->measures[(size_t)chunk * (size_t)p->s->n_layers + (size_t)layer].seconds = 1e-6 * (double)(clock_mono_us() - start);

@@ -402,6 +402,8 @@ void sweep_row(const struct sweep_task *t, const struct sweep *s, int i, struct 
         .has_weight = has_weight, .weight = l->w.codes ? &l->weight : NULL,
         .accumulated = l->accumulated, .isolated = l->isolated,
         .x = l->x >= 0 && s->sites[l->x].decided ? &s->sites[l->x].summary : NULL,
+        .clip_gain_db = l->x >= 0 ? s->sites[l->x].q.clip_gain_db : 0, .exponent = l->x >= 0 ? s->sites[l->x].q.exponent : 0,
+        .residual_target = l->quantize && l->residual >= 0 && t->method->wants_moments(t->recipe) && t->recipe->reconstruction.target > 0,
         .params = params, .bytes_before = params * 4,
         .bytes_after = l->quantize && has_weight ? l->l->k * l->l->n + (l->l->bias >= 0 ? 4 : 0) * l->l->n + 5 * l->l->n
                                                  : params * 4,

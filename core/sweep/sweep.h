@@ -39,7 +39,7 @@ struct site {
     int bits, weight_bits;             /* weight_bits: the fewest of the linears that read it; 0: none */
     enum site_kind kind;
     int norm;                          /* number of the norm that takes up its channel factors; -1: a Mul before the quantizer does */
-    bool decided;
+    bool decided, checked;             /* checked: the fold into the norm leaves the float outputs as they were */
     struct site_choice q;
     struct site_summary summary;
 };

@@ -15,10 +15,9 @@ static struct recipe preset(const char *name) { return *recipe_preset(name); }
 
 /* ---- threads and memory ---- */
 
-static void threads_and_memory_change_no_bit(void **state)
+static void check_threads_and_memory(const char *name)
 {
-    (void)state;
-    struct recipe r = preset("minmax-w8a8");
+    struct recipe r = preset(name);
     struct outcome *want = sweep_well(digits, &(struct how_to){ .recipe = &r, .threads = 1, .memory = UINT64_MAX });
     assert_int_equal(want->sweep.spilled, 0);
     assert_true(want->sweep.peak_held > 0);
@@ -34,6 +33,13 @@ static void threads_and_memory_change_no_bit(void **state)
             outcome_free(o);
         }
     outcome_free(want);
+}
+
+static void threads_and_memory_change_no_bit(void **state)
+{
+    (void)state;
+    check_threads_and_memory("minmax-w8a8");
+    check_threads_and_memory("repquant-w4a4");
 }
 
 /* ---- what is reported ---- */

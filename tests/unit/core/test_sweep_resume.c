@@ -75,8 +75,8 @@ static void resume_from(const struct ground *gr, const struct how_to *how, const
     outcome_free(o);
 }
 
-/* Cut behind every record, and one byte later, which is a torn record. */
-static void check_every_record(const struct ground *gr, const struct recipe *r)
+/* Cut behind every record (every `step`th), and one byte later, which is a torn record. */
+static void check_every_record(const struct ground *gr, const struct recipe *r, size_t step)
 {
     size_t ends[512];
     struct how_to how = { .recipe = r, .memory = UINT64_MAX, .dir = dir };
@@ -85,7 +85,7 @@ static void check_every_record(const struct ground *gr, const struct recipe *r)
     struct file f = read_journal();
     size_t n = record_ends(&f, ends, 512);
     assert_true(n > (size_t)want->sweep.n_sites);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i += step)
         resume_from(gr, &how, want, f.p, ends[i] + (i % 2 && i + 1 < n), "journal cut", ends[i]);
     free(f.p);
     outcome_free(want);
@@ -94,8 +94,9 @@ static void check_every_record(const struct ground *gr, const struct recipe *r)
 static void a_sweep_cut_behind_any_record_ends_with_the_same_bytes(void **state)
 {
     (void)state;
-    struct recipe r = preset("minmax-w8a8");
-    check_every_record(digits, &r);
+    struct recipe r = preset("minmax-w8a8"), rebuilt = preset("repquant-w4a4");
+    check_every_record(digits, &r, 1);
+    check_every_record(digits, &rebuilt, 5);
 }
 
 static void a_torn_or_damaged_journal_ends_with_the_same_bytes(void **state)
@@ -120,10 +121,9 @@ static void a_torn_or_damaged_journal_ends_with_the_same_bytes(void **state)
     outcome_free(want);
 }
 
-static void a_sweep_stopped_after_every_site_ends_with_the_same_bytes(void **state)
+static void check_every_stop(const char *name)
 {
-    (void)state;
-    struct recipe r = preset("minmax-w8a8");
+    struct recipe r = preset(name);
     struct how_to whole = { .recipe = &r, .memory = UINT64_MAX }, step = whole;
     struct outcome *want = sweep_well(digits, &whole);
     no_journal();
@@ -142,6 +142,13 @@ static void a_sweep_stopped_after_every_site_ends_with_the_same_bytes(void **sta
     assert_same(want, o, "stopped again and again");
     outcome_free(o);
     outcome_free(want);
+}
+
+static void a_sweep_stopped_after_every_site_ends_with_the_same_bytes(void **state)
+{
+    (void)state;
+    check_every_stop("minmax-w8a8");
+    check_every_stop("repquant-w4a4");
 }
 
 static void a_sweep_stopped_anywhere_and_resumed_once_ends_with_the_same_bytes(void **state)
@@ -231,7 +238,7 @@ static void a_convolution_that_feeds_a_convolution_resumes_like_any_other(void *
     r.activations.percentile = 95;
     struct builder *b = conv_on_conv();
     struct ground *gr = ground_of(b, 9);
-    check_every_record(gr, &r);
+    check_every_record(gr, &r, 1);
     ground_free(gr);
     mb_free(b);
 }

@@ -1,0 +1,49 @@
+#include "core/sweep/fold_check.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+struct worst { double off, largest; };
+
+/* One output channel w[k] on all rows, in double: rounding here must not count. */
+static void compare_channel(const float *w, float bias, const struct site_choice *q, const float *x, const float *scaled, size_t rows,
+                            size_t k, struct worst *ret)
+{
+    for (size_t r = 0; r < rows; r++) {
+        double own = (double)bias, now = (double)bias;
+        for (size_t i = 0; i < k; i++) {
+            double v = (double)w[i] / (double)q->mul[i];
+            own += (double)w[i] * (double)x[r * k + i];
+            now += v * ((double)scaled[r * k + i] - (q->shift ? (double)q->shift[i] : 0));
+        }
+        ret->off = fmax(ret->off, fabs(own - now));
+        ret->largest = fmax(ret->largest, fabs(own));
+    }
+}
+
+static bool check_layer(const struct graph *g, const struct sweep_layer *l, const struct site_choice *q, const float *x,
+                        const float *scaled, size_t rows, struct err *e)
+{
+    size_t k = (size_t)l->l->k, n = (size_t)l->l->n;
+    const float *bias = l->l->bias >= 0 ? g->values[l->l->bias].data : NULL;
+    struct worst worst = { 0, 0 };
+    float *w = malloc(n * k * sizeof *w);
+    bool ok = w ? weight_rows(g, l->l, w, e) : err_set(e, ERR_MEMORY, l->l->name, "no memory to check a fold");
+    for (size_t c = 0; ok && c < n; c++)
+        compare_channel(w + c * k, bias ? bias[c] : 0, q, x, scaled, rows, k, &worst);
+    free(w);
+    if (ok && !(worst.off <= FOLD_TOLERANCE * worst.largest))
+        return err_set(e, ERR_BUG, l->l->name, "folding scales into the norm before it changed its float output by %.2g of %.2g; please report this model",
+                       worst.off, worst.largest);
+    return ok;
+}
+
+bool fold_check(const struct sweep_task *t, const struct sweep *s, int site, const float *x, const float *scaled, size_t rows,
+                struct err *e)
+{
+    for (int i = 0; i < s->n_layers; i++)
+        if (s->layers[i].x == site && s->layers[i].quantize
+            && !check_layer(t->g, &s->layers[i], &s->sites[site].q, x, scaled, rows < FOLD_ROWS ? rows : FOLD_ROWS, e))
+            return false;
+    return true;
+}
