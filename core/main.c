@@ -1,6 +1,7 @@
 /* main.c - the program `repquant`: start here.  One command a file, in core/cli/. */
 #include "core/cli/cli.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 
@@ -29,6 +30,9 @@ int main(int argc, char **argv)
 {
     signal(SIGPIPE, SIG_IGN);      /* a reader that left is an error of write(), not our death */
     json_object_seed(0);
+    /* Activations come and go by the megabyte: given back to the kernel each time they would be zeroed again each time. */
+    mallopt(M_MMAP_THRESHOLD, 64 << 20);
+    mallopt(M_TRIM_THRESHOLD, 256 << 20);
     if (argc < 2)
         return help(stderr, err_exit_code(ERR_REQUEST_INVALID));
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)

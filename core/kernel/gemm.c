@@ -6,6 +6,7 @@
 #include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #ifdef __SSE__
 #include <xmmintrin.h>
@@ -97,6 +98,17 @@ void cross_add(size_t rows, size_t m, size_t n, const float *y, size_t ldy, cons
 {
     gemm(true, false, m, n, rows, y, ldy, a, lda, false, scratch, n);
     add_to_doubles(m * n, scratch, c);
+}
+
+void gemm_double(size_t m, size_t n, size_t k, const float *a, const double *b, double *c, double *scratch)
+{
+    for (size_t i = 0; i < m * k; i++)
+        scratch[i] = (double)a[i];
+    if (m && n && k)
+        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, 1, scratch, (blasint)k, b, (blasint)n,
+                    0, c, (blasint)n);
+    else
+        memset(c, 0, m * n * sizeof *c);
 }
 
 /* ---- the self-test ---- */

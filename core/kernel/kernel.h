@@ -66,6 +66,9 @@ void gram_exact(size_t rows, size_t n, const float *a, size_t lda, int a_max, do
 void cross_add(size_t rows, size_t m, size_t n, const float *y, size_t ldy, const float *a, size_t lda,
                double *c, float *scratch);
 
+/* c[m,n] = a[m,k] * b[k,n] with a as it is and everything else in double; scratch: m*k doubles.  [approx] */
+void gemm_double(size_t m, size_t n, size_t k, const float *a, const double *b, double *c, double *scratch);
+
 /* ---- rows: normalisation and softmax; y may be x ---- */
 
 /*

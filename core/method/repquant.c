@@ -47,13 +47,14 @@ static bool learn(const struct site_view *v, struct arena *mem, struct ranges *i
     return clip_learn(&v->rows, gram, v->bits, v->seed, mem, io, ret_gain, e);
 }
 
-/* Squared error of ranges per channel on the sampled rows. */
+/* Squared error of ranges per channel on some of the sampled rows: for the report. */
 static double error_of(const struct rows *r, const struct ranges *range, int bits)
 {
     double sum = 0;
+    size_t n = r->n < 512 ? r->n : 512;
     for (size_t c = 0; c < r->channels; c++) {
         float step = clip_step(range->lo[c], range->hi[c], bits);
-        sum += rounding_error(r->n, r->columns + c * r->n, r->weight, range->lo[c], step, (1 << bits) - 1) * (double)step * (double)step;
+        sum += rounding_error(n, r->columns + c * r->n, r->weight, range->lo[c], step, (1 << bits) - 1) * (double)step * (double)step;
     }
     return sum;
 }

@@ -8,15 +8,17 @@
     .convolutions = true, .target = RECIPE_TARGET_ONNXRUNTIME
 
 /*
- * RepQuant.  What differs by width was found on two vision transformers: at 4 bits a range that loses its extremes
- * is worth it, from 6 bits on it is not.
+ * RepQuant.  What differs by width was found on two vision transformers and a language model (bench/README.md).  At 4 bits
+ * ranges per channel that lose their extremes are worth it, from 6 bits on they are not.  The more bits, the closer the layer
+ * itself is to what it should give, and the less of the float stream's output has to be aimed at.  With 8 bits equal steps are
+ * finer than powers of sqrt 2 over the probabilities that matter.
  */
-#define REPQUANT(preset, weight_bits, act_bits, range, clip)                                                    \
+#define REPQUANT(preset, weight_bits, act_bits, range, clip, aim, hold, levels)                                 \
     .name = preset, .method = RECIPE_METHOD_REPQUANT,                                                           \
     .weights = { weight_bits, RECIPE_PER_CHANNEL, false, RECIPE_GPTQ },                                         \
     .activations = { act_bits, RECIPE_PER_TENSOR, RECIPE_STATIC, false, range, 0 },                             \
-    .channels = { RECIPE_NORMS_SEARCH, clip, true }, .reconstruction = { 0.5, true, 1, 0.05, 2, true },         \
-    .attention = { true, RECIPE_SOFTMAX_LOG_SQRT2 }, .convolutions = true, .target = RECIPE_TARGET_ONNXRUNTIME
+    .channels = { RECIPE_NORMS_SEARCH, clip, true }, .reconstruction = { aim, true, hold, 0.05, 2, true },  \
+    .attention = { true, levels }, .convolutions = true, .target = RECIPE_TARGET_ONNXRUNTIME
 
 static const struct recipe_preset presets[] = {
     { "minmax-w8a8",
@@ -28,17 +30,17 @@ static const struct recipe_preset presets[] = {
       { .name = "percentile-w8a8", .method = RECIPE_METHOD_PERCENTILE, W8A8,
         .activations = { 8, RECIPE_PER_TENSOR, RECIPE_STATIC, false, RECIPE_OBSERVER_PERCENTILE, 99.999 } } },
     { "repquant-w8a8",
-      "RepQuant, 8 bits: channel scales folded into norms, log-sqrt2 attention, weights rebuilt against the quantized inputs.",
-      { REPQUANT("repquant-w8a8", 8, 8, RECIPE_OBSERVER_MINMAX, RECIPE_CLIP_MINMAX) } },
+      "RepQuant, 8 bits: channel scales folded into norms, weights rebuilt against the quantized inputs.",
+      { REPQUANT("repquant-w8a8", 8, 8, RECIPE_OBSERVER_MSE, RECIPE_CLIP_MINMAX, 0.25, 1, RECIPE_SOFTMAX_UNIFORM) } },
     { "repquant-w6a6",
       "RepQuant, 6 bits, stored as int8: for runtimes or chips that gain from narrow codes, and exact without VNNI.",
-      { REPQUANT("repquant-w6a6", 6, 6, RECIPE_OBSERVER_MINMAX, RECIPE_CLIP_MINMAX) } },
+      { REPQUANT("repquant-w6a6", 6, 6, RECIPE_OBSERVER_MINMAX, RECIPE_CLIP_MINMAX, 0.5, 2, RECIPE_SOFTMAX_LOG_SQRT2) } },
     { "repquant-w4a8",
       "RepQuant, 4-bit weights under 8-bit activations: a file of an eighth, with little loss.",
-      { REPQUANT("repquant-w4a8", 4, 8, RECIPE_OBSERVER_MINMAX, RECIPE_CLIP_MINMAX) } },
+      { REPQUANT("repquant-w4a8", 4, 8, RECIPE_OBSERVER_MSE, RECIPE_CLIP_MINMAX, 0.5, 1, RECIPE_SOFTMAX_UNIFORM) } },
     { "repquant-w4a4",
       "RepQuant, 4 bits: where plain quantization of a vision transformer collapses; expect to lose accuracy.",
-      { REPQUANT("repquant-w4a4", 4, 4, RECIPE_OBSERVER_MSE, RECIPE_CLIP_GRID) } },
+      { REPQUANT("repquant-w4a4", 4, 4, RECIPE_OBSERVER_MSE, RECIPE_CLIP_GRID, 0.5, 1, RECIPE_SOFTMAX_LOG_SQRT2) } },
 };
 
 const struct recipe_preset *recipe_presets(size_t *ret_n)

@@ -30,11 +30,12 @@ static void summarize_affine(const struct observer *o, const struct affine *a, s
     s->outside = observer_outside(o, lo, hi);
 }
 
-/* The same for channels with factors of their own, from the sampled rows. */
+/* The same for channels with factors of their own, from some of the sampled rows. */
 static void summarize_channels(const struct observer *o, const struct site_codes *q, struct site_summary *s)
 {
     float lo, hi;
-    size_t n = q->rows->n * q->rows->channels, outside = 0;
+    enum { MOST_ROWS = 512 };
+    size_t n = (q->rows->n < MOST_ROWS ? q->rows->n : MOST_ROWS) * q->rows->channels, outside = 0;
     double each = n ? (double)o->count / (double)n : 0, after[DETAIL_BINS] = { 0 };
     quantizer_limits(q->a, &lo, &hi);
     lo -= q->a->scale / 2;

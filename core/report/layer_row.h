@@ -1,7 +1,7 @@
 /*
  * layer_row.h - one row of the per-layer report, and the details behind it.
  *
- *   isolated      this layer on the quantized stream's own input, unquantized against quantized
+ *   isolated      this layer on the quantized stream's own input, unquantized against quantized, on the first samples
  *   accumulated   the two streams at the layer's output; output_sqnr_db, output_mse and cosine are of the same pair
  */
 #ifndef CORE_REPORT_LAYER_ROW_H

@@ -9,7 +9,7 @@
 
 #include "core/sweep/sweep.h"
 
-enum { FOLD_ROWS = 32 };
+enum { FOLD_ROWS = 8 };
 #define FOLD_TOLERANCE 1e-4            /* of the largest output */
 
 /* x, scaled: [rows, channels], the norm's output as the model has it and as it is now.  ERR_BUG names the layer. */

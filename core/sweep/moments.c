@@ -203,23 +203,40 @@ static int centre_of(const struct affine *a) { return a->dtype == DT_U8 ? (a->qm
 /* One block of rows: codes and the mixture of both streams, in the layer's own units. */
 struct block { const float *quantized, *plain; size_t rows; };
 
+/* mix = x + t (plain - x), x being the quantized stream's row in the layer's own units. */
+static void mix_row(size_t k, const float *quantized, const float *plain, float t, const float *mul, const float *shift, float *mix)
+{
+    if (!mul) {
+        for (size_t c = 0; c < k; c++)
+            mix[c] = quantized[c] + t * (plain[c] - quantized[c]);
+        return;
+    }
+    for (size_t c = 0; c < k; c++) {
+        float x = (quantized[c] - (shift ? shift[c] : 0)) / mul[c];
+        mix[c] = x + t * (plain[c] - x);
+    }
+}
+
 static void fill_block(const struct gathering *g, const struct group *q, const struct block *b, struct member *m)
 {
     const struct site *s = &g->s->sites[q->site];
-    size_t n = b->rows * q->k;
     float t = (float)g->t->recipe->reconstruction.target;
     const float *scaled = b->quantized;
     if (s->q.mul && s->norm < 0) {
         vec_affine_row(b->rows, q->k, b->quantized, s->q.mul, s->q.shift, m->codes);
         scaled = m->codes;
     }
-    bool undo = s->q.mul && s->norm >= 0;      /* the norm gives scaled values */
-    for (size_t i = 0; i < n; i++) {
-        size_t c = i % q->k;
-        float x = undo ? (b->quantized[i] - (s->q.shift ? s->q.shift[c] : 0)) / s->q.mul[c] : b->quantized[i];
-        m->mix[i] = x + t * (b->plain[i] - x);
-    }
-    quantize_to_float(n, scaled, s->q.a.scale, s->q.a.zero, s->q.a.qmin, s->q.a.qmax, m->codes);
+    const float *mul = s->norm >= 0 ? s->q.mul : NULL;      /* the norm gives scaled values */
+    for (size_t r = 0; r < b->rows; r++)
+        mix_row(q->k, b->quantized + r * q->k, b->plain + r * q->k, t, mul, s->q.shift, m->mix + r * q->k);
+    quantize_to_float(b->rows * q->k, scaled, s->q.a.scale, s->q.a.zero, s->q.a.qmin, s->q.a.qmax, m->codes);
+}
+
+static void add_columns(size_t rows, size_t n, const float *x, double *sum)
+{
+    for (size_t r = 0; r < rows; r++, x += n)
+        for (size_t c = 0; c < n; c++)
+            sum[c] += (double)x[c];
 }
 
 static void add_codes(struct gathering *g, int group, struct member *m, size_t rows)
@@ -230,9 +247,7 @@ static void add_codes(struct gathering *g, int group, struct member *m, size_t r
     int below = a->zero - a->qmin + (int)centre, above = a->qmax - a->zero - (int)centre;
     for (size_t i = 0; i < rows * q->k; i++)
         m->codes[i] -= centre;
-    for (size_t r = 0; r < rows; r++)
-        for (size_t c = 0; c < q->k; c++)
-            m->code_sum[group][c] += (double)m->codes[r * q->k + c];
+    add_columns(rows, q->k, m->codes, m->code_sum[group]);
     gram_exact(rows, q->k, m->codes, q->k, below > above ? below : above, m->gram[group], m->scratch);
 }
 
@@ -266,16 +281,12 @@ static void add_block(struct gathering *g, int group, struct member *m, const st
     const struct group *q = &g->groups[group];
     fill_block(g, q, b, m);
     add_codes(g, group, m, b->rows);
-    for (size_t r = 0; r < b->rows; r++)
-        for (size_t c = 0; c < q->k; c++)
-            sums->x[c] += (double)m->mix[r * q->k + c];
+    add_columns(b->rows, q->k, m->mix, sums->x);
     if (q->by_input) {
         gemm(true, false, q->k, q->k, b->rows, m->mix, q->k, m->codes, q->k, sums->begun, m->cross, q->k);
     } else {
         fill_targets(g, q, m, b->rows, first, plain, quantized);
-        for (size_t r = 0; r < b->rows; r++)
-            for (size_t c = 0; c < q->n; c++)
-                sums->y[c] += (double)m->y[r * q->n + c];
+        add_columns(b->rows, q->n, m->y, sums->y);
         gemm(true, false, q->n, q->k, b->rows, m->y, q->n, m->codes, q->k, sums->begun, m->cross, q->k);
     }
     sums->begun = true;
@@ -409,21 +420,20 @@ static void finish_cross(struct group *q, double rows)
 }
 
 /* cov(y, a) = w cov(x, a); E y = w E x. */
-static void through_weights(const struct gathering *g, struct group *q)
+static bool through_weights(const struct gathering *g, struct group *q, struct err *e)
 {
+    double *scratch = malloc((q->n * q->k + 1) * sizeof *scratch);
     size_t at = 0;
-    for (int i = 0; i < q->n_layers; i++)
-        for (size_t r = 0; r < (size_t)g->s->layers[q->layer[i]].l->n; r++, at++) {
-            const float *w = q->rows[i] + r * q->k;
-            double *c = q->c + at * q->k;
-            for (size_t j = 0; j < q->k; j++) {
-                double x = (double)w[j];
-                const double *from = q->cross + j * q->k;
-                q->y_sum[at] += x * q->x_sum[j];
-                for (size_t p = 0; p < q->k; p++)
-                    c[p] += x * from[p];
-            }
-        }
+    if (!scratch)
+        return err_set(e, ERR_MEMORY, "", "no memory for moments");
+    for (int i = 0; i < q->n_layers; i++) {
+        size_t n = (size_t)g->s->layers[q->layer[i]].l->n;
+        gemm_double(n, q->k, q->k, q->rows[i], q->cross, q->c + at * q->k, scratch);
+        gemm_double(n, 1, q->k, q->rows[i], q->x_sum, q->y_sum + at, scratch);
+        at += n;
+    }
+    free(scratch);
+    return true;
 }
 
 static void add_biases(const struct gathering *g, struct group *q)
@@ -437,31 +447,32 @@ static void add_biases(const struct gathering *g, struct group *q)
     }
 }
 
-static void finish(struct gathering *g, int group)
+static bool finish(struct gathering *g, int group, struct err *e)
 {
     struct group *q = &g->groups[group];
     g->n_rows[group] = rows_of(g, q);
     double rows = (double)g->n_rows[group];
     finish_codes(g, group, rows);
     finish_cross(q, rows);
-    if (q->by_input)
-        through_weights(g, q);
+    if (q->by_input && !through_weights(g, q, e))
+        return false;
     for (size_t i = 0; i < q->n; i++)
         q->mean_y[i] = q->y_sum[i] / rows;
     add_biases(g, q);
     double centre = (double)centre_of(&g->s->sites[q->site].q.a);
     for (size_t i = 0; i < q->k; i++)
         q->mean[i] += centre;                  /* of codes minus zero point again */
+    return true;
 }
 
-void gathering_result(struct gathering *g, int i, int *ret_layer, struct weight_view *ret)
+bool gathering_result(struct gathering *g, int i, int *ret_layer, struct weight_view *ret, struct err *e)
 {
     int group = 0;
     while (i >= g->groups[group].n_layers)
         i -= g->groups[group++].n_layers;
     struct group *q = &g->groups[group];
-    if (g->n_rows[group] == 0)
-        finish(g, group);
+    if (g->n_rows[group] == 0 && !finish(g, group, e))
+        return false;
     size_t at = 0;
     for (int before = 0; before < i; before++)
         at += (size_t)g->s->layers[q->layer[before]].l->n;
@@ -471,4 +482,5 @@ void gathering_result(struct gathering *g, int i, int *ret_layer, struct weight_
     ret->h = q->h;
     ret->c = q->c + at * q->k;
     ret->mean_y = q->mean_y + at;
+    return true;
 }

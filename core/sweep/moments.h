@@ -29,6 +29,6 @@ bool gathering_add(struct gathering *g, int chunk, int thread, const struct fram
 void gathering_pass(struct gathering *g, int chunk);
 
 /* The i-th of its layers: number in the sweep and moments, valid until gathering_free(). */
-void gathering_result(struct gathering *g, int i, int *ret_layer, struct weight_view *ret);
+bool gathering_result(struct gathering *g, int i, int *ret_layer, struct weight_view *ret, struct err *e);
 
 #endif

@@ -20,6 +20,9 @@
 
 enum stream { FLOAT, QUANTIZED, STREAMS };
 
+/* The layer alone is computed on so many samples: an SQNR needs no more, and it costs a float product each. */
+enum { ISOLATED_SAMPLES = 8 };
+
 /* What one chunk has in hand between stretches. */
 struct hand { struct held *held[STREAMS]; };       /* [n_values] each */
 
@@ -236,7 +239,7 @@ static bool compare(struct pass *p, struct member *m, int chunk, int layer, stru
     float *alone = m->room, *a = alone + count, *c = a + count, *input = c + count;
     const float *now = with_bias(&b, b.now, got->data, count, n, c);
     errors_add(&to->accumulated, with_bias(&b, b.own, want->data, count, n, a), now, count);
-    if (!l->quantize)
+    if (!l->quantize || p->s->chunks.chunk[chunk].first >= ISOLATED_SAMPLES)
         return true;
     struct tensor out = { got->dtype, got->shape, alone };
     struct edit own = { l->l->x == node->in[0] ? 0 : 1, *x, NULL };
@@ -283,10 +286,13 @@ static bool check_folds(struct pass *p, struct member *m, int node, struct err *
     return true;
 }
 
+/* What runs again from `resume` on is observed on the quantized stream alone, unless moments want both. */
+static bool needs_float(const struct pass *p, int node) { return node < p->st->resume || p->st->gathering; }
+
 static bool step(struct pass *p, struct member *m, int chunk, int node, struct err *e)
 {
     int layer = p->layer_at[node];
-    if (!frame_step(&m->frame[FLOAT], node, e))
+    if (needs_float(p, node) && !frame_step(&m->frame[FLOAT], node, e))
         return false;
     int64_t start = clock_mono_us();
     if (!frame_step(&m->frame[QUANTIZED], node, e) || (chunk == 0 && !check_folds(p, m, node, e)))
@@ -330,7 +336,8 @@ static void choose_measures(struct pass *p)
     memset(p->measures, 0, (size_t)s->chunks.n * (size_t)s->n_layers * sizeof *p->measures);
     for (int i = 0; i < s->n_layers; i++) {
         const struct sweep_layer *l = &s->layers[i];
-        p->measuring[i] = l->l->node >= p->st->from && l->l->node < p->st->to && !l->measured && sweep_ready(s, l, true);
+        int node = l->l->node;
+        p->measuring[i] = node >= p->st->from && node < p->st->to && node < p->st->resume && !l->measured && sweep_ready(s, l, true);
     }
 }
 

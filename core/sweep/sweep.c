@@ -179,8 +179,7 @@ static bool decide_gathered_weights(struct walk *w, struct gathering *g, struct 
     for (int i = 0; i < gathering_layers(g); i++) {
         int layer;
         struct weight_view v = { 0 };
-        gathering_result(g, i, &layer, &v);
-        if (!decide_weight(w, layer, &v, e))
+        if (!gathering_result(g, i, &layer, &v, e) || !decide_weight(w, layer, &v, e))
             return false;
     }
     return true;

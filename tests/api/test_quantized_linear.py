@@ -120,15 +120,32 @@ def test_a_quantized_layer_is_the_same_bytes_in_onnx_runtime(make, sizes, preset
     assert np.array_equal(ours, theirs), difference(ours, theirs)
 
 
+@pytest.mark.parametrize("codes", TARGETS)
+@pytest.mark.parametrize("preset", ["repquant-w8a8", "repquant-w6a6", "repquant-w4a8", "repquant-w4a4"])
+@pytest.mark.parametrize("make, sizes", CASES, ids=[f"{make.__name__}-{'x'.join(map(str, sizes))}" for make, sizes in CASES])
+def test_a_rebuilt_layer_is_the_same_bytes_in_onnx_runtime(make, sizes, preset, codes, tmp_path):
+    """Weights with zero points, INT4 storage, narrow activations, factors of output channels."""
+    rng = seeded(make, sizes)
+    m = make(rng, *sizes)
+    artifact = quantized(m, tmp_path, rng, preset, TARGETS[codes])
+    onnx.checker.check_model(str(artifact), full_check=True)
+    int4 = [i.name for i in onnx.load(artifact).graph.initializer if i.data_type == TensorProto.INT4]
+    assert bool(int4) == (preset.startswith("repquant-w4") and codes == "uint8" and make is not product)
+    arrays = arrays_for(m, rng, 40)
+    ours, theirs = run_ours(artifact, arrays, tmp_path)["y"], run_theirs(artifact, arrays)["y"]
+    assert np.array_equal(ours, theirs), difference(ours, theirs)
+
+
 FUSED = [(linear, (5, 64, 48), "MatMulIntegerToFloat"), (matrix, (65, 31), "QGemm"), (gemm, (64, 10), "QGemm"),
          (product, (3, 17, 64, 17), "MatMulIntegerToFloat"), (conv, (3, 32, 16, 24), "QLinearConv")]
 
 
 @pytest.mark.parametrize("codes", TARGETS)
+@pytest.mark.parametrize("preset", ["minmax-w8a8", "repquant-w8a8", "repquant-w4a4"])
 @pytest.mark.parametrize("make, sizes, kernel", FUSED, ids=[make.__name__ for make, _, _ in FUSED])
-def test_onnx_runtime_computes_it_on_integers(make, sizes, kernel, codes, tmp_path):
+def test_onnx_runtime_computes_it_on_integers(make, sizes, kernel, preset, codes, tmp_path):
     rng = seeded(make, sizes)
-    artifact = quantized(make(rng, *sizes), tmp_path, rng, target=TARGETS[codes])
+    artifact = quantized(make(rng, *sizes), tmp_path, rng, preset, TARGETS[codes])
     session(artifact, tmp_path / "optimized.onnx")
     ops = [n.op_type for n in onnx.load(tmp_path / "optimized.onnx").graph.node]
     assert kernel in ops and not {"MatMul", "Gemm", "Conv"} & set(ops), ops

@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""Accuracy of RepQuant's presets on real vision transformers in ONNX Runtime, and what each of its parts is worth.
+
+    bench/accuracy.py [--models deit-tiny vit-tiny] [--recipes repquant-w4a4 ...] [--pictures 64] [--orders 3]
+    bench/accuracy.py --ablation [--models ...] [--orders 3]
+
+Calibration on imagenet-samples/calib (DATA_DIR), evaluation on all of dev, labels of both unseen by the quantizer.  An order
+is a permutation of the calibration pictures (order 0: as they lie) and the seed of the searches; a row is the median over orders.
+Columns: top-1, agreement with the float model, SQNR of the logits on dev and, to be set against it, on the calibration pictures.
+Products are asked to be exact (session.x64quantprecision), so that the processor is not judged.  Prints Markdown.
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+import numpy as np
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path[:0] = [os.path.join(ROOT, "tests", "tools"), os.path.join(ROOT, "bench")]
+from compare import CASES, OUT, arrays  # noqa: E402
+from ort_eval import compare, logits_of  # noqa: E402
+
+WIDTHS = ["repquant-w4a4", "repquant-w6a6", "repquant-w4a8", "repquant-w8a8"]
+
+
+def without(preset, **changes):
+    return {"preset": preset, **changes}
+
+
+# What is left when one part of the whole is taken away, at 4 bits where it shows.
+PARTS = {
+    "all of it": {},
+    "no clipping of channels": {"channels": {"clipping": "minmax"}},
+    "learned clipping": {"channels": {"clipping": "learned"}},
+    "exponent 1 (RepQ-ViT's fold)": {"channels": {"norms": "full"}},
+    "no channel scales behind norms": {"channels": {"norms": "off"}},
+    "no factors behind GELU and convolutions": {"channels": {"activations": False}},
+    "softmax in equal steps": {"attention": {"softmax": "uniform"}},
+    "softmax in powers of 2": {"attention": {"softmax": "log2"}},
+    "target: the layer itself": {"reconstruction": {"target": 0}},
+    "target: the float stream": {"reconstruction": {"target": 1}},
+    "no residual in the target": {"reconstruction": {"residual": False}},
+    "weights to nearest": {"weights": {"rounding": "nearest"}},
+    "weights to nearest, no bias correction": {"weights": {"rounding": "nearest"}, "reconstruction": {"bias_correction": False}},
+}
+
+
+class Model:
+    """One model with its data, the float logits computed once."""
+
+    def __init__(self, name):
+        self.name, (self.path, calib, evaluation, preprocess) = name, CASES[name]
+        with np.load(arrays(calib, name + "-calib", preprocess)) as f:
+            self.calib = dict(f)
+        with np.load(arrays(evaluation, name + "-eval", preprocess)) as f:
+            self.dev = dict(f)
+        self.truth, self.calib_truth = logits_of(self.path, self.dev), logits_of(self.path, self.calib)
+
+    def ordered(self, order, count):
+        """An npz of the first `count` calibration samples in the order's permutation."""
+        path = os.path.join(OUT, f"{self.name}-order{order}-{count}.npz")
+        if not os.path.exists(path):
+            n = len(next(iter(self.calib.values())))
+            rows = np.arange(n) if order == 0 else np.random.default_rng(order).permutation(n)
+            np.savez(path, **{k: v[rows[:count]] for k, v in self.calib.items()})
+        return path
+
+    def judge(self, recipe, order, count):
+        """top-1 %, agreement %, logit SQNR on dev, on the calibration set."""
+        out = os.path.join(OUT, f"{self.name}-accuracy")
+        os.makedirs(out, exist_ok=True)
+        with open(os.path.join(out, "recipe.json"), "w") as f:
+            json.dump(recipe, f)
+        subprocess.run([f"{ROOT}/build/repquant", "quantize", self.path, "--calibration", self.ordered(order, count), "--recipe",
+                        os.path.join(out, "recipe.json"), "--output", out, "--seed", str(order), "--progress", "none"],
+                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        model = os.path.join(out, "model.onnx")
+        dev = compare(self.truth, logits_of(model, self.dev, exact=True), self.dev["labels"])
+        calib = compare(self.calib_truth, logits_of(model, self.calib, exact=True))
+        return 100 * dev["quantized_top1"], 100 * dev["agreement"], dev["logit_sqnr_db"], calib["logit_sqnr_db"]
+
+
+def row(model, label, recipe, orders, count):
+    results = [model.judge(recipe, order, count) for order in range(orders)]
+    median = [statistics.median(column) for column in zip(*results)]
+    spread = max(r[1] for r in results) - min(r[1] for r in results)
+    print(f"| {model.name} | {label} | {median[0]:.2f} | {median[1]:.2f} | {median[2]:.2f} | {median[3]:.2f} | {spread:.2f} |", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=CASES)
+    parser.add_argument("--recipes", nargs="+", default=WIDTHS)
+    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--orders", type=int, default=3)
+    parser.add_argument("--ablation", action="store_true")
+    options = parser.parse_args()
+    names = options.models or (["digits"] if options.ablation else []) + ["deit-tiny", "vit-tiny"]
+    os.makedirs(OUT, exist_ok=True)
+    print(f"median of {options.orders} orders, {options.pictures} calibration samples\n")
+    print("| model | recipe | top-1 | agreement | logit SQNR, dev | calibration | agreement, most - least |\n| --- | --- | --- | --- | --- | --- | --- |")
+    for name in names:
+        if not os.path.exists(CASES[name][0]):
+            print(f"{name}: SKIPPED, {CASES[name][0]} is absent", file=sys.stderr)
+            continue
+        model = Model(name)
+        if options.ablation:
+            for label, changes in PARTS.items():
+                row(model, label, without("repquant-w4a4", **changes), options.orders, options.pictures)
+        else:
+            for recipe in options.recipes:
+                row(model, recipe, without(recipe), options.orders, options.pictures)
+
+
+if __name__ == "__main__":
+    main()
