@@ -337,6 +337,11 @@ static bool set_metadata(const struct artifact_spec *a, struct arena *mem, struc
 
 enum { MIN_IR = 7 };       /* the first with per-axis DequantizeLinear's opset */
 
+bool artifact_may_pack(enum recipe_target target, int bits)
+{
+    return bits <= 4 && (target == RECIPE_TARGET_ONNXRUNTIME || target == RECIPE_TARGET_OPENVINO);
+}
+
 bool artifact_build(const struct artifact_spec *a, struct arena *mem, struct onnx_model *ret, struct err *e)
 {
     struct writer w;

@@ -55,6 +55,9 @@ struct artifact_spec {
     size_t n_metadata;
 };
 
+/* Whether weights of so many bits may be stored as INT4 for a target: it must take opset 21 and a Cast in front of a DQ. */
+bool artifact_may_pack(enum recipe_target target, int bits);
+
 /* The model as structs over `mem` and the graph; errors: ERR_EXPORT_FORM (with `packed`: a node has no form in opset 21), ERR_MEMORY. */
 bool artifact_build(const struct artifact_spec *a, struct arena *mem, struct onnx_model *ret, struct err *e);
 

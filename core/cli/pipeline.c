@@ -92,8 +92,7 @@ static bool build(const struct state *s, struct artifact_spec *spec, struct onnx
     struct err why = { 0 };
     spec->packed = false;
     for (int i = 0; i < spec->n_layers; i++)
-        spec->packed |= spec->layers[i].w && spec->layers[i].w->bits <= 4;
-    spec->packed &= spec->target == RECIPE_TARGET_ONNXRUNTIME || spec->target == RECIPE_TARGET_OPENVINO;
+        spec->packed |= spec->layers[i].w && artifact_may_pack(spec->target, spec->layers[i].w->bits);
     if (spec->packed && artifact_build(spec, s->mem, ret, &why))
         return true;
     if (spec->packed && why.code != ERR_EXPORT_FORM)

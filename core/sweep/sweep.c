@@ -392,6 +392,7 @@ void sweep_row(const struct sweep_task *t, const struct sweep *s, int i, struct 
     bool has_weight = l->l->weight >= 0;
     int64_t params = has_weight ? l->l->k * l->l->n + (l->l->bias >= 0 ? l->l->n : 0) : 0;
     int act_bits = l->quantize ? s->sites[l->x].bits : 0, weight_bits = l->quantize ? l->choice.weight_bits : 0;
+    int64_t codes = artifact_may_pack(t->recipe->target, weight_bits) ? (l->l->k * l->l->n + 1) / 2 : l->l->k * l->l->n;
     /* A product has no weights: its second operand's bits stand in the precision's name. */
     const char *precision = l->quantize ? precision_name(has_weight ? weight_bits : act_bits, act_bits) : "float";
     *ret = (struct layer_row){
@@ -404,8 +405,7 @@ void sweep_row(const struct sweep_task *t, const struct sweep *s, int i, struct 
         .clip_gain_db = l->x >= 0 ? s->sites[l->x].q.clip_gain_db : 0, .exponent = l->x >= 0 ? s->sites[l->x].q.exponent : 0,
         .residual_target = l->quantize && l->residual >= 0 && t->method->wants_moments(t->recipe) && t->recipe->reconstruction.target > 0,
         .params = params, .bytes_before = params * 4,
-        .bytes_after = l->quantize && has_weight ? l->l->k * l->l->n + (l->l->bias >= 0 ? 4 : 0) * l->l->n + 5 * l->l->n
-                                                 : params * 4,
+        .bytes_after = l->quantize && has_weight ? codes + (l->l->bias >= 0 || l->w.bias ? 4 : 0) * l->l->n + 5 * l->l->n : params * 4,
         .seconds = l->seconds,
     };
 }

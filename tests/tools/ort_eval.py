@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs a float model and its quantized form in ONNX Runtime over labelled samples and compares them.
 
-    ort_eval.py FLOAT.onnx QUANTIZED.onnx DATA.npz [--batch N] [--json]
+    ort_eval.py FLOAT.onnx QUANTIZED.onnx DATA.npz [--batch N] [--json | --line LABEL]
 
 DATA holds arrays named as the models' inputs, first axis = samples, and "labels" if there are any.  The first output
 counts as the logits.  Nothing of RepQuant is imported: this is what a user's own runtime sees.
@@ -75,6 +75,7 @@ def main():
     parser.add_argument("data")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--json", action="store_true", help="print a JSON list in place of the table")
+    parser.add_argument("--line", metavar="LABEL", help="print one line in place of the table, of exact products")
     args = parser.parse_args()
     with np.load(args.data, allow_pickle=False) as f:
         data = dict(f)
@@ -83,6 +84,12 @@ def main():
     def result(exact):
         return compare(float_logits, logits_of(args.quantized_model, data, args.batch, exact), data.get("labels"))
 
+    if args.line:
+        r = result(True)
+        top1 = f"top-1 {r['quantized_top1']:.2%}, " if "quantized_top1" in r else ""
+        print(f"{args.line:16}{os.path.getsize(args.quantized_model) / 1024:5.0f} KiB   {top1}same answer {r['agreement']:.2%}, "
+              f"logit SQNR {r['logit_sqnr_db'] or 200:.1f} dB")
+        return
     results = [result(False)]
     if not has_vnni():
         results.append(result(True))
