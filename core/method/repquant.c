@@ -25,7 +25,12 @@ static bool wants_rows(const struct recipe *r, enum site_kind kind)
     return (kind == SITE_NORM && r->channels.norms != RECIPE_NORMS_OFF) || (kind == SITE_ACTIVATION && r->channels.activations);
 }
 
-static bool wants_moments(const struct recipe *r) { return r->weights.rounding != RECIPE_NEAREST || r->reconstruction.bias_correction; }
+/* Weights behind channel factors are no longer the model's, so the plain rounding of those would be wrong. */
+static bool wants_moments(const struct recipe *r)
+{
+    return r->weights.rounding != RECIPE_NEAREST || r->reconstruction.bias_correction || r->channels.norms != RECIPE_NORMS_OFF
+        || r->channels.activations;
+}
 
 /* With a free offset the zero point is the middle code, so signed codes around 0 are the same quantizer. */
 static struct affine affine_of(const struct channel_fold *f, int bits, bool symmetric)

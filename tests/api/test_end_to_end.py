@@ -4,6 +4,7 @@ Products in ONNX Runtime are asked to be exact (ort_eval.py says why), so that w
 the processor.
 """
 import hashlib
+import json
 import os
 import pathlib
 import random
@@ -88,6 +89,29 @@ def test_neither_threads_nor_memory_change_a_byte(tmp_path, recipe):
         return quantize(tmp_path / name, DIGITS / "model.onnx", DIGITS / "calib.npz", "--recipe", recipe, *options)
 
     assert run("one", "--threads", "1") == run("two", "--threads", "2") == run("small", "--threads", "2", "--memory", "1048576")
+
+
+PARTS = {
+    "no clipping": {"channels": {"clipping": "minmax"}}, "percentiles": {"channels": {"clipping": "percentile"}},
+    "learned": {"channels": {"clipping": "learned"}}, "full fold": {"channels": {"norms": "full"}},
+    "no fold": {"channels": {"norms": "off"}}, "no factors": {"channels": {"activations": False}},
+    "uniform": {"attention": {"softmax": "uniform"}}, "log2": {"attention": {"softmax": "log2"}},
+    "own target": {"reconstruction": {"target": 0, "residual": False}}, "float target": {"reconstruction": {"target": 1}},
+    "nearest": {"weights": {"rounding": "nearest"}}, "adaround": {"weights": {"rounding": "adaround"}},
+    "nearest alone": {"weights": {"rounding": "nearest"}, "reconstruction": {"bias_correction": False}},
+    "plain": {"weights": {"rounding": "nearest"}, "reconstruction": {"bias_correction": False}, "channels": {"norms": "off", "activations": False}},
+    "per tensor": {"weights": {"granularity": "per_tensor"}}, "symmetric": {"weights": {"symmetric": True}},
+    "portable": {"target": "portable"}, "3 bits": {"weights": {"bits": 3}}, "mixed": {"overrides": [{"match": "*fc1", "weights": {"bits": 8}}]},
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_any_part_of_repquant_may_be_another(part, tmp_path):
+    """The digits are an easy model: whatever is computed right keeps its answers."""
+    (tmp_path / "recipe.json").write_text(json.dumps({"preset": "repquant-w6a6", **PARTS[part]}))
+    quantize(tmp_path, DIGITS / "model.onnx", DIGITS / "calib.npz", "--recipe", str(tmp_path / "recipe.json"))
+    r = judged(DIGITS / "model.onnx", tmp_path / "model.onnx", load(DIGITS / "eval.npz"))
+    assert r["agreement"] >= 0.97 and r["logit_sqnr_db"] > 14, r
 
 
 def test_our_engine_and_onnx_runtime_give_the_same_answers_on_an_artifact(tmp_path):
