@@ -9,9 +9,9 @@
 
 /*
  * RepQuant.  What differs by width was found on two vision transformers and a language model (bench/README.md).  At 4 bits
- * ranges per channel that lose their extremes are worth it, from 6 bits on they are not.  The more bits, the closer the layer
- * itself is to what it should give, and the less of the float stream's output has to be aimed at.  With 8 bits equal steps are
- * finer than powers of sqrt 2 over the probabilities that matter.
+ * ranges per channel that lose their extremes are worth it, from 6 bits on they are not.  The narrower the weights are against
+ * the activations, the more of the float stream's output they can take over; at 8 bits aiming at it fits the calibration set.
+ * With 8 bits equal steps are finer than powers of sqrt 2 over the probabilities that matter.
  */
 #define REPQUANT(preset, weight_bits, act_bits, range, clip, aim, hold, levels)                                 \
     .name = preset, .method = RECIPE_METHOD_REPQUANT,                                                           \
@@ -37,7 +37,7 @@ static const struct recipe_preset presets[] = {
       { REPQUANT("repquant-w6a6", 6, 6, RECIPE_OBSERVER_MINMAX, RECIPE_CLIP_MINMAX, 0.5, 2, RECIPE_SOFTMAX_LOG_SQRT2) } },
     { "repquant-w4a8",
       "RepQuant, 4-bit weights under 8-bit activations: a file of an eighth, with little loss.",
-      { REPQUANT("repquant-w4a8", 4, 8, RECIPE_OBSERVER_MSE, RECIPE_CLIP_MINMAX, 0.5, 1, RECIPE_SOFTMAX_UNIFORM) } },
+      { REPQUANT("repquant-w4a8", 4, 8, RECIPE_OBSERVER_MSE, RECIPE_CLIP_MINMAX, 0.75, 1, RECIPE_SOFTMAX_UNIFORM) } },
     { "repquant-w4a4",
       "RepQuant, 4 bits: where plain quantization of a vision transformer collapses; expect to lose accuracy.",
       { REPQUANT("repquant-w4a4", 4, 4, RECIPE_OBSERVER_MSE, RECIPE_CLIP_GRID, 0.5, 1, RECIPE_SOFTMAX_LOG_SQRT2) } },

@@ -131,12 +131,20 @@ static int norm_behind(const struct sweep_task *t, const struct sweep *s, int si
     }
 }
 
-static bool is_activation(const struct roles *r, int value)
+static bool is_output_of(const struct roles *r, int value)
 {
     for (int i = 0; i < r->n_activations; i++)
         if (r->activations[i].output == value)
             return true;
     return false;
+}
+
+/* GELU and its like, or their product with another branch (SwiGLU's gate and up). */
+static bool is_activation(const struct graph *g, const struct roles *r, int value)
+{
+    int at = g->values[value].producer;
+    const struct node *mul = at >= 0 && g->nodes[at].op == OP_MUL ? &g->nodes[at] : NULL;
+    return is_output_of(r, value) || (mul && (is_output_of(r, mul->in[0]) || is_output_of(r, mul->in[1])));
 }
 
 /* The layer's probabilities come from a softmax over the last axis, and nobody else sees them. */
@@ -166,7 +174,7 @@ static void tell_kind(const struct sweep_task *t, struct sweep *s, int site)
             at->norm = norm;
             at->resume_at = t->roles->norms[norm].scale_node;
         }
-    } else if (linears && is_activation(t->roles, at->value)) {
+    } else if (linears && is_activation(t->g, t->roles, at->value)) {
         at->kind = SITE_ACTIVATION;
     } else if (is_softmax(t->g, s, site)) {
         at->kind = SITE_SOFTMAX;

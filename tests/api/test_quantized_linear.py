@@ -161,3 +161,30 @@ def test_a_constant_input_has_a_scale_that_both_can_divide_by(calibrated, tmp_pa
     arrays = arrays_for(m, rng, 4)
     ours, theirs = run_ours(artifact, arrays, tmp_path)["y"], run_theirs(artifact, arrays)["y"]
     assert np.isfinite(ours).all() and np.array_equal(ours, theirs), difference(ours, theirs)
+
+
+def attention(rng, heads, t, d, masked):
+    """softmax(q.k) p.v as exporters write it, with a causal mask where asked."""
+    q, k, v = ("q", [heads, t, d]), ("k", [heads, d, t]), ("v", [heads, t, d])
+    mask = np.triu(np.full((t, t), np.finfo(np.float32).min, np.float32), 1) if masked else np.zeros((t, t), np.float32)
+    nodes = [helper.make_node("MatMul", ["q", "k"], ["s"], "qk"), helper.make_node("Add", ["s", "mask"], ["m"]),
+             helper.make_node("Softmax", ["m"], ["p"], axis=-1), helper.make_node("MatMul", ["p", "v"], ["y"], "pv")]
+    return model(nodes, dict((q, k, v)), {"mask": mask})
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("preset", ["repquant-w6a6", "repquant-w4a4"])
+@pytest.mark.parametrize("sizes", [(2, 5, 4), (3, 17, 16), (1, 64, 8)])
+def test_attention_on_levels_is_what_onnx_runtime_computes(sizes, preset, masked, tmp_path):
+    rng = seeded(attention, (*sizes, preset, masked))
+    m = attention(rng, *sizes, masked)
+    artifact = quantized(m, tmp_path, rng, preset)
+    ops = [n.op_type for n in onnx.load(artifact).graph.node]
+    assert "Softmax" not in ops and ops.count("LogSoftmax") == ops.count("ThresholdedRelu") == 1
+    arrays = arrays_for(m, rng, 4)
+    ours, theirs = run_ours(artifact, arrays, tmp_path)["y"], run_theirs(artifact, arrays)["y"]
+    assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max()
+    if masked:                  # a key that is masked has weight 0, whatever it holds
+        later = {**arrays, "v": arrays["v"].copy()}
+        later["v"][:, :, 2:] += 1
+        assert np.array_equal(run_theirs(artifact, later)["y"][:, :, :2], theirs[:, :, :2])

@@ -59,8 +59,8 @@ def test_evaluate_tells_the_perplexity_that_onnx_runtime_has(tmp_path):
     assert told["perplexity"]["quantized"] == pytest.approx(perplexity(logits, ids), rel=1e-4)
 
 
-def quantized_stories(folder):
-    return quantize(STORIES260K, STORIES / "tinystories_calib.npz", folder) / "model.onnx"
+def quantized_stories(folder, recipe="percentile-w8a8"):
+    return quantize(STORIES260K, STORIES / "tinystories_calib.npz", folder, recipe) / "model.onnx"
 
 
 def stories_cost(artifact, count):
@@ -88,3 +88,35 @@ def test_evaluate_tells_the_known_accuracy_of_the_float_model(family, top1):
     told = json.loads(repquant("evaluate", VITS[family], "--data", pictures(family, "dev"), "--json", timeout=500))
     assert told["samples"] == 400
     assert told["top1"]["quantized"] == pytest.approx(top1, abs=1e-6)
+
+
+@pytest.mark.long
+@with_stories
+@pytest.mark.parametrize("recipe, most", [("repquant-w8a8", 0.008), ("repquant-w4a8", 0.06)])
+def test_a_language_model_through_repquant_keeps_its_perplexity(recipe, most, tmp_path):
+    assert abs(stories_cost(quantized_stories(tmp_path, recipe), 300)) <= most
+
+
+# What must hold with 64 pictures on the 400 of dev: top-1 %, agreement with float %, logit SQNR in dB.
+FLOORS = {
+    ("vit", "repquant-w4a4"): (57, 60, 3.4), ("vit", "repquant-w6a6"): (78, 88, 11.5),
+    ("vit", "repquant-w4a8"): (74.5, 80.5, 7.6), ("vit", "repquant-w8a8"): (80, 94, 18.5),
+    ("deit", "repquant-w4a4"): (66, 71, 2.4), ("deit", "repquant-w6a6"): (79, 89, 10.3),
+    ("deit", "repquant-w4a8"): (78, 88, 9), ("deit", "repquant-w8a8"): (80, 95, 16.8),
+}
+
+
+@pytest.mark.long
+@with_pictures
+@pytest.mark.parametrize("family, recipe", FLOORS)
+def test_a_vision_transformer_through_repquant_keeps_what_it_must(family, recipe, tmp_path):
+    artifact = quantize(VITS[family], pictures(family, "calib"), tmp_path, recipe) / "model.onnx"
+    data = load(pictures(family, "dev"))
+    labels = data.pop("labels")
+    (want,), (got,) = (run_theirs(m, data).values() for m in (VITS[family], artifact))
+    top1, agreement = 100 * (got.argmax(-1) == labels).mean(), 100 * (got.argmax(-1) == want.argmax(-1)).mean()
+    sqnr = 10 * np.log10(np.square(want).sum() / np.square(want - got).sum())
+    print(f"{family} {recipe}: {top1:.2f} {agreement:.2f} {sqnr:.2f} dB")
+    assert len(labels) == 400 and all(is_ >= floor for is_, floor in zip((top1, agreement, sqnr), FLOORS[family, recipe]))
+    if recipe == "repquant-w4a4":
+        assert artifact.stat().st_size <= 0.16 * VITS[family].stat().st_size
