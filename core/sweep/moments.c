@@ -29,7 +29,7 @@ struct group {
 /* What one thread works with, for the largest group. */
 struct member {
     double **gram, **code_sum;     /* [groups]: [k,k], [k] */
-    float *codes, *mix, *y, *cross, *scratch, *image;
+    float *codes, *mix, *y, *cross, *scratch;
 };
 
 struct gathering {
@@ -53,12 +53,15 @@ static bool wanted(const struct sweep *s, const struct sweep_layer *l, int to)
         && s->sites[l->x].made_at < to && l->l->node >= to;
 }
 
-static struct group *group_of(struct gathering *g, int site)
+static bool is_conv(const struct gathering *g, const struct group *q) { return g->s->layers[q->layer[0]].l->kind == LAYER_CONV; }
+
+/* Linears on one site have rows in common; a convolution's rows are its own windows. */
+static struct group *group_of(struct gathering *g, const struct sweep_layer *l)
 {
-    for (int i = 0; i < g->n_groups; i++)
-        if (g->groups[i].site == site)
+    for (int i = 0; i < g->n_groups && l->l->kind == LAYER_LINEAR; i++)
+        if (g->groups[i].site == l->x && !is_conv(g, &g->groups[i]))
             return &g->groups[i];
-    g->groups[g->n_groups] = (struct group){ .site = site };
+    g->groups[g->n_groups] = (struct group){ .site = l->x };
     return &g->groups[g->n_groups++];
 }
 
@@ -72,8 +75,7 @@ static bool residual_of(const struct gathering *g, const struct group *q)
 
 static bool group_alloc(struct gathering *g, struct group *q, struct err *e)
 {
-    bool conv = g->s->layers[q->layer[0]].l->kind == LAYER_CONV;
-    q->by_input = !conv && !residual_of(g, q) && q->n >= q->k;
+    q->by_input = !is_conv(g, q) && !residual_of(g, q) && q->n >= q->k;
     size_t cross_rows = q->by_input ? q->k : q->n;
     q->x_sum = arena_array(g->mem, q->k, sizeof(double), e);
     q->y_sum = arena_array(g->mem, q->n, sizeof(double), e);
@@ -95,18 +97,11 @@ static bool group_alloc(struct gathering *g, struct group *q, struct err *e)
     return true;
 }
 
-/* Floats of one image of a convolution's input, for its codes and their columns. */
-static size_t image_size(const struct gathering *g, const struct group *q)
-{
-    const struct shape *s = &g->s->chunks.chunk[0].plan->facts.shape[g->s->sites[q->site].value];
-    return g->s->layers[q->layer[0]].l->kind == LAYER_CONV ? (size_t)shape_count(s, 1, s->rank) : 0;
-}
-
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 static bool member_alloc(struct gathering *g, struct member *m, struct err *e)
 {
-    size_t k = 1, n = 1, cross = 1, image = 1;
+    size_t k = 1, n = 1, cross = 1;
     m->gram = arena_array(g->mem, (uint64_t)g->n_groups, sizeof *m->gram, e);
     m->code_sum = arena_array(g->mem, (uint64_t)g->n_groups, sizeof *m->code_sum, e);
     if (!m->gram || !m->code_sum)
@@ -116,7 +111,6 @@ static bool member_alloc(struct gathering *g, struct member *m, struct err *e)
         k = larger(k, q->k);
         n = larger(n, q->n);
         cross = larger(cross, (q->by_input ? q->k : q->n) * q->k);
-        image = larger(image, image_size(g, q));
         m->gram[i] = arena_array(g->mem, q->k * q->k, sizeof(double), e);
         m->code_sum[i] = arena_array(g->mem, q->k, sizeof(double), e);
         if (!m->gram[i] || !m->code_sum[i])
@@ -127,8 +121,7 @@ static bool member_alloc(struct gathering *g, struct member *m, struct err *e)
     m->y = arena_array(g->mem, BLOCK_ROWS * n, sizeof(float), e);
     m->cross = arena_array(g->mem, cross, sizeof(float), e);
     m->scratch = arena_array(g->mem, k * k, sizeof(float), e);
-    m->image = arena_array(g->mem, 2 * image, sizeof(float), e);
-    return m->codes && m->mix && m->y && m->cross && m->scratch && m->image;
+    return m->codes && m->mix && m->y && m->cross && m->scratch;
 }
 
 static bool list_groups(struct gathering *g, int to, struct err *e)
@@ -137,7 +130,7 @@ static bool list_groups(struct gathering *g, int to, struct err *e)
         const struct sweep_layer *l = &g->s->layers[i];
         if (!wanted(g->s, l, to))
             continue;
-        struct group *q = group_of(g, l->x);
+        struct group *q = group_of(g, l);
         if (q->n_layers == MAX_LAYERS)
             return err_set(e, ERR_MODEL_LIMIT, l->l->name, "more than %d layers read the same tensor", MAX_LAYERS);
         q->layer[q->n_layers++] = i;
@@ -359,7 +352,7 @@ bool gathering_add(struct gathering *g, int chunk, int thread, const struct fram
         ok = sums.x && sums.y;
         if (!ok)
             err_set(e, ERR_MEMORY, "", "no memory for sums");
-        else if (g->s->layers[q->layer[0]].l->kind == LAYER_CONV)
+        else if (is_conv(g, q))
             ok = add_images(g, i, m, plain, quantized, &sums, e);
         else
             add_rows(g, i, m, plain, quantized, &sums);

@@ -321,6 +321,29 @@ static void what_leaves_the_graph_or_skips_ahead_keeps_regions_together(void **s
     }
 }
 
+/* Their windows are rows of different length, though they read one tensor. */
+static void two_convolutions_on_one_tensor_are_rebuilt_each_from_its_own_windows(void **state)
+{
+    (void)state;
+    struct recipe r = preset("repquant-w8a8");
+    struct builder *b = mb_new(17);
+    mb_values(b, "x:f32[batch,2,8,8]");
+    MB_RANDOM(b, "narrow.weight", 1, 0.5f, 3, 2, 1, 1);
+    MB_RANDOM(b, "wide.weight", 2, 0.5f, 5, 2, 4, 4);
+    mb_node(b, "Conv", "x narrow.weight", "y", "kernel_shape=1,1");
+    mb_node(b, "Conv", "x wide.weight", "z", "kernel_shape=4,4 strides=4,4");
+    mb_output(b, "y z");
+    struct ground *gr = ground_of(b, 9);
+    struct outcome *o = sweep_well(gr, &(struct how_to){ .recipe = &r, .memory = UINT64_MAX });
+    assert_int_equal(o->sweep.n_layers, 2);
+    for (int i = 0; i < 2; i++)
+        if (!(isolated_db(&o->sweep.layers[i]) > 30))
+            fail_msg("%s: %.1f dB", o->sweep.layers[i].l->name, isolated_db(&o->sweep.layers[i]));
+    outcome_free(o);
+    ground_free(gr);
+    mb_free(b);
+}
+
 int main(void)
 {
     digits = ground_digits(SAMPLES);
@@ -336,6 +359,7 @@ int main(void)
         cmocka_unit_test(outputs_that_are_views_or_copies_of_inputs_are_kept),
         cmocka_unit_test(an_operand_that_is_known_before_running_is_observed),
         cmocka_unit_test(a_pre_norm_block_is_cut_where_one_tensor_is_alive),
+        cmocka_unit_test(two_convolutions_on_one_tensor_are_rebuilt_each_from_its_own_windows),
         cmocka_unit_test(what_leaves_the_graph_or_skips_ahead_keeps_regions_together),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
