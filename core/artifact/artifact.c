@@ -102,7 +102,7 @@ static const char *dequantized_weight(struct writer *w, const struct artifact_la
 
 static const float *bias_data(const struct writer *w, const struct artifact_layer *l)
 {
-    return l->w->bias ? l->w->bias : l->l->bias >= 0 ? w->a->g->values[l->l->bias].data : NULL;
+    return qweight_bias(l->w, w->a->g, l->l);
 }
 
 static const char *bias_of(struct writer *w, const struct artifact_layer *l)
@@ -209,13 +209,11 @@ static void write_bias_add(struct writer *w, const struct artifact_layer *l, con
 /* An input that a method changed for this node alone: a tensor of its own. */
 static const char *edited(struct writer *w, const struct node *n, int input, const struct edit *edit)
 {
-    while (edit && edit->input != input)
-        edit = edit->next;
-    if (!edit)
+    const struct tensor *t = lowering_edited(edit, input);
+    if (!t)
         return builder_value(&w->b, n->in[input]);
-    const struct shape *s = &edit->with.shape;
-    return builder_init_tensor(&w->b, builder_name(&w->b, w->a->g->values[n->in[input]].name, "_folded"), edit->with.dtype, s->rank,
-                               s->dim, edit->with.data);
+    return builder_init_tensor(&w->b, builder_name(&w->b, w->a->g->values[n->in[input]].name, "_folded"), t->dtype, t->shape.rank,
+                               t->shape.dim, t->data);
 }
 
 static void write_plain(struct writer *w, const struct node *n, const struct edit *edit)
@@ -227,7 +225,7 @@ static void write_plain(struct writer *w, const struct node *n, const struct edi
         return;
     out->domain = info->domain;
     for (int i = 0; i < n->n_in; i++)
-        out->inputs[i] = edit ? edited(w, n, i, edit) : builder_value(b, n->in[i]);
+        out->inputs[i] = edited(w, n, i, edit);
     for (int i = 0; i < n->n_out; i++)
         out->outputs[i] = builder_value(b, n->out[i]);
     if (n->n_attrs)

@@ -19,7 +19,7 @@
  *
  * Every Q/DQ has an explicit zero point.  A tensor that several nodes share is
  * not edited: changed copies get new names.  Nothing dead is written.  The rest of the graph is as it was
- * after folding, opset unchanged.
+ * after folding; the opset is the model's own, but for INT4 (opset.h).
  */
 #ifndef CORE_ARTIFACT_ARTIFACT_H
 #define CORE_ARTIFACT_ARTIFACT_H

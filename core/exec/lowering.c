@@ -19,6 +19,13 @@ bool lowering_new(struct lowering *l, const struct graph *g, struct arena *mem, 
     return l->qop && l->skip && l->edit;
 }
 
+const struct tensor *lowering_edited(const struct edit *list, int input)
+{
+    while (list && list->input != input)
+        list = list->next;
+    return list ? &list->with : NULL;
+}
+
 bool lowering_edit(struct lowering *l, const struct graph *g, int node, int input, const float *data, struct arena *mem,
                    struct err *e)
 {

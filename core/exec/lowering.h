@@ -57,6 +57,9 @@ struct lowering {
     const struct edit **edit;    /* [n_nodes]; NULL: the graph's own inputs */
 };
 
+/* What stands for an input of the node that the list belongs to; NULL: its own. */
+const struct tensor *lowering_edited(const struct edit *list, int input);
+
 /* Lets `node` read data (float, of the input's own shape, borrowed) at that input, in place of an earlier edit. */
 bool lowering_edit(struct lowering *l, const struct graph *g, int node, int input, const float *data, struct arena *mem,
                    struct err *e);

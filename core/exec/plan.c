@@ -297,18 +297,11 @@ void frame_set(struct frame *f, int value, const void *data)
             f->t[v].data = (void *)(uintptr_t)data;
 }
 
-static const struct tensor *edited(const struct edit *edit, int input)
-{
-    while (edit && edit->input != input)
-        edit = edit->next;
-    return edit ? &edit->with : NULL;
-}
-
 static bool run_op(struct frame *f, const struct node *n, const struct edit *edit, struct tensor *out, struct err *e)
 {
     const struct tensor *in[NODE_MAX_ARITY];
     for (int i = 0; i < n->n_in; i++) {
-        in[i] = edit ? edited(edit, i) : NULL;
+        in[i] = lowering_edited(edit, i);
         if (!in[i] && n->in[i] >= 0)
             in[i] = &f->t[n->in[i]];
     }

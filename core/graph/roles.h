@@ -36,6 +36,9 @@ struct layer {
     bool shared_weight;                /* another layer or node reads the same constant */
 };
 
+/* The bias's numbers [n], or NULL. */
+static inline const float *layer_bias(const struct graph *g, const struct layer *l) { return l->bias >= 0 ? g->values[l->bias].data : NULL; }
+
 struct norm {
     const char *name;
     bool rms, decomposed;

@@ -42,14 +42,15 @@ static struct affine affine_of(const struct channel_fold *f, int bits, bool symm
 
 /* ---- sites ---- */
 
-static bool learn(const struct site_view *v, struct arena *mem, struct ranges *io, double *ret_gain, struct err *e)
+static bool learn(const struct site_view *v, struct arena *mem, struct ranges *io, struct err *e)
 {
+    double gain;               /* over the grid; the report tells the gain over the extremes */
     size_t c = v->rows.channels;
     float *gram = arena_array(mem, c * c, sizeof *gram, e);
     if (!gram)
         return false;
     gemm(true, false, c, c, v->n, v->w, c, v->w, c, false, gram, c);
-    return clip_learn(&v->rows, gram, v->bits, v->seed, mem, io, ret_gain, e);
+    return clip_learn(&v->rows, gram, v->bits, v->seed, mem, io, &gain, e);
 }
 
 /* Squared error of ranges per channel on some of the sampled rows: for the report. */
@@ -69,7 +70,6 @@ static double gain_db(double before, double after) { return before > 0 && after 
 static bool clip(const struct recipe *r, const struct site_view *v, const struct ranges *full, struct pool *pool, struct arena *mem,
                  struct ranges *ret, struct err *e)
 {
-    double gain;
     static const enum clip_rule rules[] = {
         [RECIPE_CLIP_MINMAX] = CLIP_MINMAX, [RECIPE_CLIP_PERCENTILE] = CLIP_PERCENTILE, [RECIPE_CLIP_GRID] = CLIP_GRID,
         [RECIPE_CLIP_LEARNED] = CLIP_GRID,      /* where learning starts */
@@ -79,7 +79,7 @@ static bool clip(const struct recipe *r, const struct site_view *v, const struct
         return true;
     }
     return clip_channels(rules[r->channels.clipping], &v->rows, full, v->bits, pool, mem, ret, e)
-        && (r->channels.clipping != RECIPE_CLIP_LEARNED || learn(v, mem, ret, &gain, e));
+        && (r->channels.clipping != RECIPE_CLIP_LEARNED || learn(v, mem, ret, e));
 }
 
 static void take_fold(const struct channel_fold *f, int bits, bool shift, bool symmetric, struct site_choice *ret)
@@ -175,7 +175,8 @@ static double folded_bias(const struct weight_view *v, const float *code_w, size
     double sum = 0;
     for (size_t i = 0; v->shift && i < k; i++)
         sum += (double)code_w[channel * k + i] * (double)v->shift[i];
-    return (v->l->bias >= 0 ? (double)((const float *)v->g->values[v->l->bias].data)[channel] : 0) - sum / (double)v->a.scale;
+    const float *own = layer_bias(v->g, v->l);
+    return (own ? (double)own[channel] : 0) - sum / (double)v->a.scale;
 }
 
 /* The mean of the target less what the codes give on average.  The gain is against folded_bias(), the other error being q's. */

@@ -172,7 +172,7 @@ const float *qweight_floats(const struct qweight *w, const struct layer *l, stru
 bool conv_scales(const struct layer *l, const struct qweight *w, const struct graph *g, float x_scale, const float *mul,
                  struct arena *mem, struct conv_scales *ret, struct err *e)
 {
-    const float *own = w->bias ? w->bias : l->bias >= 0 ? g->values[l->bias].data : NULL;
+    const float *own = qweight_bias(w, g, l);
     float *all = arena_array(mem, 4 * w->n, sizeof *all, e), *sums = all + w->n, *bias = sums + w->n, *post = bias + w->n;
     for (size_t i = 0; all && i < w->n; i++) {
         float m = mul ? mul[i] : 1;

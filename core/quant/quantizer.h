@@ -58,6 +58,12 @@ void pack_int4(size_t n, const int8_t *codes, uint8_t *ret);
 void qweight_histogram(const struct graph *g, const struct layer *l, const struct qweight *w, const float *mul, size_t n,
                        float *ret_lo, float *ret_hi, uint64_t *before, uint64_t *after);
 
+/* The bias that goes with the weight: its own, else the layer's; NULL: none. */
+static inline const float *qweight_bias(const struct qweight *w, const struct graph *g, const struct layer *l)
+{
+    return w->bias ? w->bias : layer_bias(g, l);
+}
+
 /* A convolution whose output channels are scaled by mul (NULL: 1) before they are quantized, all [n]. */
 struct conv_scales {
     const float *weight;       /* scale of the codes: weight scale * mul */

@@ -25,7 +25,7 @@ static bool check_layer(const struct graph *g, const struct sweep_layer *l, cons
                         const float *scaled, size_t rows, struct err *e)
 {
     size_t k = (size_t)l->l->k, n = (size_t)l->l->n;
-    const float *bias = l->l->bias >= 0 ? g->values[l->l->bias].data : NULL;
+    const float *bias = layer_bias(g, l->l);
     struct worst worst = { 0, 0 };
     float *w = malloc(n * k * sizeof *w);
     bool ok = w ? weight_rows(g, l->l, w, e) : err_set(e, ERR_MEMORY, l->l->name, "no memory to check a fold");

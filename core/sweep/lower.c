@@ -110,7 +110,7 @@ static bool lower_bias(const struct lower *w, int index, struct qop *q, struct e
         const struct node *add = &w->t->g->nodes[at->bias_node];
         return !l->w.bias || lowering_edit(&w->s->quantized, w->t->g, at->bias_node, add->in[0] == at->bias ? 0 : 1, l->w.bias, w->mem, e);
     }
-    q->add = l->w.bias ? l->w.bias : constant(w, at->bias);
+    q->add = qweight_bias(&l->w, w->t->g, at);
     return true;
 }
 

@@ -47,9 +47,9 @@ struct gathering {
 
 /* ---- what to gather ---- */
 
-static bool wanted(const struct sweep *s, const struct sweep_layer *l, int to)
+static bool wanted(const struct sweep_task *t, const struct sweep *s, const struct sweep_layer *l, int to)
 {
-    return l->quantize && l->l->weight >= 0 && !l->w.codes && !l->l->shared_weight && s->sites[l->x].decided
+    return sweep_gathers(t, l) && !l->w.codes && s->sites[l->x].decided
         && s->sites[l->x].made_at < to && l->l->node >= to;
 }
 
@@ -128,7 +128,7 @@ static bool list_groups(struct gathering *g, int to, struct err *e)
 {
     for (int i = 0; i < g->s->n_layers; i++) {
         const struct sweep_layer *l = &g->s->layers[i];
-        if (!wanted(g->s, l, to))
+        if (!wanted(g->t, g->s, l, to))
             continue;
         struct group *q = group_of(g, l);
         if (q->n_layers == MAX_LAYERS)
@@ -148,7 +148,7 @@ bool gathering_new(const struct sweep_task *t, const struct sweep *s, int to, st
     int n = 0;
     *ret = NULL;
     for (int i = 0; i < s->n_layers; i++)
-        n += wanted(s, &s->layers[i], to);
+        n += wanted(t, s, &s->layers[i], to);
     if (n == 0)
         return true;
     struct gathering *g = calloc(1, sizeof *g);
@@ -434,7 +434,7 @@ static void add_biases(const struct gathering *g, struct group *q)
     double *y = q->mean_y;
     for (int i = 0; i < q->n_layers; i++) {
         const struct layer *l = g->s->layers[q->layer[i]].l;
-        const float *bias = l->bias >= 0 ? g->t->g->values[l->bias].data : NULL;
+        const float *bias = layer_bias(g->t->g, l);
         for (int64_t c = 0; c < l->n; c++, y++)
             *y += bias ? (double)bias[c] : 0;
     }

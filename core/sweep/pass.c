@@ -198,8 +198,7 @@ static struct biases biases_of(const struct pass *p, const struct sweep_layer *l
     const struct layer *at = l->l;
     if (at->bias_node < 0 || at->bias_node == at->node)
         return (struct biases){ NULL, NULL };
-    const float *own = p->t->g->values[at->bias].data;
-    return (struct biases){ own, l->w.bias ? l->w.bias : own };
+    return (struct biases){ layer_bias(p->t->g, at), qweight_bias(&l->w, p->t->g, at) };
 }
 
 /* x with the bias, in the room's first part; x itself if there is none or both are the same. */
@@ -269,7 +268,7 @@ static bool check_fold(struct pass *p, struct member *m, int site, struct err *e
     memcpy(scaled, now->data, rows * k * sizeof *scaled);
     if (n->shift_node >= 0 && n->shift_node != n->scale_node) {
         vec_add_row(rows, k, m->room, p->t->g->values[n->beta].data, m->room);
-        vec_add_row(rows, k, scaled, p->s->quantized.edit[n->shift_node]->with.data, scaled);
+        vec_add_row(rows, k, scaled, lowering_edited(p->s->quantized.edit[n->shift_node], n->shift_input)->data, scaled);
     }
     s->checked = true;
     return fold_check(p->t, p->s, site, m->room, scaled, rows, e);
@@ -357,25 +356,10 @@ static void collect_measures(struct pass *p)
     }
 }
 
-/* The last axis of a linear's input is its channels, the second of a convolution's output; heads and tokens of products have
- * none in common. */
-static size_t channels_of(const struct pass *p, int site)
-{
-    const struct plan *plan = p->s->chunks.chunk[0].plan;
-    if (p->s->sites[site].conv_output)
-        return (size_t)plan->facts.shape[p->s->sites[site].value].dim[1];
-    for (int i = 0; i < p->s->n_layers; i++)
-        if (p->s->layers[i].x == site && p->s->layers[i].l->kind == LAYER_LINEAR) {
-            const struct shape *shape = &plan->facts.shape[p->s->sites[site].value];
-            return shape->rank ? (size_t)shape->dim[shape->rank - 1] : 0;
-        }
-    return 0;
-}
-
 static bool make_observers(struct pass *p, struct observer *obs, struct err *e)
 {
     for (int i = 0; i < p->st->n_sites; i++) {
-        size_t channels = channels_of(p, p->st->sites[i]);
+        size_t channels = sweep_channels(p->s, p->st->sites[i]);
         if (!observer_init(&obs[i], channels, e))
             return false;
         for (int m = 0; m < threads_of(p); m++)

@@ -35,12 +35,6 @@ static void *take(struct reader *r, uint64_t n, struct err *e)
 
 /* ---- sites ---- */
 
-static uint64_t channels_of(const struct sweep *s, int site)
-{
-    const struct shape *shape = &s->chunks.chunk[0].plan->facts.shape[s->sites[site].value];
-    return s->sites[site].conv_output ? (uint64_t)shape->dim[1] : shape->rank ? (uint64_t)shape->dim[shape->rank - 1] : 1;
-}
-
 bool record_site(struct journal *j, const struct sweep *s, int site, struct err *e)
 {
     const struct site *at = &s->sites[site];
@@ -49,7 +43,7 @@ bool record_site(struct journal *j, const struct sweep *s, int site, struct err 
     r.q = at->q;
     r.q.mul = r.q.shift = NULL;            /* addresses mean nothing later, and would differ from run to run */
     r.summary = at->summary;
-    r.channels = channels_of(s, site);
+    r.channels = sweep_channels(s, site);
     r.has_mul = at->q.mul != NULL;
     r.has_shift = at->q.shift != NULL;
     size_t row = (size_t)r.channels * sizeof(float);
@@ -63,7 +57,7 @@ static bool replay_site(struct replay *to, uint32_t index, const void *p, uint64
     if (index >= (uint32_t)to->s->n_sites || n < sizeof r)
         return misfit(e, "site");
     memcpy(&r, p, sizeof r);
-    struct reader in = { (const char *)p + sizeof r, (const char *)p + n, to->mem, r.channels != channels_of(to->s, (int)index) };
+    struct reader in = { (const char *)p + sizeof r, (const char *)p + n, to->mem, r.channels != sweep_channels(to->s, (int)index) };
     struct site *s = &to->s->sites[index];
     float *mul = r.has_mul ? take(&in, r.channels * sizeof(float), e) : NULL;
     float *shift = r.has_shift ? take(&in, r.channels * sizeof(float), e) : NULL;

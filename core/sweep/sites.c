@@ -226,7 +226,23 @@ bool sweep_list_sites(const struct sweep_task *t, struct arena *mem, struct swee
     return find_regions(t, mem, s, e);
 }
 
-bool sweep_sites_ready(const struct sweep_layer *l, const struct sweep *s, bool with_output)
+size_t sweep_channels(const struct sweep *s, int site)
+{
+    const struct shape *shape = &s->chunks.chunk[0].plan->facts.shape[s->sites[site].value];
+    if (s->sites[site].conv_output)
+        return (size_t)shape->dim[1];
+    for (int i = 0; i < s->n_layers; i++)
+        if (s->layers[i].x == site && s->layers[i].l->kind == LAYER_LINEAR)
+            return shape->rank ? (size_t)shape->dim[shape->rank - 1] : 0;
+    return 0;
+}
+
+bool sweep_gathers(const struct sweep_task *t, const struct sweep_layer *l)
+{
+    return l->quantize && l->l->weight >= 0 && !l->l->shared_weight && t->method->wants_moments(t->recipe);
+}
+
+bool sweep_sites_ready(const struct sweep *s, const struct sweep_layer *l, bool with_output)
 {
     return (l->x < 0 || s->sites[l->x].decided) && (l->other < 0 || s->sites[l->other].decided)
         && (!with_output || l->out < 0 || s->sites[l->out].decided);
@@ -234,5 +250,5 @@ bool sweep_sites_ready(const struct sweep_layer *l, const struct sweep *s, bool 
 
 bool sweep_ready(const struct sweep *s, const struct sweep_layer *l, bool with_output)
 {
-    return sweep_sites_ready(l, s, with_output) && (!l->quantize || l->l->weight < 0 || l->w.codes);
+    return sweep_sites_ready(s, l, with_output) && (!l->quantize || l->l->weight < 0 || l->w.codes);
 }

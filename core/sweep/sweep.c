@@ -165,9 +165,8 @@ static bool decide_plain_weights(struct walk *w, struct err *e)
 {
     for (int i = 0; i < w->s->n_layers; i++) {
         const struct sweep_layer *l = &w->s->layers[i];
-        bool gathered = w->t->method->wants_moments(w->t->recipe) && !l->l->shared_weight;
         struct weight_view v = { 0 };
-        if (l->quantize && l->l->weight >= 0 && !l->w.codes && !gathered && sweep_sites_ready(l, w->s, false)
+        if (l->quantize && l->l->weight >= 0 && !l->w.codes && !sweep_gathers(w->t, l) && sweep_sites_ready(w->s, l, false)
             && !decide_weight(w, i, &v, e))
             return false;
     }
@@ -285,7 +284,7 @@ static bool prepare(struct walk *w, struct stretch *st, struct arena *mem, struc
         if (w->t->method->wants_rows(w->t->recipe, s->kind))
             ok = sample_init(&st->samples[i], &w->s->chunks, s->value, w->t->seed, mem, e);
     }
-    return ok && (!w->t->method->wants_moments(w->t->recipe) || gathering_new(w->t, w->s, st->to, &st->gathering, e));
+    return ok && gathering_new(w->t, w->s, st->to, &st->gathering, e);
 }
 
 static bool walk_stretch(struct walk *w, struct stretch *st, struct arena *mem, struct err *e)
@@ -403,7 +402,7 @@ void sweep_row(const struct sweep_task *t, const struct sweep *s, int i, struct 
         .accumulated = l->accumulated, .isolated = l->isolated,
         .x = l->x >= 0 && s->sites[l->x].decided ? &s->sites[l->x].summary : NULL,
         .clip_gain_db = l->x >= 0 ? s->sites[l->x].q.clip_gain_db : 0, .exponent = l->x >= 0 ? s->sites[l->x].q.exponent : 0,
-        .residual_target = l->quantize && l->residual >= 0 && t->method->wants_moments(t->recipe) && t->recipe->reconstruction.target > 0,
+        .residual_target = l->residual >= 0 && sweep_gathers(t, l) && t->recipe->reconstruction.target > 0,
         .params = params, .bytes_before = params * 4,
         .bytes_after = l->quantize && has_weight ? codes + (l->l->bias >= 0 || l->w.bias ? 4 : 0) * l->l->n + 5 * l->l->n : params * 4,
         .seconds = l->seconds,

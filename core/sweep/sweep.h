@@ -27,6 +27,7 @@
 #include "core/graph/roles.h"
 #include "core/report/events.h"
 #include "core/report/layer_row.h"
+#include "core/sweep/journal.h"
 #include "core/sweep/method.h"
 
 /* A tensor that is quantized, with all its readers. */
@@ -107,8 +108,14 @@ struct site_codes sweep_codes(const struct site *s);
 /* sites.c: lists sites and layers as roles and recipe want them. */
 bool sweep_list_sites(const struct sweep_task *t, struct arena *mem, struct sweep *s, struct err *e);
 /* Are all sites of the layer decided (its operands; `with_output`: its output too), and its weights? */
-bool sweep_sites_ready(const struct sweep_layer *l, const struct sweep *s, bool with_output);
+bool sweep_sites_ready(const struct sweep *s, const struct sweep_layer *l, bool with_output);
 bool sweep_ready(const struct sweep *s, const struct sweep_layer *l, bool with_output);
+
+/* Channels of a site: the last axis of a linear's input, the second of a convolution's output; 0: heads and tokens of products
+ * have none in common. */
+size_t sweep_channels(const struct sweep *s, int site);
+/* Are the layer's weights made from moments?  A weight that other layers share has no input of its own. */
+bool sweep_gathers(const struct sweep_task *t, const struct sweep_layer *l);
 
 /* lower.c: what the quantized stream computes once sites and weights are decided. */
 struct lower { const struct sweep_task *t; struct sweep *s; struct arena *mem; struct arena **floats; /* [n_layers] */ };
@@ -118,8 +125,6 @@ bool lower_layer(const struct lower *w, int layer, struct err *e);
 void lower_forget(const struct lower *w, int pos);
 
 /* record.c: decisions to the journal and back. */
-struct journal;
-enum journal_type;
 bool record_site(struct journal *j, const struct sweep *s, int site, struct err *e);
 bool record_weight(struct journal *j, const struct sweep *s, int layer, struct err *e);
 bool record_layer(struct journal *j, const struct sweep *s, int layer, struct err *e);
