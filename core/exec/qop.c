@@ -90,36 +90,42 @@ static size_t batch_index(const struct tensor *t, const struct tensor *out, size
     return at;
 }
 
+/* One matrix of a product; xs [m,k], ys [k,n], to [m,n]. */
+struct matrices { const float *xs, *ys; float *to; size_t m, k, n; };
+
+static void multiply_codes(const struct qop *q, const struct matrices *a, const struct parts *part, float *scratch)
+{
+    float *xc = scratch, *yc = xc + part->x, *sums = yc + part->y;
+    int32_t *acc = (int32_t *)(void *)(sums + part->sums);
+    quantize_to_float(a->m * a->k, a->xs, q->ax.scale, q->ax.zero, q->ax.qmin, q->ax.qmax, xc);
+    quantize_to_float(a->k * a->n, a->ys, q->ay.scale, q->ay.zero, q->ay.qmin, q->ay.qmax, yc);
+    gemm_exact(false, a->m, a->n, a->k, xc, a->k, affine_reach(q->ax), yc, a->n, affine_reach(q->ay), acc, a->n, sums);
+    dequantize_acc(a->m, a->n, acc, a->n, q->scale, 1, NULL, a->to, a->n);
+}
+
+/* As the artifact's DequantizeLinear and float MatMul compute it. */
+static void multiply_half(const struct qop *q, const struct matrices *a, float *scratch)
+{
+    quantize_to_float(a->k * a->n, a->ys, q->ay.scale, q->ay.zero, q->ay.qmin, q->ay.qmax, scratch);
+    for (size_t i = 0; i < a->k * a->n; i++)
+        scratch[i] *= q->ay.scale;
+    gemm(false, false, a->m, a->n, a->k, a->xs, a->k, scratch, a->n, false, a->to, a->n);
+}
+
 static void run_product(const struct qop *q, const struct tensor *x, const struct tensor *y, struct tensor *out,
                         float *scratch)
 {
     struct parts part = parts_product(x, y, out);
-    float *xc = scratch, *yc = xc + part.x, *sums = yc + part.y;
-    int32_t *acc = (int32_t *)(void *)(sums + part.sums);
-    size_t m = dim_from_end(x, 2), k = dim_from_end(x, 1), n = dim_from_end(y, 1);
+    struct matrices a = { .m = dim_from_end(x, 2), .k = dim_from_end(x, 1), .n = dim_from_end(y, 1) };
     size_t batches = (size_t)shape_count(&out->shape, 0, out->shape.rank - 2);
     for (size_t b = 0; b < batches; b++) {
-        const float *xs = (const float *)x->data + batch_index(x, out, b) * m * k;
-        const float *ys = (const float *)y->data + batch_index(y, out, b) * k * n;
-        quantize_to_float(m * k, xs, q->ax.scale, q->ax.zero, q->ax.qmin, q->ax.qmax, xc);
-        quantize_to_float(k * n, ys, q->ay.scale, q->ay.zero, q->ay.qmin, q->ay.qmax, yc);
-        gemm_exact(false, m, n, k, xc, k, affine_reach(q->ax), yc, n, affine_reach(q->ay), acc, n, sums);
-        dequantize_acc(m, n, acc, n, q->scale, 1, NULL, (float *)out->data + b * m * n, n);
-    }
-}
-
-/* As the artifact's DequantizeLinear and float MatMul compute it. */
-static void run_half(const struct qop *q, const struct tensor *x, const struct tensor *y, struct tensor *out, float *scratch)
-{
-    size_t m = dim_from_end(x, 2), k = dim_from_end(x, 1), n = dim_from_end(y, 1);
-    size_t batches = (size_t)shape_count(&out->shape, 0, out->shape.rank - 2);
-    for (size_t b = 0; b < batches; b++) {
-        const float *xs = (const float *)x->data + batch_index(x, out, b) * m * k;
-        const float *ys = (const float *)y->data + batch_index(y, out, b) * k * n;
-        quantize_to_float(k * n, ys, q->ay.scale, q->ay.zero, q->ay.qmin, q->ay.qmax, scratch);
-        for (size_t i = 0; i < k * n; i++)
-            scratch[i] *= q->ay.scale;
-        gemm(false, false, m, n, k, xs, k, scratch, n, false, (float *)out->data + b * m * n, n);
+        a.xs = (const float *)x->data + batch_index(x, out, b) * a.m * a.k;
+        a.ys = (const float *)y->data + batch_index(y, out, b) * a.k * a.n;
+        a.to = (float *)out->data + b * a.m * a.n;
+        if (q->kind == QOP_HALF)
+            multiply_half(q, &a, scratch);
+        else
+            multiply_codes(q, &a, &part, scratch);
     }
 }
 
@@ -197,10 +203,8 @@ bool qop_run(const struct qop *q, const struct graph *g, const struct node *node
         run_matmul(q, x, out, scratch);
         return true;
     case QOP_PRODUCT:
-        run_product(q, x, y, out, scratch);
-        return true;
     case QOP_HALF:
-        run_half(q, x, y, out, scratch);
+        run_product(q, x, y, out, scratch);
         return true;
     case QOP_LEVELS:
         run_levels(q, x, out);

@@ -7,6 +7,10 @@
 
 #include <float.h>
 #include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
@@ -50,6 +54,23 @@ static inline struct ranges extremes_of(size_t n, size_t channels, const float *
     }
     range_of_columns(n, channels, x, r.lo, r.hi);
     return r;
+}
+
+/* Rows over these values, ready for the searches. */
+static inline struct rows prepared(const float *values, size_t n, size_t channels, const float *weights, struct arena *mem)
+{
+    struct err e = { 0 };
+    struct rows r = { values, n, channels, weights, NULL };
+    if (!rows_prepare(&r, mem, &e))
+        fail_msg("%s", e.text);
+    return r;
+}
+
+/* Of tests whose state is an arena. */
+static inline int teardown(void **state)
+{
+    arena_free(*state);
+    return 0;
 }
 
 /* Squared error of a channel's quantizer by the formula, over all rows. */

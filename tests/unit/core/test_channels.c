@@ -3,12 +3,8 @@
 
 #include "channel_data.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 enum { ROWS = 640, CHANNELS = 32, OUTPUTS = 48 };
 
@@ -23,12 +19,6 @@ static int setup(void **state)
     return *state ? 0 : -1;
 }
 
-static int teardown(void **state)
-{
-    arena_free(*state);
-    return 0;
-}
-
 static struct channel_fold fold_of(const struct ranges *r, size_t channels, int bits, enum channel_offset offset, struct arena *mem)
 {
     struct err e = { 0 };
@@ -36,15 +26,6 @@ static struct channel_fold fold_of(const struct ranges *r, size_t channels, int 
     if (!channel_fold(r, channels, bits, offset, mem, &f, &e))
         fail_msg("%s", e.text);
     return f;
-}
-
-static struct rows prepared(size_t n, struct arena *mem)
-{
-    struct err e = { 0 };
-    struct rows r = { x, n, CHANNELS, NULL, NULL };
-    if (!rows_prepare(&r, mem, &e))
-        fail_msg("%s", e.text);
-    return r;
 }
 
 /* ---- the linear that reads folded values, in double ---- */
@@ -295,7 +276,7 @@ static void awkward_channels_get_usable_factors(void **state)
         for (int kind = 0; kind < 4; kind++) {
             fill_channels(rows[i].n, CHANNELS, rows[i].unit, x);
             struct ranges full = extremes_of(rows[i].n, CHANNELS, x, *state);
-            struct rows r = prepared(rows[i].n, *state);
+            struct rows r = prepared(x, rows[i].n, CHANNELS, NULL, *state);
             struct channel_fold f;
             double factor;
             if (kind < 2)
@@ -391,7 +372,7 @@ static void the_common_factor_is_better_than_none_and_never_clips_at_eight_bits(
             fill_channels(ROWS, CHANNELS, 1, x);
             if (kind)
                 fill_gelu(ROWS);
-            struct rows r = prepared(ROWS, *state);
+            struct rows r = prepared(x, ROWS, CHANNELS, NULL, *state);
             struct ranges full = extremes_of(ROWS, CHANNELS, x, *state);
             struct channel_fold plain, f;
             double factor;
@@ -417,7 +398,7 @@ static void an_outlier_is_given_up_below_eight_bits_and_the_lower_end_is_not(voi
         x[i] = i / CHANNELS % 2 ? uniform(-.17f, -.1f) : i < CHANNELS ? 8 : uniform(0, 1);
         weight[i / CHANNELS] = i >= CHANNELS;
     }
-    struct rows r = prepared(ROWS, *state);
+    struct rows r = prepared(x, ROWS, CHANNELS, NULL, *state);
     struct ranges full = extremes_of(ROWS, CHANNELS, x, *state);
     struct channel_fold f;
     double factor;
@@ -437,7 +418,7 @@ static void two_threads_choose_the_same_factor(void **state)
     struct pool *pool = pool_new(2, &e);
     assert_non_null(pool);
     fill_gelu(ROWS);
-    struct rows r = prepared(ROWS, *state);
+    struct rows r = prepared(x, ROWS, CHANNELS, NULL, *state);
     struct ranges full = extremes_of(ROWS, CHANNELS, x, *state);
     struct channel_fold f, g;
     double factor, again;

@@ -3,12 +3,8 @@
 
 #include "channel_data.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 enum { ROWS = 600, CHANNELS = 24 };
 
@@ -18,21 +14,6 @@ static int setup(void **state)
 {
     *state = arena_new(1 << 28);
     return *state ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    arena_free(*state);
-    return 0;
-}
-
-static struct rows prepared(const float *values, size_t n, size_t channels, const float *weights, struct arena *mem)
-{
-    struct err e = { 0 };
-    struct rows r = { values, n, channels, weights, NULL };
-    if (!rows_prepare(&r, mem, &e))
-        fail_msg("%s", e.text);
-    return r;
 }
 
 static int by_value(const void *a, const void *b)

@@ -3,10 +3,6 @@
 
 #include "channel_data.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-
-#include <cmocka.h>
 
 enum { ROWS = 640, CHANNELS = 32, OUTPUTS = 48 };
 
@@ -18,21 +14,6 @@ static int setup(void **state)
     for (size_t i = 0; i < COUNT(w); i++)
         w[i] = 0.1f * bell();
     return *state ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    arena_free(*state);
-    return 0;
-}
-
-static struct rows prepared(size_t n, struct arena *mem)
-{
-    struct err e = { 0 };
-    struct rows r = { x, n, CHANNELS, NULL, NULL };
-    if (!rows_prepare(&r, mem, &e))
-        fail_msg("%s", e.text);
-    return r;
 }
 
 /* Squared error of outputs with both rounded, the mean taken out: the plain way. */
@@ -78,7 +59,7 @@ static void the_exponent_helps_where_weights_are_coarse(void **state)
 {
     struct err e = { 0 };
     fill_channels(ROWS, CHANNELS, 1, x);
-    struct rows r = prepared(ROWS, *state);
+    struct rows r = prepared(x, ROWS, CHANNELS, NULL, *state);
     struct ranges full = extremes_of(ROWS, CHANNELS, x, *state), start, got;
     assert_true(ranges_new(CHANNELS, *state, &start, &e));
     for (int bits = 4; bits <= 8; bits += 4) {
@@ -105,7 +86,7 @@ static void where_the_channels_lie_does_not_show(void **state)
         for (int shifted = 0; shifted < 2; shifted++) {
             for (size_t k = 0; k < COUNT(x); k++)
                 x[k] += (float)(2 * shifted - 1) * offset[k % CHANNELS];
-            struct rows r = prepared(ROWS, *state);
+            struct rows r = prepared(x, ROWS, CHANNELS, NULL, *state);
             struct ranges full = extremes_of(ROWS, CHANNELS, x, *state);
             alpha[shifted] = exponent_of(&r, &full, 4, bits_of_weights[i], NULL, *state, &got[shifted]);
         }
@@ -121,7 +102,7 @@ static void two_threads_choose_the_same_exponent(void **state)
     struct pool *pool = pool_new(2, &e);
     assert_non_null(pool);
     fill_channels(ROWS, CHANNELS, 1, x);
-    struct rows r = prepared(ROWS, *state);
+    struct rows r = prepared(x, ROWS, CHANNELS, NULL, *state);
     struct ranges full = extremes_of(ROWS, CHANNELS, x, *state), one, two;
     assert_true(exponent_of(&r, &full, 4, 4, NULL, *state, &one) == exponent_of(&r, &full, 4, 4, pool, *state, &two));
     assert_memory_equal(one.lo, two.lo, CHANNELS * sizeof *one.lo);
@@ -134,7 +115,7 @@ static void degenerate_samples_have_an_exponent_too(void **state)
     static const struct { size_t n; float unit; } rows[] = { { 1, 1 }, { 2, 1 }, { 5, 0 }, { 100, 1e-18f }, { 100, 1e-30f }, { 100, 1e15f } };
     for (size_t i = 0; i < COUNT(rows); i++) {
         fill_channels(rows[i].n, CHANNELS, rows[i].unit, x);
-        struct rows r = prepared(rows[i].n, *state);
+        struct rows r = prepared(x, rows[i].n, CHANNELS, NULL, *state);
         struct ranges full = extremes_of(rows[i].n, CHANNELS, x, *state), got;
         exponent_of(&r, &full, 4, 4, NULL, *state, &got);
         for (size_t c = 0; c < CHANNELS; c++)
