@@ -32,18 +32,30 @@ static const char *scaled(struct writer *w, const char *x, const struct artifact
 
 static bool same_input(const struct artifact_input *a, const struct artifact_input *b)
 {
-    return a->a.scale == b->a.scale && a->a.zero == b->a.zero && a->a.qmax == b->a.qmax && a->mul == b->mul && a->shift == b->shift;
+    return a->a.scale == b->a.scale && a->fraction == b->fraction && a->a.zero == b->a.zero && a->a.qmax == b->a.qmax
+        && a->mul == b->mul && a->shift == b->shift;
 }
 
-/* "x" -> Mul? -> Add? -> Clip? -> Q -> DQ; returns the DQ's output, one for each value and quantizer. */
-static const char *quantized(struct writer *w, const struct artifact_layer *l, int value, const struct artifact_input *in)
+/* Codes that no integer type holds: Div, Round, Clip, Mul in float. */
+static const char *fake_quantized(struct writer *w, const char *x, const char *from, const struct artifact_input *in)
 {
     struct builder *b = &w->b;
-    const struct affine *a = &in->a;
-    for (int i = 0; i < w->n_pairs; i++)
-        if (w->pairs[i].value == value && same_input(&w->pairs[i].in, in))
-            return w->pairs[i].name;
-    const char *x = builder_value(b, value), *from = in->mul ? scaled(w, x, in, l->l->k) : x;
+    const char *scale = builder_scalar_f32(b, builder_name(b, x, "_scale"), in->a.scale);
+    const char *steps = builder_name(b, x, "_steps"), *round = builder_name(b, x, "_rounded"), *clip = builder_name(b, x, "_clipped");
+    const char *min = builder_scalar_f32(b, builder_name(b, x, "_first"), (float)(in->a.qmin - in->a.zero) - in->fraction);
+    const char *max = builder_scalar_f32(b, builder_name(b, x, "_last"), (float)(in->a.qmax - in->a.zero) - in->fraction);
+    const char *y = builder_name(b, x, "_dequantized");
+    builder_node_named(b, builder_name(b, x, "_Div"), "Div", from, scale, "", steps, NULL, 0);
+    builder_node_named(b, builder_name(b, x, "_Round"), "Round", steps, "", "", round, NULL, 0);
+    builder_node_named(b, builder_name(b, x, "_Clip"), "Clip", round, min, max, clip, NULL, 0);
+    builder_node_named(b, builder_name(b, x, "_from_steps"), "Mul", clip, scale, "", y, NULL, 0);
+    return y;
+}
+
+/* "x" -> Clip? -> Q -> DQ */
+static const char *coded(struct writer *w, const char *x, const char *from, const struct affine *a)
+{
+    struct builder *b = &w->b;
     const char *scale = builder_scalar_f32(b, builder_name(b, x, "_scale"), a->scale);
     const char *zero = builder_scalar_code(b, builder_name(b, x, "_zero_point"), a->dtype, a->zero);
     const char *q = builder_name(b, x, "_quantized"), *dq = builder_name(b, x, "_dequantized");
@@ -59,8 +71,19 @@ static const char *quantized(struct writer *w, const struct artifact_layer *l, i
     }
     builder_node_named(b, builder_name(b, x, "_QuantizeLinear"), "QuantizeLinear", from, scale, zero, q, NULL, 0);
     builder_node_named(b, builder_name(b, x, "_DequantizeLinear"), "DequantizeLinear", q, scale, zero, dq, NULL, 0);
-    w->pairs[w->n_pairs++] = (struct pair){ value, *in, dq };
     return dq;
+}
+
+/* "x" -> Mul? -> Add? -> codes and back; one for each value and quantizer. */
+static const char *quantized(struct writer *w, const struct artifact_layer *l, int value, const struct artifact_input *in)
+{
+    for (int i = 0; i < w->n_pairs; i++)
+        if (w->pairs[i].value == value && same_input(&w->pairs[i].in, in))
+            return w->pairs[i].name;
+    const char *x = builder_value(&w->b, value), *from = in->mul ? scaled(w, x, in, l->l->k) : x;
+    const char *y = in->fraction != 0 ? fake_quantized(w, x, from, in) : coded(w, x, from, &in->a);
+    w->pairs[w->n_pairs++] = (struct pair){ value, *in, y };
+    return y;
 }
 
 /* INT4 -> Cast to INT8: 4 bits in the file, 8 where they are multiplied. */

@@ -34,6 +34,7 @@
 /* How an operand is read; scale 0: there is no such operand. */
 struct artifact_input {
     struct affine a;
+    float fraction;                    /* added to the zero point; not 0: the codes are no integers and stay float */
     bool levels;                       /* as it is: a softmax has put it on levels */
     const float *mul, *shift;          /* [channels] factors and offsets before the quantizer, or NULL */
 };

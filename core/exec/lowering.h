@@ -15,10 +15,12 @@
 #include "core/kernel/affine.h"
 #include "core/kernel/kernel.h"
 
-enum qop_kind { QOP_NONE, QOP_MATMUL, QOP_PRODUCT, QOP_HALF, QOP_LEVELS, QOP_CONV };
+enum qop_kind { QOP_NONE, QOP_MATMUL, QOP_FLOAT, QOP_PRODUCT, QOP_HALF, QOP_LEVELS, QOP_CONV };
 
 /*
  *   MATMUL   y[.., n] = float(sum_k (q(x')-zx) w[k,n]) * scale[n] + add[n]      x' = x, or x * mul[k] (+ shift[k])
+ *   FLOAT    y[.., n] = sum_k (x'' back_mul[k] + back_shift[k]) w[k,n] + add[n] in float, x'' = clamp(rint(x' / scale), first, last) scale:
+ *            codes that no integer type holds, or channels of their own steps, which have no integer sum
  *   PRODUCT  y = float(sum (q(x)-zx) (q(y)-zy)) * scale[0]        batched as MatMul
  *   HALF     y = x . (q(y)-zy) * ay.scale in float: x holds levels already
  *   LEVELS   of a softmax over its last axis: v = exp(max(rint(log_softmax(x) * into), first) * back), and 0 where
@@ -30,12 +32,14 @@ struct qop {
     enum qop_kind kind;
     int x, y;                    /* source values; y only for PRODUCT, else -1 */
     struct affine ax, ay;
-    const float *w;              /* codes minus zero points, as floats: MATMUL [k, n], CONV [m, c/g*kh*kw]; borrowed */
+    const float *w;              /* codes minus zero points, as floats: MATMUL [k, n], CONV [m, c/g*kh*kw]; FLOAT: values; borrowed */
     int w_reach;                 /* the largest |w| */
     size_t k, n;                 /* MATMUL: of w; CONV: n output channels */
     const float *scale;          /* [n] (PRODUCT: [1]): float(ax.scale * weight scale); borrowed */
-    const float *add;            /* MATMUL: [n] added after scaling (Gemm's C), or NULL */
-    const float *mul, *shift;    /* MATMUL: [k] channel factors and offsets of x, or NULL; borrowed */
+    const float *add;            /* MATMUL, FLOAT: [n] added after scaling (Gemm's C), or NULL */
+    const float *mul, *shift;    /* MATMUL, FLOAT: [k] channel factors and offsets of x, or NULL; borrowed */
+    const float *back_mul, *back_shift;    /* FLOAT: [k] of the dequantized x', both or neither; borrowed */
+    float first, last;           /* FLOAT: the lowest and the highest code minus the zero point */
     struct levels { float into, first, back, threshold; } levels;
     const int32_t *bias;         /* CONV: [n] in units of scale, or NULL */
     bool requantize;             /* CONV: out and rescale are set */
@@ -54,6 +58,7 @@ struct edit {
 struct lowering {
     struct qop *qop;             /* [n_nodes]; kind QOP_NONE: run the operator */
     bool *skip;                  /* [n_nodes]; absorbed by a qop: not run at all */
+    bool may_float;              /* rows of kind FLOAT may come: plans keep room for a whole operand of them */
     const struct edit **edit;    /* [n_nodes]; NULL: the graph's own inputs */
 };
 

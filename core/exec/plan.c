@@ -193,6 +193,8 @@ static uint64_t scratch_of(const struct plan *p, int node)
         if (q->kind == QOP_PRODUCT)
             set_tensor(p, q->y, &y);
         uint64_t quantized = qop_scratch(n->op, &x, &y, &out[0]);
+        if (p->how->may_float && n->op != OP_CONV)
+            quantized += (uint64_t)shape_elements(&x.shape) * sizeof(float);
         bytes = quantized > bytes ? quantized : bytes;
     }
     return bytes;

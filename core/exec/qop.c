@@ -76,6 +76,23 @@ static void run_matmul(const struct qop *q, const struct tensor *x, struct tenso
     }
 }
 
+/* As operators of the artifact compute it: Div, Round, Clip, Mul and one float MatMul (in blocks of rows its sums would be others). */
+static void run_float(const struct qop *q, const struct tensor *x, struct tensor *out, float *codes)
+{
+    size_t rows = q->n ? (size_t)shape_elements(&out->shape) / q->n : 0;
+    const float *from = x->data;
+    if (q->mul) {
+        vec_affine_row(rows, q->k, from, q->mul, q->shift, codes);
+        from = codes;
+    }
+    fake_quantize(rows * q->k, from, q->ax.scale, q->first, q->last, codes);
+    if (q->back_mul)
+        vec_affine_row(rows, q->k, codes, q->back_mul, q->back_shift, codes);
+    gemm(false, false, rows, q->n, q->k, codes, q->k, q->w, q->n, false, out->data, q->n);
+    if (q->add)
+        vec_add_row(rows, q->n, out->data, q->add, out->data);
+}
+
 /* The matrix of an operand that output matrix `index` uses, under broadcasting of the leading dims. */
 static size_t batch_index(const struct tensor *t, const struct tensor *out, size_t index)
 {
@@ -201,6 +218,9 @@ bool qop_run(const struct qop *q, const struct graph *g, const struct node *node
     switch (q->kind) {
     case QOP_MATMUL:
         run_matmul(q, x, out, scratch);
+        return true;
+    case QOP_FLOAT:
+        run_float(q, x, out, scratch);
         return true;
     case QOP_PRODUCT:
     case QOP_HALF:

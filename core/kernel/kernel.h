@@ -120,6 +120,8 @@ void quantize_u8(size_t n, const float *x, float scale, int zero, int qmin, int 
 void quantize_i8(size_t n, const float *x, float scale, int zero, int qmin, int qmax, int8_t *q);
 /* As above but the code minus the zero point, kept in a float: what gemm_exact() takes.  q may be x. */
 void quantize_to_float(size_t n, const float *x, float scale, int zero, int qmin, int qmax, float *q);
+/* y = clamp(rint(x / scale), first, last) * scale, where first and last need not be whole: NaN gives the lowest.  y may be x. */
+void fake_quantize(size_t n, const float *x, float scale, float first, float last, float *y);
 /* y = max(rint(x * into), first) * back: logarithms to the nearest level, -inf included; NaN gives first * back. */
 void level_codes(size_t n, const float *x, float into, float first, float back, float *y);
 /* x' = (q - zero) * scale. */

@@ -52,6 +52,17 @@ void quantize_to_float(size_t n, const float *x, float scale, int zero, int qmin
 }
 
 KERNEL_CLONES
+void fake_quantize(size_t n, const float *x, float scale, float first, float last, float *y)
+{
+    KERNEL_LOOP
+    for (size_t i = 0; i < n; i++) {
+        float level = rintf(x[i] / scale);
+        level = level > first ? level : first;
+        y[i] = (level > last ? last : level) * scale;
+    }
+}
+
+KERNEL_CLONES
 void level_codes(size_t n, const float *x, float into, float first, float back, float *y)
 {
     KERNEL_LOOP

@@ -1,9 +1,12 @@
 #include "core/method/method.h"
 
+#include <math.h>
+
 static const struct method *const methods[] = {
     [RECIPE_METHOD_MINMAX] = &method_minmax,
     [RECIPE_METHOD_PERCENTILE] = &method_percentile,
     [RECIPE_METHOD_REPQUANT] = &method_repquant,
+    [RECIPE_METHOD_REPQ_VIT] = &method_repq_vit,
 };
 
 const struct method *method_find(enum recipe_method m) { return methods[m]; }
@@ -21,6 +24,47 @@ bool method_no_rows(const struct recipe *r, enum site_kind kind)
     return false;
 }
 
+/* With a free offset the zero point is the middle code, so signed codes around 0 are the same quantizer. */
+static struct affine affine_of(const struct channel_fold *f, int bits, bool symmetric)
+{
+    int half = 1 << (bits - 1);
+    return symmetric ? (struct affine){ f->scale, f->zero - half, -half, half - 1, DT_I8 }
+                     : (struct affine){ f->scale, f->zero, 0, 2 * half - 1, DT_U8 };
+}
+
+void method_take_fold(const struct channel_fold *f, int bits, bool shift, bool symmetric, struct site_choice *ret)
+{
+    ret->a = affine_of(f, bits, symmetric);
+    ret->mul = f->mul;
+    ret->shift = shift ? f->add : NULL;
+}
+
+bool method_levels(const struct recipe *r, const struct site_view *v, struct site_choice *ret, struct err *e)
+{
+    ret->levels = (struct log_levels){ .bits = v->bits, .steps_per_octave = r->attention.softmax == RECIPE_SOFTMAX_LOG2 ? 1 : 2,
+                                       .extra_zero = r->codes == RECIPE_CODES_PUBLISHED && v->bits < 8 };
+    return log_levels_search(v->o, &ret->levels, e);
+}
+
+/* Of [1-p, p] for RepQ-ViT's three p the one with the least squared error; the first of equals. */
+static bool best_percentile(const struct site_view *v, bool symmetric, float *ret_lo, float *ret_hi, struct err *e)
+{
+    static const double percentiles[] = { .999, .9999, .99999 };
+    double least = INFINITY;
+    for (size_t i = 0; i < sizeof percentiles / sizeof percentiles[0]; i++) {
+        float lo = observer_quantile(v->o, 1 - percentiles[i]), hi = observer_quantile(v->o, percentiles[i]);
+        double error;
+        if (!observer_range_error(v->o, lo, hi, v->bits, symmetric, &error, e))
+            return false;
+        if (error < least) {
+            least = error;
+            *ret_lo = lo;
+            *ret_hi = hi;
+        }
+    }
+    return true;
+}
+
 /* A percentile p keeps [quantile(1 - p/100), quantile(p/100)] of what the site showed over all calibration samples. */
 static bool find_range(const struct recipe *r, const struct site_view *v, float *ret_lo, float *ret_hi, struct err *e)
 {
@@ -32,6 +76,8 @@ static bool find_range(const struct recipe *r, const struct site_view *v, float 
         return true;
     case RECIPE_OBSERVER_MSE:
         return observer_search_range(v->o, v->bits, r->activations.symmetric, ret_lo, ret_hi, e);
+    case RECIPE_OBSERVER_PERCENTILES:
+        return best_percentile(v, r->activations.symmetric, ret_lo, ret_hi, e);
     default:
         *ret_lo = v->o->range.lo;
         *ret_hi = v->o->range.hi;

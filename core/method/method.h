@@ -7,12 +7,16 @@
 const struct method *method_find(enum recipe_method m);
 
 /* One a file. */
-extern const struct method method_minmax, method_percentile, method_repquant;
+extern const struct method method_minmax, method_percentile, method_repquant, method_repq_vit;
 
 /* ---- what several methods do ---- */
 
 bool method_never(const struct recipe *r);
 bool method_no_rows(const struct recipe *r, enum site_kind kind);
+/* One quantizer for the tensor, a factor for each channel, and an offset where it can `shift`; signed codes only if it can. */
+void method_take_fold(const struct channel_fold *f, int bits, bool shift, bool symmetric, struct site_choice *ret);
+/* Logarithmic levels for attention probabilities. */
+bool method_levels(const struct recipe *r, const struct site_view *v, struct site_choice *ret, struct err *e);
 /* One range for the tensor by the recipe's observer. */
 bool method_site(const struct recipe *r, const struct site_view *v, struct pool *pool, struct arena *mem, struct site_choice *ret,
                  struct err *e);

@@ -32,14 +32,6 @@ static bool wants_moments(const struct recipe *r)
         || r->channels.activations;
 }
 
-/* With a free offset the zero point is the middle code, so signed codes around 0 are the same quantizer. */
-static struct affine affine_of(const struct channel_fold *f, int bits, bool symmetric)
-{
-    int half = 1 << (bits - 1);
-    return symmetric ? (struct affine){ f->scale, f->zero - half, -half, half - 1, DT_I8 }
-                     : (struct affine){ f->scale, f->zero, 0, 2 * half - 1, DT_U8 };
-}
-
 /* ---- sites ---- */
 
 static bool learn(const struct site_view *v, struct arena *mem, struct ranges *io, struct err *e)
@@ -82,13 +74,6 @@ static bool clip(const struct recipe *r, const struct site_view *v, const struct
         && (r->channels.clipping != RECIPE_CLIP_LEARNED || learn(v, mem, ret, e));
 }
 
-static void take_fold(const struct channel_fold *f, int bits, bool shift, bool symmetric, struct site_choice *ret)
-{
-    ret->a = affine_of(f, bits, symmetric);
-    ret->mul = f->mul;
-    ret->shift = shift ? f->add : NULL;
-}
-
 static bool norm_site(const struct recipe *r, const struct site_view *v, const struct ranges *full, struct pool *pool,
                       struct arena *mem, struct site_choice *ret, struct err *e)
 {
@@ -105,7 +90,7 @@ static bool norm_site(const struct recipe *r, const struct site_view *v, const s
     if (v->can_shift ? !channel_fold(&range, v->rows.channels, v->bits, OFFSET_FREE, mem, &f, e)
                      : !channel_fold_scales(&range, v->rows.channels, v->bits, NULL, 0, mem, &f, e))
         return false;
-    take_fold(&f, v->bits, v->can_shift, r->activations.symmetric, ret);
+    method_take_fold(&f, v->bits, v->can_shift, r->activations.symmetric, ret);
     return true;
 }
 
@@ -120,7 +105,7 @@ static bool activation_site(const struct site_view *v, const struct ranges *full
     channel_energy(v->w, v->n, v->rows.channels, energy);
     if (!channel_fold_anchored(&v->rows, full, v->bits, energy, step_floor, pool, mem, &f, &factor, e))
         return false;
-    take_fold(&f, v->bits, false, false, ret);
+    method_take_fold(&f, v->bits, false, false, ret);
     return true;
 }
 
@@ -130,7 +115,7 @@ static bool conv_site(const struct site_view *v, const struct ranges *full, stru
     struct channel_fold f;
     if (!channel_fold_scales(full, v->o->channels, v->bits, NULL, 0.5, mem, &f, e))
         return false;
-    take_fold(&f, v->bits, false, false, ret);
+    method_take_fold(&f, v->bits, false, false, ret);
     return true;
 }
 
@@ -141,7 +126,7 @@ static bool site(const struct recipe *r, const struct site_view *v, struct pool 
     struct ranges full = { v->o->lo, v->o->hi };
     *ret = (struct site_choice){ 0 };
     if (v->kind == SITE_SOFTMAX && r->attention.softmax != RECIPE_SOFTMAX_UNIFORM)
-        return log_levels_search(v->o, v->bits, r->attention.softmax == RECIPE_SOFTMAX_LOG2 ? 1 : 2, &ret->levels, e);
+        return method_levels(r, v, ret, e);
     if (v->conv_output && r->channels.activations && !r->activations.symmetric)
         return conv_site(v, &full, mem, ret, e);
     /* Without an offset a symmetric quantizer's zero cannot be moved to the middle. */

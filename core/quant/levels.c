@@ -123,14 +123,14 @@ bool observer_range_error(const struct observer *o, float lo, float hi, int bits
 
 /* ---- logarithmic levels ---- */
 
-static int zero_code(const struct log_levels *l) { return (1 << l->bits) - 1; }
+int log_levels_zero(const struct log_levels *l) { return (1 << l->bits) - (l->extra_zero ? 0 : 1); }
 
 /* Steps below 1, of either base. */
 static double level_at(int steps, int steps_per_octave) { return exp2(-(double)steps / steps_per_octave); }
 
 double log_levels_value(const struct log_levels *l, int code)
 {
-    return code >= zero_code(l) ? 0 : level_at(l->j + code, l->steps_per_octave);
+    return code >= log_levels_zero(l) ? 0 : level_at(l->j + code, l->steps_per_octave);
 }
 
 enum { FAR = LOG_MOST_J + 256 };    /* more steps below 1 than any level */
@@ -148,7 +148,7 @@ static int steps_of(double x, int steps_per_octave)
 static int code_at(const struct log_levels *l, int steps)
 {
     int code = steps - l->j;
-    return code < 0 ? 0 : code > zero_code(l) ? zero_code(l) : code;
+    return code < 0 ? 0 : code > log_levels_zero(l) ? log_levels_zero(l) : code;
 }
 
 /* Sums over the values that round to the same number of steps: all that the error of any levels needs. */
@@ -175,23 +175,23 @@ static double log_error(const struct log_levels *l, const struct step_sums *sums
     return error;
 }
 
-bool log_levels_search(const struct observer *o, int bits, int steps_per_octave, struct log_levels *ret, struct err *e)
+bool log_levels_search(const struct observer *o, struct log_levels *io, struct err *e)
 {
     struct points p;
     struct step_sums sums[FAR + 1] = { 0 };
-    *ret = (struct log_levels){ bits, 0, steps_per_octave };
+    io->j = 0;
     if (o->count == 0)
         return true;
     if (!points_of(o, &p, e))
         return false;
-    sum_steps(&p, steps_per_octave, sums);
+    sum_steps(&p, io->steps_per_octave, sums);
     free(p.x);
     double least = INFINITY;
-    for (struct log_levels l = *ret; l.j <= LOG_MOST_J; l.j++) {
+    for (struct log_levels l = *io; l.j <= LOG_MOST_J; l.j++) {
         double error = log_error(&l, sums);
         if (error < least) {
             least = error;
-            *ret = l;
+            io->j = l.j;
         }
     }
     return true;
@@ -210,7 +210,7 @@ void log_levels_quantize(const struct log_levels *l, size_t n, const float *x, u
 
 struct log_form log_levels_form(const struct log_levels *l)
 {
-    double first_zero = l->j + zero_code(l) - 0.5;
+    double first_zero = l->j + log_levels_zero(l) - 0.5;
     return (struct log_form){ (float)(-l->steps_per_octave / M_LN2), (float)l->j, (float)(-M_LN2 / l->steps_per_octave),
                               (float)exp2(-first_zero / l->steps_per_octave) };
 }
@@ -220,7 +220,7 @@ struct log_parity log_levels_dot(const struct log_levels *l, size_t n, const uin
     struct log_parity p = { 0, 0 };
     for (size_t i = 0; i < n; i++) {
         int q = codes[i], odd = l->steps_per_octave == 2 && q % 2;
-        if (q == zero_code(l))
+        if (q == log_levels_zero(l))
             continue;
         double part = ldexp((double)v[i * stride], l->steps_per_octave == 2 ? -(q + 1) / 2 : -q);
         *(odd ? &p.odd : &p.even) += part;

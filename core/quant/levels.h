@@ -26,10 +26,11 @@ struct log_levels {
     int bits;                   /* 2..8: levels q = 0 .. 2^bits - 2; code 2^bits - 1 is zero */
     int j;                      /* the highest level is 2^(-j / steps_per_octave), 0..LOG_MOST_J */
     int steps_per_octave;       /* 2: base sqrt 2; 1: base 2 */
+    bool extra_zero;            /* below 8 bits: as published, all 2^bits codes are levels and code 2^bits is zero, which b bits cannot hold */
 };
 
-/* Chooses j by squared error over the values seen; nothing seen: 0.  ERR_MEMORY. */
-bool log_levels_search(const struct observer *o, int bits, int steps_per_octave, struct log_levels *ret, struct err *e);
+/* Chooses io->j by squared error over the values seen, the rest being given; nothing seen: 0.  ERR_MEMORY. */
+bool log_levels_search(const struct observer *o, struct log_levels *io, struct err *e);
 
 /*
  * The reference, in double: x [n] >= 0 to codes [n] and to levels y [n]; either may be NULL.  Above the highest level: that
@@ -37,7 +38,9 @@ bool log_levels_search(const struct observer *o, int bits, int steps_per_octave,
  */
 void log_levels_quantize(const struct log_levels *l, size_t n, const float *x, uint8_t *codes, float *y);
 
-/* The level of a code; 0 for the last one. */
+/* The code of zero, one above that of the lowest level. */
+int log_levels_zero(const struct log_levels *l);
+/* The level of a code; 0 for that of zero. */
 double log_levels_value(const struct log_levels *l, int code);
 
 /*

@@ -158,7 +158,7 @@ void qweight_histogram(const struct graph *g, const struct layer *l, const struc
 
 int qweight_reach(const struct qweight *w) { return w->zero ? (1 << w->bits) - 1 : 1 << (w->bits - 1); }
 
-const float *qweight_floats(const struct qweight *w, const struct layer *l, struct arena *mem, struct err *e)
+float *qweight_floats(const struct qweight *w, const struct layer *l, struct arena *mem, struct err *e)
 {
     float *f = arena_array(mem, w->k * w->n, sizeof *f, e);
     for (size_t i = 0; f && i < w->k * w->n; i++)

@@ -88,6 +88,6 @@ static inline size_t qweight_at(const struct layer *l, size_t channel, size_t in
 int qweight_reach(const struct qweight *w);
 
 /* codes minus zero points as floats in the same order, for gemm_exact(). */
-const float *qweight_floats(const struct qweight *w, const struct layer *l, struct arena *mem, struct err *e);
+float *qweight_floats(const struct qweight *w, const struct layer *l, struct arena *mem, struct err *e);
 
 #endif

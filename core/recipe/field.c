@@ -3,13 +3,15 @@
 #include <assert.h>
 
 static const char *const methods[] = {
-    [RECIPE_METHOD_MINMAX] = "minmax", [RECIPE_METHOD_PERCENTILE] = "percentile", [RECIPE_METHOD_REPQUANT] = "repquant", NULL,
+    [RECIPE_METHOD_MINMAX] = "minmax", [RECIPE_METHOD_PERCENTILE] = "percentile", [RECIPE_METHOD_REPQUANT] = "repquant",
+    [RECIPE_METHOD_REPQ_VIT] = "repq-vit", NULL,
 };
 static const char *const weight_granularities[] = { [RECIPE_PER_TENSOR] = "per_tensor", [RECIPE_PER_CHANNEL] = "per_channel", NULL };
 static const char *const act_granularities[] = { [RECIPE_PER_TENSOR] = "per_tensor", NULL };
 static const char *const modes[] = { [RECIPE_STATIC] = "static", NULL };
 static const char *const observers[] = {
-    [RECIPE_OBSERVER_MINMAX] = "minmax", [RECIPE_OBSERVER_PERCENTILE] = "percentile", [RECIPE_OBSERVER_MSE] = "mse", NULL,
+    [RECIPE_OBSERVER_MINMAX] = "minmax", [RECIPE_OBSERVER_PERCENTILE] = "percentile", [RECIPE_OBSERVER_MSE] = "mse",
+    [RECIPE_OBSERVER_PERCENTILES] = "percentiles", NULL,
 };
 static const char *const roundings[] = {
     [RECIPE_NEAREST] = "nearest", [RECIPE_GPTQ] = "gptq", [RECIPE_ADAROUND] = "adaround", NULL,
@@ -24,6 +26,7 @@ static const char *const clippings[] = {
 static const char *const softmaxes[] = {
     [RECIPE_SOFTMAX_UNIFORM] = "uniform", [RECIPE_SOFTMAX_LOG2] = "log2", [RECIPE_SOFTMAX_LOG_SQRT2] = "log_sqrt2", NULL,
 };
+static const char *const code_forms[] = { [RECIPE_CODES_STORABLE] = "storable", [RECIPE_CODES_PUBLISHED] = "published", NULL };
 static const char *const targets[] = {
     [RECIPE_TARGET_ONNXRUNTIME] = "onnxruntime", [RECIPE_TARGET_OPENVINO] = "openvino",
     [RECIPE_TARGET_TENSORRT] = "tensorrt", [RECIPE_TARGET_PORTABLE] = "portable", NULL,
@@ -81,6 +84,8 @@ const struct field recipe_fields[RECIPE_FIELDS] = {
       .help = "the quantizer of attention probabilities" },
     { .key = "convolutions", .kind = FIELD_BOOL, .at = AT(convolutions), .lo = 0, .hi = 1, .fallback = 1,
       .help = "quantize convolutions (the patch embedding of a vision model) too" },
+    { .key = "codes", .kind = FIELD_CHOICE, .at = AT(codes), .choices = code_forms,
+      .help = "published: as the method's own code computes them, with more levels than the bits can store; such layers run in float" },
     { .key = "target", .kind = FIELD_CHOICE, .at = AT(target), .choices = targets,
       .help = "the runtime that must take the artifact; portable: any of them" },
     { .key = "exclude", .kind = FIELD_PATTERNS, .at = AT(exclude),
@@ -94,26 +99,39 @@ const struct field recipe_fields[RECIPE_FIELDS] = {
 static const char one_observer[] = "the method decides the observer; leave the observer out or change the method";
 static const char no_percentile[] = "only the observer percentile has one; leave it out or change the observer or the method";
 static const char plain[] = "a plain method does not do that; leave it out or set the method to repquant";
+static const char repquant_only[] = "only the method repquant does that; leave it out or change the method";
+static const char per_row[] = "repq-vit has a range per output channel; leave it out or change the method";
+static const char published[] = "only the method repq-vit has published codes; leave it out or change the method";
+static const char all_codes[] = "published codes have no form for this target; leave the codes out or set the target to onnxruntime";
 static const char int8_only[] = "this target takes symmetric int8 activations only; set symmetric to true or leave it out";
 
 static const char symmetric_only[] = "this target takes symmetric weights only; set symmetric to true or leave it out";
 
-/* What both plain methods have in common. */
-#define PLAIN(field, value)                                              \
-    { AT(method), RECIPE_METHOD_MINMAX, AT(field), value, plain },       \
-    { AT(method), RECIPE_METHOD_PERCENTILE, AT(field), value, plain }
+/* What both plain methods have in common, and what all methods but repquant have. */
+#define BOTH_PLAIN(field, value, why)                                          \
+    { AT(method), RECIPE_METHOD_MINMAX, AT(field), value, why },               \
+    { AT(method), RECIPE_METHOD_PERCENTILE, AT(field), value, why }
+#define PLAIN(field, value) BOTH_PLAIN(field, value, plain)
+#define OTHERS(field, value)                                                   \
+    BOTH_PLAIN(field, value, plain), { AT(method), RECIPE_METHOD_REPQ_VIT, AT(field), value, repquant_only }
 
 const struct field_rule recipe_rules[RECIPE_RULES] = {
     { AT(method), RECIPE_METHOD_MINMAX, AT(activations.observer), RECIPE_OBSERVER_MINMAX, one_observer },
     { AT(method), RECIPE_METHOD_PERCENTILE, AT(activations.observer), RECIPE_OBSERVER_PERCENTILE, one_observer },
+    { AT(method), RECIPE_METHOD_REPQ_VIT, AT(activations.observer), RECIPE_OBSERVER_PERCENTILES, one_observer },
     { AT(method), RECIPE_METHOD_MINMAX, AT(activations.percentile), RULE_ABSENT, no_percentile },
     { AT(activations.observer), RECIPE_OBSERVER_MINMAX, AT(activations.percentile), RULE_ABSENT, no_percentile },
     { AT(activations.observer), RECIPE_OBSERVER_MSE, AT(activations.percentile), RULE_ABSENT, no_percentile },
-    PLAIN(weights.symmetric, 1), PLAIN(weights.rounding, RECIPE_NEAREST), PLAIN(attention.softmax, RECIPE_SOFTMAX_UNIFORM),
-    PLAIN(channels.norms, RULE_ABSENT), PLAIN(channels.clipping, RULE_ABSENT), PLAIN(channels.activations, RULE_ABSENT),
-    PLAIN(reconstruction.target, RULE_ABSENT), PLAIN(reconstruction.residual, RULE_ABSENT), PLAIN(reconstruction.ridge, RULE_ABSENT),
-    PLAIN(reconstruction.damping, RULE_ABSENT), PLAIN(reconstruction.descents, RULE_ABSENT),
-    PLAIN(reconstruction.bias_correction, RULE_ABSENT),
+    { AT(activations.observer), RECIPE_OBSERVER_PERCENTILES, AT(activations.percentile), RULE_ABSENT, no_percentile },
+    PLAIN(weights.symmetric, 1), PLAIN(attention.softmax, RECIPE_SOFTMAX_UNIFORM),
+    OTHERS(weights.rounding, RECIPE_NEAREST),
+    OTHERS(channels.norms, RULE_ABSENT), OTHERS(channels.clipping, RULE_ABSENT), OTHERS(channels.activations, RULE_ABSENT),
+    OTHERS(reconstruction.target, RULE_ABSENT), OTHERS(reconstruction.residual, RULE_ABSENT), OTHERS(reconstruction.ridge, RULE_ABSENT),
+    OTHERS(reconstruction.damping, RULE_ABSENT), OTHERS(reconstruction.descents, RULE_ABSENT),
+    OTHERS(reconstruction.bias_correction, RULE_ABSENT),
+    { AT(method), RECIPE_METHOD_REPQ_VIT, AT(weights.granularity), RECIPE_PER_CHANNEL, per_row },
+    PLAIN(codes, RECIPE_CODES_STORABLE), { AT(method), RECIPE_METHOD_REPQUANT, AT(codes), RECIPE_CODES_STORABLE, published },
+    { AT(codes), RECIPE_CODES_PUBLISHED, AT(activations.symmetric), 0, all_codes },
     { AT(target), RECIPE_TARGET_TENSORRT, AT(activations.symmetric), 1, int8_only },
     { AT(target), RECIPE_TARGET_PORTABLE, AT(activations.symmetric), 1, int8_only },
     { AT(target), RECIPE_TARGET_TENSORRT, AT(weights.symmetric), 1, symmetric_only },
@@ -156,6 +174,8 @@ bool field_applies(const struct field *f, const struct recipe *r)
 {
     if (f->at == AT(activations.percentile))
         return r->activations.observer == RECIPE_OBSERVER_PERCENTILE;
+    if (f->at == AT(codes))
+        return r->method == RECIPE_METHOD_REPQ_VIT;
     bool own = f->at == AT(weights.rounding) || (f->at >= AT(channels) && f->at < AT(attention));
     return !own || r->method == RECIPE_METHOD_REPQUANT;
 }

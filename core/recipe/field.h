@@ -10,7 +10,7 @@
 
 enum field_kind { FIELD_NAME, FIELD_CHOICE, FIELD_INT, FIELD_REAL, FIELD_BOOL, FIELD_PATTERNS, FIELD_OVERRIDES };
 
-enum { RECIPE_FIELDS = 28, RECIPE_RULES = 33 };
+enum { RECIPE_FIELDS = 29, RECIPE_RULES = 50 };
 
 struct field {
     const char *section, *key;             /* section NULL: a member of the recipe itself */
@@ -39,7 +39,7 @@ extern const struct field_rule recipe_rules[RECIPE_RULES];
 const struct field *field_at(size_t at);                                  /* the row of an offset */
 double field_get(const struct field *f, const struct recipe *r);          /* CHOICE, INT, REAL, BOOL */
 void field_set(const struct field *f, struct recipe *r, double value);
-/* Whether the canonical JSON shows it: percentile only with the observer of that name, RepQuant's sections only with it. */
+/* Whether the canonical JSON shows it: percentile only with the observer of that name, a method's own sections and fields only with it. */
 bool field_applies(const struct field *f, const struct recipe *r);
 
 #endif

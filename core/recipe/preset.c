@@ -20,6 +20,13 @@
     .channels = { RECIPE_NORMS_SEARCH, clip, true }, .reconstruction = { aim, true, hold, 0.05, 2, true },  \
     .attention = { true, levels }, .convolutions = true, .target = RECIPE_TARGET_ONNXRUNTIME
 
+/* The method's published code: nothing rebuilt, nothing corrected; what RepQuant's own parts are to be judged against. */
+#define REPQ_VIT(preset, width)                                                                     \
+    .name = preset, .method = RECIPE_METHOD_REPQ_VIT,                                               \
+    .weights = { width, RECIPE_PER_CHANNEL, false, RECIPE_NEAREST },                                \
+    .activations = { width, RECIPE_PER_TENSOR, RECIPE_STATIC, false, RECIPE_OBSERVER_PERCENTILES, 0 }, \
+    .attention = { true, RECIPE_SOFTMAX_LOG_SQRT2 }, .convolutions = true, .target = RECIPE_TARGET_ONNXRUNTIME
+
 static const struct recipe_preset presets[] = {
     { "minmax-w8a8",
       "8-bit weights and activations; ranges are the extremes seen in calibration. The plain baseline, exact about outliers.",
@@ -41,6 +48,11 @@ static const struct recipe_preset presets[] = {
     { "repquant-w4a4",
       "RepQuant, 4 bits: where plain quantization of a vision transformer collapses; expect to lose accuracy.",
       { REPQUANT("repquant-w4a4", 4, 4, RECIPE_OBSERVER_MSE, RECIPE_CLIP_GRID, 0.5, 1, RECIPE_SOFTMAX_LOG_SQRT2) } },
+    { "repq-vit-w8a8", "RepQ-ViT as published, 8 bits.", { REPQ_VIT("repq-vit-w8a8", 8) } },
+    { "repq-vit-w6a6", "RepQ-ViT as published, 6 bits: channel scales folded into norms, weights rounded to nearest.",
+      { REPQ_VIT("repq-vit-w6a6", 6) } },
+    { "repq-vit-w4a4", "RepQ-ViT as published, 4 bits: to compare with; repquant-w4a4 is more accurate.",
+      { REPQ_VIT("repq-vit-w4a4", 4) } },
 };
 
 const struct recipe_preset *recipe_presets(size_t *ret_n)

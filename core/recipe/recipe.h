@@ -29,16 +29,18 @@ enum {
     RECIPE_MAX_TEXT = 256 << 10,                          /* bytes of JSON that recipe_parse() looks at */
 };
 
-enum recipe_method { RECIPE_METHOD_MINMAX, RECIPE_METHOD_PERCENTILE, RECIPE_METHOD_REPQUANT };
+enum recipe_method { RECIPE_METHOD_MINMAX, RECIPE_METHOD_PERCENTILE, RECIPE_METHOD_REPQUANT, RECIPE_METHOD_REPQ_VIT };
 enum recipe_granularity { RECIPE_PER_TENSOR, RECIPE_PER_CHANNEL };
 enum recipe_mode { RECIPE_STATIC };                       /* activation ranges are fixed by calibration */
-enum recipe_observer { RECIPE_OBSERVER_MINMAX, RECIPE_OBSERVER_PERCENTILE, RECIPE_OBSERVER_MSE };
+enum recipe_observer { RECIPE_OBSERVER_MINMAX, RECIPE_OBSERVER_PERCENTILE, RECIPE_OBSERVER_MSE, RECIPE_OBSERVER_PERCENTILES };
 enum recipe_rounding { RECIPE_NEAREST, RECIPE_GPTQ, RECIPE_ADAROUND };
 /* Scales per channel of what a norm gives to linears: none; folded whole (RepQ-ViT); folded with an exponent chosen by output error. */
 enum recipe_norms { RECIPE_NORMS_OFF, RECIPE_NORMS_FULL, RECIPE_NORMS_SEARCH };
 enum recipe_clipping { RECIPE_CLIP_MINMAX, RECIPE_CLIP_PERCENTILE, RECIPE_CLIP_GRID, RECIPE_CLIP_LEARNED };
 /* Levels of attention probabilities: equal steps; powers of 2; powers of sqrt 2 with a zero. */
 enum recipe_softmax { RECIPE_SOFTMAX_UNIFORM, RECIPE_SOFTMAX_LOG2, RECIPE_SOFTMAX_LOG_SQRT2 };
+/* Codes that fit their bits; or those of RepQ-ViT's published code, which do not: 2^b softmax levels and a zero, zero points between codes. */
+enum recipe_codes { RECIPE_CODES_STORABLE, RECIPE_CODES_PUBLISHED };
 /* Who must be able to run the artifact; decides the type of activation codes and the form of biases. */
 enum recipe_target { RECIPE_TARGET_ONNXRUNTIME, RECIPE_TARGET_OPENVINO, RECIPE_TARGET_TENSORRT, RECIPE_TARGET_PORTABLE };
 
@@ -83,6 +85,7 @@ struct recipe {
         enum recipe_softmax softmax;
     } attention;
     bool convolutions;                     /* quantize convolutions too */
+    enum recipe_codes codes;
     enum recipe_target target;
     int n_exclude, n_overrides;
     char exclude[RECIPE_MAX_PATTERNS][RECIPE_MAX_PATTERN + 1];

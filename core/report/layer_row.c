@@ -55,7 +55,7 @@ static void summarize_channels(const struct observer *o, const struct site_codes
 static void summarize_levels(const struct observer *o, const struct log_levels *l, struct site_summary *s)
 {
     double above = 0, top = log_levels_value(l, 0) * exp2(0.5 / l->steps_per_octave);
-    s->n_codes = 1u << l->bits;
+    s->n_codes = (uint32_t)log_levels_zero(l) + 1;
     for (uint32_t bin = 0; bin < OBSERVER_BINS; bin++) {
         uint8_t code;
         float y, x = observer_bin_middle(o, bin);
@@ -208,7 +208,7 @@ static json_t *levels_json(const struct log_levels *l)
     set_str(o, "type", l->steps_per_octave == 2 ? "log_sqrt2" : "log2");
     set_int(o, "bits", l->bits);
     set_real(o, "highest", log_levels_value(l, 0));
-    set_real(o, "lowest", log_levels_value(l, (1 << l->bits) - 2));
+    set_real(o, "lowest", log_levels_value(l, log_levels_zero(l) - 1));
     return o;
 }
 

@@ -16,15 +16,33 @@ static float *folded(const struct lower *w, const float *from, const float *mul,
     return f;
 }
 
+/* Before folding, channels have codes of their own, with whole zero points: a fraction is of the common one. */
+static float fraction_of(const struct lower *w, const struct site *s) { return w->s->folding_waits ? 0 : s->q.fraction; }
+
+/* What is added to the scaled channels; NULL: nothing.  false: no memory. */
+static bool shift_of(const struct lower *w, const struct site *s, size_t channels, const float **ret, struct err *e)
+{
+    *ret = s->q.shift;
+    if (s->q.fraction == fraction_of(w, s))
+        return true;
+    float *whole = arena_array(w->mem, channels, sizeof *whole, e);
+    for (size_t i = 0; whole && i < channels; i++)
+        whole[i] = s->q.shift[i] + s->q.fraction * s->q.a.scale;
+    *ret = whole;
+    return whole != NULL;
+}
+
 /* The norm gives x * mul + shift: its gamma and beta do. */
 static bool edit_norm(const struct lower *w, const struct site *s, struct err *e)
 {
+    const float *shift;
     const struct norm *n = &w->t->roles->norms[s->norm];
     size_t channels = (size_t)shape_elements(&w->t->g->values[n->gamma].shape);
     float *gamma = folded(w, constant(w, n->gamma), s->q.mul, NULL, channels, e);
-    if (!gamma || !lowering_edit(&w->s->quantized, w->t->g, n->scale_node, n->scale_input, gamma, w->mem, e))
+    if (!gamma || !shift_of(w, s, channels, &shift, e)
+        || !lowering_edit(&w->s->quantized, w->t->g, n->scale_node, n->scale_input, gamma, w->mem, e))
         return false;
-    float *beta = n->beta >= 0 ? folded(w, constant(w, n->beta), s->q.mul, s->q.shift, channels, e) : NULL;
+    float *beta = n->beta >= 0 ? folded(w, constant(w, n->beta), s->q.mul, shift, channels, e) : NULL;
     return n->beta < 0 || (beta && lowering_edit(&w->s->quantized, w->t->g, n->shift_node, n->shift_input, beta, w->mem, e));
 }
 
@@ -47,6 +65,45 @@ bool lower_site(const struct lower *w, int site, struct err *e)
     return true;
 }
 
+/* x' = x * mul + shift again as x: (x' - shift) / mul. */
+static bool undo_factors(const struct lower *w, const struct site *x, struct arena *mem, struct qop *q, struct err *e)
+{
+    const float *shift;
+    float *mul = arena_array(mem, q->k, sizeof *mul, e), *add = arena_array(mem, q->k, sizeof *add, e);
+    if (!mul || !add || !shift_of(w, x, q->k, &shift, e))
+        return false;
+    for (size_t i = 0; i < q->k; i++) {
+        mul[i] = 1 / x->q.mul[i];
+        add[i] = shift ? -shift[i] * mul[i] : 0;
+    }
+    q->back_mul = mul;
+    q->back_shift = add;
+    return true;
+}
+
+static bool runs_in_float(const struct lower *w, const struct sweep_layer *l)
+{
+    return l->l->kind == LAYER_LINEAR && (l->own.codes || fraction_of(w, &w->s->sites[l->x]) != 0);
+}
+
+/* Weights as values in place of codes, for codes as values. */
+static bool lower_float(const struct lower *w, int index, struct qop *q, struct err *e)
+{
+    const struct sweep_layer *l = &w->s->layers[index];
+    const struct site *x = &w->s->sites[l->x];
+    const struct qweight *from = l->own.codes ? &l->own : &l->w;
+    struct arena *mem = w->floats[index];
+    float fraction = fraction_of(w, x);
+    float *values = qweight_floats(from, l->l, mem, e);
+    for (size_t i = 0; values && i < q->k * q->n; i++)
+        values[i] *= from->scale[i % q->n];
+    q->kind = QOP_FLOAT;
+    q->w = values;
+    q->first = (float)(q->ax.qmin - q->ax.zero) - fraction;
+    q->last = (float)(q->ax.qmax - q->ax.zero) - fraction;
+    return values && (!l->own.codes || undo_factors(w, x, mem, q, e));
+}
+
 static bool lower_weight(const struct lower *w, int index, struct qop *q, struct err *e)
 {
     struct sweep_layer *l = &w->s->layers[index];
@@ -55,13 +112,16 @@ static bool lower_weight(const struct lower *w, int index, struct qop *q, struct
         return err_set(e, ERR_MEMORY, l->l->name, "no memory for the layer's weights");
     q->k = l->w.k;
     q->n = l->w.n;
+    if (x->norm < 0) {
+        q->mul = x->q.mul;
+        if (!shift_of(w, x, q->k, &q->shift, e))
+            return false;
+    }
+    if (runs_in_float(w, l))
+        return lower_float(w, index, q, e);
     q->w_reach = qweight_reach(&l->w);
     q->scale = lowering_scales(w->floats[index], q->ax.scale, l->w.scale, l->w.n, e);
     q->w = qweight_floats(&l->w, l->l, w->floats[index], e);
-    if (x->norm < 0) {
-        q->mul = x->q.mul;
-        q->shift = x->q.shift;
-    }
     return q->scale && q->w;
 }
 
@@ -106,11 +166,12 @@ static bool lower_bias(const struct lower *w, int index, struct qop *q, struct e
 {
     const struct sweep_layer *l = &w->s->layers[index];
     const struct layer *at = l->l;
+    const struct qweight *from = l->own.codes ? &l->own : &l->w;
     if (at->bias_node >= 0 && at->bias_node != at->node) {
         const struct node *add = &w->t->g->nodes[at->bias_node];
-        return !l->w.bias || lowering_edit(&w->s->quantized, w->t->g, at->bias_node, add->in[0] == at->bias ? 0 : 1, l->w.bias, w->mem, e);
+        return !from->bias || lowering_edit(&w->s->quantized, w->t->g, at->bias_node, add->in[0] == at->bias ? 0 : 1, from->bias, w->mem, e);
     }
-    q->add = qweight_bias(&l->w, w->t->g, at);
+    q->add = qweight_bias(from, w->t->g, at);
     return true;
 }
 

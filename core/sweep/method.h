@@ -38,6 +38,7 @@ struct site_view {
 struct site_choice {
     struct affine a;                   /* of x * mul + shift where there are factors; unused with levels */
     float *mul, *shift;                /* [channels], or NULL */
+    float fraction;                    /* [-.5, .5], added to a's zero point: not 0 where no integer type holds the codes */
     struct log_levels levels;          /* bits == 0: none */
     double exponent;                   /* of the channel scales; 0 without */
     double clip_gain_db;               /* what clipping the channels gained over their extremes, on the sampled rows */
@@ -58,6 +59,11 @@ struct weight_view {
 struct method {
     const char *name;                  /* as recipes name it */
     int conv_bits;                     /* of a convolution's input and output; 0: as the recipe says */
+    /*
+     * While the walk goes on, layers behind channel factors run with channels of their own steps and the model's own weights,
+     * rounded; the folded ones come in when everything is decided, and a second walk measures them.
+     */
+    bool folds_last;
     /* Does it look at sampled rows of such a site, at the moments of a layer? */
     bool (*wants_rows)(const struct recipe *r, enum site_kind kind);
     bool (*wants_moments)(const struct recipe *r);

@@ -278,7 +278,7 @@ static bool check_folds(struct pass *p, struct member *m, int node, struct err *
 {
     for (int i = 0; i < p->s->n_sites; i++) {
         const struct site *s = &p->s->sites[i];
-        if (s->decided && s->q.mul && s->norm >= 0 && !s->checked && p->t->roles->norms[s->norm].scale_node == node
+        if (!p->s->folding_waits && s->decided && s->q.mul && s->norm >= 0 && !s->checked && p->t->roles->norms[s->norm].scale_node == node
             && !check_fold(p, m, i, e))
             return false;
     }

@@ -184,8 +184,31 @@ static bool decide_gathered_weights(struct walk *w, struct gathering *g, struct 
     return true;
 }
 
+/* A layer's own weights, rounded as if its input had no factors. */
+static bool round_own(struct walk *w, struct sweep_layer *l, struct err *e)
+{
+    struct weight_view v = { .g = w->t->g, .l = l->l, .bits = l->choice.weight_bits, .a = w->s->sites[l->x].q.a };
+    struct arena *scratch = arena_new(UINT64_MAX / 2);
+    bool ok = (scratch || err_set(e, ERR_MEMORY, l->l->name, "no memory for the layer's weights"))
+           && w->t->method->weights(w->t->recipe, &v, w->t->pool, scratch, &l->own, e) && keep_weight(w->mem, &l->own, e);
+    arena_free(scratch);
+    return ok;
+}
+
+static bool round_own_weights(struct walk *w, struct err *e)
+{
+    for (int i = 0; w->s->folding_waits && i < w->s->n_layers; i++) {
+        struct sweep_layer *l = &w->s->layers[i];
+        if (l->w.codes && !l->own.codes && w->s->sites[l->x].q.mul && !round_own(w, l, e))
+            return false;
+    }
+    return true;
+}
+
 static bool lower_layers(struct walk *w, struct err *e)
 {
+    if (!round_own_weights(w, e))
+        return false;
     for (int i = 0; i < w->s->n_layers; i++)
         if (!lower_layer(&w->lower, i, e))
             return false;
@@ -260,7 +283,7 @@ static bool publish_layers(struct walk *w, const bool *before, struct err *e)
 {
     for (int i = 0; i < w->s->n_layers; i++) {
         const struct sweep_layer *l = &w->s->layers[i];
-        if (!l->measured || before[i])
+        if (!l->measured || before[i] || w->s->folding_waits)
             continue;
         if (!record_layer(&w->journal, w->s, i, e))
             return false;
@@ -318,12 +341,13 @@ static bool walk_on(struct walk *w, int *pos, struct err *e)
     return ok;
 }
 
-static bool walk_all(struct walk *w, struct err *e)
+/* From the first node on; what the journal brought is decided. */
+static bool walk_graph(struct walk *w, struct err *e)
 {
     int n = w->t->g->n_nodes;
+    bool told = false;
     if (!lower_replayed(w, e))
         return false;
-    bool told = false;
     for (int pos = 0; pos < n; ) {
         if (!told && w->decided_now + w->s->replayed_sites > 0) {
             events_stage(w->t->events, "quantizing");      /* from the first decision on, both go hand in hand */
@@ -337,7 +361,31 @@ static bool walk_all(struct walk *w, struct err *e)
         lower_forget(&w->lower, pos);
     }
     events_progress(w->t->events, count_decided(w->s), w->s->n_sites, w->s->chunks.count);
-    return pass_keep_outputs(w->pass, w->mem, CHECKED_SAMPLES, e);
+    return true;
+}
+
+/* Everything is decided: the walk begins again, every layer as it will be in the artifact. */
+static bool fold_all(struct walk *w, struct err *e)
+{
+    w->s->folding_waits = false;
+    for (int i = 0; i < w->s->n_layers; i++) {
+        struct sweep_layer *l = &w->s->layers[i];
+        l->own = (struct qweight){ 0 };
+        l->measured = false;
+        l->accumulated = l->isolated = (struct errors){ 0 };
+        w->s->quantized.qop[l->l->node] = (struct qop){ 0 };
+    }
+    lower_forget(&w->lower, INT32_MAX);
+    pass_free(w->pass);
+    w->pass = pass_new(w->t, w->s, e);
+    return w->pass != NULL;
+}
+
+static bool walk_all(struct walk *w, struct err *e)
+{
+    w->s->folding_waits = w->t->method->folds_last;
+    return walk_graph(w, e) && (!w->s->folding_waits || (fold_all(w, e) && walk_graph(w, e)))
+        && pass_keep_outputs(w->pass, w->mem, CHECKED_SAMPLES, e);
 }
 
 bool sweep_run(const struct sweep_task *t, struct arena *mem, struct sweep *ret, struct err *e)
@@ -345,8 +393,9 @@ bool sweep_run(const struct sweep_task *t, struct arena *mem, struct sweep *ret,
     *ret = (struct sweep){ 0 };
     struct walk w = { .t = t, .s = ret, .mem = mem, .journal = { -1 }, .lower = { t, ret, mem, NULL } };
     struct replay replay = { ret, mem };
-    bool ok = sweep_list_sites(t, mem, ret, e) && lowering_new(&ret->quantized, t->g, mem, e)
-           && chunks_new(&ret->chunks, t->g, &ret->quantized, mem, t->samples, 0, t->recipe->calibration.samples, e)
+    bool ok = sweep_list_sites(t, mem, ret, e) && lowering_new(&ret->quantized, t->g, mem, e);
+    ret->quantized.may_float = t->method->folds_last;
+    ok = ok && chunks_new(&ret->chunks, t->g, &ret->quantized, mem, t->samples, 0, t->recipe->calibration.samples, e)
            && (w.lower.floats = arena_array(mem, (uint64_t)ret->n_layers + 1, sizeof *w.lower.floats, e))
            && journal_open(&w.journal, t->dir, t->fingerprint, record_replay, &replay, e)
            && (w.pass = pass_new(t, ret, e)) && walk_all(&w, e);
@@ -365,7 +414,7 @@ struct artifact_input sweep_input(const struct sweep *s, int site)
         return (struct artifact_input){ 0 };
     const struct site *at = &s->sites[site];
     bool outside = at->norm < 0;           /* else the norm gives scaled values by its own constants */
-    return (struct artifact_input){ .a = at->q.a, .levels = at->q.levels.bits > 0, .mul = outside ? at->q.mul : NULL,
+    return (struct artifact_input){ .a = at->q.a, .fraction = at->q.fraction, .levels = at->q.levels.bits > 0, .mul = outside ? at->q.mul : NULL,
                                     .shift = outside ? at->q.shift : NULL };
 }
 

@@ -54,6 +54,7 @@ struct sweep_layer {
     int region;
     int residual;                      /* the value its output is added to, row for row; -1: none */
     struct qweight w;                  /* codes == NULL until decided, and for products */
+    struct qweight own;                /* its weights as they are, rounded, for a walk before factors are folded; codes == NULL: none */
     struct weight_summary weight;
     struct errors accumulated, isolated;
     double seconds;
@@ -80,6 +81,7 @@ struct sweep {
     struct sweep_layer *layers; int n_layers;        /* one for each of roles->layers */
     struct lowering quantized;                       /* how the quantized stream computes each node */
     struct chunks chunks;
+    bool folding_waits;                              /* this walk runs layers behind factors with their own weights */
     int n_regions;
     int replayed_sites;                              /* taken from the journal */
     int64_t peak_held, spilled;                      /* bytes */

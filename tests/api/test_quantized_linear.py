@@ -90,7 +90,8 @@ def quantized(m, folder, rng, preset="minmax-w8a8", target="onnxruntime", reach=
     """The artifact of a layer, calibrated on random data."""
     onnx.save(m, folder / "model.onnx")
     np.savez(folder / "calib.npz", **arrays_for(m, rng, reach))
-    return quantize(folder / "model.onnx", folder / "calib.npz", folder, {"preset": preset, "target": target}) / "model.onnx"
+    recipe = {**(preset if isinstance(preset, dict) else {"preset": preset}), "target": target}
+    return quantize(folder / "model.onnx", folder / "calib.npz", folder, recipe) / "model.onnx"
 
 
 def saturated(artifact, name, x):
@@ -173,10 +174,11 @@ def attention(rng, heads, t, d, masked):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("preset", ["repquant-w6a6", "repquant-w4a4"])
+@pytest.mark.parametrize("preset", ["repquant-w6a6", "repquant-w4a4", "repq-vit-w4a4", {"preset": "repq-vit-w4a4", "codes": "published"}],
+                         ids=["repquant-w6a6", "repquant-w4a4", "repq-vit-w4a4", "published"])
 @pytest.mark.parametrize("sizes", [(2, 5, 4), (3, 17, 16), (1, 64, 8)])
 def test_attention_on_levels_is_what_onnx_runtime_computes(sizes, preset, masked, tmp_path):
-    rng = seeded(attention, (*sizes, preset, masked))
+    rng = seeded(attention, (*sizes, str(preset), masked))
     m = attention(rng, *sizes, masked)
     artifact = quantized(m, tmp_path, rng, preset)
     ops = [n.op_type for n in onnx.load(artifact).graph.node]

@@ -120,3 +120,21 @@ def test_a_vision_transformer_through_repquant_keeps_what_it_must(family, recipe
     assert len(labels) == 400 and all(is_ >= floor for is_, floor in zip((top1, agreement, sqnr), FLOORS[family, recipe]))
     if recipe == "repquant-w4a4":
         assert artifact.stat().st_size <= 0.16 * VITS[family].stat().st_size
+
+
+# The authors' code on the first 32 pictures: agreement with float on the 400 of dev, %.
+PUBLISHED = {("vit", 4): 31.5, ("vit", 6): 81.75, ("deit", 4): 67.75, ("deit", 6): 94.0, ("deit", 8): 97.5}
+
+
+@pytest.mark.long
+@with_pictures
+@pytest.mark.parametrize("family, bits", PUBLISHED)
+def test_repq_vit_is_as_accurate_as_its_authors_code(family, bits, tmp_path):
+    recipe = {"preset": f"repq-vit-w{bits}a{bits}", "codes": "published", "calibration": {"samples": 32}}
+    artifact = quantize(VITS[family], pictures(family, "calib"), tmp_path, recipe) / "model.onnx"
+    data = load(pictures(family, "dev"))
+    data.pop("labels")
+    (want,), (got,) = (run_theirs(m, data).values() for m in (VITS[family], artifact))
+    agreement = 100 * (got.argmax(-1) == want.argmax(-1)).mean()
+    print(f"{family} repq-vit-w{bits}a{bits}: agreement {agreement:.2f}, the authors' code {PUBLISHED[family, bits]:.2f}")
+    assert abs(agreement - PUBLISHED[family, bits]) <= 4

@@ -28,6 +28,14 @@ void ref_quantize_to_float(size_t n, const float *x, float scale, int zero, int 
         q[i] = (float)(code(x[i], scale, zero, qmin, qmax) - zero);
 }
 
+void ref_fake_quantize(size_t n, const float *x, float scale, float first, float last, float *y)
+{
+    for (size_t i = 0; i < n; i++) {
+        double level = rint((double)(x[i] / scale));
+        y[i] = (float)fmin(fmax(level, (double)first), (double)last) * scale;
+    }
+}
+
 void ref_level_codes(size_t n, const float *x, float into, float first, float back, float *y)
 {
     for (size_t i = 0; i < n; i++)

@@ -37,6 +37,7 @@ void ref_im2col(const struct conv_shape *s, const float *x, float *cols);
 void ref_quantize_u8(size_t n, const float *x, float scale, int zero, int qmin, int qmax, uint8_t *q);
 void ref_quantize_i8(size_t n, const float *x, float scale, int zero, int qmin, int qmax, int8_t *q);
 void ref_quantize_to_float(size_t n, const float *x, float scale, int zero, int qmin, int qmax, float *q);
+void ref_fake_quantize(size_t n, const float *x, float scale, float first, float last, float *y);
 void ref_level_codes(size_t n, const float *x, float into, float first, float back, float *y);
 void ref_dequantize_u8(size_t n, const uint8_t *q, float scale, int zero, float *x);
 void ref_dequantize_i8(size_t n, const int8_t *q, float scale, int zero, float *x);

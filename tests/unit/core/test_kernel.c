@@ -291,6 +291,9 @@ static void a_row_is_added_to_every_row(void **state)
         level_codes(ROWS * sizes[i], in + 1, -2.885390f, 3, -0.346574f, got);
         ref_level_codes(ROWS * sizes[i], in + 1, -2.885390f, 3, -0.346574f, want);
         expect_same("level_codes", ROWS * sizes[i], got, want);
+        fake_quantize(ROWS * sizes[i], in + 1, 0.37f, -5.3f, 9.7f, got);
+        ref_fake_quantize(ROWS * sizes[i], in + 1, 0.37f, -5.3f, 9.7f, want);
+        expect_same("fake_quantize", ROWS * sizes[i], got, want);
         vec_add_row(ROWS, sizes[i], in + 1, in2 + 2, got);
         ref_vec_add_row(ROWS, sizes[i], in + 1, in2 + 2, want);
         expect_same("add_row", ROWS * sizes[i], got, want);

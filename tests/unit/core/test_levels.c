@@ -150,10 +150,10 @@ static void nothing_seen_gives_an_empty_range_and_the_highest_levels(void **stat
     observe(&o, 0, values);
     float lo = 1, hi = 2;
     double error = 3;
-    struct log_levels l;
+    struct log_levels l = { 4, 0, 2, false };
     assert_true(observer_search_range(&o, 4, false, &lo, &hi, &e) && lo == 0 && hi == 0);
     assert_true(observer_range_error(&o, -1, 1, 4, false, &error, &e) && error == 0);
-    assert_true(log_levels_search(&o, 4, 2, &l, &e) && l.j == 0 && l.bits == 4 && l.steps_per_octave == 2);
+    assert_true(log_levels_search(&o, &l, &e) && l.j == 0 && l.bits == 4 && l.steps_per_octave == 2);
     observer_release(&o);
 }
 
@@ -170,7 +170,7 @@ static void a_row_of_probabilities_takes_the_worked_codes(void **state)
 {
     (void)state;
     for (size_t i = 0; i < COUNT(worked); i++) {
-        struct log_levels l = { 4, worked[i].j, 2 };
+        struct log_levels l = { 4, worked[i].j, 2, false };
         uint8_t codes[9];
         float y[9];
         double error = 0;
@@ -183,13 +183,30 @@ static void a_row_of_probabilities_takes_the_worked_codes(void **state)
     }
 }
 
+/* As published: 16 levels at 4 bits and a zero beside them, which the same worked row needs. */
+static void a_zero_beside_all_levels_is_as_published(void **state)
+{
+    (void)state;
+    struct log_levels l = { 4, 0, 2, true };
+    const uint8_t want[] = { 2, 5, 6, 8, 9, 11, 15, 16, 16 };
+    uint8_t codes[9];
+    float y[9];
+    double error = 0;
+    log_levels_quantize(&l, 9, probabilities, codes, y);
+    assert_memory_equal(codes, want, sizeof want);
+    for (int k = 0; k < 9; k++)
+        error += ((double)y[k] - (double)probabilities[k]) * ((double)y[k] - (double)probabilities[k]) / 9;
+    assert_true(fabs(error - 4.300254e-4) < 1e-9);
+    assert_true(fabs((double)log_levels_form(&l).alpha - exp2(-7.75)) < 1e-9);
+}
+
 static void levels_change_half_a_step_apart(void **state)
 {
     (void)state;
     for (int m = 1; m <= 2; m++)
         for (int bits = 2; bits <= 8; bits++)
             for (int j = 0; j <= LOG_MOST_J; j += 8) {
-                struct log_levels l = { bits, j, m };
+                struct log_levels l = { bits, j, m, false };
                 for (int q = 0; q < (1 << bits) - 1; q++) {
                     double end = exp2(-(j + q + 0.5) / m);
                     float around[2] = { (float)(end * (1 + 1e-5)), (float)(end * (1 - 1e-5)) };
@@ -207,7 +224,7 @@ static void levels_change_half_a_step_apart(void **state)
 static void values_at_the_edge_have_codes_too(void **state)
 {
     (void)state;
-    struct log_levels l = { 4, 3, 2 };
+    struct log_levels l = { 4, 3, 2, false };
     const float x[] = { 0, -0.0f, 1, 2, FLT_MAX, FLT_TRUE_MIN, FLT_MIN };
     const uint8_t want[] = { 15, 15, 0, 0, 0, 15, 15 };
     uint8_t codes[COUNT(x)];
@@ -223,7 +240,7 @@ static void the_parity_split_is_worked_out_by_hand(void **state)
                             { .3f, .3f }, { .1f, .1f } };
     const uint8_t codes[9] = { 2, 5, 6, 8, 9, 11, 15, 31, 31 };
     const double even[2] = { .1, .11875 }, odd[2] = { -.0378906, .0050781 }, out[2] = { .046415, .125932 };
-    struct log_levels l = { 5, 0, 2 };
+    struct log_levels l = { 5, 0, 2, false };
     for (int d = 0; d < 2; d++) {
         struct log_parity p = log_levels_dot(&l, 9, codes, v[0] + d, 2);
         assert_true(fabs(p.even - even[d]) < 1e-7 && fabs(p.odd - odd[d]) < 1e-7 && fabs(log_parity_value(&l, p) - out[d]) < 1e-6);
@@ -234,7 +251,7 @@ static void the_parity_split_is_the_table(void **state)
 {
     (void)state;
     for (int i = 0; i < 1000; i++) {
-        struct log_levels l = { 2 + i % 7, i % (LOG_MOST_J + 1), 1 + i % 2 };
+        struct log_levels l = { 2 + i % 7, i % (LOG_MOST_J + 1), 1 + i % 2, false };
         uint8_t codes[64];
         float v[64];
         double sum = 0, size = 0;
@@ -273,7 +290,7 @@ static void the_operators_compute_the_levels(void **state)
     enum { ROW = 197 };
     float logits[ROW], p[ROW], want[ROW], got[ROW];
     for (int i = 0; i < 2000; i++) {
-        struct log_levels l = { 2 + i % 7, i % (LOG_MOST_J + 1), 1 + i % 2 };
+        struct log_levels l = { 2 + i % 7, i % (LOG_MOST_J + 1), 1 + i % 2, false };
         struct log_form f = log_levels_form(&l);
         probabilities_of(ROW, (float)(i % 12), logits, p);
         log_levels_quantize(&l, ROW, p, NULL, want);
@@ -312,11 +329,11 @@ static void the_levels_chosen_have_the_least_error(void **state)
         observe(&o, N, values);
         for (int m = 1; m <= 2; m++)
             for (int bits = 3; bits <= 8; bits++) {
-                struct log_levels l;
+                struct log_levels l = { .bits = bits, .steps_per_octave = m };
                 double least = INFINITY;
-                assert_true(log_levels_search(&o, bits, m, &l, &e));
+                assert_true(log_levels_search(&o, &l, &e));
                 for (int j = 0; j <= LOG_MOST_J; j++)
-                    least = fmin(least, level_error(&(struct log_levels){ bits, j, m }, N, values));
+                    least = fmin(least, level_error(&(struct log_levels){ bits, j, m, false }, N, values));
                 if (!(l.j >= 0 && l.j <= LOG_MOST_J && level_error(&l, N, values) <= 1.05 * least))
                     fail_msg("logits to %g, %d bits: j %d costs %g, the best %g", (double)reaches[r], bits, l.j,
                              level_error(&l, N, values), least);
@@ -334,6 +351,7 @@ int main(void)
         cmocka_unit_test(each_end_is_found_for_itself),
         cmocka_unit_test(nothing_seen_gives_an_empty_range_and_the_highest_levels),
         cmocka_unit_test(a_row_of_probabilities_takes_the_worked_codes),
+        cmocka_unit_test(a_zero_beside_all_levels_is_as_published),
         cmocka_unit_test(levels_change_half_a_step_apart),
         cmocka_unit_test(values_at_the_edge_have_codes_too),
         cmocka_unit_test(the_parity_split_is_worked_out_by_hand),

@@ -100,6 +100,10 @@ static const struct {
     { "{\"preset\":\"minmax-w8a8\",\"method\":\"minmax\",\"activations\":{\"observer\":\"percentile\"}}", ERR_RECIPE_COMBINATION, "/activations/observer", "method" },
     { "{" OK_W ",\"activations\":{\"bits\":8,\"observer\":\"percentile\"}}", ERR_RECIPE_COMBINATION, "/activations/observer", "method" },
     { "{" OK_W ",\"activations\":{\"bits\":8,\"symmetric\":false},\"target\":\"tensorrt\"}", ERR_RECIPE_COMBINATION, "/activations/symmetric", "int8" },
+    { "{\"preset\":\"repq-vit-w4a4\",\"method\":\"repq-vit\",\"weights\":{\"granularity\":\"per_tensor\"}}", ERR_RECIPE_COMBINATION, "/weights/granularity", "per output channel" },
+    { "{\"preset\":\"repq-vit-w4a4\",\"method\":\"repq-vit\",\"channels\":{\"norms\":\"full\"}}", ERR_RECIPE_COMBINATION, "/channels/norms", "repquant" },
+    { "{\"preset\":\"repquant-w4a4\",\"method\":\"repquant\",\"codes\":\"published\"}", ERR_RECIPE_COMBINATION, "/codes", "repq-vit" },
+    { "{\"preset\":\"repq-vit-w4a4\",\"codes\":\"published\",\"target\":\"portable\",\"activations\":{\"symmetric\":true}}", ERR_RECIPE_COMBINATION, "/activations/symmetric", "published" },
     /* ... one of them said by the preset: the schema cannot know */
     { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"percentile\":99}}", ERR_RECIPE_COMBINATION, "/activations/percentile", "leave it out" },
     { "{\"preset\":\"percentile-w8a8\",\"activations\":{\"observer\":\"minmax\"}}", ERR_RECIPE_COMBINATION, "/activations/observer", "change the method" },
@@ -189,7 +193,7 @@ static void random_reconstruction(unsigned *seed, struct recipe *r)
 {
     r->weights.symmetric = pick(seed, 0, 1);
     r->weights.rounding = (enum recipe_rounding)pick(seed, 0, 2);
-    r->activations.observer = (enum recipe_observer)pick(seed, 0, 2);
+    r->activations.observer = (enum recipe_observer)pick(seed, 0, 3);
     r->channels.norms = (enum recipe_norms)pick(seed, 0, 2);
     r->channels.clipping = (enum recipe_clipping)pick(seed, 0, 3);
     r->channels.activations = pick(seed, 0, 1);
@@ -202,22 +206,33 @@ static void random_reconstruction(unsigned *seed, struct recipe *r)
     r->attention.softmax = (enum recipe_softmax)pick(seed, 0, 2);
 }
 
+static void random_repq_vit(unsigned *seed, struct recipe *r)
+{
+    r->weights.symmetric = pick(seed, 0, 1);
+    r->weights.granularity = RECIPE_PER_CHANNEL;
+    r->attention.softmax = (enum recipe_softmax)pick(seed, 0, 2);
+    r->codes = (enum recipe_codes)pick(seed, 0, 1);
+}
+
 static void random_recipe(unsigned *seed, struct recipe *r)
 {
     memset(r, 0, sizeof *r);
     for (int i = pick(seed, 1, RECIPE_MAX_NAME); i > 0; i--)
         r->name[i - 1] = "abcxyz0189._-"[pick(seed, 0, 12)];
-    r->method = (enum recipe_method)pick(seed, 0, 2);
+    r->method = (enum recipe_method)pick(seed, 0, 3);
     r->weights.bits = pick(seed, 2, 8);
     r->weights.granularity = (enum recipe_granularity)pick(seed, 0, 1);
     r->weights.symmetric = true;
-    r->activations.observer = (enum recipe_observer)r->method;       /* of the plain ones; any for RepQuant */
+    r->activations.observer = (enum recipe_observer)r->method;       /* of the plain ones and RepQ-ViT; any for RepQuant */
     if (r->method == RECIPE_METHOD_REPQUANT)
         random_reconstruction(seed, r);
+    if (r->method == RECIPE_METHOD_REPQ_VIT)
+        random_repq_vit(seed, r);
     r->activations.bits = pick(seed, 2, 8);
     r->target = (enum recipe_target)pick(seed, 0, 3);
     r->activations.symmetric = r->target >= RECIPE_TARGET_TENSORRT || pick(seed, 0, 1);
     r->weights.symmetric |= r->target >= RECIPE_TARGET_TENSORRT;
+    r->codes = r->activations.symmetric ? RECIPE_CODES_STORABLE : r->codes;
     if (r->activations.observer == RECIPE_OBSERVER_PERCENTILE)
         r->activations.percentile = pick(seed, 90000000, 100000000) / 1e6;
     r->attention.products = pick(seed, 0, 1);
