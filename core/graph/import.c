@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPSET_LEAST = 13, OPSET_MOST = 26 };
+enum { OPSET_LEAST = 11, OPSET_MOST = 28 };
 
 struct definition {
     const char *name;

@@ -110,7 +110,7 @@ int64_t onnx_opset(const struct onnx_model *m);
 /*
  * Reads files[0] as a model; tensors with external data are looked up by name
  * in files[1..n).  No path is ever opened.  Refused besides what breaks the
- * wire format: IR versions outside 3 to 13, no opset, a single field given
+ * wire format: IR versions outside 3 to 14, no opset, a single field given
  * twice, sparse initializers, training_info, tensors of strings, values that
  * are not tensors, external ranges that overlap in part.  Left to core/graph:
  * names that clash or do not exist, the order of nodes, what an opset allows.

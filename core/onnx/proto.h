@@ -31,6 +31,6 @@ enum {
     DIM_VALUE = 1, DIM_PARAM = 2,
 };
 
-enum { IR_VERSION_MIN = 3, IR_VERSION_MAX = 13 };   /* 3 is where opset_import begins */
+enum { IR_VERSION_MIN = 3, IR_VERSION_MAX = 14 };   /* 3 is where opset_import begins */
 
 #endif
