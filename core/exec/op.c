@@ -9,6 +9,11 @@
 #define REF(kernel) { .ref = op_##kernel }
 #define FAST(kernel) { .ref = op_##kernel, .fast = op_##kernel##_fast }
 
+static bool op_written_out(const struct op_args *a, struct err *e)
+{
+    return op_fail(a, ERR_BUG, e, "the operator should have been written as others when the model was loaded");
+}
+
 const struct op_impl op_impl[OPS] = {
     [OP_ADD] = FAST(arith), [OP_SUB] = FAST(arith), [OP_MUL] = FAST(arith), [OP_DIV] = FAST(arith),
     [OP_POW] = FAST(arith), [OP_MOD] = FAST(arith), [OP_MIN] = FAST(extreme), [OP_MAX] = FAST(extreme),
@@ -35,6 +40,27 @@ const struct op_impl op_impl[OPS] = {
     [OP_RMSNORM] = FAST(rmsnorm), [OP_REDUCEMEAN] = FAST(reduce), [OP_REDUCESUM] = FAST(reduce),
     [OP_REDUCEMAX] = FAST(reduce), [OP_REDUCEMIN] = FAST(reduce), [OP_ARGMAX] = REF(argmax),
     [OP_QUANTIZELINEAR] = FAST(quantize), [OP_DEQUANTIZELINEAR] = FAST(dequantize),
+    [OP_XOR] = REF(logic), [OP_BITSHIFT] = REF(bits), [OP_BITAND] = REF(bits), [OP_BITOR] = REF(bits), [OP_BITXOR] = REF(bits),
+    [OP_BITNOT] = REF(unary), [OP_PRELU] = REF(prelu), [OP_ACOS] = REF(unary), [OP_ACOSH] = REF(unary), [OP_ASIN] = REF(unary),
+    [OP_ASINH] = REF(unary), [OP_ATAN] = REF(unary), [OP_ATANH] = REF(unary), [OP_COSH] = REF(unary), [OP_SINH] = REF(unary),
+    [OP_TAN] = REF(unary), [OP_SOFTPLUS] = REF(unary), [OP_SOFTSIGN] = REF(unary), [OP_MISH] = REF(unary),
+    [OP_ELU] = REF(activation), [OP_SELU] = REF(activation), [OP_CELU] = REF(activation), [OP_LEAKYRELU] = REF(activation),
+    [OP_HARDSIGMOID] = REF(activation), [OP_SHRINK] = REF(activation), [OP_SWISH] = REF(activation), [OP_ISINF] = REF(isinf),
+    [OP_REDUCEPROD] = REF(reduce), [OP_REDUCEL1] = REF(reduce), [OP_REDUCEL2] = REF(reduce), [OP_REDUCELOGSUM] = REF(reduce),
+    [OP_REDUCELOGSUMEXP] = REF(reduce), [OP_REDUCESUMSQUARE] = REF(reduce), [OP_ARGMIN] = REF(argmax), [OP_CUMPROD] = REF(cumsum),
+    [OP_HARDMAX] = REF(hardmax), [OP_TOPK] = REF(topk), [OP_GATHERND] = REF(gathernd), [OP_SCATTERND] = REF(scatternd),
+    [OP_SCATTERELEMENTS] = REF(scatter_elements), [OP_ONEHOT] = REF(onehot), [OP_EYELIKE] = REF(eyelike),
+    [OP_NONZERO] = REF(nonzero), [OP_DEPTHTOSPACE] = REF(blocks), [OP_SPACETODEPTH] = REF(blocks), [OP_EINSUM] = REF(einsum),
+    [OP_MAXPOOL] = REF(pool), [OP_AVERAGEPOOL] = REF(pool), [OP_RESIZE] = REF(resize),
+    /* graph_load() has written these as others. */
+    [OP_SUM] = REF(written_out), [OP_MEAN] = REF(written_out), [OP_CASTLIKE] = REF(written_out), [OP_HARDSWISH] = REF(written_out),
+    [OP_GLOBALAVERAGEPOOL] = REF(written_out), [OP_GLOBALMAXPOOL] = REF(written_out), [OP_BATCHNORM] = REF(written_out), [OP_INSTANCENORM] = REF(written_out),
+    [OP_GROUPNORM] = REF(written_out), [OP_MVN] = REF(written_out), [OP_LPNORM] = REF(written_out), [OP_SWIGLU] = REF(written_out),
+    [OP_CENTERCROPPAD] = REF(written_out), [OP_ATTENTION] = REF(written_out), [OP_ROTARY] = REF(written_out), [OP_DYNAMICQUANTIZE] = REF(written_out),
+    [OP_MATMULINTEGER] = REF(written_out), [OP_CONVINTEGER] = REF(written_out), [OP_QLINEARMATMUL] = REF(written_out), [OP_QLINEARCONV] = REF(written_out),
+    [OP_SIMPLIFIEDLAYERNORM] = REF(written_out), [OP_MS_SIMPLIFIEDLAYERNORM] = REF(written_out), [OP_MS_SKIPLAYERNORM] = REF(written_out), [OP_MS_SKIPSIMPLIFIEDLAYERNORM] = REF(written_out),
+    [OP_MS_GELU] = REF(written_out), [OP_MS_FASTGELU] = REF(written_out), [OP_MS_BIASGELU] = REF(written_out), [OP_MS_QUICKGELU] = REF(written_out),
+    [OP_MS_ROTARY] = REF(written_out), [OP_MS_MATMULNBITS] = REF(written_out),
 };
 
 bool op_eval(const struct graph *g, const struct node *n, const struct tensor *const *in,

@@ -31,6 +31,18 @@ static int64_t int_mod(int64_t u, int64_t v)
     return rem && (rem < 0) != (v < 0) ? rem + v : rem;
 }
 
+static int64_t uint_div(int64_t u, int64_t v) { return (int64_t)((uint64_t)u / (uint64_t)v); }
+static int64_t uint_mod(int64_t u, int64_t v) { return (int64_t)((uint64_t)u % (uint64_t)v); }
+
+/* The sign of the divisor, as Python's %, and as NumPy a zero of that sign. */
+static double real_mod(double u, double v)
+{
+    double rem = fmod(u, v);
+    if (rem == 0)
+        return copysign(0, v);
+    return (rem < 0) != (v < 0) ? rem + v : rem;
+}
+
 struct arith {
     double (*real)(double, double);
     int64_t (*integer)(int64_t, int64_t);      /* NULL: by way of reals */
@@ -42,10 +54,17 @@ static const struct arith *arith_of(const struct node *n)
     static const struct arith ops[OPS] = {
         [OP_ADD] = { real_add, int_add, false }, [OP_SUB] = { real_sub, int_sub, false },
         [OP_MUL] = { real_mul, int_mul, false }, [OP_DIV] = { real_div, int_div, true },
-        [OP_POW] = { pow, NULL, false },         [OP_MOD] = { fmod, int_mod, true },
+        [OP_POW] = { pow, NULL, false },         [OP_MOD] = { real_mod, int_mod, true },
     };
     static const struct arith c_mod = { fmod, int_rem, true };
     return n->op == OP_MOD && node_int(n, "fmod", 0) ? &c_mod : &ops[n->op];
+}
+
+/* The same for uint64, where division is another. */
+static const struct arith *wide_arith(const struct node *n, const struct arith *op)
+{
+    static const struct arith div = { real_div, uint_div, true }, mod = { real_mod, uint_mod, true };
+    return n->op == OP_DIV ? &div : n->op == OP_MOD ? &mod : op;
 }
 
 static void real_run(const struct arith *op, const struct elem *const *t, const struct op_args *a, const struct walk *w)
@@ -78,6 +97,8 @@ bool op_arith(const struct op_args *a, struct err *e)
 
     if (!op_elems(a, t, e))
         return false;
+    if (t[0]->wide)
+        op = wide_arith(a->node, op);
     bool real = t[0]->real || t[2]->real || !op->integer;
     for (walk_broadcast(&w, &a->out[0].shape, a->in, 2); w.more; walk_next(&w))
         if (real)
@@ -157,7 +178,8 @@ static void f32_binary(enum op op, const struct tensor *x, const struct tensor *
 
 bool op_arith_fast(const struct op_args *a, struct err *e)
 {
-    if (!op_all_f32(a))
+    bool signs = a->node->op == OP_MOD && !node_int(a->node, "fmod", 0);
+    if (!op_all_f32(a) || signs)
         return op_arith(a, e);
     f32_binary(a->node->op, a->in[0], a->in[1], &a->out[0]);
     return true;
@@ -181,8 +203,8 @@ static void extreme_run(const struct op_args *a, const struct elem *out, const s
             double v = in->get_real(a->in[k]->data, j);
             out->put_real(y, i, k ? real_extreme(max, out->get_real(y, i), v) : v);
         } else {
-            int64_t u = out->get_int(y, i), v = in->get_int(a->in[k]->data, j);
-            out->put_int(y, i, !k || (max ? v > u : v < u) ? v : u);
+            int64_t flip = in->wide ? INT64_MIN : 0, u = out->get_int(y, i) ^ flip, v = in->get_int(a->in[k]->data, j) ^ flip;
+            out->put_int(y, i, (!k || (max ? v > u : v < u) ? v : u) ^ flip);
         }
     }
 }

@@ -14,7 +14,8 @@ static bool pair(const struct elem *x, const void *xs, int64_t i, const struct e
         double u = x->get_real(xs, i), v = y->get_real(ys, j);
         is = (u < v ? LESS : 0) | (u == v ? SAME : 0) | (u > v ? MORE : 0);
     } else {
-        int64_t u = x->get_int(xs, i), v = y->get_int(ys, j);
+        /* Order of uint64: as int64 with the top bit turned over. */
+        int64_t flip = x->wide ? INT64_MIN : 0, u = x->get_int(xs, i) ^ flip, v = y->get_int(ys, j) ^ flip;
         is = (u < v ? LESS : 0) | (u == v ? SAME : 0) | (u > v ? MORE : 0);
     }
     return is & accepted;
@@ -39,7 +40,7 @@ bool op_compare(const struct op_args *a, struct err *e)
     return true;
 }
 
-/* And, Or: on bools only, by the operator's definition. */
+/* And, Or, Xor: on bools only, by the operator's definition. */
 bool op_logic(const struct op_args *a, struct err *e)
 {
     for (int k = 0; k < 2; k++)
@@ -47,12 +48,11 @@ bool op_logic(const struct op_args *a, struct err *e)
             return op_refuse(a, a->in[k]->dtype, e);
     const uint8_t *x = a->in[0]->data, *y = a->in[1]->data;
     uint8_t *out = a->out[0].data;
-    bool both = a->node->op == OP_AND;
     struct walk w;
     for (walk_broadcast(&w, &a->out[0].shape, a->in, 2); w.more; walk_next(&w))
         for (int64_t i = 0; i < w.n; i++) {
             bool u = x[w.at[1] + i * w.step[1]], v = y[w.at[2] + i * w.step[2]];
-            out[w.at[0] + i] = both ? u && v : u || v;
+            out[w.at[0] + i] = a->node->op == OP_AND ? u && v : a->node->op == OP_OR ? u || v : u != v;
         }
     return true;
 }

@@ -38,6 +38,15 @@ INT_TYPE(U32, uint32_t, 0, UINT32_MAX)
 INT_TYPE(I32, int32_t, INT32_MIN, INT32_MAX)
 INT_TYPE(I64, int64_t, INT64_MIN, INT64_MAX)
 
+/* The integer of a uint64 is its bits; order and division have to ask whether a type is wide. */
+static int64_t get_int_U64(const void *p, int64_t i) { return LOAD(int64_t, p, i); }
+static void put_int_U64(void *p, int64_t i, int64_t v) { STORE(int64_t, p, i, v); }
+static double get_real_U64(const void *p, int64_t i) { return (double)LOAD(uint64_t, p, i); }
+static void put_real_U64(void *p, int64_t i, double v)
+{
+    STORE(uint64_t, p, i, !(v > 0) ? 0 : v >= 0x1p64 ? UINT64_MAX : (uint64_t)v);
+}
+
 static int64_t get_int_BOOL(const void *p, int64_t i) { return ((const uint8_t *)p)[i] != 0; }
 static void put_int_BOOL(void *p, int64_t i, int64_t v) { ((uint8_t *)p)[i] = v != 0; }
 static double get_real_BOOL(const void *p, int64_t i) { return ((const uint8_t *)p)[i] != 0; }
@@ -56,8 +65,9 @@ static void put_int_U4(void *p, int64_t i, int64_t v)
 }
 static double get_real_U4(const void *p, int64_t i) { return (double)get_int_U4(p, i); }
 static double get_real_I4(const void *p, int64_t i) { return (double)get_int_I4(p, i); }
-static void put_real_U4(void *p, int64_t i, double v) { put_int_U4(p, i, real_to_int(v, 0, 15)); }
-static void put_real_I4(void *p, int64_t i, double v) { put_int_U4(p, i, real_to_int(v, -8, 7)); }
+/* A real that does not fit keeps its low bits, as ONNX's own tests have it. */
+static void put_real_U4(void *p, int64_t i, double v) { put_int_U4(p, i, real_to_int(v, INT32_MIN, INT32_MAX)); }
+#define put_real_I4 put_real_U4
 #define put_int_I4 put_int_U4
 
 static double get_real_F32(const void *p, int64_t i) { return (double)LOAD(float, p, i); }
@@ -125,10 +135,10 @@ static void put_int_F16(void *p, int64_t i, int64_t v) { put_real_F16(p, i, (dou
 const struct elem *elem_of(enum dtype t)
 {
     static const struct elem types[] = {
-#define ROW(name, is_real) [DT_##name] = { is_real, get_real_##name, put_real_##name, get_int_##name, put_int_##name }
+#define ROW(name, is_real) [DT_##name] = { is_real, DT_##name == DT_U64, get_real_##name, put_real_##name, get_int_##name, put_int_##name }
         ROW(F32, true), ROW(F64, true), ROW(F16, true), ROW(BF16, true),
         ROW(U8, false), ROW(I8, false), ROW(U16, false), ROW(I16, false), ROW(U32, false),
-        ROW(I32, false), ROW(I64, false), ROW(BOOL, false), ROW(U4, false), ROW(I4, false),
+        ROW(I32, false), ROW(I64, false), ROW(U64, false), ROW(BOOL, false), ROW(U4, false), ROW(I4, false),
 #undef ROW
     };
     return (size_t)t < sizeof types / sizeof *types && types[t].get_real ? &types[t] : NULL;

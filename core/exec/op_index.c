@@ -1,5 +1,5 @@
 /*
- * op_index.c - Gather, GatherElements, CumSum.
+ * op_index.c - Gather, GatherElements, CumSum and CumProd.
  *
  * Indices are data: of the model, or of whoever sent the samples.  Every one is checked.
  */
@@ -75,20 +75,21 @@ bool op_gather_elements(const struct op_args *a, struct err *e)
 }
 
 /* One line of n elements, `pitch` apart, from `first` in either direction. */
-struct line { int64_t first, pitch, n; bool exclusive; };
+struct line { int64_t first, pitch, n; bool exclusive, product; };
 
 static void cumsum_line(const struct elem *t, const void *x, void *y, struct line l)
 {
-    double real = 0;
-    int64_t integer = 0;
+    double real = l.product;
+    int64_t integer = l.product;
     for (int64_t i = 0, at = l.first; i < l.n; i++, at += l.pitch) {
         double real_before = real;
         int64_t integer_before = integer;
         if (t->real) {
-            real += t->get_real(x, at);
+            real = l.product ? real * t->get_real(x, at) : real + t->get_real(x, at);
             t->put_real(y, at, l.exclusive ? real_before : real);
         } else {
-            integer = (int64_t)((uint64_t)integer + (uint64_t)t->get_int(x, at));
+            uint64_t v = (uint64_t)t->get_int(x, at);
+            integer = (int64_t)(l.product ? (uint64_t)integer * v : (uint64_t)integer + v);
             t->put_int(y, at, l.exclusive ? integer_before : integer);
         }
     }
@@ -109,9 +110,9 @@ bool op_cumsum(const struct op_args *a, struct err *e)
     int64_t n = s->dim[axis], pitch = shape_count(s, axis + 1, s->rank), outer = shape_count(s, 0, axis);
     for (int64_t o = 0; o < outer; o++)
         for (int64_t i = 0; i < pitch; i++) {
-            struct line l = { o * n * pitch + i, pitch, n, exclusive };
+            struct line l = { o * n * pitch + i, pitch, n, exclusive, a->node->op == OP_CUMPROD };
             if (reverse)
-                l = (struct line){ l.first + (n - 1) * pitch, -pitch, n, exclusive };
+                l = (struct line){ l.first + (n - 1) * pitch, -pitch, n, exclusive, l.product };
             cumsum_line(t[0], a->in[0]->data, a->out[0].data, l);
         }
     return true;

@@ -42,14 +42,14 @@ void op_copy(void *to, const void *from, int64_t n);
  * anything becomes a bool by comparing with 0.
  */
 struct elem {
-    bool real;                                        /* a floating-point type */
+    bool real, wide;                                  /* a floating-point type; uint64 */
     double (*get_real)(const void *p, int64_t i);
     void (*put_real)(void *p, int64_t i, double v);   /* one rounding, ties to even */
     int64_t (*get_int)(const void *p, int64_t i);
     void (*put_int)(void *p, int64_t i, int64_t v);
 };
 
-/* NULL for types without arithmetic here: strings and uint64. */
+/* NULL for types without arithmetic: strings.  The integer of a uint64 has its bits: see `wide`. */
 const struct elem *elem_of(enum dtype t);
 
 /* Bytes of one element; 0 for types that are packed or not of fixed size. */
@@ -112,6 +112,10 @@ op_run op_conv, op_conv_fast;                                                  /
 op_run op_softmax, op_softmax_fast;                                            /* op_softmax.c */
 op_run op_layernorm, op_layernorm_fast, op_rmsnorm, op_rmsnorm_fast;           /* op_norm.c */
 op_run op_quantize, op_quantize_fast, op_dequantize, op_dequantize_fast;       /* op_quantize.c */
+op_run op_activation, op_isinf, op_prelu, op_bits;                             /* op_activation.c */
+op_run op_gathernd, op_scatternd, op_scatter_elements, op_onehot;              /* op_scatter.c */
+op_run op_topk, op_hardmax, op_eyelike, op_nonzero, op_blocks;                 /* op_select.c */
+op_run op_pool, op_einsum, op_resize;                                          /* each in its own file */
 uint64_t op_conv_scratch(const struct op_args *a);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * op_reduce.c - ReduceMean, ReduceSum, ReduceMax, ReduceMin over any set of axes, and ArgMax.
+ * op_reduce.c - reductions over any set of axes, ArgMax and ArgMin.
  *
  * The reference visits the input once for each output element; sums are taken in double.
  */
@@ -47,32 +47,76 @@ static void cut_shape(const struct shape *s, const bool *reduced, struct cut *re
 
 /* ---- reference ---- */
 
-struct total { double sum, max, min; int64_t int_sum, int_max, int_min; bool nan; };
+struct total { double sum, max, min, top; int64_t int_sum, int_max, int_min; bool nan, wide; enum op op; };
 
-static void total_add(struct total *t, const struct elem *x, const void *p, int64_t i)
+/* What a sum is taken of: the element, or what the operator makes of it first. */
+static double real_term(const struct total *t, double v)
 {
-    if (x->real) {
-        double v = x->get_real(p, i);
-        t->nan |= isnan(v);
-        t->sum += v;
-        t->max = v > t->max ? v : t->max;
-        t->min = v < t->min ? v : t->min;
-    } else {
-        int64_t v = x->get_int(p, i);
-        t->int_sum = (int64_t)((uint64_t)t->int_sum + (uint64_t)v);
-        t->int_max = v > t->int_max ? v : t->int_max;
-        t->int_min = v < t->int_min ? v : t->int_min;
+    switch (t->op) {
+    case OP_REDUCEL1: return fabs(v);
+    case OP_REDUCEL2:
+    case OP_REDUCESUMSQUARE: return v * v;
+    case OP_REDUCELOGSUMEXP: return exp(v - t->top);
+    default: return v;
     }
 }
 
-static void total_store(const struct total *t, enum op op, int64_t n, const struct elem *y, void *p, int64_t i)
+static uint64_t int_term(const struct total *t, int64_t v)
 {
-    double extreme = t->nan ? (double)NAN : op == OP_REDUCEMAX ? t->max : t->min;
-    if (y->real)
-        y->put_real(p, i, op == OP_REDUCESUM ? t->sum : op == OP_REDUCEMEAN ? t->sum / (double)n : extreme);
+    if (t->op == OP_REDUCEL1)
+        return v < 0 && !t->wide ? 0 - (uint64_t)v : (uint64_t)v;
+    return t->op == OP_REDUCEL2 || t->op == OP_REDUCESUMSQUARE ? (uint64_t)v * (uint64_t)v : (uint64_t)v;
+}
+
+static void total_add(struct total *t, const struct elem *x, const void *p, int64_t i)
+{
+    bool product = t->op == OP_REDUCEPROD;
+    double v = x->get_real(p, i);
+    t->nan |= isnan(v);
+    t->sum = product ? t->sum * v : t->sum + real_term(t, v);
+    t->max = v > t->max ? v : t->max;
+    t->min = v < t->min ? v : t->min;
+    if (x->real)
+        return;
+    int64_t n = x->get_int(p, i), flip = t->wide ? INT64_MIN : 0;
+    t->int_sum = (int64_t)(product ? (uint64_t)t->int_sum * (uint64_t)n : (uint64_t)t->int_sum + int_term(t, n));
+    t->int_max = (n ^ flip) > t->int_max ? n ^ flip : t->int_max;
+    t->int_min = (n ^ flip) < t->int_min ? n ^ flip : t->int_min;
+}
+
+static double real_result(const struct total *t, int64_t n)
+{
+    switch (t->op) {
+    case OP_REDUCEMEAN: return t->sum / (double)n;
+    case OP_REDUCEMAX: return t->nan ? (double)NAN : t->max;
+    case OP_REDUCEMIN: return t->nan ? (double)NAN : t->min;
+    case OP_REDUCEL2: return sqrt(t->sum);
+    case OP_REDUCELOGSUM: return log(t->sum);
+    case OP_REDUCELOGSUMEXP: return t->top + log(t->sum);
+    default: return t->sum;
+    }
+}
+
+/* Integers stay integers where the operator's result is one. */
+static void total_store(const struct total *t, int64_t n, const struct elem *y, void *p, int64_t i)
+{
+    int64_t flip = t->wide ? INT64_MIN : 0;
+    bool by_real = t->op == OP_REDUCEL2 || t->op == OP_REDUCELOGSUM || t->op == OP_REDUCELOGSUMEXP;
+    if (y->real || by_real)
+        y->put_real(p, i, real_result(t, n));
     else
-        y->put_int(p, i, op == OP_REDUCESUM ? t->int_sum : op == OP_REDUCEMEAN ? t->int_sum / (n ? n : 1)
-                       : op == OP_REDUCEMAX ? t->int_max : t->int_min);
+        y->put_int(p, i, t->op == OP_REDUCEMEAN ? t->int_sum / (n ? n : 1) : t->op == OP_REDUCEMAX ? t->int_max ^ flip
+                       : t->op == OP_REDUCEMIN ? t->int_min ^ flip : t->int_sum);
+}
+
+/* The empty total. Of no bool the largest is false and the smallest true. */
+static struct total total_begin(enum op op, const struct tensor *x)
+{
+    struct total t = { .max = -INFINITY, .min = INFINITY, .int_max = INT64_MIN, .int_min = INT64_MAX, .op = op,
+                       .wide = x->dtype == DT_U64, .sum = op == OP_REDUCEPROD, .int_sum = op == OP_REDUCEPROD };
+    if (x->dtype == DT_BOOL)
+        t.int_max = 0;
+    return t;
 }
 
 bool op_reduce(const struct op_args *a, struct err *e)
@@ -84,18 +128,25 @@ bool op_reduce(const struct op_args *a, struct err *e)
 
     if (!x)
         return op_refuse(a, a->in[0]->dtype, e);
-    if (!reduced_axes(a, reduced))
-        return op_same_bytes(a, e);
+    if (!reduced_axes(a, reduced) && op_impl[a->node->op].fast)
+        return op_same_bytes(a, e);    /* of one element itself, the sum, mean and extremes are that element */
     cut_shape(&a->in[0]->shape, reduced, &c);
     int64_t to = 0, n = shape_elements(&c.gone);
     for (walk_init(&outer, &c.kept, 1, &c.kept_stride); outer.more; walk_next(&outer))
         for (int64_t o = 0; o < outer.n; o++) {
-            struct total t = { .max = -INFINITY, .min = INFINITY, .int_max = INT64_MIN, .int_min = INT64_MAX };
+            struct total t = total_begin(a->node->op, a->in[0]);
             int64_t base = outer.at[0] + o * outer.step[0];
-            for (walk_init(&inner, &c.gone, 1, &c.gone_stride); inner.more; walk_next(&inner))
-                for (int64_t i = 0; i < inner.n; i++)
-                    total_add(&t, x, a->in[0]->data, base + inner.at[0] + i * inner.step[0]);
-            total_store(&t, a->node->op, n, x, a->out[0].data, to++);
+            for (int pass = a->node->op == OP_REDUCELOGSUMEXP ? 0 : 1; pass < 2; pass++) {
+                for (walk_init(&inner, &c.gone, 1, &c.gone_stride); inner.more; walk_next(&inner))
+                    for (int64_t i = 0; i < inner.n; i++)
+                        total_add(&t, x, a->in[0]->data, base + inner.at[0] + i * inner.step[0]);
+                if (pass == 0) {           /* exp() is taken of what is at most 0 */
+                    double top = isfinite(t.max) ? t.max : 0;
+                    t = total_begin(a->node->op, a->in[0]);
+                    t.top = top;
+                }
+            }
+            total_store(&t, n, x, a->out[0].data, to++);
         }
     return true;
 }
@@ -150,21 +201,23 @@ bool op_reduce_fast(const struct op_args *a, struct err *e)
     return true;
 }
 
-/* ---- ArgMax ---- */
+/* ---- ArgMax and ArgMin ---- */
 
-/* Of n elements `pitch` apart: the position of the largest, the last such if `last`. */
-static int64_t argmax_line(const struct elem *t, const void *x, int64_t first, int64_t pitch, int64_t n, bool last)
+/* Of n elements `pitch` apart: the position of the largest or `least`, the last such if `last`. */
+static int64_t argmax_line(const struct elem *t, const void *x, int64_t first, int64_t pitch, int64_t n, bool last, bool least)
 {
     int64_t best = 0;
     for (int64_t i = 1; i < n; i++) {
         int64_t at = first + i * pitch, top = first + best * pitch;
         bool more, same;
         if (t->real) {
-            more = t->get_real(x, at) > t->get_real(x, top);
-            same = t->get_real(x, at) == t->get_real(x, top);
+            double u = t->get_real(x, at), v = t->get_real(x, top);
+            more = least ? u < v : u > v;
+            same = u == v;
         } else {
-            more = t->get_int(x, at) > t->get_int(x, top);
-            same = t->get_int(x, at) == t->get_int(x, top);
+            int64_t flip = t->wide ? INT64_MIN : 0, u = t->get_int(x, at) ^ flip, v = t->get_int(x, top) ^ flip;
+            more = least ? u < v : u > v;
+            same = u == v;
         }
         if (more || (last && same))
             best = i;
@@ -184,9 +237,9 @@ bool op_argmax(const struct op_args *a, struct err *e)
     int64_t n = s->rank ? s->dim[axis] : 1, pitch = shape_count(s, axis + 1, s->rank), outer = shape_count(s, 0, axis);
     int64_t *y = a->out[0].data;
     if (n == 0 && outer > 0 && pitch > 0)
-        return op_fail(a, ERR_DATA_VALUES, e, "there is no largest element along an axis of length 0");
+        return op_fail(a, ERR_DATA_VALUES, e, "there is no such element along an axis of length 0");
     for (int64_t o = 0; o < outer; o++)
         for (int64_t i = 0; i < pitch; i++)
-            y[o * pitch + i] = argmax_line(t, a->in[0]->data, o * n * pitch + i, pitch, n, last);
+            y[o * pitch + i] = argmax_line(t, a->in[0]->data, o * n * pitch + i, pitch, n, last, a->node->op == OP_ARGMIN);
     return true;
 }

@@ -16,8 +16,13 @@ static double real_sign(double v) { return v > 0 ? 1 : v < 0 ? -1 : v; }
 static double real_gelu(double v) { return v / 2 * (1 + erf(v * M_SQRT1_2)); }
 static double real_gelu_tanh(double v) { return v / 2 * (1 + tanh(sqrt(2 / M_PI) * (v + 0.044715 * v * v * v))); }
 
+static double real_softplus(double v) { return v > 30 ? v : log1p(exp(v)); }
+static double real_softsign(double v) { return v / (1 + fabs(v)); }
+static double real_mish(double v) { return v * tanh(real_softplus(v)); }
+
 static int64_t int_neg(int64_t v) { return (int64_t)(0 - (uint64_t)v); }
 static int64_t int_abs(int64_t v) { return v < 0 ? int_neg(v) : v; }
+static int64_t int_not(int64_t v) { return ~v; }
 static int64_t int_relu(int64_t v) { return v < 0 ? 0 : v; }
 static int64_t int_sign(int64_t v) { return (v > 0) - (v < 0); }
 
@@ -37,7 +42,13 @@ static const struct unary *unary_of(const struct node *n)
         [OP_SIGMOID] = { real_sigmoid, NULL },   [OP_GELU] = { real_gelu, NULL },
         [OP_FLOOR] = { floor, NULL },            [OP_CEIL] = { ceil, NULL },
         [OP_ROUND] = { rint, NULL },             [OP_SIN] = { sin, NULL },
-        [OP_COS] = { cos, NULL },
+        [OP_COS] = { cos, NULL },                [OP_TAN] = { tan, NULL },
+        [OP_ACOS] = { acos, NULL },              [OP_ACOSH] = { acosh, NULL },
+        [OP_ASIN] = { asin, NULL },              [OP_ASINH] = { asinh, NULL },
+        [OP_ATAN] = { atan, NULL },              [OP_ATANH] = { atanh, NULL },
+        [OP_COSH] = { cosh, NULL },              [OP_SINH] = { sinh, NULL },
+        [OP_SOFTPLUS] = { real_softplus, NULL }, [OP_SOFTSIGN] = { real_softsign, NULL },
+        [OP_MISH] = { real_mish, NULL },         [OP_BITNOT] = { NULL, int_not },
     };
     static const struct unary gelu_tanh = { real_gelu_tanh, NULL };
     bool approximate = n->op == OP_GELU && node_str(n, "approximate", "none")[0] == 't';

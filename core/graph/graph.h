@@ -17,6 +17,7 @@
  *     are gone; DequantizeLinear of a constant is kept: it is the quantized form;
  *     large ConstantOfShape, Expand, Range and Tile are kept: a few bytes must not become gigabytes;
  *   - every value has a type, and a shape as far as it can be known;
+ *   - operators that are a few others (GRAPH_OPS, last part) are written as those;
  *   - every node's op is known, with its inputs and attributes checked.
  */
 #ifndef CORE_GRAPH_GRAPH_H
@@ -70,7 +71,58 @@
     X(REDUCEMAX, "ReduceMax", "", 1, 2, 1, 1) X(REDUCEMIN, "ReduceMin", "", 1, 2, 1, 1)           \
     X(ARGMAX, "ArgMax", "", 1, 1, 1, 1)                                                           \
     X(QUANTIZELINEAR, "QuantizeLinear", "", 2, 3, 1, 1)                                           \
-    X(DEQUANTIZELINEAR, "DequantizeLinear", "", 2, 3, 1, 1)
+    X(DEQUANTIZELINEAR, "DequantizeLinear", "", 2, 3, 1, 1)                                       \
+    X(XOR, "Xor", "", 2, 2, 1, 1) X(BITSHIFT, "BitShift", "", 2, 2, 1, 1)                         \
+    X(BITAND, "BitwiseAnd", "", 2, 2, 1, 1) X(BITOR, "BitwiseOr", "", 2, 2, 1, 1)                 \
+    X(BITXOR, "BitwiseXor", "", 2, 2, 1, 1) X(BITNOT, "BitwiseNot", "", 1, 1, 1, 1)               \
+    X(PRELU, "PRelu", "", 2, 2, 1, 1)                                                             \
+    X(ACOS, "Acos", "", 1, 1, 1, 1) X(ACOSH, "Acosh", "", 1, 1, 1, 1)                             \
+    X(ASIN, "Asin", "", 1, 1, 1, 1) X(ASINH, "Asinh", "", 1, 1, 1, 1)                             \
+    X(ATAN, "Atan", "", 1, 1, 1, 1) X(ATANH, "Atanh", "", 1, 1, 1, 1)                             \
+    X(COSH, "Cosh", "", 1, 1, 1, 1) X(SINH, "Sinh", "", 1, 1, 1, 1) X(TAN, "Tan", "", 1, 1, 1, 1)  \
+    X(SOFTPLUS, "Softplus", "", 1, 1, 1, 1) X(SOFTSIGN, "Softsign", "", 1, 1, 1, 1)               \
+    X(MISH, "Mish", "", 1, 1, 1, 1) X(ELU, "Elu", "", 1, 1, 1, 1) X(SELU, "Selu", "", 1, 1, 1, 1)  \
+    X(CELU, "Celu", "", 1, 1, 1, 1) X(LEAKYRELU, "LeakyRelu", "", 1, 1, 1, 1)                     \
+    X(HARDSIGMOID, "HardSigmoid", "", 1, 1, 1, 1) X(SHRINK, "Shrink", "", 1, 1, 1, 1)             \
+    X(SWISH, "Swish", "", 1, 1, 1, 1) X(ISINF, "IsInf", "", 1, 1, 1, 1)                           \
+    X(REDUCEPROD, "ReduceProd", "", 1, 2, 1, 1) X(REDUCEL1, "ReduceL1", "", 1, 2, 1, 1)           \
+    X(REDUCEL2, "ReduceL2", "", 1, 2, 1, 1) X(REDUCELOGSUM, "ReduceLogSum", "", 1, 2, 1, 1)       \
+    X(REDUCELOGSUMEXP, "ReduceLogSumExp", "", 1, 2, 1, 1)                                         \
+    X(REDUCESUMSQUARE, "ReduceSumSquare", "", 1, 2, 1, 1)                                         \
+    X(ARGMIN, "ArgMin", "", 1, 1, 1, 1) X(CUMPROD, "CumProd", "", 2, 2, 1, 1)                     \
+    X(HARDMAX, "Hardmax", "", 1, 1, 1, 1) X(TOPK, "TopK", "", 2, 2, 1, 2)                         \
+    X(GATHERND, "GatherND", "", 2, 2, 1, 1) X(SCATTERND, "ScatterND", "", 3, 3, 1, 1)             \
+    X(SCATTERELEMENTS, "ScatterElements", "", 3, 3, 1, 1) X(ONEHOT, "OneHot", "", 3, 3, 1, 1)     \
+    X(EYELIKE, "EyeLike", "", 1, 1, 1, 1) X(NONZERO, "NonZero", "", 1, 1, 1, 1)                   \
+    X(DEPTHTOSPACE, "DepthToSpace", "", 1, 1, 1, 1) X(SPACETODEPTH, "SpaceToDepth", "", 1, 1, 1, 1) \
+    X(EINSUM, "Einsum", "", 1, 3, 1, 1)                                                           \
+    X(MAXPOOL, "MaxPool", "", 1, 1, 1, 2) X(AVERAGEPOOL, "AveragePool", "", 1, 1, 1, 1)           \
+    X(RESIZE, "Resize", "", 1, 4, 1, 1)                                                           \
+    /* Written as others when the model is loaded (expand.h): after graph_load() there are none. */ \
+    X(SUM, "Sum", "", 1, 255, 1, 1) X(MEAN, "Mean", "", 1, 255, 1, 1)                             \
+    X(CASTLIKE, "CastLike", "", 2, 2, 1, 1) X(HARDSWISH, "HardSwish", "", 1, 1, 1, 1)             \
+    X(GLOBALAVERAGEPOOL, "GlobalAveragePool", "", 1, 1, 1, 1)                                     \
+    X(GLOBALMAXPOOL, "GlobalMaxPool", "", 1, 1, 1, 1)                                             \
+    X(BATCHNORM, "BatchNormalization", "", 5, 5, 1, 1)                                            \
+    X(INSTANCENORM, "InstanceNormalization", "", 3, 3, 1, 1)                                      \
+    X(GROUPNORM, "GroupNormalization", "", 3, 3, 1, 1)                                            \
+    X(MVN, "MeanVarianceNormalization", "", 1, 1, 1, 1)                                           \
+    X(LPNORM, "LpNormalization", "", 1, 1, 1, 1) X(SWIGLU, "SwiGLU", "", 2, 2, 1, 1)              \
+    X(CENTERCROPPAD, "CenterCropPad", "", 2, 2, 1, 1)                                             \
+    X(ATTENTION, "Attention", "", 3, 7, 1, 4) X(ROTARY, "RotaryEmbedding", "", 3, 4, 1, 1)        \
+    X(DYNAMICQUANTIZE, "DynamicQuantizeLinear", "", 1, 1, 3, 3)                                   \
+    X(MATMULINTEGER, "MatMulInteger", "", 2, 4, 1, 1)                                             \
+    X(CONVINTEGER, "ConvInteger", "", 2, 4, 1, 1)                                                 \
+    X(QLINEARMATMUL, "QLinearMatMul", "", 8, 8, 1, 1)                                             \
+    X(QLINEARCONV, "QLinearConv", "", 8, 9, 1, 1)                                                 \
+    X(SIMPLIFIEDLAYERNORM, "SimplifiedLayerNormalization", "", 2, 2, 1, 1)                        \
+    X(MS_SIMPLIFIEDLAYERNORM, "SimplifiedLayerNormalization", MSFT, 2, 2, 1, 1)                   \
+    X(MS_SKIPLAYERNORM, "SkipLayerNormalization", MSFT, 3, 5, 1, 4)                               \
+    X(MS_SKIPSIMPLIFIEDLAYERNORM, "SkipSimplifiedLayerNormalization", MSFT, 3, 4, 1, 4)           \
+    X(MS_GELU, "Gelu", MSFT, 1, 1, 1, 1) X(MS_FASTGELU, "FastGelu", MSFT, 1, 2, 1, 1)             \
+    X(MS_BIASGELU, "BiasGelu", MSFT, 2, 2, 1, 1) X(MS_QUICKGELU, "QuickGelu", MSFT, 1, 1, 1, 1)   \
+    X(MS_ROTARY, "RotaryEmbedding", MSFT, 4, 4, 1, 1)                                             \
+    X(MS_MATMULNBITS, "MatMulNBits", MSFT, 3, 6, 1, 1)
 
 enum op {
 #define X(name, type, domain, i0, i1, o0, o1) OP_##name,

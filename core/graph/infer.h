@@ -105,14 +105,16 @@ const char *call_text(struct call *c, int slot, const struct shape *s);
 shape_rule rule_same, rule_broadcast, rule_where, rule_clip, rule_cumsum, rule_trilu, rule_constant_of_shape, rule_range,
     rule_shape, rule_size, rule_reshape, rule_flatten, rule_squeeze, rule_unsqueeze, rule_transpose, rule_concat, rule_split,
     rule_slice, rule_gather, rule_gather_elements, rule_expand, rule_tile, rule_pad, rule_matmul, rule_gemm, rule_conv,
-    rule_softmax, rule_layernorm, rule_reduce, rule_argmax, rule_quantize, rule_never;
+    rule_softmax, rule_layernorm, rule_reduce, rule_argmax, rule_quantize, rule_never,
+    rule_topk, rule_gathernd, rule_scatternd, rule_scatter_elements, rule_onehot, rule_eyelike, rule_nonzero, rule_depth_to_space,
+    rule_space_to_depth, rule_einsum, rule_pool, rule_resize;
 
 /* Elements: run after the shape rule succeeded. */
 shape_rule values_copy, values_cast, values_binary, values_where, values_shape, values_size, values_constant_of_shape,
     values_concat, values_gather, values_slice, values_expand, values_range;
 
 typedef bool type_rule(struct call *c, struct err *e);
-type_rule type_where, type_cast, type_constant_of_shape, type_quantize, type_dequantize;
+type_rule type_where, type_cast, type_constant_of_shape, type_quantize, type_dequantize, type_onehot, type_eyelike;
 
 /* start, end and step of a Slice on one axis of length dim: the length of the result. */
 struct num slice_length(struct symbols *s, struct num dim, struct num start, struct num end, int64_t step, struct num *ret_first);
@@ -122,6 +124,8 @@ struct num slice_length(struct symbols *s, struct num dim, struct num start, str
 bool infer_begin(struct infer *x, const struct graph *g, struct arena *mem, struct symbols *syms, node_eval *eval, struct err *e);
 /* Types, shapes and elements of one node's outputs, then their bytes if they can be known now. */
 bool infer_node(struct infer *x, const struct node *n, struct err *e);
+/* What inference found of a node's outputs, into g's values. */
+void infer_publish(struct graph *g, const struct infer *x, const struct node *n);
 /* fold.c: bytes from elements, or from x->eval. */
 bool fold_node(struct infer *x, const struct node *n, struct err *e);
 

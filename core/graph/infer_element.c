@@ -118,11 +118,25 @@ bool rule_constant_of_shape(struct call *c, struct err *e)
     return call_set(c, 0, &s, e);
 }
 
+/* A 16-bit float by the widths of its fraction and the bias of its exponent; infinities come out as large numbers. */
+static double half_number(uint16_t bits, int fraction, int bias)
+{
+    int exponent = (bits & 0x7FFF) >> fraction, low = bits & ((1 << fraction) - 1);
+    double v = exponent ? ldexp((1 << fraction) + low, exponent - bias - fraction) : ldexp(low, 1 - bias - fraction);
+    return bits & 0x8000 ? -v : v;
+}
+
 static bool range_number(const struct fact *f, double *ret)
 {
     float f32;
-    if (!f->known || !f->data || (f->dtype != DT_F32 && f->dtype != DT_F64))
+    uint16_t half;
+    if (!f->known || !f->data || !(f->dtype == DT_F32 || f->dtype == DT_F64 || f->dtype == DT_F16 || f->dtype == DT_BF16))
         return false;
+    if (f->dtype == DT_F16 || f->dtype == DT_BF16) {
+        memcpy(&half, f->data, sizeof half);
+        *ret = f->dtype == DT_F16 ? half_number(half, 10, 15) : half_number(half, 7, 127);
+        return true;
+    }
     if (f->dtype == DT_F64) {
         memcpy(ret, f->data, sizeof *ret);
     } else {

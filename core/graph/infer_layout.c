@@ -183,10 +183,11 @@ bool rule_unsqueeze(struct call *c, struct err *e)
     node_ints(c->n, "axes", &n_attr);
     if (!list && call_in(c, 1))
         return call_unknown_shape(c, &out, e) && call_set(c, 0, &out, e);
-    out.rank = s->rank + n;
-    if (!list || out.rank > TENSOR_MAX_RANK)
-        return err_set(e, list ? ERR_MODEL_LIMIT : ERR_MODEL_INVALID, call_where(c),
-                       list ? "its output has rank %d, at most %d is supported" : "its axes are missing", out.rank, TENSOR_MAX_RANK);
+    bool given_as = list || n_attr;            /* an attribute before opset 13 */
+    out.rank = s->rank + (list ? n : n_attr > TENSOR_MAX_RANK ? TENSOR_MAX_RANK + 1 : (int)n_attr);
+    if (!given_as || out.rank > TENSOR_MAX_RANK)
+        return err_set(e, given_as ? ERR_MODEL_LIMIT : ERR_MODEL_INVALID, call_where(c),
+                       given_as ? "its output has rank %d, at most %d is supported" : "its axes are missing", out.rank, TENSOR_MAX_RANK);
     if (!call_axes(c, 1, out.rank, &axes, &given, &known, e))
         return false;
     if (!known)

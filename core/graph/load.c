@@ -1,10 +1,11 @@
 /* load.c - graph_load(): import, resolve, then one pass that infers and folds. */
+#include "core/graph/expand.h"
 #include "core/graph/import.h"
 #include "core/graph/infer.h"
 #include "core/graph/link.h"
 
 /* A node whose outputs are all known is not needed any more: they are constants now. */
-static void publish(struct graph *g, const struct infer *x, const struct node *n)
+void infer_publish(struct graph *g, const struct infer *x, const struct node *n)
 {
     bool folded = true;
     for (int i = 0; i < n->n_out; i++)
@@ -34,11 +35,12 @@ static bool infer_all(struct graph *g, struct symbols *s, node_eval *eval, struc
     struct infer x;
     if (!infer_begin(&x, g, g->mem, s, eval, e))
         return false;
-    for (int i = 0; i < g->n_nodes; i++) {
-        if (!infer_node(&x, &g->nodes[i], e))
+    struct expansion all = { .g = g, .x = &x, .e = e, .values_room = g->n_values };
+    for (int i = 0; i < g->n_nodes; i++)
+        if (!expand_node(&all, &g->nodes[i]))
             return false;
-        publish(g, &x, &g->nodes[i]);
-    }
+    g->nodes = all.nodes;
+    g->n_nodes = all.n_nodes;
     int kept = 0;
     for (int i = 0; i < g->n_nodes; i++)
         if (!is_folded(g, &g->nodes[i]))
