@@ -363,6 +363,18 @@ bool artifact_may_pack(enum recipe_target target, int bits)
     return bits <= 4 && (target == RECIPE_TARGET_ONNXRUNTIME || target == RECIPE_TARGET_OPENVINO);
 }
 
+/* The model's operator sets; a graph that was loaded from an older standard one has the forms of its own. */
+static struct onnx_opset *opsets_of(const struct graph *g, struct arena *mem, struct err *e)
+{
+    struct onnx_opset *sets = arena_array(mem, g->model->n_opsets, sizeof *sets, e);
+    for (size_t i = 0; sets && i < g->model->n_opsets; i++) {
+        sets[i] = g->model->opsets[i];
+        if (!sets[i].domain[0])
+            sets[i].version = g->opset;
+    }
+    return sets;
+}
+
 bool artifact_build(const struct artifact_spec *a, struct arena *mem, struct onnx_model *ret, struct err *e)
 {
     struct writer w;
@@ -374,8 +386,8 @@ bool artifact_build(const struct artifact_spec *a, struct arena *mem, struct onn
     write_outputs(&w);
     *ret = (struct onnx_model){ .ir_version = from->ir_version < MIN_IR ? MIN_IR : from->ir_version,
                                 .producer_name = "repquant", .producer_version = VERSION, .doc = from->doc,
-                                .opsets = from->opsets, .n_opsets = from->n_opsets };
-    return builder_ok(&w.b) && set_graph(&w, mem, &ret->graph, e) && set_metadata(a, mem, ret, e)
+                                .opsets = opsets_of(a->g, mem, e), .n_opsets = from->n_opsets };
+    return ret->opsets && builder_ok(&w.b) && set_graph(&w, mem, &ret->graph, e) && set_metadata(a, mem, ret, e)
         && (!a->packed || opset_raise(ret, OPSET_INT4, mem, e));
 }
 

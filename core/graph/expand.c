@@ -19,6 +19,19 @@ static expander *const expanders[OPS] = {
     [OP_MS_QUICKGELU] = expand_quickgelu, [OP_MS_ROTARY] = expand_rotary, [OP_MS_MATMULNBITS] = expand_matmul_nbits,
 };
 
+/* The expander of a node, or NULL: it stays as it is.  What an old form is written as has no old form. */
+static expander *expander_of(const struct expansion *s, const struct node *n)
+{
+    if (s->g->opset >= 13)
+        return expanders[n->op];
+    if (node_attr(n, "axes") && (n->op == OP_SQUEEZE || n->op == OP_UNSQUEEZE || n->op == OP_REDUCESUM))
+        return expand_axes_attr;
+    if (node_attr(n, "split") && n->op == OP_SPLIT)
+        return expand_split_attr;
+    bool softmax = n->op == OP_SOFTMAX || n->op == OP_LOGSOFTMAX || n->op == OP_HARDMAX;
+    return softmax && node_int(n, "axis", 1) != -1 ? expand_old_softmax : expanders[n->op];
+}
+
 /* ---- room ---- */
 
 static void *grown(struct arena *mem, void *old, int n, int room, size_t size, struct err *e)
@@ -90,17 +103,19 @@ static bool made_since(const struct expansion *s, int first, int value)
     return false;
 }
 
-static bool expand(struct expansion *s, const struct node *n)
+static bool expand(struct expansion *s, expander *how, const struct node *n)
 {
-    int ret[8] = { -1, -1, -1, -1, -1, -1, -1, -1 }, first = s->n_nodes;
+    int ret[EXPAND_OUTPUTS], first = s->n_nodes;
     char where[160];
     if (s->depth >= DEPTH_MAX)
         return err_set(s->e, ERR_BUG, graph_where(s->g, n, where, sizeof where), "operators are written as each other without end");
+    for (int k = 0; k < EXPAND_OUTPUTS; k++)
+        ret[k] = -1;
     s->depth++;
-    expanders[n->op](s, n, ret);
+    how(s, n, ret);
     s->depth--;
     for (int k = 0; k < n->n_out && !s->failed; k++) {
-        if (n->out[k] < 0)
+        if (n->out[k] < 0 || ret[k] == n->out[k])
             continue;
         if (ret[k] < 0)
             ex_fail(s, n, "this output is not supported");
@@ -108,7 +123,7 @@ static bool expand(struct expansion *s, const struct node *n)
             ret[k] = EX(OP_IDENTITY, ret[k]);
         if (!s->failed)
             rename_value(s, first, ret[k], n->out[k]);
-        for (int j = k + 1; j < n->n_out && j < 8; j++)
+        for (int j = k + 1; j < n->n_out; j++)
             ret[j] = ret[j] == ret[k] ? n->out[k] : ret[j];
     }
     return !s->failed;
@@ -118,8 +133,9 @@ bool expand_node(struct expansion *s, const struct node *n)
 {
     if (s->failed)
         return false;
-    if (expanders[n->op])
-        return expand(s, n);
+    expander *how = expander_of(s, n);
+    if (how)
+        return expand(s, how, n);
     s->failed = !room_for_node(s) || !infer_node(s->x, n, s->e);
     if (s->failed)
         return false;

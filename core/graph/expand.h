@@ -24,7 +24,8 @@ bool expand_node(struct expansion *s, const struct node *n);
 /* ---- for the expanders ---- */
 
 
-/* Writes the node as others: ret[k] becomes the value of output k (-1: there is none).  False after ex_fail() too. */
+/* Writes the node as others: ret[k] becomes the value of output k (-1: there is none).  It reports by s->failed. */
+enum { EXPAND_OUTPUTS = 255 };
 typedef void expander(struct expansion *s, const struct node *n, int *ret);
 
 struct ex_attrs { const struct onnx_attr *list; size_t n; };
@@ -60,6 +61,7 @@ expander expand_attention, expand_rotary;                      /* expand_attenti
 expander expand_sum, expand_mean, expand_castlike, expand_hardswish, expand_global_mean, expand_global_max, expand_batchnorm,
     expand_instancenorm, expand_groupnorm, expand_mvn, expand_lpnorm, expand_swiglu, expand_crop, expand_skip_layernorm,
     expand_simplified, expand_skip_simplified, expand_biasgelu, expand_fastgelu, expand_msgelu, expand_quickgelu;   /* expand_simple.c */
+expander expand_axes_attr, expand_split_attr, expand_old_softmax;   /* expand_legacy.c: opsets 11 and 12 */
 expander expand_dynamic_quantize, expand_matmul_integer, expand_conv_integer, expand_qlinear_matmul, expand_qlinear_conv,
     expand_matmul_nbits;                                       /* expand_quantized.c */
 

@@ -105,9 +105,24 @@ static double kept_ratio(const struct node *n, const struct shape *x, const stru
     return best;
 }
 
+/* Sizes are integers and win over scales, which are float32; one for each axis. */
+static bool check_targets(struct call *c, int axes, struct err *e)
+{
+    const struct fact *f = call_in(c, 3) ? call_in(c, 3) : call_in(c, 2);
+    int64_t unused;
+    if (!f)
+        return err_set(e, ERR_MODEL_INVALID, call_where(c), "it has neither sizes nor scales");
+    if (call_in(c, 3) ? !call_index_type(c, 3, e) : f->dtype != DT_F32 && f->dtype != DT_NONE)
+        return e->code ? false : err_set(e, ERR_MODEL_OP, call_where(c), "scales of type %s are not supported", dtype_name(f->dtype));
+    return (f->shape.rank == 1 && dim_same(f->shape.dim[0], axes, &unused)) ||
+           bad_shape(c, e, "its sizes or scales of shape %s are not one for each of the %d axes", call_text(c, 0, &f->shape), axes);
+}
+
 static bool resize_axis(struct call *c, const struct shape *x, int axis, int k, const struct num *sizes, double ratio, int64_t *ret, struct err *e)
 {
-    double scale;
+    double scale = 0;
+    if (call_in(c, 3) && !sizes)
+        return call_dim(c, NUM_UNKNOWN, ret, e);
     if (sizes && num_known(sizes[k]) && ratio > 0)
         return call_dim(c, NUM((int64_t)floor(ratio * (double)x->dim[axis] + 0.5)), ret, e);
     if (sizes)
@@ -132,12 +147,10 @@ bool rule_resize(struct call *c, struct err *e)
     if (!fits)
         return err_set(e, ERR_MODEL_OP, call_where(c), "the mode '%.40s' is not supported", mode);
     const struct num *sizes = call_elems(c, 3, &n);
-    const struct fact *scales = call_in(c, 2);
     if (node_attr(c->n, "axes") && !call_axes(c, 255, x->rank, &axes, &given, &known, e))
         return false;
-    int64_t have = sizes ? n : scales && scales->shape.rank == 1 ? scales->shape.dim[0] : -1;
-    if (have != axes.n)
-        return bad_shape(c, e, "its sizes or scales are not one for each of the %d axes", axes.n);
+    if (!check_targets(c, axes.n, e))
+        return false;
     for (int k = 0; sizes && k < n; k++)
         if (!num_known(sizes[k]) || x->dim[axes.v[k]] <= 0)
             fits = false;

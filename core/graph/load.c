@@ -39,6 +39,7 @@ static bool infer_all(struct graph *g, struct symbols *s, node_eval *eval, struc
     for (int i = 0; i < g->n_nodes; i++)
         if (!expand_node(&all, &g->nodes[i]))
             return false;
+    g->opset = g->opset < 13 ? 13 : g->opset;      /* what older ones wrote otherwise has been rewritten */
     g->nodes = all.nodes;
     g->n_nodes = all.n_nodes;
     int kept = 0;

@@ -79,7 +79,7 @@ static void random_node(struct dice *d, struct builder *b, int i)
     char in[TEXT] = "", out[TEXT] = "", attrs[TEXT] = "", part[16];
     enum op op = (enum op)roll(d, OPS);
     const struct op_info *o = &op_info[op];
-    unsigned most = o->max_in > 4 ? 4 : o->max_in, n = o->min_in + roll(d, most - o->min_in + 1);
+    unsigned most = o->min_in > 4 ? o->min_in : o->max_in > 4 ? 4 : o->max_in, n = o->min_in + roll(d, most - o->min_in + 1);
     for (unsigned k = 0; k < n; k++) {
         bool made = i && roll(d, 3) == 0;
         snprintf(part, sizeof part, "%s%u ", made ? "y" : "v", made ? roll(d, (unsigned)i) : k == 0 ? roll(d, 3) : roll(d, 6));

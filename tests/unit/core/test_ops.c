@@ -572,10 +572,10 @@ static void a_type_without_a_kernel_is_named(void **state)
 {
     (void)state;
     struct call c = call_of(OP_ADD, "sum"), n = call_of(OP_NOT, "not");
-    input(&c, DT_U64, SHAPE(2), 0, 1);
-    input(&c, DT_U64, SHAPE(2), 0, 1);
-    output(&c, DT_U64, SHAPE(2));
-    refused(&c, true, ERR_MODEL_OP, "uint64");
+    input(&c, DT_U8, SHAPE(2), 0, 1)->dtype = DT_STRING;
+    input(&c, DT_U8, SHAPE(2), 0, 1)->dtype = DT_STRING;
+    output(&c, DT_U8, SHAPE(2))->dtype = DT_STRING;
+    refused(&c, true, ERR_MODEL_OP, "string");
     input(&n, DT_F32, SHAPE(2), 0, 1);
     output(&n, DT_BOOL, SHAPE(2));
     refused(&n, false, ERR_MODEL_OP, "float32");
