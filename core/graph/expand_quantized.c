@@ -92,16 +92,22 @@ static int codes_view(struct expansion *s, const struct node *n, int v, int64_t 
     return ex_const(s, t, shape, f->data);
 }
 
-static int packed_zero(struct expansion *s, const struct node *n, int v, int64_t bits, int64_t rows, int64_t blocks)
+/* What is taken off the codes of a block: packed like them, given as reals, or the middle of their range. */
+static int zero_of(struct expansion *s, const struct node *n, enum dtype t, int64_t bits, int64_t rows, int64_t blocks)
 {
-    if (v < 0 || ex_type(s, v) != DT_U8)
-        return -1;
-    int64_t padded = bits == 4 ? (blocks + 1) / 2 * 2 : blocks;
-    int z = codes_view(s, n, v, bits, rows, padded);
-    return padded == blocks || s->failed ? z : ex_slice(s, n, ex_cast(s, n, z, DT_U8), 1, 0, blocks, 1);
+    int z = ex_in(n, 3);
+    if (z < 0)
+        return ex_real(s, n, t, bits == 4 ? 8 : 128);
+    if (ex_type(s, z) == DT_U8) {
+        int64_t padded = bits == 4 ? (blocks + 1) / 2 * 2 : blocks;
+        z = ex_cast(s, n, codes_view(s, n, z, bits, rows, padded), DT_U8);
+        if (padded != blocks && !s->failed)
+            z = ex_slice(s, n, z, 1, 0, blocks, 1);
+    }
+    return ex_reshape(s, n, ex_cast(s, n, z, t), (const int64_t[]){ rows, blocks, 1 }, 3);
 }
 
-/* Codes less their zero points as reals: [rows, blocks, size] */
+/* Codes less their zero points, by the scale of their block: [rows, blocks, size] */
 void expand_matmul_nbits(struct expansion *s, const struct node *n, int *ret)
 {
     int64_t k = node_int(n, "K", 0), rows = node_int(n, "N", 0), bits = node_int(n, "bits", 4), size = node_int(n, "block_size", 0);
@@ -113,12 +119,9 @@ void expand_matmul_nbits(struct expansion *s, const struct node *n, int *ret)
     enum dtype t = ex_type(s, n->in[0]);
     int codes = codes_view(s, n, n->in[1], bits, rows, blocks * size);
     int w = ex_reshape(s, n, ex_cast(s, n, ex_cast(s, n, codes, DT_U8), t), (const int64_t[]){ rows, blocks, size }, 3);
-    int scale = ex_reshape(s, n, n->in[2], (const int64_t[]){ rows, blocks, 1 }, 3), zero = packed_zero(s, n, ex_in(n, 3), bits, rows, blocks);
-    if (zero < 0)
-        zero = ex_in(n, 3) >= 0 ? n->in[3] : -1;
-    int z = zero < 0 ? ex_real(s, n, t, bits == 4 ? 8 : 128)
-          : ex_reshape(s, n, ex_cast(s, n, zero == n->in[3 % n->n_in] ? zero : ex_cast(s, n, zero, DT_U8), t), (const int64_t[]){ rows, blocks, 1 }, 3);
-    w = ex_reshape(s, n, EX(OP_MUL, EX(OP_SUB, w, z), ex_cast(s, n, scale, t)), (const int64_t[]){ rows, blocks * size }, 2);
+    int scale = ex_reshape(s, n, ex_cast(s, n, n->in[2], t), (const int64_t[]){ rows, blocks, 1 }, 3);
+    w = EX(OP_MUL, EX(OP_SUB, w, zero_of(s, n, t, bits, rows, blocks)), scale);
+    w = ex_reshape(s, n, w, (const int64_t[]){ rows, blocks * size }, 2);
     if (blocks * size != k)
         w = ex_slice(s, n, w, 1, 0, k, 1);
     int y = EX(OP_MATMUL, n->in[0], ex_permute(s, n, w, (const int64_t[]){ 1, 0 }, 2));

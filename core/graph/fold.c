@@ -58,7 +58,7 @@ static bool fold_elements(struct infer *x, struct fact *f, struct err *e)
 /* Operators whose output may be far larger than everything that goes in. */
 static bool generates(enum op op)
 {
-    return op == OP_CONSTANTOFSHAPE || op == OP_EXPAND || op == OP_RANGE || op == OP_TILE;
+    return op == OP_CONSTANTOFSHAPE || op == OP_EXPAND || op == OP_RANGE || op == OP_TILE || op == OP_ONEHOT || op == OP_RESIZE;
 }
 
 static bool inputs_known(const struct infer *x, const struct node *n)

@@ -404,6 +404,37 @@ for kind in (ml_dtypes.int4, ml_dtypes.uint4):
     case(f"{name} odd", "QuantizeLinear", [rng(3, 5), rng(3, lo=0.1), codes[0, 0, :3]], const=[2], opset=21, axis=0,
          to_float=True)
 
+# ---- com.microsoft ----
+
+MSFT = "com.microsoft:"
+WIDE = rng(2, 5, 64)
+case("exact", MSFT + "Gelu", [WIDE], tol=CLOSE)
+case("bias", MSFT + "BiasGelu", [WIDE, rng(64)], tol=CLOSE)
+case("plain", MSFT + "FastGelu", [WIDE], tol=CLOSE)
+case("bias", MSFT + "FastGelu", [WIDE, rng(64)], tol=CLOSE)
+case("alpha", MSFT + "QuickGelu", [WIDE], alpha=1.5, tol=CLOSE)
+case("plain", MSFT + "SkipLayerNormalization", [WIDE, rng(2, 5, 64), rng(64)], epsilon=1e-5, tol=CLOSE)
+case("biases", MSFT + "SkipLayerNormalization", [WIDE, rng(2, 5, 64), rng(64), rng(64), rng(64)], epsilon=1e-5, tol=CLOSE)
+case("plain", MSFT + "SkipSimplifiedLayerNormalization", [WIDE, rng(2, 5, 64), rng(64)], epsilon=1e-5, tol=CLOSE)
+case("last axis", "SimplifiedLayerNormalization", [WIDE, rng(64)], axis=-1, epsilon=1e-5, tol=CLOSE)
+for mixed in (0, 1):
+    cache = [rng(16, 8, lo=-1, hi=1), rng(16, 8, lo=-1, hi=1)]
+    case(f"three axes, interleaved {mixed}", MSFT + "RotaryEmbedding", [WIDE, i64(range(5), range(3, 8))] + cache, interleaved=mixed, tol=CLOSE)
+    case(f"first position, interleaved {mixed}", MSFT + "RotaryEmbedding", [rng(2, 4, 5, 16), i64(2)] + cache, interleaved=mixed, tol=CLOSE)
+for bits in (4, 8):
+    for k in (64, 80):
+        blocks = -(-k // 32)
+        packed = np.random.default_rng(4).integers(0, 256, (24, blocks, 32 * bits // 8)).astype(np.uint8)
+        zeros = np.random.default_rng(5).integers(0, 256, 24 * -(-blocks * bits // 8)).astype(np.uint8)
+        data = [rng(3, k), packed, rng(24 * blocks, lo=0.1)]
+        case(f"{bits} bits, K {k}", MSFT + "MatMulNBits", data, const=[1, 2], K=k, N=24, bits=bits, block_size=32, tol=1e-4)
+        case(f"{bits} bits, K {k}, zero points", MSFT + "MatMulNBits", data + [zeros], const=[1, 2, 3], K=k, N=24, bits=bits, block_size=32, tol=1e-4)
+
+# ---- forms of older opsets ----
+
+for axis in (-1, 0, 1, 2):
+    case(f"opset 12, axis {axis}", "Softmax", [rng(3, 5, 17)], axis=axis, opset=12, tol=CLOSE)
+
 # ---- models of single nodes ----
 
 class Model:
@@ -419,13 +450,17 @@ class Model:
         zero = helper.make_tensor_value_info("zero", TensorProto.INT64, [1])
         outputs = [onnx.ValueInfoProto(name=o) for o in self.outputs + ["negated"]]
         graph = helper.make_graph(self.nodes, "nodes", [zero], outputs, self.initializers)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", cases[0].opset)], ir_version=10)
+        opsets = [helper.make_opsetid("", cases[0].opset), helper.make_opsetid("com.microsoft", 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
         self.proto = onnx.shape_inference.infer_shapes(model)
         for o in self.proto.graph.output:
+            if not o.type.WhichOneof("value") and MSFT in cases[0].op or "Simplified" in cases[0].op:
+                o.type.tensor_type.elem_type = TensorProto.INT64 if o.name == "negated" else TensorProto.FLOAT
             assert o.type.WhichOneof("value"), f"output {o.name} has no type"
 
     def node(self, op: str, inputs: list, outputs: list, **attrs):
-        self.nodes.append(helper.make_node(op, inputs, outputs, **attrs))
+        domain, _, op = op.rpartition(":")
+        self.nodes.append(helper.make_node(op, inputs, outputs, domain=domain, **attrs))
 
     def const(self, name: str, array) -> str:
         self.initializers.append(numpy_helper.from_array(np.asarray(array), name))
@@ -463,7 +498,10 @@ class Model:
                 self.node("Cast", [result], [result + "_float"], to=TensorProto.FLOAT)
                 result += "_float"
             # A first axis of one sample, as repquant run wants it.
-            self.node("Unsqueeze", [result, self.const(result + "_axis", i64(0))], [result + "_row"])
+            if c.opset < 13:
+                self.node("Unsqueeze", [result], [result + "_row"], axes=[0])
+            else:
+                self.node("Unsqueeze", [result, self.const(result + "_axis", i64(0))], [result + "_row"])
             self.outputs.append(result + "_row")
 
 
