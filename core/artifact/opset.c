@@ -164,7 +164,9 @@ static const struct change { const char *op; int opset; convert *how; } changes[
     { "Equal", 19, NULL }, { "LessOrEqual", 16, NULL }, { "GreaterOrEqual", 16, NULL }, { "Where", 16, NULL },
     { "Relu", 14, NULL }, { "IsNaN", 20, NULL }, { "CumSum", 14, NULL }, { "Size", 21, NULL }, { "Identity", 21, NULL },
     { "Constant", 21, NULL }, { "ConstantOfShape", 21, NULL }, { "Flatten", 21, NULL }, { "Squeeze", 21, NULL },
-    { "Unsqueeze", 21, NULL }, { "Transpose", 21, NULL },
+    { "Unsqueeze", 21, NULL }, { "Transpose", 21, NULL }, { "PRelu", 16, NULL }, { "LeakyRelu", 16, NULL }, { "IsInf", 20, NULL },
+    { "ScatterND", 18, NULL }, { "ScatterElements", 18, NULL },   /* no reduction: as before; a reduction means the same */
+    { "AveragePool", 19, NULL },       /* no dilations: as before */
     { "Cast", 21, NULL },              /* saturate concerns 8-bit floats */
     { "QuantizeLinear", 21, NULL },    /* likewise; no block_size and no output_dtype: as before */
     { "DequantizeLinear", 21, NULL },  /* no block_size: as before */
@@ -187,7 +189,7 @@ static const struct change { const char *op; int opset; convert *how; } changes[
 static bool convert_node(struct raise *r, struct onnx_node *n, struct err *e)
 {
     enum op op;
-    bool known = op_find(n->op_type, "", &op);
+    bool known = op_find(n->op_type, "", &op) && (int)op < OPS_WRITTEN_OUT;      /* of the others none is ever written */
     for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
         const struct change *c = &changes[i];
         if (strcmp(c->op, n->op_type) != 0)

@@ -131,6 +131,8 @@ enum op {
     OPS
 };
 
+enum { OPS_WRITTEN_OUT = OP_SUM };     /* from here on: written as others by graph_load() */
+
 struct op_info { const char *type, *domain; unsigned char min_in, max_in, min_out, max_out; };
 extern const struct op_info op_info[OPS];
 bool op_find(const char *type, const char *domain, enum op *ret);

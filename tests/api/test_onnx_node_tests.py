@@ -107,7 +107,7 @@ def why_not(test):
 
 
 @functools.cache
-def tests():
+def node_tests():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from onnx.backend.test.loader import load_model_tests
@@ -116,7 +116,7 @@ def tests():
 
 @functools.cache
 def listed():
-    return {t.name: t for t in tests() if why_not(t) is None}
+    return {t.name: t for t in node_tests() if why_not(t) is None}
 
 
 # ---- a test's model with its inputs inside ----
@@ -246,7 +246,7 @@ def test_node(name, constant):
 
 def test_count(capsys):
     failed = {name for (name, _), failure in results().items() if failure}
-    left_out = Counter(filter(None, map(why_not, tests())))
+    left_out = Counter(filter(None, map(why_not, node_tests())))
     with capsys.disabled():
         print(f"\nonnx {onnx.__version__} node tests: {len(listed()) - len(failed)} passed, {len(failed)} failed, "
               f"{sum(left_out.values())} not listed:")
