@@ -162,14 +162,20 @@ static bool copy_attrs(struct expansion *s, struct ex_attrs attrs, struct node *
     return copy != NULL;
 }
 
+/* "attention/MatMul_12": names of nodes may be shared by none, where they are given at all. */
+static const char *name_of(struct expansion *s, const struct node *from, enum op op)
+{
+    return from->name[0] ? arena_printf(s->g->mem, s->e, "%s/%s_%d", from->name, op_info[op].type, s->g->n_values) : "";
+}
+
 int ex_node(struct expansion *s, const struct node *from, enum op op, struct ex_attrs attrs, const int *in, int n_in)
 {
     int out = new_value(s);
     while (n_in && in[n_in - 1] < 0)
         n_in--;                        /* optional inputs that are absent */
-    struct node n = { .op = op, .name = from->name, .n_in = n_in, .n_out = 1, .place = from->place };
+    struct node n = { .op = op, .name = name_of(s, from, op), .n_in = n_in, .n_out = 1, .place = from->place };
     n.in = out < 0 ? NULL : arena_array(s->g->mem, (uint64_t)n_in + 1, sizeof(int), s->e);
-    if (!n.in || !copy_attrs(s, attrs, &n)) {
+    if (!n.name || !n.in || !copy_attrs(s, attrs, &n)) {
         s->failed = true;
         return -1;
     }
