@@ -79,12 +79,11 @@ class Model:
         self.truth, self.calib_truth = logits_of(self.path, self.dev), logits_of(self.path, self.calib)
 
     def ordered(self, order, count):
-        """An npz of the first `count` calibration samples in the order's permutation."""
+        """An npz of the first `count` calibration samples in the order's permutation, the same samples for every order."""
         path = os.path.join(OUT, f"{self.name}-order{order}-{count}.npz")
         if not os.path.exists(path):
-            n = len(next(iter(self.calib.values())))
-            rows = np.arange(n) if order == 0 else np.random.default_rng(order).permutation(n)
-            np.savez(path, **{k: v[rows[:count]] for k, v in self.calib.items()})
+            rows = np.arange(count) if order == 0 else np.random.default_rng(order).permutation(count)
+            np.savez(path, **{k: v[rows] for k, v in self.calib.items()})
         return path
 
     def judge(self, recipe, order, count):

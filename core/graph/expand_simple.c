@@ -152,8 +152,8 @@ void expand_crop(struct expansion *s, const struct node *n, int *ret)
     for (int i = 0; i < wanted && !s->failed; i++) {
         int64_t axis = axes ? axes[i] : i;
         axis = axis < 0 ? axis + rank : axis;
-        if (axis < 0 || axis >= rank || !num_known(to[i]))
-            return ex_fail(s, n, "an axis or a length of the target shape is not known");
+        if (axis < 0 || axis >= rank || !num_known(to[i]) || to[i].n < 0)
+            return ex_fail(s, n, "an axis or a length of the target shape is not known or negative");
         int64_t more = to[i].n - ex_dim(s, n, n->in[0], (int)axis);
         /* Rounded down both ways: the middle of an odd difference lies one to the left. */
         pads[axis] = more / 2;
