@@ -81,6 +81,9 @@ static bool undo_factors(const struct lower *w, const struct site *x, struct are
     return true;
 }
 
+/* What this walk multiplies by. */
+static const struct qweight *weights_of(const struct sweep_layer *l) { return l->own.codes ? &l->own : &l->w; }
+
 static bool runs_in_float(const struct lower *w, const struct sweep_layer *l)
 {
     return l->l->kind == LAYER_LINEAR && (l->own.codes || fraction_of(w, &w->s->sites[l->x]) != 0);
@@ -91,7 +94,7 @@ static bool lower_float(const struct lower *w, int index, struct qop *q, struct 
 {
     const struct sweep_layer *l = &w->s->layers[index];
     const struct site *x = &w->s->sites[l->x];
-    const struct qweight *from = l->own.codes ? &l->own : &l->w;
+    const struct qweight *from = weights_of(l);
     struct arena *mem = w->floats[index];
     float fraction = fraction_of(w, x);
     float *values = qweight_floats(from, l->l, mem, e);
@@ -166,7 +169,7 @@ static bool lower_bias(const struct lower *w, int index, struct qop *q, struct e
 {
     const struct sweep_layer *l = &w->s->layers[index];
     const struct layer *at = l->l;
-    const struct qweight *from = l->own.codes ? &l->own : &l->w;
+    const struct qweight *from = weights_of(l);
     if (at->bias_node >= 0 && at->bias_node != at->node) {
         const struct node *add = &w->t->g->nodes[at->bias_node];
         return !from->bias || lowering_edit(&w->s->quantized, w->t->g, at->bias_node, add->in[0] == at->bias ? 0 : 1, from->bias, w->mem, e);

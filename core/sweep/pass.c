@@ -336,7 +336,8 @@ static void choose_measures(struct pass *p)
     for (int i = 0; i < s->n_layers; i++) {
         const struct sweep_layer *l = &s->layers[i];
         int node = l->l->node;
-        p->measuring[i] = node >= p->st->from && node < p->st->to && node < p->st->resume && !l->measured && sweep_ready(s, l, true);
+        bool runs = node >= p->st->from && node < p->st->to && node < p->st->resume;
+        p->measuring[i] = runs && !s->folding_waits && !l->measured && sweep_ready(s, l, true);
     }
 }
 

@@ -131,6 +131,18 @@ static const struct sweep_layer *same_weight(const struct sweep *s, const struct
     return NULL;
 }
 
+/* The method's codes for a layer's weights, kept beyond its scratch memory.  *ret stays empty on failure. */
+static bool make_weights(const struct walk *w, const struct weight_view *v, struct qweight *ret, struct err *e)
+{
+    struct arena *scratch = arena_new(UINT64_MAX / 2);
+    bool ok = (scratch || err_set(e, ERR_MEMORY, v->l->name, "no memory for the layer's weights"))
+           && w->t->method->weights(w->t->recipe, v, w->t->pool, scratch, ret, e) && keep_weight(w->mem, ret, e);
+    arena_free(scratch);
+    if (!ok)
+        *ret = (struct qweight){ 0 };
+    return ok;
+}
+
 /* With the moments of what it sees in *v, or with v->rows == 0 without. */
 static bool decide_weight(struct walk *w, int index, struct weight_view *v, struct err *e)
 {
@@ -148,14 +160,8 @@ static bool decide_weight(struct walk *w, int index, struct weight_view *v, stru
     v->a = x->q.a;
     v->mul = x->q.mul;
     v->shift = x->q.shift;
-    struct arena *scratch = arena_new(UINT64_MAX / 2);
-    bool ok = (scratch || err_set(e, ERR_MEMORY, l->l->name, "no memory for the layer's weights"))
-           && w->t->method->weights(w->t->recipe, v, w->t->pool, scratch, &l->w, e) && keep_weight(w->mem, &l->w, e);
-    arena_free(scratch);
-    if (!ok) {
-        l->w = (struct qweight){ 0 };
+    if (!make_weights(w, v, &l->w, e))
         return false;
-    }
     weight_summarize(w->t->g, l->l, &l->w, x->q.mul, &l->weight);
     return record_weight(&w->journal, w->s, index, e);
 }
@@ -184,22 +190,16 @@ static bool decide_gathered_weights(struct walk *w, struct gathering *g, struct 
     return true;
 }
 
-/* A layer's own weights, rounded as if its input had no factors. */
-static bool round_own(struct walk *w, struct sweep_layer *l, struct err *e)
-{
-    struct weight_view v = { .g = w->t->g, .l = l->l, .bits = l->choice.weight_bits, .a = w->s->sites[l->x].q.a };
-    struct arena *scratch = arena_new(UINT64_MAX / 2);
-    bool ok = (scratch || err_set(e, ERR_MEMORY, l->l->name, "no memory for the layer's weights"))
-           && w->t->method->weights(w->t->recipe, &v, w->t->pool, scratch, &l->own, e) && keep_weight(w->mem, &l->own, e);
-    arena_free(scratch);
-    return ok;
-}
-
+/* Layers' own weights, rounded as if their inputs had no factors. */
 static bool round_own_weights(struct walk *w, struct err *e)
 {
     for (int i = 0; w->s->folding_waits && i < w->s->n_layers; i++) {
         struct sweep_layer *l = &w->s->layers[i];
-        if (l->w.codes && !l->own.codes && w->s->sites[l->x].q.mul && !round_own(w, l, e))
+        struct weight_view v = { .g = w->t->g, .l = l->l, .bits = l->choice.weight_bits };
+        if (!l->w.codes || l->own.codes || !w->s->sites[l->x].q.mul)
+            continue;
+        v.a = w->s->sites[l->x].q.a;
+        if (!make_weights(w, &v, &l->own, e))
             return false;
     }
     return true;
@@ -283,7 +283,7 @@ static bool publish_layers(struct walk *w, const bool *before, struct err *e)
 {
     for (int i = 0; i < w->s->n_layers; i++) {
         const struct sweep_layer *l = &w->s->layers[i];
-        if (!l->measured || before[i] || w->s->folding_waits)
+        if (!l->measured || before[i])
             continue;
         if (!record_layer(&w->journal, w->s, i, e))
             return false;
@@ -371,8 +371,6 @@ static bool fold_all(struct walk *w, struct err *e)
     for (int i = 0; i < w->s->n_layers; i++) {
         struct sweep_layer *l = &w->s->layers[i];
         l->own = (struct qweight){ 0 };
-        l->measured = false;
-        l->accumulated = l->isolated = (struct errors){ 0 };
         w->s->quantized.qop[l->l->node] = (struct qop){ 0 };
     }
     lower_forget(&w->lower, INT32_MAX);
