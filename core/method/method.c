@@ -49,10 +49,9 @@ bool method_levels(const struct recipe *r, const struct site_view *v, struct sit
 /* Of [1-p, p] for RepQ-ViT's three p the one with the least squared error; the first of equals. */
 static bool best_percentile(const struct site_view *v, bool symmetric, float *ret_lo, float *ret_hi, struct err *e)
 {
-    static const double percentiles[] = { .999, .9999, .99999 };
     double least = INFINITY;
-    for (size_t i = 0; i < sizeof percentiles / sizeof percentiles[0]; i++) {
-        float lo = observer_quantile(v->o, 1 - percentiles[i]), hi = observer_quantile(v->o, percentiles[i]);
+    for (size_t i = 0; i < CLIP_PERCENTILES; i++) {
+        float lo = observer_quantile(v->o, 1 - clip_percentiles[i]), hi = observer_quantile(v->o, clip_percentiles[i]);
         double error;
         if (!observer_range_error(v->o, lo, hi, v->bits, symmetric, &error, e))
             return false;
@@ -102,4 +101,24 @@ bool method_round_weights(const struct recipe *r, const struct weight_view *v, s
 {
     (void)pool;
     return qweight_round(v->g, v->l, v->bits, r->weights.granularity == RECIPE_PER_CHANNEL, mem, ret, e);
+}
+
+double method_folded_bias(const struct weight_view *v, const float *w, double unit, size_t channel)
+{
+    size_t k = (size_t)v->l->k;
+    double sum = 0;
+    for (size_t i = 0; v->shift && i < k; i++)
+        sum += (double)w[channel * k + i] * (double)v->shift[i];
+    const float *own = layer_bias(v->g, v->l);
+    return (own ? (double)own[channel] : 0) - sum / unit;
+}
+
+bool method_fold_bias(const struct weight_view *v, const float *w, double unit, struct arena *mem, struct qweight *ret, struct err *e)
+{
+    if (!v->shift)
+        return true;
+    ret->bias = arena_array(mem, ret->n, sizeof *ret->bias, e);
+    for (size_t c = 0; ret->bias && c < ret->n; c++)
+        ret->bias[c] = (float)method_folded_bias(v, w, unit, c);
+    return ret->bias != NULL;
 }

@@ -20,6 +20,12 @@ bool method_levels(const struct recipe *r, const struct site_view *v, struct sit
 /* One range for the tensor by the recipe's observer. */
 bool method_site(const struct recipe *r, const struct site_view *v, struct pool *pool, struct arena *mem, struct site_choice *ret,
                  struct err *e);
+/*
+ * The layer's bias without what the offsets of its input's channels add; w [n, k]: its weights, not rounded, for values of the
+ * scaled input in units of `unit`.  method_fold_bias() sets ret->bias where there are offsets.
+ */
+double method_folded_bias(const struct weight_view *v, const float *w, double unit, size_t channel);
+bool method_fold_bias(const struct weight_view *v, const float *w, double unit, struct arena *mem, struct qweight *ret, struct err *e);
 /* Round to nearest at the recipe's granularity. */
 bool method_round_weights(const struct recipe *r, const struct weight_view *v, struct pool *pool, struct arena *mem,
                           struct qweight *ret, struct err *e);

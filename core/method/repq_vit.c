@@ -112,22 +112,6 @@ static bool row_ranges(const float *w, size_t n, size_t k, int bits, struct pool
     return clip_channels(CLIP_PERCENTILE, &rows, ret, bits, pool, mem, ret, e);
 }
 
-/* The offsets of the input's channels have to leave the bias again: of the weights before they are rounded, as published. */
-static bool fold_bias(const struct weight_view *v, const float *w, struct arena *mem, struct qweight *ret, struct err *e)
-{
-    const float *own = layer_bias(v->g, v->l);
-    if (!v->shift)
-        return true;
-    ret->bias = arena_array(mem, ret->n, sizeof *ret->bias, e);
-    for (size_t c = 0; ret->bias && c < ret->n; c++) {
-        double sum = 0;
-        for (size_t i = 0; i < ret->k; i++)
-            sum += (double)w[c * ret->k + i] * (double)v->shift[i];
-        ret->bias[c] = (float)((own ? (double)own[c] : 0) - sum);
-    }
-    return ret->bias != NULL;
-}
-
 static bool weights(const struct recipe *r, const struct weight_view *v, struct pool *pool, struct arena *mem, struct qweight *ret,
                     struct err *e)
 {
@@ -142,7 +126,7 @@ static bool weights(const struct recipe *r, const struct weight_view *v, struct 
         return false;
     for (size_t row = 0; row < n; row++)
         round_row(v, row, w + row * k, range.lo[row], range.hi[row], r->weights.symmetric, ret);
-    return fold_bias(v, w, mem, ret, e);
+    return method_fold_bias(v, w, 1, mem, ret, e);
 }
 
 const struct method method_repq_vit = {

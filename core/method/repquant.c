@@ -153,18 +153,7 @@ static float *code_weights(const struct weight_view *v, struct arena *mem, struc
     return w;
 }
 
-/* The layer's bias without what the offsets of its input's channels add. */
-static double folded_bias(const struct weight_view *v, const float *code_w, size_t channel)
-{
-    size_t k = (size_t)v->l->k;
-    double sum = 0;
-    for (size_t i = 0; v->shift && i < k; i++)
-        sum += (double)code_w[channel * k + i] * (double)v->shift[i];
-    const float *own = layer_bias(v->g, v->l);
-    return (own ? (double)own[channel] : 0) - sum / (double)v->a.scale;
-}
-
-/* The mean of the target less what the codes give on average.  The gain is against folded_bias(), the other error being q's. */
+/* The mean of the target less what the codes give on average.  The gain is against method_folded_bias(), the other error being q's. */
 static bool correct_bias(const struct weight_view *v, const struct reconstruct_result *q, const float *code_w, struct arena *mem,
                          struct qweight *ret, struct err *e)
 {
@@ -175,22 +164,11 @@ static bool correct_bias(const struct weight_view *v, const struct reconstruct_r
         double sum = 0;
         for (size_t i = 0; i < k; i++)
             sum += (double)(q->codes[c * k + i] - q->zero[c]) * v->mean[i];
-        double best = v->mean_y[c] - sum * (double)q->scale[c], off = best - folded_bias(v, code_w, c);
+        double best = v->mean_y[c] - sum * (double)q->scale[c], off = best - method_folded_bias(v, code_w, (double)v->a.scale, c);
         moved += off * off;
         ret->bias[c] = (float)best;
     }
     ret->bias_gain_db = gain_db(q->error_final + moved, q->error_final);
-    return ret->bias != NULL;
-}
-
-/* Without a correction the offsets of the channels still have to leave the bias again. */
-static bool fold_bias(const struct weight_view *v, const float *code_w, struct arena *mem, struct qweight *ret, struct err *e)
-{
-    if (!v->shift)
-        return true;
-    ret->bias = arena_array(mem, ret->n, sizeof *ret->bias, e);
-    for (size_t c = 0; ret->bias && c < ret->n; c++)
-        ret->bias[c] = (float)folded_bias(v, code_w, c);
     return ret->bias != NULL;
 }
 
@@ -234,7 +212,7 @@ static bool weights(const struct recipe *r, const struct weight_view *v, struct 
         .descents = rebuild ? r->reconstruction.descents : 0, .steps = 1000,
     };
     return w && reconstruct(&t, pool, mem, &q, e) && unpack(v, &q, w, t.symmetric, mem, ret, e)
-        && (r->reconstruction.bias_correction ? correct_bias(v, &q, w, mem, ret, e) : fold_bias(v, w, mem, ret, e));
+        && (r->reconstruction.bias_correction ? correct_bias(v, &q, w, mem, ret, e) : method_fold_bias(v, w, (double)v->a.scale, mem, ret, e));
 }
 
 const struct method method_repquant = {

@@ -111,12 +111,12 @@ static float quantile(size_t n, const float *x, double p)
     return (float)((double)x[i] + ((double)x[next] - (double)x[i]) * (at - (double)i));
 }
 
-static const double percentiles[] = { .999, .9999, .99999 };
+const double clip_percentiles[CLIP_PERCENTILES] = { .999, .9999, .99999 };
 
 /* Sorts what lies outside the lowest percentile at both ends of x, with a neighbour each to interpolate with. */
 static void sort_tails(size_t n, float *x)
 {
-    size_t tail = (size_t)((1 - percentiles[0]) * (double)(n - 1)) + 3;
+    size_t tail = (size_t)((1 - clip_percentiles[0]) * (double)(n - 1)) + 3;
     if (2 * tail >= n) {
         qsort(x, n, sizeof *x, by_value);
         return;
@@ -133,8 +133,8 @@ static struct interval best_percentile(const struct column *c)
     double least = INFINITY;
     memcpy(c->scratch, c->x, c->n * sizeof *c->x);
     sort_tails(c->n, c->scratch);
-    for (size_t i = 0; i < sizeof percentiles / sizeof percentiles[0]; i++) {
-        struct interval now = { quantile(c->n, c->scratch, 1 - percentiles[i]), quantile(c->n, c->scratch, percentiles[i]) };
+    for (size_t i = 0; i < CLIP_PERCENTILES; i++) {
+        struct interval now = { quantile(c->n, c->scratch, 1 - clip_percentiles[i]), quantile(c->n, c->scratch, clip_percentiles[i]) };
         double error = error_of(c, now);
         if (error < least) {
             least = error;

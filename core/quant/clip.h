@@ -73,6 +73,10 @@ void clip_gradient(size_t n, const float *x, float lo, float hi, int bits, doubl
 
 /* ---- shared by the searches ---- */
 
+/* The shares of RepQ-ViT's candidates, lowest first. */
+enum { CLIP_PERCENTILES = 3 };
+extern const double clip_percentiles[CLIP_PERCENTILES];
+
 /* Step of 2^bits levels over [lo, hi]; > 0 even where hi == lo. */
 float clip_step(float lo, float hi, int bits);
 
