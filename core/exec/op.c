@@ -53,21 +53,7 @@ const struct op_impl op_impl[OPS] = {
     [OP_NONZERO] = REF(nonzero), [OP_DEPTHTOSPACE] = REF(blocks), [OP_SPACETODEPTH] = REF(blocks), [OP_EINSUM] = REF(einsum),
     [OP_MAXPOOL] = REF(pool), [OP_AVERAGEPOOL] = REF(pool), [OP_RESIZE] = REF(resize),
     /* graph_load() has written these as others. */
-    [OP_SUM] = REF(written_out), [OP_MEAN] = REF(written_out),
-    [OP_CASTLIKE] = REF(written_out), [OP_HARDSWISH] = REF(written_out),
-    [OP_GLOBALAVERAGEPOOL] = REF(written_out), [OP_GLOBALMAXPOOL] = REF(written_out),
-    [OP_BATCHNORM] = REF(written_out), [OP_INSTANCENORM] = REF(written_out),
-    [OP_GROUPNORM] = REF(written_out), [OP_MVN] = REF(written_out),
-    [OP_LPNORM] = REF(written_out), [OP_SWIGLU] = REF(written_out),
-    [OP_CENTERCROPPAD] = REF(written_out), [OP_ATTENTION] = REF(written_out),
-    [OP_ROTARY] = REF(written_out), [OP_DYNAMICQUANTIZE] = REF(written_out),
-    [OP_MATMULINTEGER] = REF(written_out), [OP_CONVINTEGER] = REF(written_out),
-    [OP_QLINEARMATMUL] = REF(written_out), [OP_QLINEARCONV] = REF(written_out),
-    [OP_SIMPLIFIEDLAYERNORM] = REF(written_out), [OP_MS_SIMPLIFIEDLAYERNORM] = REF(written_out),
-    [OP_MS_SKIPLAYERNORM] = REF(written_out), [OP_MS_SKIPSIMPLIFIEDLAYERNORM] = REF(written_out),
-    [OP_MS_GELU] = REF(written_out), [OP_MS_FASTGELU] = REF(written_out),
-    [OP_MS_BIASGELU] = REF(written_out), [OP_MS_QUICKGELU] = REF(written_out),
-    [OP_MS_ROTARY] = REF(written_out), [OP_MS_MATMULNBITS] = REF(written_out),
+    [OPS_WRITTEN_OUT ... OPS - 1] = REF(written_out),
 };
 
 bool op_eval(const struct graph *g, const struct node *n, const struct tensor *const *in,

@@ -7,8 +7,7 @@
 
 #include <string.h>
 
-/* Index i of the indices input as [0, dim), or -1 with the error set. */
-static int64_t index_at(const struct op_args *a, int64_t i, int64_t dim, int axis, struct err *e)
+int64_t op_index(const struct op_args *a, int64_t i, int64_t dim, int axis, struct err *e)
 {
     int64_t index = op_int(a->in[1], i);
     if (index >= -dim && index < dim)
@@ -40,7 +39,7 @@ bool op_gather(const struct op_args *a, struct err *e)
         return false;
     for (int64_t b = 0; b < blocks; b++)
         for (int64_t i = 0; i < n; i++) {
-            int64_t index = index_at(a, i, dim, axis, e);
+            int64_t index = op_index(a, i, dim, axis, e);
             if (index < 0)
                 return false;
             if (part)
@@ -65,7 +64,7 @@ bool op_gather_elements(const struct op_args *a, struct err *e)
     strides[1][axis] = 0;                  /* the index takes its place */
     for (walk_init(&w, out, 2, (const walk_strides *)strides); w.more; walk_next(&w))
         for (int64_t i = 0; i < w.n; i++) {
-            int64_t index = index_at(a, w.at[0] + i, s->dim[axis], axis, e);
+            int64_t index = op_index(a, w.at[0] + i, s->dim[axis], axis, e);
             if (index < 0)
                 return false;
             int64_t from = w.at[1] + i * w.step[1] + index * pitch;

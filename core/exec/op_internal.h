@@ -17,6 +17,8 @@ static inline const struct tensor *op_in(const struct op_args *a, int i)
 
 /* Element i of an axes, shape or indices tensor: int64, or int32 where the operator allows it. */
 int64_t op_int(const struct tensor *t, int64_t i);
+/* Element i of the indices (input 1) as [0, dim), or -1 with the error set. */
+int64_t op_index(const struct op_args *a, int64_t i, int64_t dim, int axis, struct err *e);
 
 /* err_set() with the node as its place.  Always false. */
 bool op_fail(const struct op_args *a, enum err_code code, struct err *e, const char *fmt, ...)

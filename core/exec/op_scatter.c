@@ -8,16 +8,6 @@
 #include <math.h>
 #include <string.h>
 
-/* Index as [0, dim), or -1 with the error set. */
-static int64_t place(const struct op_args *a, int64_t index, int64_t dim, int axis, struct err *e)
-{
-    if (index >= -dim && index < dim)
-        return index < 0 ? index + dim : index;
-    op_fail(a, ERR_DATA_VALUES, e, "index %lld is outside [-%lld, %lld), the length of axis %d", (long long)index, (long long)dim,
-            (long long)dim, axis);
-    return -1;
-}
-
 /* Where row r of the indices points in the data, in parts of the axes behind: axes [first, first + depth). */
 static int64_t row_place(const struct op_args *a, int64_t r, int first, int64_t depth, struct err *e)
 {
@@ -25,7 +15,7 @@ static int64_t row_place(const struct op_args *a, int64_t r, int first, int64_t 
     int64_t at = 0;
     for (int64_t k = 0; k < depth; k++) {
         int axis = first + (int)k;
-        int64_t i = place(a, op_int(a->in[1], r * depth + k), s->dim[axis], axis, e);
+        int64_t i = op_index(a, r * depth + k, s->dim[axis], axis, e);
         if (i < 0)
             return -1;
         at = at * s->dim[axis] + i;
@@ -138,7 +128,7 @@ bool op_scatter_elements(const struct op_args *a, struct err *e)
     strides[1][axis] = 0;                  /* the index takes its place */
     for (walk_init(&w, index, 2, (const walk_strides *)strides); w.more; walk_next(&w))
         for (int64_t i = 0; i < w.n; i++) {
-            int64_t from = w.at[0] + i * w.step[0], at = place(a, op_int(a->in[1], from), s->dim[axis], axis, e);
+            int64_t from = w.at[0] + i * w.step[0], at = op_index(a, from, s->dim[axis], axis, e);
             if (at < 0)
                 return false;
             update(a, how, t, size, w.at[1] + i * w.step[1] + at * own[axis], from);

@@ -43,12 +43,21 @@ static const struct {
     { OP_GEMM, "beta", ONNX_FLOAT, false },
     { OP_GEMM, "transA", ONNX_INT, false },
     { OP_GEMM, "transB", ONNX_INT, false },
-    { OP_CONV, "auto_pad", ONNX_STRING, false },
-    { OP_CONV, "dilations", ONNX_INTS, false },
-    { OP_CONV, "group", ONNX_INT, false },
-    { OP_CONV, "kernel_shape", ONNX_INTS, false },
-    { OP_CONV, "pads", ONNX_INTS, false },
-    { OP_CONV, "strides", ONNX_INTS, false },
+#define WINDOW(op)                                                                                 \
+    { op, "auto_pad", ONNX_STRING, false }, { op, "dilations", ONNX_INTS, false },                 \
+    { op, "pads", ONNX_INTS, false }, { op, "strides", ONNX_INTS, false }
+#define CONVOLUTION(op)                                                                            \
+    WINDOW(op), { op, "group", ONNX_INT, false }, { op, "kernel_shape", ONNX_INTS, false }
+#define POOL(op)                                                                                   \
+    WINDOW(op), { op, "ceil_mode", ONNX_INT, false }, { op, "kernel_shape", ONNX_INTS, REQUIRED }
+    CONVOLUTION(OP_CONV),
+    CONVOLUTION(OP_CONVINTEGER),
+    CONVOLUTION(OP_QLINEARCONV),
+    POOL(OP_MAXPOOL),
+    POOL(OP_AVERAGEPOOL),
+#undef POOL
+#undef CONVOLUTION
+#undef WINDOW
     { OP_SOFTMAX, "axis", ONNX_INT, false },
     { OP_LOGSOFTMAX, "axis", ONNX_INT, false },
     { OP_LAYERNORM, "axis", ONNX_INT, false },
@@ -109,18 +118,6 @@ static const struct {
     { OP_SPACETODEPTH, "blocksize", ONNX_INT, REQUIRED },
     { OP_SPACETODEPTH, "mode", ONNX_STRING, false },
     { OP_EINSUM, "equation", ONNX_STRING, REQUIRED },
-    { OP_MAXPOOL, "auto_pad", ONNX_STRING, false },
-    { OP_MAXPOOL, "ceil_mode", ONNX_INT, false },
-    { OP_MAXPOOL, "dilations", ONNX_INTS, false },
-    { OP_MAXPOOL, "kernel_shape", ONNX_INTS, REQUIRED },
-    { OP_MAXPOOL, "pads", ONNX_INTS, false },
-    { OP_MAXPOOL, "strides", ONNX_INTS, false },
-    { OP_AVERAGEPOOL, "auto_pad", ONNX_STRING, false },
-    { OP_AVERAGEPOOL, "ceil_mode", ONNX_INT, false },
-    { OP_AVERAGEPOOL, "dilations", ONNX_INTS, false },
-    { OP_AVERAGEPOOL, "kernel_shape", ONNX_INTS, REQUIRED },
-    { OP_AVERAGEPOOL, "pads", ONNX_INTS, false },
-    { OP_AVERAGEPOOL, "strides", ONNX_INTS, false },
     { OP_MAXPOOL, "storage_order", ONNX_INT, false },
     { OP_AVERAGEPOOL, "count_include_pad", ONNX_INT, false },
     { OP_RESIZE, "antialias", ONNX_INT, false },
@@ -163,18 +160,6 @@ static const struct {
     { OP_MS_ROTARY, "rotary_embedding_dim", ONNX_INT, false },
     { OP_MS_ROTARY, "scale", ONNX_FLOAT, false },
     { OP_MS_ROTARY, "is_packed_batching", ONNX_INT, false },
-    { OP_CONVINTEGER, "auto_pad", ONNX_STRING, false },
-    { OP_CONVINTEGER, "dilations", ONNX_INTS, false },
-    { OP_CONVINTEGER, "group", ONNX_INT, false },
-    { OP_CONVINTEGER, "kernel_shape", ONNX_INTS, false },
-    { OP_CONVINTEGER, "pads", ONNX_INTS, false },
-    { OP_CONVINTEGER, "strides", ONNX_INTS, false },
-    { OP_QLINEARCONV, "auto_pad", ONNX_STRING, false },
-    { OP_QLINEARCONV, "dilations", ONNX_INTS, false },
-    { OP_QLINEARCONV, "group", ONNX_INT, false },
-    { OP_QLINEARCONV, "kernel_shape", ONNX_INTS, false },
-    { OP_QLINEARCONV, "pads", ONNX_INTS, false },
-    { OP_QLINEARCONV, "strides", ONNX_INTS, false },
     { OP_SIMPLIFIEDLAYERNORM, "axis", ONNX_INT, false },
     { OP_SIMPLIFIEDLAYERNORM, "epsilon", ONNX_FLOAT, false },
     { OP_SIMPLIFIEDLAYERNORM, "stash_type", ONNX_INT, false },

@@ -23,9 +23,9 @@ bool expand_node(struct expansion *s, const struct node *n);
 
 /* ---- for the expanders ---- */
 
+enum { EXPAND_OUTPUTS = 255 };
 
 /* Writes the node as others: ret[k] becomes the value of output k (-1: there is none).  It reports by s->failed. */
-enum { EXPAND_OUTPUTS = 255 };
 typedef void expander(struct expansion *s, const struct node *n, int *ret);
 
 struct ex_attrs { const struct onnx_attr *list; size_t n; };
