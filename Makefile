@@ -113,11 +113,13 @@ format:    ## clang-format on the lines changed since the last commit
 
 .PHONY: asan tsan fuzz bench
 asan:    ## unit and API tests under AddressSanitizer and UBSan, in build/asan
-	$(AGAIN) $(ASAN) programs unit test-tools
+	$(AGAIN) $(ASAN) programs unit-programs test-tools
+	$(AGAIN) $(ASAN) unit
 	@scripts/run-api build/asan $(PYTEST_ARGS)
 
 tsan:    ## unit and API tests under ThreadSanitizer, in build/tsan
-	$(AGAIN) $(TSAN) programs unit test-tools
+	$(AGAIN) $(TSAN) programs unit-programs test-tools
+	$(AGAIN) $(TSAN) unit
 	@scripts/run-api build/tsan $(PYTEST_ARGS)
 
 FUZZERS  := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
