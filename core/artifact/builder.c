@@ -1,27 +1,58 @@
 #include "core/artifact/builder.h"
 
-#include <stdlib.h>
+#include "core/base/hash.h"
+
 #include <string.h>
 
-static int by_name(const void *a, const void *b)
+/* Where the name is in a table, or the empty place where it belongs.  (FNV-1a, mixed: its low bits alone are poor.) */
+static size_t place_of(const char *const *names, size_t room, const char *name)
 {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
+    uint64_t h = 0xCBF29CE484222325u;
+    for (const char *c = name; *c; c++)
+        h = (h ^ (unsigned char)*c) * 0x100000001B3u;
+    size_t at = hash_mix(0, h) & (room - 1);
+    while (names[at] && strcmp(names[at], name) != 0)
+        at = (at + 1) & (room - 1);
+    return at;
+}
+
+static bool make_room(struct builder *b, size_t room)
+{
+    const char **names = arena_array(b->mem, room, sizeof *names, b->e);
+    if (!names)
+        return false;
+    for (size_t i = 0; i < b->room_names; i++)
+        if (b->names[i])
+            names[place_of(names, room, b->names[i])] = b->names[i];
+    b->names = names;
+    b->room_names = room;
+    return true;
+}
+
+/* Adds a name; false if it is taken already, or for want of memory (then the builder is bad). */
+static bool take(struct builder *b, const char *name)
+{
+    if (2 * (b->n_names + 1) > b->room_names && !make_room(b, b->room_names ? 2 * b->room_names : 1024)) {
+        b->bad = true;
+        return false;
+    }
+    size_t at = place_of(b->names, b->room_names, name);
+    if (b->names[at])
+        return false;
+    b->names[at] = name;
+    b->n_names++;
+    return true;
 }
 
 bool builder_init(struct builder *b, const struct graph *g, struct arena *mem, struct err *e)
 {
     *b = (struct builder){ .mem = mem, .g = g, .e = e };
-    uint64_t n = (uint64_t)g->n_values + (uint64_t)g->n_nodes;
     b->written = arena_array(mem, (uint64_t)g->n_values, 1, e);
-    b->names = arena_array(mem, n, sizeof *b->names, e);
-    if (!b->written || !b->names)
-        return false;
-    for (int i = 0; i < g->n_values; i++)
-        b->names[b->n_names++] = g->values[i].name ? g->values[i].name : "";
-    for (int i = 0; i < g->n_nodes; i++)
-        b->names[b->n_names++] = g->nodes[i].name ? g->nodes[i].name : "";
-    qsort(b->names, b->n_names, sizeof *b->names, by_name);
-    return true;
+    for (int i = 0; i < g->n_values && b->written && !b->bad; i++)
+        take(b, g->values[i].name ? g->values[i].name : "");
+    for (int i = 0; i < g->n_nodes && b->written && !b->bad; i++)
+        take(b, g->nodes[i].name ? g->nodes[i].name : "");
+    return b->written && !b->bad;
 }
 
 bool builder_ok(const struct builder *b) { return !b->bad; }
@@ -52,7 +83,7 @@ const char *builder_name(struct builder *b, const char *stem, const char *suffix
                                   : arena_printf(b->mem, b->e, "%.900s%s_%d", stem, suffix, i);
         if (!name)
             b->bad = true;
-        else if (!bsearch(&name, b->names, b->n_names, sizeof *b->names, by_name))
+        else if (take(b, name))
             return name;
     }
     return "";

@@ -15,15 +15,15 @@ struct builder {
     struct onnx_node *nodes;           size_t n_nodes, room_nodes;
     struct onnx_tensor *inits;         size_t n_inits, room_inits;
     bool *written;                     /* [n_values]: the constant is an initializer already */
-    const char **names;                /* all names of the source graph, sorted */
-    size_t n_names;
+    const char **names;                /* [room_names]: a hash table of all names of the source graph and all made here */
+    size_t n_names, room_names;        /* room: a power of two, at most half full */
     bool bad;
 };
 
 bool builder_init(struct builder *b, const struct graph *g, struct arena *mem, struct err *e);
 bool builder_ok(const struct builder *b);
 
-/* A name that the source graph does not use: stem + suffix, numbered if need be. */
+/* A name that neither the source graph nor an earlier call has: stem + suffix, numbered if need be. */
 const char *builder_name(struct builder *b, const char *stem, const char *suffix);
 
 /* Appends a node with room for the given numbers of inputs, outputs and attributes; NULL after a failure. */
