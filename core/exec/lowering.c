@@ -219,7 +219,7 @@ static bool lower_conv(struct qop *q, const struct graph *g, const struct node *
     struct qop r = { .kind = QOP_CONV, .y = -1, .requantize = true };
     struct weight w;
     const struct node *out = output_quantizer(g, n);
-    if (!out || g->values[n->in[0]].shape.rank != 4 || node_int(n, "group", 1) != 1 || node_attr(n, "auto_pad")
+    if (!out || g->values[n->in[0]].shape.rank != 4 || node_int(n, "group", 1) != 1 || node_auto_pads(n)
         || !quantized_activation(g, n->in[0], &r.x, &r.ax) || !quantized_weight(g, n->in[1], 0, &w)
         || !scalar_affine(g, out, &r.out))
         return true;

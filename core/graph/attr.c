@@ -245,3 +245,5 @@ const char *node_str(const struct node *n, const char *name, const char *fallbac
     const struct onnx_attr *a = node_attr(n, name);
     return a ? a->s : fallback;
 }
+
+bool node_auto_pads(const struct node *n) { return strcmp(node_str(n, "auto_pad", "NOTSET"), "NOTSET") != 0; }

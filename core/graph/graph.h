@@ -199,6 +199,8 @@ float node_float(const struct node *n, const char *name, float fallback);
 const int64_t *node_ints(const struct node *n, const char *name, size_t *ret_n);
 const char *node_str(const struct node *n, const char *name, const char *fallback);
 const struct onnx_attr *node_attr(const struct node *n, const char *name);
+/* Does a Conv find its padding itself?  Some exporters write the default, NOTSET, out. */
+bool node_auto_pads(const struct node *n);
 
 /* "node 17 'fc1' (Gemm)" for errors; the number is the node's place in the model's file (in g for a node made by an edit). */
 const char *graph_where(const struct graph *g, const struct node *n, char *buf, size_t size);

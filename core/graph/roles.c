@@ -65,7 +65,8 @@ static const char *match_matmul(const struct graph *g, const struct node *n, str
         return NULL;
     }
     if (!float_const(g, n->in[1], 2))
-        return "the constant operand is not a float32 matrix";
+        return val(g, n->in[1])->shape.rank > 2 ? "the constant operand is a stack of matrices; only one matrix is quantized as a weight"
+                                                : "the constant operand is not a float32 matrix";
     if (val(g, n->in[0])->shape.rank < 2)
         return "the input is a vector";
     l->kind = LAYER_LINEAR;
@@ -103,7 +104,7 @@ static const char *match_conv(const struct graph *g, const struct node *n, struc
 {
     if (!float_const(g, n->in[1], 4))
         return "only 2-D convolutions with constant float32 weights are quantized";
-    if (node_int(n, "group", 1) != 1 || node_attr(n, "auto_pad"))
+    if (node_int(n, "group", 1) != 1 || node_auto_pads(n))
         return "convolutions with groups or auto_pad stay in float";
     const struct shape *s = &val(g, n->in[1])->shape;
     l->kind = LAYER_CONV;
