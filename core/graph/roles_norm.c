@@ -191,7 +191,33 @@ static int cube_of(const struct graph *g, int v)
     return -1;
 }
 
-/* sqrt(2 / pi) (x + 0.044715 x^3): x, else -1. */
+/* 0.044715 x^2, with the constant at either factor or outside: does it belong to this x? */
+static bool is_cubic_part(const struct graph *g, int v, int x)
+{
+    const struct node *mul = made_by(g, v, OP_MUL);
+    int square = other_than(g, mul, 0.044715f);
+    if (square >= 0)
+        return square_of(g, square) == x;
+    for (int side = 0; mul && side < 2; side++)
+        if (mul->in[1 - side] == x && other_than(g, made_by(g, mul->in[side], OP_MUL), 0.044715f) == x)
+            return true;
+    return false;
+}
+
+/* (sqrt(2 / pi) x) (1 + 0.044715 x^2): x, else -1. */
+static int factored_argument(const struct graph *g, int v)
+{
+    const struct node *mul = made_by(g, v, OP_MUL);
+    for (int side = 0; mul && side < 2; side++) {
+        int x = other_than(g, made_by(g, mul->in[side], OP_MUL), 0.79788456f);
+        int part = other_than(g, made_by(g, mul->in[1 - side], OP_ADD), 1.0f);
+        if (x >= 0 && part >= 0 && is_cubic_part(g, part, x))
+            return x;
+    }
+    return -1;
+}
+
+/* sqrt(2 / pi) (x + 0.044715 x^3), or with x taken out of the sum: x, else -1. */
 static int tanh_argument(const struct graph *g, int v)
 {
     const struct node *add = made_by(g, other_than(g, made_by(g, v, OP_MUL), 0.79788456f), OP_ADD);
@@ -201,7 +227,7 @@ static int tanh_argument(const struct graph *g, int v)
         if (x >= 0 && add->in[1 - side] == x)
             return x;
     }
-    return -1;
+    return factored_argument(g, v);
 }
 
 /* 1 + Erf(.) or 1 + Tanh(.) of a GELU: x, else -1. */
