@@ -3,21 +3,26 @@
  */
 #include "core/base/arena.h"
 
+#include "core/base/io.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum { ALIGN = 64, CHUNK = 256 << 10 };
 
 struct chunk {
     struct chunk *next;
     uint64_t size, used;       /* of the bytes behind this header */
+    bool paged;                /* in a scratch file, not on the heap */
 };
 
 struct arena {
     struct chunk *chunks;      /* the first one is the one being filled */
     uint64_t limit, used;
+    const char *dir;           /* of scratch files; NULL: none */
 };
 
 _Static_assert(sizeof(struct chunk) <= ALIGN, "the header fits in front of the first block");
@@ -30,6 +35,16 @@ struct arena *arena_new(uint64_t limit)
     return a;
 }
 
+struct arena *arena_new_paged(uint64_t limit, const char *dir)
+{
+    struct arena *a = arena_new(limit);
+    if (a)
+        a->dir = dir;
+    return a;
+}
+
+bool arena_paged(const struct arena *a, uint64_t n) { return a->dir && n >= ARENA_PAGED; }
+
 void arena_free(struct arena *a)
 {
     if (!a)
@@ -37,19 +52,34 @@ void arena_free(struct arena *a)
     while (a->chunks) {
         struct chunk *c = a->chunks;
         a->chunks = c->next;
-        free(c);
+        if (c->paged)
+            munmap(c, (size_t)(ALIGN + c->size));
+        else
+            free(c);
     }
     free(a);
 }
 
-static struct chunk *chunk_add(struct arena *a, uint64_t n)
+static struct chunk *heap_chunk(uint64_t size, struct err *e)
+{
+    struct chunk *c = aligned_alloc(ALIGN, (size_t)(ALIGN + size));
+    if (c)
+        memset(c, 0, (size_t)(ALIGN + size));
+    else
+        err_set(e, ERR_MEMORY, "", "the system refused %llu bytes; free memory, or use smaller inputs or a machine with more",
+                (unsigned long long)size);
+    return c;
+}
+
+static struct chunk *chunk_add(struct arena *a, uint64_t n, struct err *e)
 {
     uint64_t size = n > CHUNK / 4 ? n : CHUNK;
-    struct chunk *c = aligned_alloc(ALIGN, (size_t)(ALIGN + size));
+    bool paged = arena_paged(a, n);
+    struct chunk *c = paged ? scratch_map(a->dir, ALIGN + size, e) : heap_chunk(size, e);
     if (!c)
         return NULL;
-    memset(c, 0, (size_t)(ALIGN + size));
     c->size = size;
+    c->paged = paged;
     /* A block of its own goes behind the chunk being filled, so that chunk keeps its room. */
     if (size == n && a->chunks) {
         c->next = a->chunks->next;
@@ -73,11 +103,9 @@ void *arena_alloc(struct arena *a, uint64_t n, struct err *e)
         rounded = ALIGN;
     struct chunk *c = a->chunks;
     if (!c || c->size - c->used < rounded)
-        c = chunk_add(a, rounded);
-    if (!c) {
-        err_set(e, ERR_MEMORY, "", "the system refused %llu bytes; free memory, or use smaller inputs or a machine with more", (unsigned long long)n);
+        c = chunk_add(a, rounded, e);
+    if (!c)
         return NULL;
-    }
     char *block = (char *)c + ALIGN + c->used;
     c->used += rounded;
     a->used += rounded;

@@ -20,6 +20,12 @@ struct arena;
 /* An empty arena that will hold at most `limit` bytes, or NULL without memory. */
 struct arena *arena_new(uint64_t limit);
 
+/* The same, with blocks of ARENA_PAGED bytes and more in scratch files in `dir` (borrowed): mapping_rest() may be called on them. */
+enum { ARENA_PAGED = 1 << 20 };
+struct arena *arena_new_paged(uint64_t limit, const char *dir);
+/* Is a block of n bytes from this arena one of those? */
+bool arena_paged(const struct arena *a, uint64_t n);
+
 /* Frees everything; NULL is fine. */
 void arena_free(struct arena *a);
 

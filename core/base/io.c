@@ -78,7 +78,7 @@ bool mapping_fd(struct mapping *m, int fd, const char *where, struct err *e)
     void *at = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (at == MAP_FAILED)
         return err_sys(e, where, "map");
-    *m = (struct mapping){ .data = at, .size = (uint64_t)st.st_size };
+    *m = (struct mapping){ .data = at, .size = (uint64_t)st.st_size, .of_file = true };
     return true;
 }
 
@@ -98,6 +98,29 @@ void mapping_release(struct mapping *m)
     if (m->data)
         munmap((void *)(uintptr_t)m->data, (size_t)m->size);
     *m = (struct mapping){ 0 };
+}
+
+void *scratch_map(const char *dir, uint64_t size, struct err *e)
+{
+    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        err_sys(e, dir, "create a scratch file in");
+        return NULL;
+    }
+    void *at = MAP_FAILED;
+    /* Space that was not reserved would be missed in the middle of a write to memory, as SIGBUS. */
+    errno = posix_fallocate(fd, 0, (off_t)size);
+    if (errno != 0 || (at = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED)
+        err_sys(e, dir, "take room for arrays in");
+    close(fd);
+    return at == MAP_FAILED ? NULL : at;
+}
+
+void mapping_rest(const void *p, uint64_t n)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)p / page * page, to = ((uintptr_t)p + n + page - 1) / page * page;
+    if (n)
+        madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
 bool newfile_open(struct newfile *f, const char *dir, uint64_t limit, struct err *e)

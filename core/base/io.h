@@ -30,12 +30,20 @@ bool io_read_all(int fd, const char *where, uint64_t limit, char **ret, size_t *
 struct mapping {
     const uint8_t *data;
     uint64_t size;
+    bool of_file;           /* false where a caller wraps ordinary memory */
 };
 
 /* Maps fd (which may be closed afterwards).  An empty file maps to size 0. */
 bool mapping_fd(struct mapping *m, int fd, const char *where, struct err *e);
 bool mapping_path(struct mapping *m, const char *path, struct err *e);
 void mapping_release(struct mapping *m);
+
+/* A view of `size` zero bytes to write to, in a file of its own without a name in `dir`: memory that is not lost when it is
+ * needed elsewhere.  The disk space is taken at once.  NULL without it; munmap() ends it. */
+void *scratch_map(const char *dir, uint64_t size, struct err *e);
+/* Will not be read soon: the pages of [p, p + n) leave this process's memory, and come back from their file when they are
+ * read again.  p must be in a mapping of a file or from scratch_map(); anything else would be lost. */
+void mapping_rest(const void *p, uint64_t n);
 
 /*
  * newfile: a file that exists completely or not at all.

@@ -113,6 +113,12 @@ bool cli_parse(const char *synopsis, const struct cli_option *options, size_t n,
     return true;
 }
 
+const char *cli_scratch_dir(void)
+{
+    const char *dir = getenv("TMPDIR");
+    return dir && *dir ? dir : "/tmp";
+}
+
 int cli_threads(int64_t asked)
 {
     cpu_set_t set;

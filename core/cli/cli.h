@@ -46,6 +46,8 @@ bool cli_parse(const char *synopsis, const struct cli_option *options, size_t n,
 
 /* Threads to use when none are asked for: the processors this process may run on. */
 int cli_threads(int64_t asked);
+/* Where a command without a folder of results keeps what it unpacks: $TMPDIR or /tmp. */
+const char *cli_scratch_dir(void);
 
 /* JSON to a stream, indented, with a newline at the end; decrefs. */
 bool cli_print_json(FILE *to, json_t *value);

@@ -31,7 +31,7 @@ static bool run(const char *path, const char *data, const char *reference, int t
     struct pool *pool = NULL;
     struct file_ref file = { data, data, -1 };
     bool ok = blas_init(e) && load_model_path(&m, path, e) && (!reference || load_model_path(&r, reference, e))
-           && load_samples(&d, &file, m.g, UINT64_MAX / 2, e) && (pool = pool_new(threads, e));
+           && load_samples(&d, &file, m.g, cli_scratch_dir(), e) && (pool = pool_new(threads, e));
     struct runnable model = { m.g, &m.how }, ref = { r.g, &r.how };
     ok = ok && evaluate(&model, reference ? &ref : NULL, &d.samples, pool, ret, e);
     pool_free(pool);

@@ -162,7 +162,7 @@ static bool do_inspect_dataset(const char *dir, struct task *t, struct progress 
 {
     struct loaded_data d = { 0 };
     bool ok = (t->calibration.name || err_set(e, ERR_REQUEST_JSON, "/calibration", "an inspect_dataset job needs calibration"))
-           && load_dataset(&d, &t->calibration, (uint64_t)t->memory, e) && save_result(dir, dataset_describe(&d.set), e);
+           && load_dataset(&d, &t->calibration, (uint64_t)t->memory, dir, e) && save_result(dir, dataset_describe(&d.set), e);
     loaded_data_release(&d);
     if (ok)
         progress_done(pr, result_file, 1);

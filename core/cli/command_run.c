@@ -28,7 +28,7 @@ static bool make_outputs(struct collect *to, struct arena *mem, struct err *e)
         t.shape.dim[0] = to->c->count;
         if (!tensor_size(t.dtype, &t.shape, v->name, NULL, &bytes, e) || !(t.data = arena_alloc(mem, bytes, e)))
             return false;
-        to->outputs[i] = (struct array){ v->name, t };
+        to->outputs[i] = (struct array){ .name = v->name, .t = t };
     }
     return to->outputs != NULL;
 }
@@ -58,7 +58,7 @@ static bool run(const char *path, const char *inputs, const char *outputs, int t
     struct collect to = { .c = &c };
     struct file_ref file = { inputs, inputs, -1 };
     bool ok = (mem || err_set(e, ERR_MEMORY, "", "no memory")) && blas_init(e) && load_model_path(&m, path, e)
-           && load_samples(&d, &file, m.g, UINT64_MAX / 2, e)
+           && load_samples(&d, &file, m.g, cli_scratch_dir(), e)
            && chunks_new(&c, m.g, &m.how, mem, &d.samples, batch, 0, e) && (pool = pool_new(threads, e));
     to.g = m.g;
     ok = ok && make_outputs(&to, mem, e) && chunks_run(&c, &m.how, pool, collect_chunk, &to, e)

@@ -18,6 +18,17 @@ static bool map_file(struct mapping *m, const struct file_ref *f, struct err *e)
     return f->fd >= 0 ? mapping_fd(m, f->fd, f->name, e) : mapping_path(m, f->path, e);
 }
 
+/* A file is hashed before it is used, and may be larger than memory. */
+static void hash_mapping(struct hash *h, const struct mapping *m)
+{
+    enum { PIECE = 1 << 20 };
+    for (uint64_t at = 0; at < m->size; at += PIECE) {
+        uint64_t n = m->size - at < PIECE ? m->size - at : PIECE;
+        hash_add(h, m->data + at, (size_t)n);
+        mapping_rest(m->data + at, n);
+    }
+}
+
 static void digest_files(struct loaded_model *m, const struct file_ref *files)
 {
     struct hash h;
@@ -25,7 +36,7 @@ static void digest_files(struct loaded_model *m, const struct file_ref *files)
     for (size_t i = 0; i < m->n_maps; i++) {
         if (m->n_maps > 1)
             hash_add(&h, files[i].name, strlen(files[i].name) + 1);
-        hash_add(&h, m->maps[i].data, (size_t)m->maps[i].size);
+        hash_mapping(&h, &m->maps[i]);
         m->bytes += m->maps[i].size;
     }
     hash_end(&h, m->digest);
@@ -101,21 +112,24 @@ void loaded_model_release(struct loaded_model *m)
     *m = (struct loaded_model){ 0 };
 }
 
-bool load_dataset(struct loaded_data *d, const struct file_ref *file, uint64_t memory, struct err *e)
+bool load_dataset(struct loaded_data *d, const struct file_ref *file, uint64_t memory, const char *dir, struct err *e)
 {
-    *d = (struct loaded_data){ .mem = arena_new(memory) };
+    struct hash h;
+    *d = (struct loaded_data){ .mem = arena_new_paged(memory, dir) };
     if (!d->mem)
         return err_set(e, ERR_MEMORY, file->name, "no memory for a data set");
     if (!map_file(&d->map, file, e))
         return false;
-    hash_bytes(d->map.data, (size_t)d->map.size, d->digest);
+    hash_init(&h);
+    hash_mapping(&h, &d->map);
+    hash_end(&h, d->digest);
     return dataset_open(d->mem, &d->map, file->name, &d->set, e);
 }
 
-bool load_samples(struct loaded_data *d, const struct file_ref *file, const struct graph *g, uint64_t memory, struct err *e)
+bool load_samples(struct loaded_data *d, const struct file_ref *file, const struct graph *g, const char *dir, struct err *e)
 {
     struct input_spec *specs;
-    return load_dataset(d, file, memory, e) && run_input_specs(g, d->mem, &specs, e)
+    return load_dataset(d, file, UINT64_MAX / 2, dir, e) && run_input_specs(g, d->mem, &specs, e)
         && dataset_samples(d->mem, &d->set, specs, (size_t)g->n_inputs, &d->samples, e);
 }
 

@@ -42,10 +42,10 @@ struct loaded_data {
     uint8_t digest[HASH_SIZE];
 };
 
-/* memory bounds what is unpacked. */
-bool load_dataset(struct loaded_data *d, const struct file_ref *file, uint64_t memory, struct err *e);
-/* load_dataset(), then checked against the model's inputs. */
-bool load_samples(struct loaded_data *d, const struct file_ref *file, const struct graph *g, uint64_t memory, struct err *e);
+/* `limit` bounds what is unpacked, which lies in scratch files in `dir` (must outlive the data). */
+bool load_dataset(struct loaded_data *d, const struct file_ref *file, uint64_t limit, const char *dir, struct err *e);
+/* load_dataset() without a limit but the disk's, then checked against the model's inputs. */
+bool load_samples(struct loaded_data *d, const struct file_ref *file, const struct graph *g, const char *dir, struct err *e);
 void loaded_data_release(struct loaded_data *d);
 
 #endif

@@ -47,9 +47,9 @@ static bool load(struct state *s, struct err *e)
         return false;
     bool ok = p->find_external ? load_model_path(&s->model, p->model[0].path, e) : load_model(&s->model, p->model, p->n_model, e);
     if (!ok || !roles_find(s->model.g, s->model.mem, &s->roles, e)
-        || !load_samples(&s->calibration, &p->calibration, s->model.g, UINT64_MAX / 2, e))
+        || !load_samples(&s->calibration, &p->calibration, s->model.g, p->dir, e))
         return false;
-    if (p->evaluation.name && !load_samples(&s->evaluation, &p->evaluation, s->model.g, UINT64_MAX / 2, e))
+    if (p->evaluation.name && !load_samples(&s->evaluation, &p->evaluation, s->model.g, p->dir, e))
         return false;
     if (s->roles.n_layers == 0)
         return err_set(e, ERR_MODEL_INVALID, p->model[0].name, "no layer of this model can be quantized; repquant inspect lists why");

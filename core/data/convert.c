@@ -73,9 +73,9 @@ bool dtype_convertible(enum dtype from, enum dtype to)
     return from == to || (dtype_is_float(from) && to == DT_F32) || (dtype_is_integer(from) && (to == DT_I32 || to == DT_I64));
 }
 
-static bool to_f32(const struct array *a, float *to, int64_t n, struct err *e)
+static bool to_f32(const struct array *a, float *to, int64_t from, int64_t end, struct err *e)
 {
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = from; i < end; i++) {
         double x = tensor_real(&a->t, i);
         to[i] = (float)x;
         if (isinf(to[i]) && !isinf(x))
@@ -86,9 +86,9 @@ static bool to_f32(const struct array *a, float *to, int64_t n, struct err *e)
     return true;
 }
 
-static bool to_integer(const struct array *a, enum dtype type, void *to, int64_t n, struct err *e)
+static bool to_integer(const struct array *a, enum dtype type, void *to, int64_t from, int64_t end, struct err *e)
 {
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = from; i < end; i++) {
         int64_t x;
         bool fits = tensor_integer(&a->t, i, &x) && (type == DT_I64 || (x >= INT32_MIN && x <= INT32_MAX));
         if (!fits)
@@ -102,16 +102,22 @@ static bool to_integer(const struct array *a, enum dtype type, void *to, int64_t
     return true;
 }
 
-bool array_convert(struct arena *mem, const struct array *a, enum dtype to, struct tensor *ret, struct err *e)
+bool array_convert(struct arena *mem, const struct array *a, enum dtype to, struct array *ret, struct err *e)
 {
     uint64_t bytes;
-    *ret = a->t;
+    *ret = *a;
     if (a->t.dtype == to)
         return true;
-    ret->dtype = to;
-    ret->data = array_size(to, &a->t.shape, a->name, &bytes, e) ? array_alloc(mem, bytes, a->name, e) : NULL;
-    if (!ret->data)
+    ret->t.dtype = to;
+    if (!array_size(to, &a->t.shape, a->name, &bytes, e) || !array_alloc(mem, bytes, a->name, ret, e))
         return false;
-    int64_t n = shape_elements(&a->t.shape);
-    return to == DT_F32 ? to_f32(a, ret->data, n, e) : to_integer(a, to, ret->data, n, e);
+    int64_t n = shape_elements(&a->t.shape), step = DATA_PIECE / (int64_t)sizeof(int64_t);
+    for (int64_t at = 0; at < n; at += step) {
+        int64_t end = n - at < step ? n : at + step;
+        if (!(to == DT_F32 ? to_f32(a, ret->t.data, at, end, e) : to_integer(a, to, ret->t.data, at, end, e)))
+            return false;
+        array_rest(a, at, end - at);
+        array_rest(ret, at, end - at);
+    }
+    return true;
 }

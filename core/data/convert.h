@@ -12,8 +12,8 @@
 /* Whether array_convert() knows this pair; equal types are one. */
 bool dtype_convertible(enum dtype from, enum dtype to);
 
-/* a's data as type `to`: the same pointer where nothing is to be done, else new data in the arena. */
-bool array_convert(struct arena *mem, const struct array *a, enum dtype to, struct tensor *ret, struct err *e);
+/* a with elements of type `to`: the same data where nothing is to be done, else new data in the arena. */
+bool array_convert(struct arena *mem, const struct array *a, enum dtype to, struct array *ret, struct err *e);
 
 /* Element i of a float type, or of an integer type but uint64, as a double: exact but for large int64. */
 double tensor_real(const struct tensor *t, int64_t i);

@@ -45,23 +45,45 @@ bool array_size(enum dtype t, const struct shape *s, const char *where, uint64_t
     return tensor_size(t, s, where, NULL, ret_bytes, &inner) || err_set(e, ERR_DATA_LIMIT, where, "%s", inner.text);
 }
 
-void *array_alloc(struct arena *mem, uint64_t bytes, const char *where, struct err *e)
+bool array_alloc(struct arena *mem, uint64_t bytes, const char *where, struct array *ret, struct err *e)
 {
     struct err inner = { 0 };
-    void *p = arena_alloc(mem, bytes, &inner);
-    if (!p)
-        err_set(e, inner.code, where, "the array needs %s", inner.text);
-    return p;
+    ret->t.data = arena_alloc(mem, bytes, &inner);
+    ret->paged = arena_paged(mem, bytes);
+    return ret->t.data || err_set(e, inner.code, where, "the array needs %s", inner.text);
 }
 
-void *array_place(struct arena *mem, const uint8_t *p, uint64_t bytes, enum dtype t, const char *where, struct err *e)
+bool array_place(struct arena *mem, const struct mapping *file, const uint8_t *p, uint64_t bytes, const char *where,
+                 struct array *ret, struct err *e)
 {
-    if ((uintptr_t)p % (unsigned)(dtype_bits(t) / 8) == 0)
-        return (void *)(uintptr_t)p;
-    void *copy = array_alloc(mem, bytes, where, e);
-    if (copy && bytes)
-        memcpy(copy, p, (size_t)bytes);
-    return copy;
+    if ((uintptr_t)p % (unsigned)(dtype_bits(ret->t.dtype) / 8) == 0) {
+        ret->t.data = (void *)(uintptr_t)p;
+        ret->paged = file->of_file;
+        return true;
+    }
+    if (!array_alloc(mem, bytes, where, ret, e))
+        return false;
+    for (uint64_t at = 0; at < bytes; at += DATA_PIECE) {
+        uint64_t n = bytes - at < DATA_PIECE ? bytes - at : DATA_PIECE;
+        memcpy((char *)ret->t.data + at, p + at, (size_t)n);
+        if (ret->paged)
+            mapping_rest((char *)ret->t.data + at, n);
+        if (file->of_file)
+            mapping_rest(p + at, n);
+    }
+    return true;
+}
+
+/* Touching a page brings up to 64 KiB around it back, which may be what another thread has let go of. */
+void array_rest(const struct array *a, int64_t first, int64_t n)
+{
+    enum { AROUND = 64 << 10 };
+    int64_t size = dtype_bits(a->t.dtype) / 8, all = shape_elements(&a->t.shape) * size;
+    int64_t from = first * size - AROUND, to = (first + n) * size + AROUND;
+    from = from < 0 ? 0 : from;
+    to = to > all ? all : to;
+    if (a->paged)
+        mapping_rest((const char *)a->t.data + from, (uint64_t)(to - from));
 }
 
 /* ---- formats ---- */

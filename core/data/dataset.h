@@ -18,6 +18,7 @@ enum { DATASET_MAX_ARRAYS = 256, DATASET_MAX_NPY_HEADER = 10000 };
 struct array {
     const char *name;                  /* "pixel_values" (the .npz member's name without ".npy") */
     struct tensor t;                   /* little-endian, C order; data borrowed from the file or in the arena */
+    bool paged;                        /* a file is behind the data: array_rest() */
 };
 
 struct dataset {
@@ -29,7 +30,7 @@ struct dataset {
 /*
  * Opens a data file that is mapped at `file` (which must outlive the dataset).
  * Stored members of an npz are used in place when aligned for their type; others are unpacked
- * into the arena, whose limit bounds them.  Fortran-order and big-endian arrays are refused with
+ * into the arena, whose limit bounds them (a paged one keeps them on disk).  No more than a piece of a large array is in memory.  Fortran-order and big-endian arrays are refused with
  * the remedy (np.ascontiguousarray, astype).
  * Errors: ERR_DATA_FORMAT, ERR_DATA_LIMIT, ERR_DATA_DTYPE, ERR_MEMORY; `where` names the member.
  */
@@ -42,6 +43,9 @@ bool dataset_open(struct arena *mem, const struct mapping *file, const char *nam
  * mean leave out what is not finite and are null where nothing is left.  The caller decrefs; NULL without memory.
  */
 json_t *dataset_describe(const struct dataset *d);
+
+/* The n elements from `first` on will not be read soon: they leave memory where a file is behind them. */
+void array_rest(const struct array *a, int64_t first, int64_t n);
 
 /* The array of that name, or NULL. */
 const struct array *dataset_find(const struct dataset *d, const char *name);

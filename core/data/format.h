@@ -24,10 +24,14 @@ const char *array_name(struct arena *mem, const void *s, size_t n, const char *w
 /* tensor_size() in the terms of a data file: ERR_DATA_LIMIT.  Elements have at least one byte. */
 bool array_size(enum dtype t, const struct shape *s, const char *where, uint64_t *ret_bytes, struct err *e);
 
-/* Room for an array's data; the error names the array. */
-void *array_alloc(struct arena *mem, uint64_t bytes, const char *where, struct err *e);
+/* Arrays are read in pieces of so many bytes, each let go of before the next. */
+enum { DATA_PIECE = 1 << 20 };
 
-/* bytes at `p` for an array of type t: in place if aligned for t, else a copy. */
-void *array_place(struct arena *mem, const uint8_t *p, uint64_t bytes, enum dtype t, const char *where, struct err *e);
+/* Room for an array's data, with ret->paged; the error names the array. */
+bool array_alloc(struct arena *mem, uint64_t bytes, const char *where, struct array *ret, struct err *e);
+
+/* bytes at `p` in the file for an array whose type is set: in place if aligned for it, else a copy. */
+bool array_place(struct arena *mem, const struct mapping *file, const uint8_t *p, uint64_t bytes, const char *where,
+                 struct array *ret, struct err *e);
 
 #endif

@@ -229,6 +229,5 @@ bool npy_open(struct arena *mem, const struct mapping *file, const char *name, s
         return false;
     ret->arrays[0].name = n ? array_name(mem, base, n, name, e) : "data";
     ret->arrays[0].t = (struct tensor){ npy.dtype, npy.shape, NULL };
-    ret->arrays[0].t.data = ret->arrays[0].name ? array_place(mem, file->data + npy.start, npy.bytes, npy.dtype, name, e) : NULL;
-    return ret->arrays[0].t.data != NULL;
+    return ret->arrays[0].name && array_place(mem, file, file->data + npy.start, npy.bytes, name, &ret->arrays[0], e);
 }

@@ -19,8 +19,25 @@ static bool name_of_member(struct arena *mem, const struct zip_entry *entry, con
     return *ret != NULL;
 }
 
+/* n more bytes to `to`, or, where they are used in place, past them. */
+static bool read_pieces(struct zip_reader *r, const struct mapping *file, const struct array *ret, uint8_t *to, uint64_t n, bool in_place,
+                        struct err *e)
+{
+    for (uint64_t at = 0; at < n; at += DATA_PIECE) {
+        uint64_t piece = n - at < DATA_PIECE ? n - at : DATA_PIECE;
+        const uint8_t *from = zip_at(r);
+        if (!(in_place ? zip_skim(r, piece, e) : zip_read(r, to + at, piece, e)))
+            return false;
+        if (ret->paged)
+            mapping_rest(to + at, piece);
+        if (file->of_file)
+            mapping_rest(from, (uint64_t)(zip_at(r) - from));
+    }
+    return true;
+}
+
 /* The header is read before memory is taken, so the memory is what the array really has. */
-static bool read_array(struct arena *mem, struct zip_reader *r, struct array *ret, struct err *e)
+static bool read_array(struct arena *mem, const struct mapping *file, struct zip_reader *r, struct array *ret, struct err *e)
 {
     uint8_t head[NPY_MAX_START];
     const struct zip_entry *entry = r->entry;
@@ -33,20 +50,20 @@ static bool read_array(struct arena *mem, struct zip_reader *r, struct array *re
                        (unsigned long long)(entry->unpacked - npy.start), (unsigned long long)npy.bytes);
     const uint8_t *in_file = entry->data + npy.start;
     bool in_place = !entry->deflated && (uintptr_t)in_file % (unsigned)(dtype_bits(npy.dtype) / 8) == 0;
-    uint8_t *to = in_place ? (uint8_t *)(uintptr_t)in_file : array_alloc(mem, npy.bytes, r->where, e);
-    if (!to)
-        return false;
-    ret->t = (struct tensor){ npy.dtype, npy.shape, to };
-    if (in_place)
-        return zip_skim(r, entry->unpacked - n, e);
-    memcpy(to, head + npy.start, (size_t)(n - npy.start));
-    return zip_read(r, to + (n - npy.start), entry->unpacked - n, e);
+    ret->t = (struct tensor){ npy.dtype, npy.shape, (void *)(uintptr_t)in_file };
+    ret->paged = file->of_file;
+    if (!in_place) {
+        if (!array_alloc(mem, npy.bytes, r->where, ret, e))
+            return false;
+        memcpy(ret->t.data, head + npy.start, (size_t)(n - npy.start));
+    }
+    return read_pieces(r, file, ret, (uint8_t *)ret->t.data + (n - npy.start), entry->unpacked - n, in_place, e);
 }
 
-static bool open_member(struct arena *mem, const struct zip_entry *entry, struct array *ret, struct err *e)
+static bool open_member(struct arena *mem, const struct mapping *file, const struct zip_entry *entry, struct array *ret, struct err *e)
 {
     struct zip_reader r;
-    bool ok = zip_start(&r, entry, ret->name, e) && read_array(mem, &r, ret, e) && zip_end(&r, e);
+    bool ok = zip_start(&r, entry, ret->name, e) && read_array(mem, file, &r, ret, e) && zip_end(&r, e);
     zip_stop(&r);
     return ok;
 }
@@ -67,7 +84,7 @@ bool npz_open(struct arena *mem, const struct mapping *file, const char *name, s
         if (!name_of_member(mem, &z.entries[i], name, &ret->arrays[i].name, e))
             return false;
     for (size_t i = 0; i < z.n; i++)
-        if (!open_member(mem, &z.entries[i], &ret->arrays[i], e))
+        if (!open_member(mem, file, &z.entries[i], &ret->arrays[i], e))
             return false;
     return true;
 }

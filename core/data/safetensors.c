@@ -103,7 +103,7 @@ static int by_begin(const void *a, const void *b)
     return x->begin != y->begin ? (x->begin > y->begin) - (x->begin < y->begin) : (x->end > y->end) - (x->end < y->end);
 }
 
-static bool place_all(struct arena *mem, struct extent *x, size_t n, const uint8_t *data, uint64_t size,
+static bool place_all(struct arena *mem, const struct mapping *file, struct extent *x, size_t n, const uint8_t *data, uint64_t size,
                       const char *name, struct err *e)
 {
     uint64_t at = 0;
@@ -118,16 +118,17 @@ static bool place_all(struct arena *mem, struct extent *x, size_t n, const uint8
                        (unsigned long long)(size - at));
     for (size_t i = 0; i < n; i++) {
         struct array *a = x[i].array;
-        a->t.data = array_place(mem, data + x[i].begin, x[i].end - x[i].begin, a->t.dtype, a->name, e);
-        if (!a->t.data)
+        if (!array_place(mem, file, data + x[i].begin, x[i].end - x[i].begin, a->name, a, e))
             return false;
     }
     return true;
 }
 
-static bool read_header(struct arena *mem, const json_t *header, const uint8_t *data, uint64_t size, const char *name,
+static bool read_header(struct arena *mem, const struct mapping *file, const json_t *header, uint64_t start, const char *name,
                         struct dataset *ret, struct err *e)
 {
+    const uint8_t *data = file->data + start;
+    uint64_t size = file->size - start;
     size_t n = json_object_size(header) - (json_object_get(header, "__metadata__") != NULL);
     if (n > DATASET_MAX_ARRAYS)
         return err_set(e, ERR_DATA_LIMIT, name, "the file has %zu arrays, at most %d are read", n, DATASET_MAX_ARRAYS);
@@ -150,7 +151,7 @@ static bool read_header(struct arena *mem, const json_t *header, const uint8_t *
         if (!x->array->name || !read_entry(value, size, x, e))
             return false;
     }
-    return place_all(mem, extents, n, data, size, name, e);
+    return place_all(mem, file, extents, n, data, size, name, e);
 }
 
 bool safetensors_open(struct arena *mem, const struct mapping *file, const char *name, struct dataset *ret, struct err *e)
@@ -165,7 +166,7 @@ bool safetensors_open(struct arena *mem, const struct mapping *file, const char 
     struct err json = { 0 };
     json_t *header = json_parse((const char *)file->data + 8, (size_t)length, MAX_DEPTH, ERR_DATA_FORMAT, &json);
     bool ok = json_is_object(header)
-            ? read_header(mem, header, file->data + 8 + length, file->size - 8 - length, name, ret, e)
+            ? read_header(mem, file, header, 8 + length, name, ret, e)
             : err_set(e, ERR_DATA_FORMAT, name, "the safetensors header is not a JSON object: %s", json.text);
     json_decref(header);
     return ok;

@@ -3,6 +3,7 @@
  */
 #include "core/base/buf.h"
 #include "core/data/convert.h"
+#include "core/data/format.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -167,29 +168,42 @@ static bool check_count(struct check *c, const struct array *a, struct samples *
 /* ---- values ---- */
 
 /* Adding zeros is a fast way to ask a whole block: x * 0 is NaN exactly where x is not finite. */
-static int64_t first_not_finite(const float *x, int64_t n)
+static int64_t f32_not_finite(const struct tensor *t, int64_t from, int64_t end)
 {
-    enum { BLOCK = 4096 };
-    for (int64_t at = 0; at < n; at += BLOCK) {
-        int64_t end = at + BLOCK < n ? at + BLOCK : n;
-        float sum = 0;
-        for (int64_t i = at; i < end; i++)
-            sum += x[i] * 0.0f;
-        for (int64_t i = at; i < end && isnan(sum); i++)
-            if (!isfinite(x[i]))
-                return i;
-    }
+    const float *x = t->data;
+    float sum = 0;
+    for (int64_t i = from; i < end; i++)
+        sum += x[i] * 0.0f;
+    for (int64_t i = from; i < end && isnan(sum); i++)
+        if (!isfinite(x[i]))
+            return i;
     return -1;
 }
 
-static bool check_values(struct check *c, const char *name, const struct tensor *t)
+static int64_t not_finite(const struct tensor *t, int64_t from, int64_t end)
 {
-    int64_t n = shape_elements(&t->shape), bad = -1;
-    if (t->dtype == DT_F32)
-        bad = first_not_finite(t->data, n);
-    else if (dtype_is_float(t->dtype))
-        for (int64_t i = 0; i < n && bad < 0; i++)
-            bad = isfinite(tensor_real(t, i)) ? -1 : i;
+    for (int64_t i = from; i < end; i++)
+        if (!isfinite(tensor_real(t, i)))
+            return i;
+    return -1;
+}
+
+static int64_t first_not_finite(const struct array *a)
+{
+    enum { BLOCK = DATA_PIECE / 8 };
+    int64_t n = shape_elements(&a->t.shape), bad = -1;
+    for (int64_t at = 0; at < n && bad < 0 && dtype_is_float(a->t.dtype); at += BLOCK) {
+        int64_t end = n - at < BLOCK ? n : at + BLOCK;
+        bad = a->t.dtype == DT_F32 ? f32_not_finite(&a->t, at, end) : not_finite(&a->t, at, end);
+        array_rest(a, at, end - at);
+    }
+    return bad;
+}
+
+static bool check_values(struct check *c, const char *name, const struct array *a)
+{
+    const struct tensor *t = &a->t;
+    int64_t n = shape_elements(&t->shape), bad = first_not_finite(a);
     if (bad >= 0) {
         double x = tensor_real(t, bad);
         return err_set(c->e, ERR_DATA_VALUES, name,
@@ -223,10 +237,10 @@ static bool read_labels(struct check *c, struct samples *s)
         return err_set(c->e, ERR_DATA_SHAPE, a->name, "expected [%lld], one label a sample, found %s", (long long)s->count,
                        shape_text(&a->t.shape, found, sizeof found));
     }
-    struct tensor t;
-    if (!array_convert(c->mem, a, DT_I64, &t, c->e))
+    struct array labels;
+    if (!array_convert(c->mem, a, DT_I64, &labels, c->e))
         return false;
-    s->labels = t.data;
+    s->labels = labels.t.data;
     return true;
 }
 
@@ -240,9 +254,11 @@ static bool read_input(struct check *c, const struct input_spec *spec, const str
     struct array *ready = arena_alloc(c->mem, sizeof *ready, c->e);
     if (!ready || !check_dtype(c, a, spec) || !check_shape(c, a, spec))
         return false;
-    ready->name = spec->name;
     *ret = ready;
-    return array_convert(c->mem, a, spec->dtype, &ready->t, c->e) && check_values(c, a->name, &ready->t);
+    if (!array_convert(c->mem, a, spec->dtype, ready, c->e))
+        return false;
+    ready->name = spec->name;
+    return check_values(c, a->name, ready);
 }
 
 bool dataset_samples(struct arena *mem, const struct dataset *d, const struct input_spec *specs, size_t n_specs,

@@ -288,6 +288,8 @@ bool zip_read(struct zip_reader *r, void *to, uint64_t n, struct err *e)
     return true;
 }
 
+const uint8_t *zip_at(const struct zip_reader *r) { return r->z.next_in; }
+
 /* A deflated stream must say that it is over, with nothing behind it. */
 static bool stream_is_over(struct zip_reader *r)
 {

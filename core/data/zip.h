@@ -46,6 +46,7 @@ struct zip_reader {
 bool zip_start(struct zip_reader *r, const struct zip_entry *entry, const char *where, struct err *e);
 bool zip_read(struct zip_reader *r, void *to, uint64_t n, struct err *e);       /* exactly n bytes */
 bool zip_skim(struct zip_reader *r, uint64_t n, struct err *e);                 /* n bytes of a stored member, used where they are */
+const uint8_t *zip_at(const struct zip_reader *r);                              /* how far the member's bytes in the file are read */
 bool zip_end(struct zip_reader *r, struct err *e);                              /* all was read and the checksum fits */
 void zip_stop(struct zip_reader *r);                                            /* releases; after a failed zip_start() too */
 

@@ -99,6 +99,16 @@ bool chunk_bind(const struct chunks *c, int chunk, const struct lowering *how, s
     return true;
 }
 
+void chunk_rest(const struct chunks *c, int chunk)
+{
+    const struct chunk *at = &c->chunk[chunk];
+    for (size_t i = 0; i < c->samples->n_inputs; i++) {
+        const struct array *a = c->samples->inputs[i];
+        int64_t n = shape_count(&a->t.shape, 1, a->t.shape.rank);
+        array_rest(a, at->first * n, at->rows * n);
+    }
+}
+
 struct run {
     const struct chunks *c;
     const struct lowering *how;
@@ -111,9 +121,11 @@ static bool run_chunk(void *arg, size_t piece, int thread, struct err *e)
 {
     struct run *r = arg;
     struct frame *f = &r->frames[thread];
-    return chunk_bind(r->c, (int)piece, r->how, f, e)
-        && frame_run(f, 0, f->plan->g->n_nodes, e)
-        && r->done(r->arg, (int)piece, thread, f, e);
+    bool ok = chunk_bind(r->c, (int)piece, r->how, f, e)
+           && frame_run(f, 0, f->plan->g->n_nodes, e)
+           && r->done(r->arg, (int)piece, thread, f, e);
+    chunk_rest(r->c, (int)piece);
+    return ok;
 }
 
 bool chunks_run(const struct chunks *c, const struct lowering *how, struct pool *pool, chunk_fn *done, void *arg,

@@ -36,6 +36,9 @@ bool chunks_new(struct chunks *c, const struct graph *g, const struct lowering *
 /* Binds the frame to the chunk's plan and supplies its inputs. */
 bool chunk_bind(const struct chunks *c, int chunk, const struct lowering *how, struct frame *f, struct err *e);
 
+/* The chunk's inputs are not read again soon: those in files leave memory. */
+void chunk_rest(const struct chunks *c, int chunk);
+
 /* Called with the frame of a finished chunk; by several threads at once, each chunk once, in no order. */
 typedef bool chunk_fn(void *arg, int chunk, int thread, struct frame *f, struct err *e);
 

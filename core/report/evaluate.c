@@ -103,6 +103,7 @@ static bool run_model(struct judge *j, int which, int chunk, int thread, const s
     const struct graph *g = j->models[which]->g;
     if (!chunk_bind(&j->chunks[which], chunk, j->models[which]->how, f, e) || !frame_run(f, 0, g->n_nodes, e))
         return false;
+    chunk_rest(&j->chunks[which], chunk);
     *ret = &f->t[g->outputs[0]];
     if ((*ret)->dtype != DT_F32 || (*ret)->shape.rank < 2)
         return err_set(e, ERR_MODEL_SHAPE, g->values[g->outputs[0]].name,

@@ -325,6 +325,7 @@ static bool run_chunk(void *arg, size_t chunk, int thread, struct err *e)
     ok = ok && (holding || hold(p, m, (int)chunk, e));
     while (m->n_temps > 0)
         free(m->temps[--m->n_temps]);
+    chunk_rest(&p->s->chunks, (int)chunk);
     return ok;
 }
 

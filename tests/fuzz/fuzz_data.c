@@ -31,7 +31,7 @@ static void check_samples(struct arena *mem, const struct dataset *d)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct mapping file = { data, size };
+    struct mapping file = { .data = data, .size = size };
     struct arena *mem = arena_new(1 << 20);
     struct dataset d;
     struct err e = { 0 };

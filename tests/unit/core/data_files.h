@@ -20,7 +20,8 @@
 #define BYTES BUF_INIT((size_t)64 << 20)
 
 /* An array and a model input, their dimensions last. */
-#define ARRAY(name, type, data, ...) { name, { type, { sizeof((int64_t[]){ __VA_ARGS__ }) / 8, { __VA_ARGS__ } }, data } }
+#define ARRAY(n, type, x, ...) \
+    { .name = n, .t = { .dtype = type, .shape = { sizeof((int64_t[]){ __VA_ARGS__ }) / 8, { __VA_ARGS__ } }, .data = x } }
 #define SPEC(name, type, ...) { name, type, { sizeof((int64_t[]){ __VA_ARGS__ }) / 8, { __VA_ARGS__ } } }
 
 /* ---- opening ---- */
@@ -34,7 +35,7 @@ static inline struct opened opened_shifted(const void *p, size_t n, const char *
     struct opened o = { .mem = arena_new(limit), .block = malloc(n + shift ? n + shift : 1) };
     if (n)
         memcpy(o.block + shift, p, n);
-    o.file = (struct mapping){ o.block + shift, n };
+    o.file = (struct mapping){ .data = o.block + shift, .size = n };
     o.ok = dataset_open(o.mem, &o.file, name, &o.d, &o.e);
     assert_int_equal(o.ok, o.e.code == ERR_NONE);
     return o;

@@ -64,7 +64,7 @@ FX struct ground *ground_digits(int64_t samples)
     struct err e = { 0 };
     struct file_ref calib = { "calib.npz", "examples/digits/calib.npz", -1 };
     need(load_model_path(&gr->file, "examples/digits/model.onnx", &e), &e);
-    need(load_samples(&gr->data, &calib, gr->file.g, (uint64_t)1 << 30, &e), &e);
+    need(load_samples(&gr->data, &calib, gr->file.g, "/tmp", &e), &e);
     gr->g = gr->file.g;
     gr->samples = gr->data.samples;
     gr->samples.count = samples;
@@ -88,7 +88,7 @@ FX void random_samples(struct arena *mem, const struct graph *g, int64_t rows, s
         for (int64_t k = 0; k < n; k++)
             x[k] = uniform_at((uint64_t)i + 1, (uint64_t)k, -1, 1);
         t.data = x;
-        arrays[i] = (struct array){ v->name, t };
+        arrays[i] = (struct array){ .name = v->name, .t = t };
         ret->inputs[i] = &arrays[i];
     }
 }

@@ -79,6 +79,40 @@ static void arena_blocks_are_aligned_zeroed_and_bounded(void **state)
     arena_free(NULL);
 }
 
+/* What rests is on disk, not lost; small blocks stay on the heap, where resting would lose them. */
+static void large_blocks_of_a_paged_arena_rest(void **state)
+{
+    (void)state;
+    struct arena *a = arena_new_paged((uint64_t)1 << 30, "/tmp");
+    struct err e = { 0 };
+    assert_false(arena_paged(a, ARENA_PAGED - 1));
+    assert_true(arena_paged(a, ARENA_PAGED));
+    unsigned char *small = arena_alloc(a, 1000, &e), *p = arena_alloc(a, 3 * ARENA_PAGED + 5, &e), *q = arena_alloc(a, ARENA_PAGED, &e);
+    assert_true(small && p && q && (uintptr_t)p % 64 == 0);
+    assert_true(p[0] == 0 && p[3 * ARENA_PAGED + 4] == 0);
+    for (uint64_t i = 0; i < 3 * ARENA_PAGED + 5; i++)
+        p[i] = (unsigned char)(i % 251);
+    memset(q, 7, ARENA_PAGED);
+    mapping_rest(p + 100, 2 * ARENA_PAGED);
+    mapping_rest(q, ARENA_PAGED);
+    mapping_rest(q, 0);
+    for (uint64_t i = 0; i < 3 * ARENA_PAGED + 5; i++)
+        if (p[i] != i % 251)
+            fail_msg("byte %llu was lost", (unsigned long long)i);
+    assert_int_equal(q[ARENA_PAGED - 1], 7);
+    arena_free(a);
+
+    a = arena_new_paged((uint64_t)1 << 60, "/tmp");
+    assert_null(arena_alloc(a, (uint64_t)1 << 58, &e));            /* more than the disk has */
+    assert_string_equal(e.where, "/tmp");
+    arena_free(a);
+    a = arena_new_paged((uint64_t)1 << 30, "/nowhere");
+    e = (struct err){ 0 };
+    assert_null(arena_alloc(a, ARENA_PAGED, &e));
+    assert_string_equal(e.where, "/nowhere");
+    arena_free(a);
+}
+
 static void buf_stops_at_its_limit(void **state)
 {
     (void)state;
@@ -233,6 +267,7 @@ int main(void)
         cmocka_unit_test(every_code_has_a_family_status_and_exit_code),
         cmocka_unit_test(errno_decides_the_code),
         cmocka_unit_test(arena_blocks_are_aligned_zeroed_and_bounded),
+        cmocka_unit_test(large_blocks_of_a_paged_arena_rest),
         cmocka_unit_test(buf_stops_at_its_limit),
         cmocka_unit_test(tensor_sizes_are_checked),
         cmocka_unit_test(digests_are_parsed_strictly),

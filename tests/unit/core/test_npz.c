@@ -271,10 +271,10 @@ static void what_is_written_is_read_back_in_place(void **state)
     char names[COUNT(types)][32];
     for (size_t i = 0; i < COUNT(types); i++) {
         snprintf(names[i], sizeof names[i], "out/%s", dtype_name(types[i]));
-        a[i] = (struct array){ names[i], { types[i], { 2, { 2, (int64_t)(1 + i % 3) } }, data } };
+        a[i] = (struct array){ .name = names[i], .t = { types[i], { 2, { 2, (int64_t)(1 + i % 3) } }, data } };
     }
-    a[COUNT(types)] = (struct array){ "scalar", { DT_F32, { 0 }, data } };
-    a[COUNT(types) + 1] = (struct array){ "empty", { DT_F32, { 2, { 0, 7 } }, NULL } };
+    a[COUNT(types)] = (struct array){ .name = "scalar", .t = { DT_F32, { 0 }, data } };
+    a[COUNT(types) + 1] = (struct array){ .name = "empty", .t = { DT_F32, { 2, { 0, 7 } }, NULL } };
     struct err e = { 0 };
     for (int round = 0; round < 2; round++)
         if (!npz_write(in_folder(round ? "2.npz" : "1.npz"), a, COUNT(a), &e))

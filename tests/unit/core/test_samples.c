@@ -141,7 +141,7 @@ static void values_keep_their_meaning_when_converted(void **state)
         { DT_I64, DT_I32, i32_as_64, i32, 4 }, { DT_I64, DT_I64, i32_as_64, i32_as_64, 8 },
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
-        struct array a[] = { { "x", { rows[i].from, { 1, { 4 } }, (void *)(uintptr_t)rows[i].data } } };
+        struct array a[] = { { .name = "x", .t = { rows[i].from, { 1, { 4 } }, (void *)(uintptr_t)rows[i].data } } };
         struct input_spec spec = { "x", rows[i].to, { 1, { -1 } } };
         struct dataset ds = data_of(a, 1);
         struct arena *mem = arena_new(1 << 20);
@@ -158,7 +158,7 @@ static void a_value_that_is_not_finite_is_found_wherever_it_is(void **state)
     (void)state;
     enum { N = 10000 };
     float *x = calloc(N, sizeof *x);
-    struct array a[] = { { "x", { DT_F32, { 1, { N } }, x } } };
+    struct array a[] = { { .name = "x", .t = { DT_F32, { 1, { N } }, x } } };
     struct input_spec spec = SPEC("x", DT_F32, -1);
     struct dataset d = data_of(a, 1);
     for (int at = 0; at < N; at += 613) {

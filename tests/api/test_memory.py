@@ -1,0 +1,61 @@
+"""Memory stays where it is however much data comes: arrays are read in pieces, held activations keep to their budget."""
+import json
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from conftest import REPQUANT, ROOT
+from onnx import TensorProto, helper
+from support import DIGITS, load
+
+MIB = 1 << 20
+SANITIZED = "san" in str(REPQUANT)
+
+
+def peak(*arguments):
+    """Bytes that a command held at most."""
+    out = subprocess.run([sys.executable, ROOT / "tests" / "tools" / "run_many.py", REPQUANT, *map(str, arguments)],
+                         input="-\n", capture_output=True, text=True, check=True).stdout
+    told = json.loads(out)
+    assert told["status"] == 0, told["err"]
+    return told["peak_kib"] * 1024
+
+
+def sums(path):
+    """A model that adds up each sample."""
+    nodes = [helper.make_node("ReduceSum", ["x"], ["y"], keepdims=1, noop_with_empty_axes=0, axes=[1])]
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", d]) for n, d in (("x", 4096), ("y", 1)))
+    onnx.save(helper.make_model(helper.make_graph(nodes, "sums", [x], [y]), opset_imports=[helper.make_opsetid("", 12)], ir_version=7), path)
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer's own memory is not the program's")
+@pytest.mark.parametrize("save, dtype", [(np.savez, "float32"), (np.savez_compressed, "float32"), (np.savez, "float64"), (np.savez, "float16")])
+def test_data_of_any_size_is_read_in_pieces(save, dtype, tmp_path):
+    sums(tmp_path / "sums.onnx")
+    # Some noise: what packs too well is refused.
+    many = np.random.default_rng(0).integers(0, 2, (8192, 4096)).astype(dtype)
+    few = many[:64]
+    assert many.nbytes >= 64 * MIB
+    save(tmp_path / "few.npz", x=few)
+    save(tmp_path / "many.npz", x=many)
+    little, much = (peak("run", tmp_path / "sums.onnx", "--inputs", tmp_path / f"{n}.npz", "--outputs", tmp_path / f"y-{n}.npz")
+                    for n in ("few", "many"))
+    with np.load(tmp_path / "y-many.npz") as f:
+        assert (f["y"][:, 0] == many.sum(axis=1, dtype=np.float64)).all()
+    assert much - little < 24 * MIB                                # large folios: a touched page may bring megabytes with it
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer's own memory is not the program's")
+def test_held_activations_keep_to_their_budget(tmp_path):
+    calib = load(DIGITS / "calib.npz")
+    (name,) = (n for n in calib if n != "labels")
+    peaks = []
+    for times in (2, 8):
+        np.savez(tmp_path / "calib.npz", **{name: np.tile(calib[name], (times, 1, 1, 1))})
+        peaks.append(peak("quantize", DIGITS / "model.onnx", "--calibration", tmp_path / "calib.npz", "--recipe", "repquant-w4a4",
+                          "--output", tmp_path / str(times), "--memory", "4M", "--progress", "none"))
+    held = json.loads((tmp_path / "8" / "report.json").read_text())["summary"]
+    assert held["peak_held_bytes"] <= 4 * MIB and held["spilled_bytes"] > 16 * MIB
+    assert peaks[1] - peaks[0] < 8 * MIB
