@@ -104,7 +104,7 @@ static const char per_row[] = "repq-vit has a range per output channel; leave it
 static const char published[] = "only the method repq-vit has published codes; leave it out or change the method";
 static const char all_codes[] = "published codes have no form for this target; leave the codes out or set the target to onnxruntime";
 static const char int8_only[] = "this target takes symmetric int8 activations only; set symmetric to true or leave it out";
-
+static const char plain_softmax[] = "this target gets nothing but equal steps; set the softmax to uniform or leave it out";
 static const char symmetric_only[] = "this target takes symmetric weights only; set symmetric to true or leave it out";
 
 /* What both plain methods have in common, and what all methods but repquant have. */
@@ -136,6 +136,7 @@ const struct field_rule recipe_rules[RECIPE_RULES] = {
     { AT(target), RECIPE_TARGET_PORTABLE, AT(activations.symmetric), 1, int8_only },
     { AT(target), RECIPE_TARGET_TENSORRT, AT(weights.symmetric), 1, symmetric_only },
     { AT(target), RECIPE_TARGET_PORTABLE, AT(weights.symmetric), 1, symmetric_only },
+    { AT(target), RECIPE_TARGET_PORTABLE, AT(attention.softmax), RECIPE_SOFTMAX_UNIFORM, plain_softmax },
 };
 
 const struct field *field_at(size_t at)

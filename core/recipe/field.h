@@ -10,7 +10,7 @@
 
 enum field_kind { FIELD_NAME, FIELD_CHOICE, FIELD_INT, FIELD_REAL, FIELD_BOOL, FIELD_PATTERNS, FIELD_OVERRIDES };
 
-enum { RECIPE_FIELDS = 29, RECIPE_RULES = 50 };
+enum { RECIPE_FIELDS = 29, RECIPE_RULES = 51 };
 
 struct field {
     const char *section, *key;             /* section NULL: a member of the recipe itself */

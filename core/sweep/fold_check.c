@@ -1,5 +1,6 @@
 #include "core/sweep/fold_check.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -38,9 +39,44 @@ static bool check_layer(const struct graph *g, const struct sweep_layer *l, cons
     return ok;
 }
 
+static double clamped(double code, const struct affine *a) { return fmin(fmax(code, a->qmin - a->zero), a->qmax - a->zero); }
+
+struct off { size_t n, by_one, by_more; };
+
+/* Codes of one channel, counted from the code of zero. */
+static void compare_codes(const struct site_choice *q, size_t c, const float *x, const float *scaled, size_t rows, size_t k, struct off *ret)
+{
+    double step = (double)q->a.scale, mul = (double)q->mul[c], zero = q->shift ? (double)q->shift[c] / step : 0;
+    if (fabs(zero - rint(zero)) > 2 * FLT_EPSILON * fmax(fabs(zero), 1))
+        return;
+    for (size_t r = 0; r < rows; r++) {
+        double own = clamped(rint((double)x[r * k + c] * mul / step) + rint(zero), &q->a);
+        double off = fabs(own - clamped(rint((double)scaled[r * k + c] / step), &q->a));
+        ret->by_one += off == 1;
+        ret->by_more += off > 1;
+    }
+    ret->n += rows;
+}
+
+static bool check_codes(const struct site *s, const float *x, const float *scaled, size_t rows, size_t k, struct err *e)
+{
+    struct off off = { 0 };
+    for (size_t c = 0; c < k; c++)
+        compare_codes(&s->q, c, x, scaled, rows, k, &off);
+    /* Of a few codes a share says nothing yet. */
+    enum { FEW = 8 };
+    if (off.by_more || (double)off.by_one > FOLD_CODES * (double)off.n + FEW)
+        return err_set(e, ERR_BUG, s->layer, "folding scales into the norm before it changed %zu of %zu codes; please report this model",
+                       off.by_one + off.by_more, off.n);
+    return true;
+}
+
 bool fold_check(const struct sweep_task *t, const struct sweep *s, int site, const float *x, const float *scaled, size_t rows,
                 struct err *e)
 {
+    size_t k = s->sites[site].q.mul ? sweep_channels(s, site) : 0;
+    if (k && !check_codes(&s->sites[site], x, scaled, rows, k, e))
+        return false;
     for (int i = 0; i < s->n_layers; i++)
         if (s->layers[i].x == site && s->layers[i].quantize
             && !check_layer(t->g, &s->layers[i], &s->sites[site].q, x, scaled, rows < FOLD_ROWS ? rows : FOLD_ROWS, e))

@@ -258,8 +258,7 @@ static bool check_fold(struct pass *p, struct member *m, int site, struct err *e
     struct frame *f = &m->frame[QUANTIZED];
     const struct tensor *now = &f->t[p->t->g->nodes[n->scale_node].out[0]];
     size_t count = (size_t)shape_elements(&now->shape), k = (size_t)shape_elements(&p->t->g->values[n->gamma].shape), rows = count / k;
-    rows = rows < FOLD_ROWS ? rows : FOLD_ROWS;
-    if (!grow_room(m, count + rows * k, e))
+    if (!grow_room(m, 2 * count, e))
         return false;
     struct tensor own = { now->dtype, now->shape, m->room };
     float *scaled = m->room + count;

@@ -105,6 +105,28 @@ static void a_fold_that_changes_the_output_is_noticed(void **state)
     assert_string_equal(e.where, o->sweep.sites[site].layer);
 }
 
+/* Where a channel's own zero point is an integer, its codes and those of the scaled channel are the same. */
+static void a_fold_that_changes_codes_is_noticed(void **state)
+{
+    (void)state;
+    struct err e = { 0 };
+    float x[FOLD_ROWS * 64], scaled[FOLD_ROWS * 64];
+    size_t k;
+    int site = first_fold(x, scaled, &k);
+    struct site_choice *q = &o->sweep.sites[site].q;
+    float step = q->a.scale, was = q->shift[5], *at = &scaled[3 * k + 5];
+    q->shift[5] = step * rintf(was / step);
+    for (size_t r = 0; r < FOLD_ROWS; r++)
+        scaled[r * k + 5] = x[r * k + 5] * q->mul[5] + q->shift[5];
+    need(fold_check(&o->task, &o->sweep, site, x, scaled, FOLD_ROWS, &e), &e);
+    *at = 0;                                       /* the middle of the range: whatever x is, some code away from both ends */
+    x[3 * k + 5] = (2 * step - q->shift[5]) / q->mul[5];
+    assert_false(fold_check(&o->task, &o->sweep, site, x, scaled, FOLD_ROWS, &e));
+    assert_int_equal(e.code, ERR_BUG);
+    assert_non_null(strstr(e.text, "codes"));
+    q->shift[5] = was;
+}
+
 static void factors_stay_within_a_thousand(void **state)
 {
     (void)state;
@@ -140,6 +162,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(folding_all_norms_leaves_the_float_network_as_it_was),
         cmocka_unit_test(a_fold_that_changes_the_output_is_noticed),
+        cmocka_unit_test(a_fold_that_changes_codes_is_noticed),
         cmocka_unit_test(factors_stay_within_a_thousand),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -103,6 +103,7 @@ static const struct {
     { "{\"preset\":\"repq-vit-w4a4\",\"method\":\"repq-vit\",\"weights\":{\"granularity\":\"per_tensor\"}}", ERR_RECIPE_COMBINATION, "/weights/granularity", "per output channel" },
     { "{\"preset\":\"repq-vit-w4a4\",\"method\":\"repq-vit\",\"channels\":{\"norms\":\"full\"}}", ERR_RECIPE_COMBINATION, "/channels/norms", "repquant" },
     { "{\"preset\":\"repquant-w4a4\",\"method\":\"repquant\",\"codes\":\"published\"}", ERR_RECIPE_COMBINATION, "/codes", "repq-vit" },
+    { "{\"preset\":\"repquant-w4a4\",\"target\":\"portable\",\"attention\":{\"softmax\":\"log2\"}}", ERR_RECIPE_COMBINATION, "/attention/softmax", "uniform" },
     { "{\"preset\":\"repq-vit-w4a4\",\"codes\":\"published\",\"target\":\"portable\",\"activations\":{\"symmetric\":true}}", ERR_RECIPE_COMBINATION, "/activations/symmetric", "published" },
     /* ... one of them said by the preset: the schema cannot know */
     { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"percentile\":99}}", ERR_RECIPE_COMBINATION, "/activations/percentile", "leave it out" },
@@ -232,6 +233,7 @@ static void random_recipe(unsigned *seed, struct recipe *r)
     r->target = (enum recipe_target)pick(seed, 0, 3);
     r->activations.symmetric = r->target >= RECIPE_TARGET_TENSORRT || pick(seed, 0, 1);
     r->weights.symmetric |= r->target >= RECIPE_TARGET_TENSORRT;
+    r->attention.softmax = r->target == RECIPE_TARGET_PORTABLE ? RECIPE_SOFTMAX_UNIFORM : r->attention.softmax;
     r->codes = r->activations.symmetric ? RECIPE_CODES_STORABLE : r->codes;
     if (r->activations.observer == RECIPE_OBSERVER_PERCENTILE)
         r->activations.percentile = pick(seed, 90000000, 100000000) / 1e6;
@@ -331,6 +333,8 @@ static void the_method_decides_the_observer_and_the_target_the_codes(void **stat
     assert_true(parsed("{\"preset\":\"minmax-w8a8\",\"target\":\"tensorrt\"}").activations.symmetric);
     assert_true(parsed("{\"preset\":\"minmax-w8a8\",\"target\":\"portable\"}").activations.symmetric);
     assert_false(parsed("{\"preset\":\"minmax-w8a8\",\"target\":\"openvino\"}").activations.symmetric);
+    assert_int_equal(parsed("{\"preset\":\"repquant-w4a4\",\"target\":\"tensorrt\"}").attention.softmax, RECIPE_SOFTMAX_LOG_SQRT2);
+    assert_int_equal(parsed("{\"preset\":\"repquant-w4a4\",\"target\":\"portable\"}").attention.softmax, RECIPE_SOFTMAX_UNIFORM);
     assert_true(parsed("{\"preset\":\"minmax-w8a8\",\"activations\":{\"symmetric\":true}}").activations.symmetric);
 }
 
