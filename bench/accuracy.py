@@ -6,7 +6,8 @@
 
 Calibration on imagenet-samples/calib (DATA_DIR), evaluation on all of dev, labels of both unseen by the quantizer.  An order
 is a permutation of the calibration pictures (order 0: as they lie) and the seed of the searches; a row is the median over orders.
-Columns: top-1, agreement with the float model, SQNR of the logits on dev and, to be set against it, on the calibration pictures.
+Columns: top-1, agreement with the float model, SQNR of the logits on dev and, to be set against it, on the calibration pictures;
+the same two of the residual stream behind the last block: what the reconstruction fits, before and after the data was seen.
 Products are asked to be exact (session.x64quantprecision), so that the processor is not judged.  Prints Markdown.
 """
 import argparse
@@ -23,7 +24,7 @@ from onnx import numpy_helper
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [os.path.join(ROOT, "tests", "tools"), os.path.join(ROOT, "bench")]
 from compare import CASES, OUT, arrays  # noqa: E402
-from ort_eval import compare, logits_of  # noqa: E402
+from ort_eval import compare, outputs_of  # noqa: E402
 
 WIDTHS = ["repquant-w4a4", "repquant-w6a6", "repquant-w4a8", "repquant-w8a8"]
 
@@ -67,8 +68,23 @@ def saturate(path, bits):
     onnx.save(m, path)
 
 
+def stream_of(path):
+    """The residual stream's last tensor: what the last addition of two computed values gives."""
+    nodes = onnx.load(path).graph.node
+    made = {o for n in nodes if n.op_type != "Constant" for o in n.output}
+    return [n.output[0] for n in nodes if n.op_type == "Add" and made.issuperset(n.input)][-1]
+
+
+def showing(path, value, out):
+    """The model with one more output."""
+    m = onnx.load(path)
+    m.graph.output.append(onnx.helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, None))
+    onnx.save(m, out)
+    return out
+
+
 class Model:
-    """One model with its data, the float logits computed once."""
+    """One model with its data, the float outputs computed once."""
 
     def __init__(self, name):
         self.name, (self.path, calib, evaluation, preprocess) = name, CASES[name]
@@ -76,7 +92,10 @@ class Model:
             self.calib = dict(f)
         with np.load(arrays(evaluation, name + "-eval", preprocess)) as f:
             self.dev = dict(f)
-        self.truth, self.calib_truth = logits_of(self.path, self.dev), logits_of(self.path, self.calib)
+        self.stream, self.shown = stream_of(self.path), os.path.join(OUT, f"{name}-stream.onnx")
+        os.makedirs(OUT, exist_ok=True)
+        showing(self.path, self.stream, self.shown)
+        self.truth, self.calib_truth = outputs_of(self.shown, self.dev), outputs_of(self.shown, self.calib)
 
     def ordered(self, order, count):
         """An npz of the first `count` calibration samples in the order's permutation, the same samples for every order."""
@@ -87,7 +106,7 @@ class Model:
         return path
 
     def judge(self, recipe, order, count):
-        """top-1 %, agreement %, logit SQNR on dev, on the calibration set."""
+        """top-1 %, agreement %, logit SQNR on dev and on the calibration set, the stream's on both."""
         recipe = dict(recipe)
         without_zero = recipe.pop("saturate", False)
         out = os.path.join(OUT, f"{self.name}-accuracy")
@@ -100,16 +119,20 @@ class Model:
         model = os.path.join(out, "model.onnx")
         if without_zero:
             saturate(model, bits=4)
-        dev = compare(self.truth, logits_of(model, self.dev, exact=True), self.dev["labels"])
-        calib = compare(self.calib_truth, logits_of(model, self.calib, exact=True))
-        return 100 * dev["quantized_top1"], 100 * dev["agreement"], dev["logit_sqnr_db"], calib["logit_sqnr_db"]
+        showing(model, self.stream, model)
+        used = {k: v[:count] for k, v in self.calib.items()}
+        dev, calib = outputs_of(model, self.dev, exact=True), outputs_of(model, used, exact=True)
+        judged = compare(self.truth[0], dev[0], self.dev["labels"])
+        sqnrs = [compare(want[:len(got)], got)["logit_sqnr_db"] for i in (0, -1)
+                 for want, got in ((self.truth[i], dev[i]), (self.calib_truth[i], calib[i]))]
+        return 100 * judged["quantized_top1"], 100 * judged["agreement"], *sqnrs
 
 
 def row(model, label, recipe, orders, count):
     results = [model.judge(recipe, order, count) for order in range(orders)]
     median = [statistics.median(column) for column in zip(*results)]
     spread = max(r[1] for r in results) - min(r[1] for r in results)
-    print(f"| {model.name} | {label} | {median[0]:.2f} | {median[1]:.2f} | {median[2]:.2f} | {median[3]:.2f} | {spread:.2f} |", flush=True)
+    print(f"| {model.name} | {label} | {' | '.join(f'{x:.2f}' for x in median)} | {spread:.2f} |", flush=True)
 
 
 def main():
@@ -124,7 +147,8 @@ def main():
     names = options.models or (["digits"] if options.ablation else []) + ["deit-tiny", "vit-tiny"]
     os.makedirs(OUT, exist_ok=True)
     print(f"median of {options.orders} orders, {options.pictures} calibration samples\n")
-    print("| model | recipe | top-1 | agreement | logit SQNR, dev | calibration | agreement, most - least |\n| --- | --- | --- | --- | --- | --- | --- |")
+    print("| model | recipe | top-1 | agreement | logit SQNR, dev | calibration | stream SQNR, dev | calibration | agreement, most - least |\n"
+          "|" + " --- |" * 9)
     for name in names:
         if not os.path.exists(CASES[name][0]):
             print(f"{name}: SKIPPED, {CASES[name][0]} is absent", file=sys.stderr)

@@ -22,7 +22,7 @@ def has_vnni():
         return any(word in ("avx_vnni", "avx512_vnni") for line in f if line.startswith("flags") for word in line.split())
 
 
-def logits_of(model, data, batch=32, exact=False):
+def outputs_of(model, data, batch=32, exact=False):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if exact:
@@ -30,8 +30,12 @@ def logits_of(model, data, batch=32, exact=False):
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = [i.name for i in session.get_inputs()]
     count = len(data[names[0]])
-    parts = [session.run(None, {n: data[n][at:at + batch] for n in names})[0] for at in range(0, count, batch)]
-    return np.concatenate(parts)
+    parts = [session.run(None, {n: data[n][at:at + batch] for n in names}) for at in range(0, count, batch)]
+    return [np.concatenate(part) for part in zip(*parts)]
+
+
+def logits_of(model, data, batch=32, exact=False):
+    return outputs_of(model, data, batch, exact)[0]
 
 
 def compare(a, b, labels=None):
