@@ -31,6 +31,7 @@ struct reader {
     struct wire_state wire;
     uint64_t left[BUDGETS];                        /* elements each budget still allows */
     int graphs;                                    /* graphs that are open, one inside the other */
+    bool in_function;                              /* attributes may refer to those of the call */
     struct { const char *label; size_t index; bool repeated; } path[READER_PATH_MAX];
     int depth;                                     /* of path */
     char where[sizeof((struct err *)0)->where];    /* what reader_at() returns */

@@ -24,8 +24,8 @@
 #include "core/base/tensor.h"
 
 enum {
-    ONNX_MAX_DEPTH = 32,               /* graphs inside graphs, the outermost included; nothing else nests freely */
-    ONNX_MAX_NODES = 1 << 18,          /* over all graphs */
+    ONNX_MAX_DEPTH = 32,               /* graphs inside graphs, the outermost (or a function) included; nothing else nests freely */
+    ONNX_MAX_NODES = 1 << 18,          /* over all graphs and functions */
     ONNX_MAX_TENSORS = 1 << 18,        /* tensors and value infos together, over all graphs */
     ONNX_MAX_FIELDS = 1 << 24,         /* wire fields read in all; each is read twice, see message.c */
     ONNX_MAX_LIST = 1 << 20,           /* elements of one ints/floats/strings attribute */
@@ -65,6 +65,7 @@ struct onnx_attr {
     const float *floats;
     const int64_t *ints;
     const char *const *strings;        /* with embedded NULs refused */
+    const char *ref;                   /* in a function's body: the value is this attribute of the call's; NULL: it is here */
 };
 
 struct onnx_node {
@@ -73,6 +74,7 @@ struct onnx_node {
     size_t n_inputs, n_outputs;
     struct onnx_attr *attrs;
     size_t n_attrs;
+    const char *overload;                  /* of the function it calls; NULL or "" for almost all */
 };
 
 struct onnx_value {                        /* ValueInfoProto of a tensor */
@@ -91,6 +93,17 @@ struct onnx_graph {
     struct onnx_value *values;         size_t n_values;       /* value_info: a hint, never trusted */
 };
 
+/* A model-local function: an operator written as others.  Its body sees its inputs, nothing else of the model. */
+struct onnx_function {
+    const char *name, *domain, *overload;
+    const char **inputs, **outputs;
+    size_t n_inputs, n_outputs;
+    const char **attrs;                size_t n_attrs;        /* names a call may set */
+    struct onnx_attr *defaults;        size_t n_defaults;     /* what those and others are where a call does not */
+    struct onnx_node *nodes;           size_t n_nodes;
+    struct onnx_opset *opsets;         size_t n_opsets;
+};
+
 struct onnx_pair { const char *key, *value; };
 
 struct onnx_opset { const char *domain; int64_t version; };    /* each domain once */
@@ -101,7 +114,7 @@ struct onnx_model {
     struct onnx_opset *opsets;   size_t n_opsets;
     struct onnx_pair *metadata;  size_t n_metadata;
     struct onnx_graph graph;
-    size_t n_functions;                /* model-local functions present (not expanded here) */
+    struct onnx_function *functions; size_t n_functions;    /* read, never written: core/graph puts bodies in place of calls */
 };
 
 /* The version of the standard operator set, or 0. */

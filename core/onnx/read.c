@@ -1,4 +1,4 @@
-/* read.c - onnx_read(): the model, its graphs and nodes. */
+/* read.c - onnx_read(): the model, its graphs, functions and nodes. */
 #include "core/onnx/read.h"
 #include "core/onnx/rows.h"
 
@@ -47,6 +47,7 @@ static const struct field node_fields[] = {
     ONE(NODE_OP_TYPE, "op_type", FIELD_NAME, struct onnx_node, op_type),
     MESSAGES(NODE_ATTRIBUTE, "attribute", &message_attr, struct onnx_node, attrs, n_attrs, MAX_ATTRS),
     ONE(NODE_DOMAIN, "domain", FIELD_NAME, struct onnx_node, domain),
+    ONE(NODE_OVERLOAD, "overload", FIELD_NAME, struct onnx_node, overload),
 };
 
 static bool node_read(struct reader *r, struct wire body, void *ret, struct err *e);
@@ -123,6 +124,40 @@ static bool graph_read(struct reader *r, struct wire body, void *ret, struct err
     return true;
 }
 
+/* ---- functions ---- */
+
+#define F struct onnx_function
+static const struct field function_fields[] = {
+    ONE(FUNCTION_NAME, "name", FIELD_NAME, F, name),
+    ONE(FUNCTION_DOMAIN, "domain", FIELD_NAME, F, domain),
+    ONE(FUNCTION_OVERLOAD, "overload", FIELD_NAME, F, overload),
+    MANY(FUNCTION_INPUT, "input", FIELD_NAMES, F, inputs, n_inputs, MAX_PORTS),
+    MANY(FUNCTION_OUTPUT, "output", FIELD_NAMES, F, outputs, n_outputs, MAX_PORTS),
+    MANY(FUNCTION_ATTRIBUTE, "attribute", FIELD_NAMES, F, attrs, n_attrs, MAX_ATTRS),
+    MESSAGES(FUNCTION_ATTRIBUTE_PROTO, "attribute_proto", &message_attr, F, defaults, n_defaults, MAX_ATTRS),
+    MESSAGES(FUNCTION_NODE, "node", &message_node, F, nodes, n_nodes, 0),
+    MESSAGES(FUNCTION_OPSET_IMPORT, "opset_import", &message_opset, F, opsets, n_opsets, MAX_OPSETS),
+};
+#undef F
+
+static bool function_read(struct reader *r, struct wire body, void *ret, struct err *e);
+static const struct message message_function = { MESSAGE_FIELDS(function_fields), .size = sizeof(struct onnx_function), .read = function_read };
+
+static bool function_read(struct reader *r, struct wire body, void *ret, struct err *e)
+{
+    struct onnx_function *f = ret;
+    r->graphs++;
+    r->in_function = true;
+    if (!message_read(r, &message_function, body, f, e))
+        return false;
+    r->in_function = false;
+    r->graphs--;
+    f->domain = canonical(f->domain);
+    if (!f->name[0])
+        return err_set(e, ERR_MODEL_INVALID, reader_at(r, NULL), "the function has no name; export the model again");
+    return true;
+}
+
 /* ---- the model ---- */
 
 struct wire_model {
@@ -140,7 +175,7 @@ static const struct field model_fields[] = {
     MESSAGES(MODEL_OPSET_IMPORT, "opset_import", &message_opset, struct wire_model, m.opsets, m.n_opsets, MAX_OPSETS),
     MESSAGES(MODEL_METADATA_PROPS, "metadata_props", &message_entry, struct wire_model, m.metadata, m.n_metadata, MAX_METADATA),
     COUNT(MODEL_TRAINING_INFO, "training_info", FIELD_MESSAGE_COUNT, struct wire_model, n_training),
-    MANY(MODEL_FUNCTIONS, "functions", FIELD_MESSAGE_COUNT, struct wire_model, m.n_functions, m.n_functions, MAX_FUNCTIONS),
+    MESSAGES(MODEL_FUNCTIONS, "functions", &message_function, struct wire_model, m.functions, m.n_functions, MAX_FUNCTIONS),
 };
 static const struct message message_model = { MESSAGE_FIELDS(model_fields), .size = sizeof(struct wire_model) };
 

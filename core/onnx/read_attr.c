@@ -65,17 +65,19 @@ static bool check_attr(struct reader *r, const struct wire_attr *w, struct err *
 {
     if (!w->name[0])
         return err_set(e, ERR_MODEL_INVALID, reader_at(r, NULL), "the attribute has no name; export the model again");
-    if (w->ref[0])
-        return err_set(e, ERR_MODEL_INVALID, reader_at(r, w->name), "only a function's body may refer to its attributes; export the model without functions");
+    if (w->ref[0] && !r->in_function)
+        return err_set(e, ERR_MODEL_INVALID, reader_at(r, w->name), "only a function's body may refer to attributes of a call; export the model again");
     if (w->type < 1 || w->type >= TYPES)
         return err_set(e, ERR_MODEL_INVALID, reader_at(r, w->name), "attribute type %lld is missing or not supported; export the model again",
                        (long long)w->type);
     for (int i = 1; i < TYPES; i++)
-        if (i != w->type && values(w, i))
+        if (w->ref[0] && values(w, i))
+            return err_set(e, ERR_MODEL_INVALID, reader_at(r, w->name), "the attribute refers to one of the call and holds a value as well; export the model again");
+        else if (i != w->type && values(w, i))
             return err_set(e, ERR_MODEL_INVALID, reader_at(r, w->name), "the attribute is of type %s but holds a value of type %s; export the model again",
                            types[w->type].label, types[i].label);
     /* A scalar of zero may have been left out, as proto3 writers do. */
-    if (types[w->type].required && values(w, (int)w->type) == 0)
+    if (types[w->type].required && !w->ref[0] && values(w, (int)w->type) == 0)
         return err_set(e, ERR_MODEL_INVALID, reader_at(r, w->name), "the attribute is of type %s but holds none; export the model again",
                        types[w->type].label);
     return true;
@@ -96,6 +98,7 @@ static bool attr_read(struct reader *r, struct wire body, void *ret, struct err 
         .name = w.name, .type = (enum onnx_attr_type)w.type, .f = w.f, .i = w.i, .s = s, .s_n = w.s.n,
         .t = w.type == ONNX_TENSORS ? w.tensors : w.t, .g = w.type == ONNX_GRAPHS ? w.graphs : w.g,
         .n = types[w.type].list ? values(&w, (int)w.type) : 0, .floats = w.floats, .ints = w.ints, .strings = w.strings,
+        .ref = w.ref[0] ? w.ref : NULL,
     };
     return true;
 }

@@ -25,6 +25,17 @@ def model(nodes, initializers=(), **fields):
     return proto
 
 
+def referring(name, ref):
+    node = helper.make_node("Selu", ["x"], ["t"])
+    node.attribute.add(name=name, ref_attr_name=ref, type=1)
+    return node
+
+
+def function(name, domain, nodes):
+    return helper.make_function(domain, name, ["x"], ["y"], nodes, [helper.make_opsetid("", 21)], attributes=["alpha"],
+                                attribute_protos=[helper.make_attribute("gamma", 0.5)], overload="other")
+
+
 def external(name, offset):
     tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
     for key, text in (("location", "w.bin"), ("offset", str(offset)), ("length", "8")):
@@ -42,6 +53,9 @@ def main(folder):
                                               ss=["a", "b"], t=tensor, ts=[tensor, tensor], gs=[branch, branch])], doc_string="doc"),
         "typed": model([helper.make_node("Relu", ["x"], ["y"])],
                        [helper.make_tensor(f"t{dtype}", dtype, [len(values)], values) for dtype, values in TYPED]),
+        "functions": model([helper.make_node("F", ["x"], ["y"], domain="d", overload="other", alpha=2.0)], functions=[
+            function("F", "d", [referring("alpha", "alpha"), helper.make_node("G", ["t"], ["y"], domain="d", overload="other")]),
+            function("G", "d", [referring("gamma", "gamma"), helper.make_node("Neg", ["t"], ["y"])])]),
         "external": model([helper.make_node("Relu", ["x"], ["y"])], [external("a", 0), external("b", 8)]),
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -216,7 +216,7 @@ static struct onnx_model small_model(void)
     static const char *inputs[] = { "x", "w" }, *outputs[] = { "y" };
     static const int64_t axes[] = { 0, -1 };
     static struct onnx_attr attrs[] = { { .name = "axes", .type = ONNX_INTS, .n = 2, .ints = axes } };
-    static struct onnx_node nodes[] = { { "mm", "MatMul", "", inputs, outputs, 2, 1, attrs, 1 } };
+    static struct onnx_node nodes[] = { { "mm", "MatMul", "", inputs, outputs, 2, 1, attrs, 1, "" } };
     static struct onnx_tensor tensors[] = { { .name = "w", .t = { DT_F32, { 2, { 2, 2 } }, weights } } };
     static struct onnx_value in[] = { { "x", DT_F32, { 2, { -1, 2 } }, { "batch", "" } } }, out[] = { { "y", DT_F32, { -1, { 0 } }, { "" } } };
     static struct onnx_opset opsets[] = { { "", 17 } };
