@@ -17,6 +17,7 @@ static expander *const expanders[OPS] = {
     [OP_MS_SIMPLIFIEDLAYERNORM] = expand_simplified, [OP_MS_SKIPSIMPLIFIEDLAYERNORM] = expand_skip_simplified,
     [OP_MS_GELU] = expand_msgelu, [OP_MS_FASTGELU] = expand_fastgelu, [OP_MS_BIASGELU] = expand_biasgelu,
     [OP_MS_QUICKGELU] = expand_quickgelu, [OP_MS_ROTARY] = expand_rotary, [OP_MS_MATMULNBITS] = expand_matmul_nbits,
+    [OP_IF] = expand_if, [OP_LOOP] = expand_loop, [OP_CALL] = expand_call,
 };
 
 /* The expander of a node, or NULL: it stays as it is.  What an old form is written as has no old form. */
@@ -53,7 +54,7 @@ static bool room_for_node(struct expansion *s)
     return s->nodes != NULL;
 }
 
-static int new_value(struct expansion *s)
+int ex_value(struct expansion *s, const char *name)
 {
     struct graph *g = s->g;
     if (s->failed)
@@ -63,8 +64,10 @@ static int new_value(struct expansion *s)
         g->values = grown(g->mem, g->values, g->n_values, s->values_room, sizeof *g->values, s->e);
         s->x->fact = grown(g->mem, s->x->fact, g->n_values, s->values_room, sizeof *s->x->fact, s->e);
     }
-    const char *name = g->values && s->x->fact ? arena_printf(g->mem, s->e, "expanded__%d", g->n_values) : NULL;
-    if (!name) {
+    bool room = g->values && s->x->fact;
+    if (room && !name)
+        name = arena_printf(g->mem, s->e, "expanded__%d", g->n_values);
+    if (!room || !name) {
         s->failed = true;
         return -1;
     }
@@ -103,6 +106,15 @@ static bool made_since(const struct expansion *s, int first, int value)
     return false;
 }
 
+/* Is the value an earlier output already? */
+static bool given(const struct node *n, int k, int value)
+{
+    for (int i = 0; i < k; i++)
+        if (n->out[i] == value)
+            return true;
+    return false;
+}
+
 static bool expand(struct expansion *s, expander *how, const struct node *n)
 {
     int ret[EXPAND_OUTPUTS], first = s->n_nodes;
@@ -119,7 +131,7 @@ static bool expand(struct expansion *s, expander *how, const struct node *n)
             continue;
         if (ret[k] < 0)
             ex_fail(s, n, "this output is not supported");
-        else if (!made_since(s, first, ret[k]))
+        else if (given(n, k, ret[k]) || !made_since(s, first, ret[k]))
             ret[k] = EX(OP_IDENTITY, ret[k]);
         if (!s->failed)
             rename_value(s, first, ret[k], n->out[k]);
@@ -170,7 +182,7 @@ static const char *name_of(struct expansion *s, const struct node *from, enum op
 
 int ex_node(struct expansion *s, const struct node *from, enum op op, struct ex_attrs attrs, const int *in, int n_in)
 {
-    int out = new_value(s);
+    int out = ex_value(s, NULL);
     while (n_in && in[n_in - 1] < 0)
         n_in--;                        /* optional inputs that are absent */
     struct node n = { .op = op, .name = name_of(s, from, op), .n_in = n_in, .n_out = 1, .place = from->place };
@@ -227,19 +239,26 @@ int64_t ex_dim(struct expansion *s, const struct node *n, int value, int axis)
 int ex_const(struct expansion *s, enum dtype t, struct shape shape, const void *data)
 {
     uint64_t bytes;
-    int v = new_value(s);
     void *copy = NULL;
-    if (v < 0 || !tensor_size(t, &shape, "", NULL, &bytes, s->e) || !(copy = arena_alloc(s->g->mem, bytes, s->e))) {
+    if (!tensor_size(t, &shape, "", NULL, &bytes, s->e) || !(copy = arena_alloc(s->g->mem, bytes, s->e))) {
         s->failed = true;
         return -1;
     }
     memcpy(copy, data, (size_t)bytes);
+    return ex_borrow(s, NULL, &(struct tensor){ .dtype = t, .shape = shape, .data = copy });
+}
+
+int ex_borrow(struct expansion *s, const char *name, const struct tensor *t)
+{
+    int v = ex_value(s, name);
+    if (v < 0)
+        return -1;
     struct value *value = &s->g->values[v];
-    value->dtype = t;
-    value->shape = shape;
-    value->data = copy;
+    value->dtype = t->dtype;
+    value->shape = t->shape;
+    value->data = t->data;
     value->is_const = true;
-    s->x->fact[v] = (struct fact){ .dtype = t, .shape = shape, .data = copy, .known = true };
+    s->x->fact[v] = (struct fact){ .dtype = t->dtype, .shape = t->shape, .data = t->data, .known = true };
     return v;
 }
 
@@ -280,6 +299,25 @@ int ex_unsqueeze(struct expansion *s, const struct node *n, int value, int64_t f
     for (int i = 0; i < count && i < TENSOR_MAX_RANK; i++)
         axes[i] = first + i;
     return EX(OP_UNSQUEEZE, value, ex_ints(s, axes, count));
+}
+
+int ex_concat(struct expansion *s, const struct node *n, const int *values, int count, int64_t axis)
+{
+    int *list = arena_array(s->g->mem, (uint64_t)count, sizeof *list, s->e);
+    if (!list) {
+        s->failed = true;
+        return -1;
+    }
+    memcpy(list, values, (size_t)count * sizeof *list);
+    while (count > 1) {
+        int made = 0;
+        for (int i = 0; i < count; i += NODE_MAX_ARITY) {
+            int few = count - i < NODE_MAX_ARITY ? count - i : NODE_MAX_ARITY;
+            list[made++] = few == 1 ? list[i] : ex_node(s, n, OP_CONCAT, EX_ATTRS(EX_INT("axis", axis)), list + i, few);
+        }
+        count = made;
+    }
+    return list[0];
 }
 
 int ex_slice(struct expansion *s, const struct node *n, int value, int64_t axis, int64_t from, int64_t to, int64_t step)

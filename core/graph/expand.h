@@ -15,6 +15,9 @@ struct expansion {
     struct err *e;
     struct node *nodes;                /* what becomes of the graph's nodes */
     int n_nodes, nodes_room, values_room, depth;
+    const struct scope *scope;         /* of the body that is being written out, see body.h; NULL: the model's graph */
+    int bodies;                        /* that are open, one inside the other */
+    int64_t steps;                     /* nodes and names of bodies looked at so far */
     bool failed;
 };
 
@@ -55,6 +58,9 @@ int ex_reshape(struct expansion *s, const struct node *n, int value, const int64
 int ex_permute(struct expansion *s, const struct node *n, int value, const int64_t *perm, int rank);
 int ex_unsqueeze(struct expansion *s, const struct node *n, int value, int64_t first, int count);   /* axes [first, first + count) */
 int ex_slice(struct expansion *s, const struct node *n, int value, int64_t axis, int64_t from, int64_t to, int64_t step);
+int ex_concat(struct expansion *s, const struct node *n, const int *values, int count, int64_t axis);   /* any number, at least one */
+int ex_value(struct expansion *s, const char *name);           /* one that a node will make; NULL: any name */
+int ex_borrow(struct expansion *s, const char *name, const struct tensor *t);     /* a constant whose bytes outlive the graph */
 void ex_fail(struct expansion *s, const struct node *n, const char *why);
 
 expander expand_attention, expand_rotary;                      /* expand_attention.c */
@@ -64,5 +70,6 @@ expander expand_sum, expand_mean, expand_castlike, expand_hardswish, expand_glob
 expander expand_axes_attr, expand_split_attr, expand_old_softmax;   /* expand_legacy.c: opsets 11 and 12 */
 expander expand_dynamic_quantize, expand_matmul_integer, expand_conv_integer, expand_qlinear_matmul, expand_qlinear_conv,
     expand_matmul_nbits;                                       /* expand_quantized.c */
+expander expand_if, expand_loop, expand_call;                  /* expand_control.c */
 
 #endif

@@ -17,7 +17,8 @@
  *     are gone; DequantizeLinear of a constant is kept: it is the quantized form;
  *     large ConstantOfShape, Expand, Range and Tile are kept: a few bytes must not become gigabytes;
  *   - every value has a type, and a shape as far as it can be known;
- *   - operators that are a few others (GRAPH_OPS, last part) are written as those;
+ *   - operators that are a few others (GRAPH_OPS, last part) are written as those; the bodies of model-local functions
+ *     are in place of their calls, the chosen branch of each If and the iterations of each Loop in place of those;
  *   - every node's op is known, with its inputs and attributes checked.
  */
 #ifndef CORE_GRAPH_GRAPH_H
@@ -122,7 +123,10 @@
     X(MS_GELU, "Gelu", MSFT, 1, 1, 1, 1) X(MS_FASTGELU, "FastGelu", MSFT, 1, 2, 1, 1)             \
     X(MS_BIASGELU, "BiasGelu", MSFT, 2, 2, 1, 1) X(MS_QUICKGELU, "QuickGelu", MSFT, 1, 1, 1, 1)   \
     X(MS_ROTARY, "RotaryEmbedding", MSFT, 4, 4, 1, 1)                                             \
-    X(MS_MATMULNBITS, "MatMulNBits", MSFT, 3, 6, 1, 1)
+    X(MS_MATMULNBITS, "MatMulNBits", MSFT, 3, 6, 1, 1)                                            \
+    /* Their bodies take their place. */                                                          \
+    X(IF, "If", "", 1, 1, 1, 255) X(LOOP, "Loop", "", 0, 255, 1, 255)                             \
+    X(CALL, "function", "", 0, 255, 0, 255)
 
 enum op {
 #define X(name, type, domain, i0, i1, o0, o1) OP_##name,
@@ -131,13 +135,21 @@ enum op {
     OPS
 };
 
-enum { OPS_WRITTEN_OUT = OP_SUM };     /* from here on: written as others by graph_load() */
+enum { OPS_WRITTEN_OUT = OP_SUM, OPS_WITH_BODY = OP_IF };     /* from here on: written as others by graph_load() */
+/* Of OP_CALL the name is the function's. */
 
 struct op_info { const char *type, *domain; unsigned char min_in, max_in, min_out, max_out; };
 extern const struct op_info op_info[OPS];
 bool op_find(const char *type, const char *domain, enum op *ret);
 
 enum { NODE_MAX_ARITY = 255 };
+
+/* What an If, a Loop or a call of a function runs. */
+struct node_body {
+    const struct onnx_function *function;      /* of a call */
+    const char *const *outer;                  /* what its graphs read from outside: the names of the node's last inputs */
+    int n_outer;
+};
 
 struct node {
     enum op op;
@@ -148,6 +160,7 @@ struct node {
     int place;                         /* 1 + its place in the model's list of nodes; 0: made by an edit */
     const struct onnx_attr *attrs;     /* borrowed from the onnx_model */
     size_t n_attrs;
+    const struct node_body *body;      /* NULL in a loaded graph */
 };
 
 struct value {
@@ -165,6 +178,7 @@ struct graph {
     struct arena *mem;                 /* borrowed: everything here lives in it */
     const struct onnx_model *model;    /* where it came from: names, opsets, metadata */
     int64_t opset;
+    const struct onnx_function **functions;    /* the model's, sorted: see function_find() */
     struct node *nodes;   int n_nodes;
     struct value *values; int n_values;
     int *inputs, n_inputs;             /* value numbers of the true inputs (initializers excluded) */

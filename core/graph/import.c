@@ -6,6 +6,7 @@
  */
 #include "core/graph/import.h"
 
+#include "core/graph/body.h"
 #include "core/graph/check.h"
 #include "core/graph/link.h"
 
@@ -216,17 +217,23 @@ static bool import_outputs(struct import *im, struct err *e)
 
 /* ---- nodes ---- */
 
-static bool find_op(const struct import *im, const struct onnx_node *o, const char *where, enum op *ret, struct err *e)
+static bool find_op(const struct graph *g, const struct onnx_node *o, const char *where, struct node *ret, struct err *e)
 {
-    for (size_t i = 0; i < o->n_attrs; i++)
+    bool known = op_find(o->op_type, o->domain, &ret->op);
+    /* Where both exist ONNX leaves the choice to the runtime: only in the standard domain is ours sure to mean the same. */
+    const struct onnx_function *f = known && !o->domain[0] ? NULL : function_find(g, o);
+    if (!known && !f)
+        return err_set(e, ERR_MODEL_OP, where, "the operator %.60s%s%.60s is not supported%s", o->op_type,
+                       o->domain[0] ? " of domain " : "", o->domain,
+                       g->model->n_functions ? ", and the model has no function of that name; export it again" : "");
+    if (f && !(ret->body = function_body(g->mem, f, e)))
+        return false;
+    ret->op = f ? OP_CALL : ret->op;
+    for (size_t i = 0; i < o->n_attrs && ret->op != OP_IF && ret->op != OP_LOOP; i++)
         if (o->attrs[i].type == ONNX_GRAPH || o->attrs[i].type == ONNX_GRAPHS)
             return err_set(e, ERR_MODEL_OP, where, "the operator %.60s runs a subgraph, which is not supported; "
                            "export without control flow", o->op_type);
-    if (op_find(o->op_type, o->domain, ret))
-        return true;
-    return err_set(e, ERR_MODEL_OP, where, "the operator %.60s%s%.60s is not supported%s", o->op_type,
-                   o->domain[0] ? " of domain " : "", o->domain,
-                   im->m->n_functions ? " (functions inside the model are not expanded; export or inline it without them)" : "");
+    return true;
 }
 
 static size_t trimmed(const char *const *names, size_t n)
@@ -244,19 +251,36 @@ static bool check_arity(const struct onnx_node *o, const struct op_info *op, siz
     if (n_out < op->min_out || n_out > op->max_out)
         return err_set(e, ERR_MODEL_INVALID, where, "%zu outputs, the operator has %d to %d", n_out, op->min_out, op->max_out);
     for (size_t i = 0; i < n_in; i++)
-        if (!o->inputs[i][0] && (i < op->min_in || op->max_in == NODE_MAX_ARITY))
+        if (!o->inputs[i][0] && (i < op->min_in || (op->max_in == NODE_MAX_ARITY && op < &op_info[OPS_WITH_BODY])))
             return err_set(e, ERR_MODEL_INVALID, where, "input %zu is absent but not optional", i);
     return true;
 }
 
+bool import_op(const struct graph *g, const struct onnx_node *o, const char *where, struct node *ret, struct err *e)
+{
+    size_t n_in = trimmed(o->inputs, o->n_inputs), n_out = trimmed(o->outputs, o->n_outputs);
+    *ret = (struct node){ .name = o->name, .n_in = (int)n_in, .n_out = (int)n_out, .attrs = o->attrs, .n_attrs = o->n_attrs };
+    if (!find_op(g, o, where, ret, e))
+        return false;
+    if (ret->op == OP_CALL)
+        return function_takes(ret->body->function, n_in, n_out, where, e);
+    return check_arity(o, &op_info[ret->op], n_in, n_out, where, e) && check_attrs(ret, where, e);
+}
+
 static bool import_edges(struct import *im, const struct onnx_node *o, struct node *n, int *next_out, const char *where, struct err *e)
 {
+    int declared = n->n_in;
+    if (n->op == OP_IF || n->op == OP_LOOP) {
+        if (!(n->body = graphs_body(im->g->mem, o, e)))
+            return false;
+        n->n_in += n->body->n_outer;
+    }
     n->in = arena_array(im->g->mem, (uint64_t)n->n_in + (uint64_t)n->n_out, sizeof *n->in, e);
     if (!n->in)
         return false;
     n->out = n->in + n->n_in;
     for (int i = 0; i < n->n_in; i++) {
-        const char *name = o->inputs[i];
+        const char *name = i < declared ? o->inputs[i] : n->body->outer[i - declared];
         n->in[i] = name[0] ? find(im, name) : -1;
         if (name[0] && n->in[i] < 0)
             return err_set(e, ERR_MODEL_INVALID, where, "its input '%.120s' is made by no node, input or initializer", name);
@@ -272,13 +296,10 @@ static bool import_node(struct import *im, size_t i, int *next_out, struct err *
     struct node *n = &im->g->nodes[i];
     char where[160];
     err_node(where, sizeof where, i, o->name, o->op_type);
-    size_t n_in = trimmed(o->inputs, o->n_inputs), n_out = trimmed(o->outputs, o->n_outputs);
-    enum op op;
-    if (!find_op(im, o, where, &op, e) || !check_arity(o, &op_info[op], n_in, n_out, where, e))
+    if (!import_op(im->g, o, where, n, e))
         return false;
-    *n = (struct node){ .op = op, .name = o->name, .n_in = (int)n_in, .n_out = (int)n_out, .place = (int)i + 1,
-                        .attrs = o->attrs, .n_attrs = o->n_attrs };
-    return check_attrs(n, where, e) && import_edges(im, o, n, next_out, where, e);
+    n->place = (int)i + 1;
+    return import_edges(im, o, n, next_out, where, e);
 }
 
 static bool import_nodes(struct import *im, struct err *e)
@@ -295,7 +316,7 @@ static bool import_nodes(struct import *im, struct err *e)
 struct graph *import_model(struct arena *mem, const struct onnx_model *m, struct symbols *s, struct err *e)
 {
     struct import im = { .m = m };
-    if (!check_opset(m, e) || !allocate(&im, mem, e) || !define_all(&im, e) || !sort_definitions(&im, e) ||
+    if (!check_opset(m, e) || !allocate(&im, mem, e) || !functions_index(im.g, e) || !define_all(&im, e) || !sort_definitions(&im, e) ||
         !import_inputs(&im, s, e) || !import_nodes(&im, e) || !import_outputs(&im, e) || !link_sort(im.g, e))
         return NULL;
     return im.g;

@@ -12,7 +12,7 @@
 const char *graph_where(const struct graph *g, const struct node *n, char *buf, size_t size)
 {
     size_t index = n->place ? (size_t)n->place - 1 : (size_t)(n - g->nodes);
-    return err_node(buf, size, index, n->name, op_info[n->op].type);
+    return err_node(buf, size, index, n->name, n->op == OP_CALL ? n->body->function->name : op_info[n->op].type);
 }
 
 const char *graph_shape_text(const struct graph *g, const struct shape *s, char *buf, size_t size)

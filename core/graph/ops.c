@@ -11,7 +11,7 @@ const struct op_info op_info[OPS] = {
 
 bool op_find(const char *type, const char *domain, enum op *ret)
 {
-    for (int i = 0; i < OPS; i++)
+    for (int i = 0; i < OP_CALL; i++)
         if (strcmp(op_info[i].type, type) == 0 && strcmp(op_info[i].domain, domain) == 0) {
             *ret = (enum op)i;
             return true;

@@ -29,7 +29,7 @@ static const void *form_bytes(const struct onnx_attr *a, const struct scalar_for
 }
 
 /* The one attribute of a Constant as a tensor; the attribute outlives the graph, so its bytes are borrowed. */
-static bool constant_tensor(const struct node *n, struct tensor *ret)
+static bool only_value(const struct node *n, struct tensor *ret)
 {
     if (n->n_attrs != 1)
         return false;
@@ -48,14 +48,18 @@ static bool constant_tensor(const struct node *n, struct tensor *ret)
     return false;
 }
 
-static bool resolve_constant(struct resolve *r, const struct node *n, struct err *e)
+bool resolve_constant(const struct node *n, const char *where, struct tensor *ret, struct err *e)
+{
+    if (!only_value(n, ret))
+        return err_set(e, ERR_MODEL_INVALID, where, "a Constant has exactly one value");
+    return tensor_size(ret->dtype, &ret->shape, where, NULL, NULL, e);
+}
+
+static bool set_constant(struct resolve *r, const struct node *n, struct err *e)
 {
     char where[160];
     struct tensor t;
-    graph_where(r->g, n, where, sizeof where);
-    if (!constant_tensor(n, &t))
-        return err_set(e, ERR_MODEL_INVALID, where, "a Constant has exactly one value");
-    if (!tensor_size(t.dtype, &t.shape, where, NULL, NULL, e))
+    if (!resolve_constant(n, graph_where(r->g, n, where, sizeof where), &t, e))
         return false;
     struct value *v = &r->g->values[n->out[0]];
     v->dtype = t.dtype;
@@ -68,15 +72,14 @@ static bool resolve_constant(struct resolve *r, const struct node *n, struct err
 
 /* ---- Identity and Dropout ---- */
 
-static bool check_dropout(const struct graph *g, const struct node *n, struct err *e)
+bool resolve_dropout(const struct graph *g, const struct node *n, const char *where, struct err *e)
 {
-    char where[160];
     if (n->n_in < 3)
         return true;
     const struct value *training = &g->values[n->in[2]];
     if (training->is_const && training->dtype == DT_BOOL && training->data && !*(const char *)training->data)
         return true;
-    return err_set(e, ERR_MODEL_OP, graph_where(g, n, where, sizeof where),
+    return err_set(e, ERR_MODEL_OP, where,
                    "a Dropout that may be in training mode is not supported; export the model in eval mode");
 }
 
@@ -132,15 +135,16 @@ static bool read_through_aliases(struct resolve *r, struct node *n, struct err *
 
 static bool resolve_node(struct resolve *r, struct node *n, struct err *e)
 {
+    char where[160];
     if (!read_through_aliases(r, n, e))
         return false;
     if (n->op == OP_CONSTANT)
-        return n->out[0] < 0 || resolve_constant(r, n, e);
+        return n->out[0] < 0 || set_constant(r, n, e);
     if (n->op != OP_IDENTITY && n->op != OP_DROPOUT) {
         keep(r, n);
         return true;
     }
-    if (n->op == OP_DROPOUT && !check_dropout(r->g, n, e))
+    if (n->op == OP_DROPOUT && !resolve_dropout(r->g, n, graph_where(r->g, n, where, sizeof where), e))
         return false;
     if (n->n_out > 1) {
         r->alias[n->out[1]] = MASK;

@@ -38,7 +38,6 @@ NOT_LISTED = {
         "AffineGrid Col2Im ConvTranspose DeformConv GridSample MaxUnpool RoiAlign Upsample",
     "not in exports of transformers": "BitCast Det LRN LpPool ReverseSequence Scan",
     "linear attention and state spaces, preview operators": "CausalConvWithState FlexAttention LinearAttention TensorScatter",
-    "control flow is not unrolled yet": "If Loop",
     "removed from ONNX before opset 11": "Scatter",
     "classical machine learning": "ArrayFeatureExtractor Binarizer LabelEncoder TreeEnsemble",
 }

@@ -35,7 +35,7 @@ static const struct {
     { "an initializer and two inputs", "x:f32{1} x:f32[1] x:f32[1]", "y", { { "Relu", "x", "y", "" } }, ERR_MODEL_INVALID, "x", "twice", 17 },
     { "an output twice in one node", "x:f32[b]", "y", { { "Split", "x", "y y", "" } }, ERR_MODEL_INVALID, "y", "twice", 17 },
     { "an unknown op", "x:f32[b]", "y", { { "Frobnicate", "x", "y", "" } }, ERR_MODEL_OP, "node 0 (Frobnicate)", "Frobnicate is not supported", 17 },
-    { "control flow", "x:f32[b] c:bool[]", "y", { { "If", "c", "y", "" } }, ERR_MODEL_OP, "(If)", "not supported", 17 },
+    { "control flow", "x:f32[b] c:bool[]", "y", { { "If", "c", "y", "" } }, ERR_MODEL_INVALID, "(If)", "then_branch", 17 },
     { "too few inputs", "x:f32[b]", "y", { { "Add", "x", "y", "" } }, ERR_MODEL_INVALID, "(Add)", "1 inputs", 17 },
     { "too many inputs", "x:f32[b]", "y", { { "Relu", "x x", "y", "" } }, ERR_MODEL_INVALID, "(Relu)", "2 inputs", 17 },
     { "too many outputs", "x:f32[b]", "y", { { "Relu", "x", "y z", "" } }, ERR_MODEL_INVALID, "(Relu)", "2 outputs", 17 },
@@ -78,30 +78,136 @@ static void every_broken_graph_is_refused_by_name(void **state)
     }
 }
 
-static void subgraphs_and_functions_are_refused_by_name(void **state)
+/* If c: then_branch else else_branch, both of them `body`. */
+static struct onnx_node *add_if(struct builder *b, const struct onnx_graph *body, struct onnx_attr attrs[2])
+{
+    struct onnx_node *n = mb_node(b, "If", "c", "y", "");
+    attrs[0] = (struct onnx_attr){ .name = "then_branch", .type = ONNX_GRAPH, .g = body };
+    attrs[1] = (struct onnx_attr){ .name = "else_branch", .type = ONNX_GRAPH, .g = body };
+    n->attrs = attrs;
+    n->n_attrs = 2;
+    return n;
+}
+
+static void what_depends_on_data_is_refused_by_name(void **state)
 {
     (void)state;
     struct err e = { 0 };
     struct onnx_graph body = { .name = "body" };
-    struct onnx_attr attr = { .name = "then_branch", .type = ONNX_GRAPH, .g = &body };
+    struct onnx_attr attrs[2];
     struct builder *b = mb_new(17);
     mb_values(b, "c:bool[]");
-    struct onnx_node *n = mb_node(b, "If", "c", "y", "");
-    n->attrs = &attr;
-    n->n_attrs = 1;
+    struct onnx_node *n = add_if(b, &body, attrs);
     mb_output(b, "y");
     assert_null(graph_load(b->mem, mb_model(b), NULL, &e));
     assert_int_equal(e.code, ERR_MODEL_OP);
-    assert_non_null(strstr(e.text, "subgraph"));
+    assert_non_null(strstr(e.where, "(If)"));
+    assert_non_null(strstr(e.text, "condition"));
 
     e = (struct err){ 0 };
-    n->op_type = "MyFunction";
-    n->domain = "mine";
-    n->n_attrs = 0;
-    b->model.n_functions = 1;
+    n->op_type = "Scan";
     assert_null(graph_load(b->mem, mb_model(b), NULL, &e));
     assert_int_equal(e.code, ERR_MODEL_OP);
-    assert_non_null(strstr(e.text, "functions"));
+    assert_non_null(strstr(e.where, "(Scan)"));
+    mb_free(b);
+}
+
+/* ---- functions ---- */
+
+/* y = f(x), where the function called `name` has a body of `copies` calls of `calls`, one behind the other. */
+static void add_function(struct builder *b, struct onnx_function *f, const char *name, const char *calls, size_t copies)
+{
+    const char **names = mb_alloc(b, 2 * sizeof *names);
+    names[0] = "f_x";
+    names[1] = "f_y";
+    *f = (struct onnx_function){ .name = name, .domain = "mine", .inputs = &names[0], .n_inputs = 1, .outputs = &names[1], .n_outputs = 1 };
+    f->nodes = mb_alloc(b, copies * sizeof *f->nodes);
+    f->n_nodes = copies;
+    for (size_t i = 0; i < copies; i++) {
+        const char **edges = mb_alloc(b, 2 * sizeof *edges);
+        char text[32];
+        snprintf(text, sizeof text, "t%zu", i);
+        edges[0] = i ? f->nodes[i - 1].outputs[0] : names[0];
+        edges[1] = i + 1 < copies ? mb_copy(b, text, strlen(text)) : names[1];
+        f->nodes[i] = (struct onnx_node){ .name = "", .op_type = calls, .domain = strcmp(calls, "Identity") ? "mine" : "",
+                                          .inputs = edges, .n_inputs = 1, .outputs = edges + 1, .n_outputs = 1 };
+    }
+}
+
+static void expect_refused(struct builder *b, const char *label, enum err_code code, const char *where, const char *text)
+{
+    struct err e = { 0 };
+    struct graph *g = graph_load(b->mem, mb_model(b), NULL, &e);
+    if (g || e.code != code || !strstr(e.where, where) || !strstr(e.text, text))
+        fail_msg("%s: %s: %s: %s", label, g ? "loaded" : err_slug(e.code), e.where, e.text);
+}
+
+static struct builder *calling(const char *name, size_t n_functions)
+{
+    struct builder *b = mb_new(17);
+    mb_values(b, "x:f32[n]");
+    mb_node(b, name, "x", "y", "")->domain = "mine";
+    mb_output(b, "y");
+    b->model.functions = mb_alloc(b, n_functions * sizeof *b->model.functions);
+    b->model.n_functions = n_functions;
+    return b;
+}
+
+static void functions_without_a_body_or_an_end_are_refused_by_name(void **state)
+{
+    (void)state;
+    struct builder *b = calling("Missing", 1);
+    add_function(b, &b->model.functions[0], "Other", "Identity", 1);
+    expect_refused(b, "no such function", ERR_MODEL_OP, "(Missing)", "no function of that name");
+    mb_free(b);
+
+    b = calling("Self", 1);
+    add_function(b, &b->model.functions[0], "Self", "Self", 1);
+    expect_refused(b, "recursion", ERR_MODEL_OP, "(Self)", "has no end");
+    mb_free(b);
+
+    b = calling("A", 2);
+    add_function(b, &b->model.functions[0], "A", "B", 1);
+    add_function(b, &b->model.functions[1], "B", "A", 1);
+    expect_refused(b, "recursion by way of another", ERR_MODEL_OP, "/", "has no end");
+    mb_free(b);
+
+    b = calling("A", 2);
+    add_function(b, &b->model.functions[0], "A", "Identity", 1);
+    add_function(b, &b->model.functions[1], "A", "Identity", 1);
+    expect_refused(b, "two of one name", ERR_MODEL_INVALID, "A", "two functions");
+    mb_free(b);
+}
+
+/* 20 functions, each 4 calls of the next: 4^20 nodes, none of which computes anything. */
+static void functions_that_explode_are_refused_soon(void **state)
+{
+    (void)state;
+    enum { LEVELS = 20 };
+    struct builder *b = calling("f0", LEVELS);
+    for (int i = 0; i < LEVELS; i++) {
+        char name[16], next[16];
+        snprintf(name, sizeof name, "f%d", i);
+        snprintf(next, sizeof next, i + 1 < LEVELS ? "f%d" : "Identity", i + 1);
+        add_function(b, &b->model.functions[i], mb_copy(b, name, strlen(name)), mb_copy(b, next, strlen(next)), 4);
+    }
+    expect_refused(b, "explosion", ERR_MODEL_LIMIT, "node 0", "written out");
+    mb_free(b);
+}
+
+static void a_function_reads_only_what_it_is_given(void **state)
+{
+    (void)state;
+    struct builder *b = calling("Leak", 1);
+    struct onnx_function *f = &b->model.functions[0];
+    add_function(b, f, "Leak", "Identity", 1);
+    f->nodes[0].inputs[0] = "x";
+    expect_refused(b, "the caller's name", ERR_MODEL_INVALID, "(Identity)", "'x'");
+    f->nodes[0].inputs[0] = "f_y";
+    expect_refused(b, "its own output", ERR_MODEL_INVALID, "(Identity)", "'f_y'");
+    f->nodes[0].inputs[0] = "f_x";
+    f->nodes[0].outputs[0] = "f_x";
+    expect_refused(b, "one name twice", ERR_MODEL_INVALID, "(Leak)", "twice");
     mb_free(b);
 }
 
@@ -180,7 +286,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_broken_graph_is_refused_by_name),
-        cmocka_unit_test(subgraphs_and_functions_are_refused_by_name),
+        cmocka_unit_test(what_depends_on_data_is_refused_by_name),
+        cmocka_unit_test(functions_without_a_body_or_an_end_are_refused_by_name),
+        cmocka_unit_test(functions_that_explode_are_refused_soon),
+        cmocka_unit_test(a_function_reads_only_what_it_is_given),
         cmocka_unit_test(long_chains_in_reverse_order_need_no_stack),
         cmocka_unit_test(endless_shape_arithmetic_stays_bounded),
         cmocka_unit_test(a_small_arena_fails_with_memory_and_nothing_else),
