@@ -23,6 +23,8 @@ static expander *const expanders[OPS] = {
 /* The expander of a node, or NULL: it stays as it is.  What an old form is written as has no old form. */
 static expander *expander_of(const struct expansion *s, const struct node *n)
 {
+    if (n->op == OP_EINSUM)
+        return einsum_is_product(s, n) ? expand_einsum : NULL;
     if (s->g->opset >= 13)
         return expanders[n->op];
     if (node_attr(n, "axes") && (n->op == OP_SQUEEZE || n->op == OP_UNSQUEEZE || n->op == OP_REDUCESUM))

@@ -70,6 +70,8 @@ expander expand_sum, expand_mean, expand_castlike, expand_hardswish, expand_glob
 expander expand_axes_attr, expand_split_attr, expand_old_softmax;   /* expand_legacy.c: opsets 11 and 12 */
 expander expand_dynamic_quantize, expand_matmul_integer, expand_conv_integer, expand_qlinear_matmul, expand_qlinear_conv,
     expand_matmul_nbits;                                       /* expand_quantized.c */
+bool einsum_is_product(const struct expansion *s, const struct node *n);
+expander expand_einsum;                                        /* expand_einsum.c: of one that is a product */
 expander expand_if, expand_loop, expand_call;                  /* expand_control.c */
 
 #endif

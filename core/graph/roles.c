@@ -218,6 +218,10 @@ static bool find_at(struct finder *f, int at)
     switch (n->op) {
     case OP_MATMUL: case OP_GEMM: case OP_CONV:
         return find_layer(f, at);
+    case OP_EINSUM:
+        if (val(f->g, n->in[0])->dtype == DT_F32)
+            leave(f, at, "its equation is not a product of two matrices");
+        break;
     case OP_SOFTMAX:
         r->softmaxes[r->n_softmaxes++] = at;
         break;
