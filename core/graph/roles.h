@@ -46,7 +46,8 @@ struct norm {
     int gamma, beta;                   /* constants, or -1 */
     float eps;
     int first, last;                   /* node numbers of the pattern's ends */
-    int scale_node, scale_input;       /* the node that reads gamma, and at which input; -1 without gamma */
+    /* the node that reads gamma, and at which input; -1 without gamma.  Its output may be the factor, not yet the scaled x */
+    int scale_node, scale_input;
     int shift_node, shift_input;       /* the same of beta */
 };
 

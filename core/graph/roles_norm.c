@@ -5,6 +5,8 @@
  * LayerNorm (torch, opset < 17):
  *     d = x - ReduceMean(x);  d / Sqrt(ReduceMean(d^2) + eps) [* gamma] [+ beta]
  *     d^2 is Pow(d, 2) or Mul(d, d); d may be computed twice.
+ * LayerNorm (TensorFlow, Keras), anchored at its last Add or Sub:
+ *     r = [gamma *] (1 / Sqrt(ReduceMean(d^2) + eps));  x * r + (beta - ReduceMean(x) * r), or without beta x * r - ReduceMean(x) * r
  * RMSNorm:
  *     x / Sqrt(ReduceMean(x^2) + eps) [* gamma]
  * Either also as one node (LayerNormalization, RMSNormalization) over the last axis.
@@ -96,6 +98,14 @@ static int centred(const struct graph *g, int v)
     return sub && mean_of(g, sub->in[1]) == sub->in[0] ? sub->in[0] : -1;
 }
 
+/* Is the value a constant vector along the last axis of s? */
+static bool is_row(const struct graph *g, int value, const struct shape *s)
+{
+    const struct value *c = &g->values[value];
+    return c->is_const && c->dtype == DT_F32 && c->shape.rank >= 1 && s->rank >= c->shape.rank
+        && c->shape.dim[c->shape.rank - 1] == s->dim[s->rank - 1] && shape_elements(&c->shape) == s->dim[s->rank - 1];
+}
+
 /* If the only reader of v is `op` with a constant vector on the other side: take it in. */
 static void absorb(const struct graph *g, enum op op, struct norm *norm, int *ret_const, int *ret_node, int *ret_input)
 {
@@ -106,10 +116,7 @@ static void absorb(const struct graph *g, enum op op, struct norm *norm, int *re
     if (n->op != op || n->n_in != 2)
         return;
     int other = n->in[0] == norm->output ? n->in[1] : n->in[0];
-    const struct value *c = &g->values[other];
-    const struct shape *s = &v->shape;
-    if (other == norm->output || !c->is_const || c->dtype != DT_F32 || c->shape.rank < 1 || s->rank < c->shape.rank
-        || c->shape.dim[c->shape.rank - 1] != s->dim[s->rank - 1] || shape_elements(&c->shape) != s->dim[s->rank - 1])
+    if (other == norm->output || !is_row(g, other, &v->shape))
         return;
     *ret_const = other;
     *ret_node = v->consumers[0];
@@ -128,6 +135,14 @@ static bool match_single(const struct graph *g, const struct node *n, int at, st
     return true;
 }
 
+/* v = 1 / Sqrt(ReduceMean(square) + eps): what is squared, and eps. */
+static int inverse_root(const struct graph *g, int v, float *ret_eps)
+{
+    const struct node *div = made_by(g, v, OP_DIV), *rec = made_by(g, v, OP_RECIPROCAL);
+    int root = div && scalar_near(g, div->in[0], 1.0f) ? div->in[1] : rec ? rec->in[0] : -1;
+    return root >= 0 ? root_mean_square(g, root, ret_eps) : -1;
+}
+
 /* If n divides something by a root mean square: what it divides and what is squared. */
 static bool match_division(const struct graph *g, const struct node *n, int *ret_a, int *ret_squared, float *ret_eps)
 {
@@ -137,10 +152,8 @@ static bool match_division(const struct graph *g, const struct node *n, int *ret
         return *ret_squared >= 0;
     }
     for (int side = 0; n->op == OP_MUL && side < 2; side++) {
-        const struct node *div = made_by(g, n->in[side], OP_DIV), *rec = made_by(g, n->in[side], OP_RECIPROCAL);
-        int root = div && scalar_near(g, div->in[0], 1.0f) ? div->in[1] : rec ? rec->in[0] : -1;
         *ret_a = n->in[1 - side];
-        *ret_squared = root >= 0 ? root_mean_square(g, root, ret_eps) : -1;
+        *ret_squared = inverse_root(g, n->in[side], ret_eps);
         if (*ret_squared >= 0)
             return true;
     }
@@ -166,10 +179,67 @@ static bool match_decomposed(const struct graph *g, const struct node *n, int at
     return true;
 }
 
+/* ---- TensorFlow's order: the factor first, then x and its mean by it ---- */
+
+/* r = 1 / root, or a product of that with a constant vector, gamma: what is squared. */
+static int factor_of(const struct graph *g, int r, const struct shape *s, struct norm *norm)
+{
+    const struct node *mul = made_by(g, r, OP_MUL);
+    int squared = inverse_root(g, r, &norm->eps);
+    for (int side = 0; mul && squared < 0 && side < 2; side++) {
+        squared = is_row(g, mul->in[side], s) ? inverse_root(g, mul->in[1 - side], &norm->eps) : -1;
+        if (squared < 0)
+            continue;
+        norm->gamma = mul->in[side];
+        norm->scale_node = g->values[r].producer;
+        norm->scale_input = side;
+    }
+    return squared;
+}
+
+/* `scaled` is x * r and `mean` is ReduceMean(x) * r, each in either order: is r a LayerNorm's factor? */
+static bool match_factored(const struct graph *g, int scaled, int mean, struct norm *norm)
+{
+    const struct node *a = made_by(g, scaled, OP_MUL), *b = made_by(g, mean, OP_MUL);
+    for (int i = 0; a && b && i < 4; i++) {
+        int x = a->in[i & 1], r = a->in[1 - (i & 1)], m = b->in[i >> 1];
+        if (b->in[1 - (i >> 1)] != r || mean_of(g, m) != x)
+            continue;
+        int squared = factor_of(g, r, &g->values[scaled].shape, norm);
+        if (squared < 0 || centred(g, squared) != x)
+            continue;
+        norm->x = x;
+        norm->first = g->values[squared].producer;
+        return true;
+    }
+    return false;
+}
+
+static bool match_keras(const struct graph *g, const struct node *n, int at, struct norm *ret)
+{
+    if (n->op != OP_ADD && n->op != OP_SUB)
+        return false;
+    *ret = (struct norm){ .decomposed = true, .output = n->out[0], .gamma = -1, .beta = -1, .last = at, .scale_node = -1, .shift_node = -1 };
+    if (n->op == OP_SUB)
+        return match_factored(g, n->in[0], n->in[1], ret);
+    for (int side = 0; side < 2; side++) {
+        const struct node *sub = made_by(g, n->in[side], OP_SUB), *neg = made_by(g, n->in[side], OP_NEG);
+        if (neg && match_factored(g, n->in[1 - side], neg->in[0], ret))
+            return true;
+        if (!sub || !is_row(g, sub->in[0], &g->values[n->out[0]].shape) || !match_factored(g, n->in[1 - side], sub->in[1], ret))
+            continue;
+        ret->beta = sub->in[0];
+        ret->shift_node = g->values[n->in[side]].producer;
+        ret->shift_input = 0;
+        return true;
+    }
+    return false;
+}
+
 bool roles_match_norm(const struct graph *g, int at, struct norm *ret)
 {
     const struct node *n = &g->nodes[at];
-    return match_single(g, n, at, ret) || match_decomposed(g, n, at, ret);
+    return match_single(g, n, at, ret) || match_decomposed(g, n, at, ret) || match_keras(g, n, at, ret);
 }
 
 /* x / sqrt 2, with Div or Mul: x, else -1. */
