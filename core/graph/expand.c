@@ -25,6 +25,8 @@ static expander *expander_of(const struct expansion *s, const struct node *n)
 {
     if (n->op == OP_EINSUM)
         return einsum_is_product(s, n) ? expand_einsum : NULL;
+    if (n->op == OP_CONV && conv_is_row(s, n))
+        return expand_conv_row;
     if (s->g->opset >= 13)
         return expanders[n->op];
     if (node_attr(n, "axes") && (n->op == OP_SQUEEZE || n->op == OP_UNSQUEEZE || n->op == OP_REDUCESUM))
@@ -262,6 +264,18 @@ int ex_borrow(struct expansion *s, const char *name, const struct tensor *t)
     value->is_const = true;
     s->x->fact[v] = (struct fact){ .dtype = t->dtype, .shape = t->shape, .data = t->data, .known = true };
     return v;
+}
+
+/* Layers may be called after their weights.  The name is free where nobody but the node being written out reads `from`. */
+void ex_called_like(struct expansion *s, int value, int from)
+{
+    if (s->failed || value == from || !s->g->values[value].is_const)
+        return;
+    const struct value *v = &s->g->values[from];
+    const char *name = v->n_consumers == 1 && !v->is_output ? v->name : arena_printf(s->g->mem, s->e, "%s_%d", v->name, value);
+    s->failed = !name;
+    if (name)
+        s->g->values[value].name = name;
 }
 
 int ex_ints(struct expansion *s, const int64_t *v, int n)

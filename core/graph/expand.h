@@ -53,6 +53,7 @@ int64_t ex_dim(struct expansion *s, const struct node *n, int value, int axis); 
 int ex_ints(struct expansion *s, const int64_t *v, int n);     /* a constant list */
 int ex_const(struct expansion *s, enum dtype t, struct shape shape, const void *data);
 int ex_real(struct expansion *s, const struct node *n, enum dtype t, double v);   /* one number of a type */
+void ex_called_like(struct expansion *s, int value, int from);       /* a constant in another layout: its name, see expand.c */
 int ex_cast(struct expansion *s, const struct node *n, int value, enum dtype t);  /* value itself if it has the type */
 int ex_reshape(struct expansion *s, const struct node *n, int value, const int64_t *dims, int rank);
 int ex_permute(struct expansion *s, const struct node *n, int value, const int64_t *perm, int rank);
@@ -72,6 +73,8 @@ expander expand_dynamic_quantize, expand_matmul_integer, expand_conv_integer, ex
     expand_matmul_nbits;                                       /* expand_quantized.c */
 bool einsum_is_product(const struct expansion *s, const struct node *n);
 expander expand_einsum;                                        /* expand_einsum.c: of one that is a product */
+bool conv_is_row(const struct expansion *s, const struct node *n);      /* one dimension, of the kind that is quantized in two */
+expander expand_conv_row;                                      /* expand_conv.c */
 expander expand_if, expand_loop, expand_call;                  /* expand_control.c */
 
 #endif

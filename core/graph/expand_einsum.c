@@ -170,9 +170,7 @@ static int linear(struct expansion *s, const struct node *n, const struct produc
     }
     if (p->summed.n + p->columns.n > 2)
         w = ex_reshape(s, n, w, (const int64_t[]){ k, count }, 2);
-    if (!s->failed && w != n->in[p->right] && s->g->values[w].is_const)
-        s->g->values[w].name = arena_printf(s->g->mem, s->e, "%s_matrix_%d", s->g->values[n->in[p->right]].name, w);
-    s->failed |= !s->failed && !s->g->values[w].name;
+    ex_called_like(s, w, n->in[p->right]);
     int y = EX(OP_MATMUL, x, w);
     if (!s->failed)
         s->nodes[s->n_nodes - 1].name = n->name;       /* layers are called after their node */

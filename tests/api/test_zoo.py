@@ -45,7 +45,7 @@ GPT2 = of(2 * 4 + 1, 2, 5, gelu_tanh=2, left=embeddings(2))
 OPT = of(2 * 6 + 1, 2, 5, relu=2, left=embeddings(2))
 LLAMA = of(2 * 7 + 1, 2, 5, rms=True, silu=2, left=embeddings(1, MatMul=1))             # the frequencies times the positions
 CLIP = of(2 * (2 * 6) + 2, 4, 1 + 4 + 4 + 2, conv=1, quick_gelu=4, left=embeddings(2))
-WHISPER = of(2 * 6, 2, 5, gelu=2 + 2, left={"Conv": 2})                                 # 1-D
+WHISPER = of(2 * 6, 2, 5, conv=2, gelu=2 + 2)                                           # 1-D
 
 EXPECTED = {
     "vit-ts11": of(2 * 4 + 1, **PICTURE, gelu=2), "vit-dyn20": of(2 * 4 + 1, **PICTURE, gelu=2),
