@@ -1,0 +1,225 @@
+#include "core/quant/smooth.h"
+
+#include "core/kernel/kernel.h"
+#include "core/quant/quantizer.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+enum { ALPHAS = 11, CHOICES = ALPHAS + 1 };        /* choice 0: no factors */
+
+static const double least_weight = 1e-5, least_factor = 1e-5, most_factor = 1e8;
+
+/* ---- factors ---- */
+
+static size_t outputs_of(const struct smooth_task *t) { return t->n_readers ? t->readers[t->n_readers - 1].end : 0; }
+
+static size_t group_of(const struct smooth_task *t, size_t channel) { return t->group ? (size_t)t->group[channel] : channel; }
+
+/* The largest |x| and |W| of every group. */
+static void find_reach(const struct smooth_task *t, double *x, double *w)
+{
+    size_t channels = t->rows->channels, outputs = outputs_of(t);
+    for (size_t c = 0; c < channels; c++) {
+        double *at = &x[group_of(t, c)];
+        *at = fmax(*at, fmax(fabs((double)t->full->lo[c]), fabs((double)t->full->hi[c])));
+    }
+    for (size_t o = 0; o < outputs; o++)
+        for (size_t c = 0; c < channels; c++) {
+            double *at = &w[group_of(t, c)];
+            *at = fmax(*at, fabs((double)t->w[o * channels + c]));
+        }
+}
+
+/* What max|x_j| counts as at least. */
+static bool find_floor(const struct smooth_task *t, const double *x, size_t groups, struct arena *mem, double *ret, struct err *e)
+{
+    float *copy = t->floor > 0 ? arena_array(mem, groups, sizeof *copy, e) : NULL;
+    *ret = 0;
+    for (size_t i = 0; copy && i < groups; i++)
+        copy[i] = (float)x[i];
+    if (copy)
+        *ret = (double)clip_select(groups, copy, (size_t)(t->floor * (double)(groups - 1)));
+    return t->floor <= 0 || copy;
+}
+
+static double factor_of(double x, double w, double alpha)
+{
+    if (x == 0)
+        return 1;
+    double s = pow(x, alpha) / pow(fmax(w, least_weight), 1 - alpha);
+    s = fmin(fmax(s, least_factor), most_factor);
+    return w * s < 1e-3 * (double)FLT_MAX ? s : 1;
+}
+
+bool smooth_factors(const struct smooth_task *t, double alpha, struct arena *mem, float *ret_s, struct err *e)
+{
+    size_t groups = t->group ? t->groups : t->rows->channels;
+    double *reach = arena_array(mem, 2 * groups, sizeof *reach, e);
+    double least;
+    if (!reach)
+        return false;
+    find_reach(t, reach, reach + groups);
+    if (!find_floor(t, reach, groups, mem, &least, e))
+        return false;
+    for (size_t c = 0; c < t->rows->channels; c++) {
+        double x = reach[group_of(t, c)];
+        ret_s[c] = (float)factor_of(x > 0 ? fmax(x, least) : 0, reach[groups + group_of(t, c)], alpha);
+    }
+    return true;
+}
+
+void smooth_range(const struct ranges *full, const float *s, size_t channels, float *ret_lo, float *ret_hi)
+{
+    float lo = 0, hi = 0;
+    for (size_t c = 0; c < channels; c++) {
+        lo = fminf(lo, full->lo[c] * (1 / s[c]));
+        hi = fmaxf(hi, full->hi[c] * (1 / s[c]));
+    }
+    *ret_lo = lo;
+    *ret_hi = hi;
+}
+
+/* ---- what factors cost at the output ---- */
+
+struct bench { float *x, *w, *y; };                /* of one thread */
+
+static bool bench_init(struct bench *b, const struct smooth_task *t, struct arena *mem, struct err *e)
+{
+    b->x = arena_array(mem, (uint64_t)t->rows->n * t->rows->channels, sizeof *b->x, e);
+    b->w = arena_array(mem, (uint64_t)outputs_of(t) * t->rows->channels, sizeof *b->w, e);
+    b->y = arena_array(mem, (uint64_t)t->rows->n * outputs_of(t), sizeof *b->y, e);
+    return b->x && b->w && b->y;
+}
+
+static void quantize_rows(const struct smooth_task *t, const float *s, struct bench *b)
+{
+    size_t channels = t->rows->channels, n = t->rows->n * channels;
+    float lo, hi;
+    smooth_range(t->full, s, channels, &lo, &hi);
+    struct affine a = quantizer_from_range(lo, hi, t->bits, t->symmetric);
+    for (size_t i = 0; i < t->rows->n; i++)
+        for (size_t c = 0; c < channels; c++)
+            b->x[i * channels + c] = t->rows->x[i * channels + c] * (1 / s[c]);
+    quantize_to_float(n, b->x, a.scale, a.zero, a.qmin, a.qmax, b->x);
+    for (size_t i = 0; i < n; i++)
+        b->x[i] *= a.scale;
+}
+
+/* `rows` rows of scaled weights, in place, with one range. */
+static void round_weights(float *w, size_t n, int bits)
+{
+    struct range r = RANGE_EMPTY;
+    range_of(n, w, &r);
+    struct affine a = quantizer_from_range(r.lo, r.hi, bits, true);
+    quantize_to_float(n, w, a.scale, 0, a.qmin, a.qmax, w);
+    for (size_t i = 0; i < n; i++)
+        w[i] *= a.scale;
+}
+
+static void quantize_weights(const struct smooth_task *t, const float *s, struct bench *b)
+{
+    size_t channels = t->rows->channels, outputs = outputs_of(t);
+    for (size_t o = 0; o < outputs; o++)
+        for (size_t c = 0; c < channels; c++)
+            b->w[o * channels + c] = t->w[o * channels + c] * s[c];
+    for (size_t r = 0, o = 0; r < t->n_readers; r++)
+        while (o < t->readers[r].end) {
+            size_t rows = t->per_channel ? 1 : t->readers[r].end - o;
+            round_weights(b->w + o * channels, rows * channels, t->readers[r].bits);
+            o += rows;
+        }
+}
+
+/* y [rows, outputs]: what is wanted. */
+static double error_of(const struct smooth_task *t, const float *s, const float *y, struct bench *b)
+{
+    size_t channels = t->rows->channels, outputs = outputs_of(t), n = t->rows->n * outputs;
+    double sum = 0;
+    quantize_rows(t, s, b);
+    quantize_weights(t, s, b);
+    for (size_t i = 0; i < n; i++)
+        b->y[i] = -y[i];
+    gemm(false, true, t->rows->n, outputs, channels, b->x, channels, b->w, channels, true, b->y, outputs);
+    for (size_t i = 0; i < n; i++)
+        sum += (double)b->y[i] * (double)b->y[i];
+    return sum;
+}
+
+static float *outputs_wanted(const struct smooth_task *t, struct arena *mem, struct err *e)
+{
+    size_t channels = t->rows->channels, outputs = outputs_of(t);
+    float *y = arena_array(mem, (uint64_t)t->rows->n * outputs, sizeof *y, e);
+    if (y)
+        gemm(false, true, t->rows->n, outputs, channels, t->rows->x, channels, t->w, channels, false, y, outputs);
+    return y;
+}
+
+bool smooth_error(const struct smooth_task *t, const float *s, struct arena *mem, double *ret, struct err *e)
+{
+    struct bench b;
+    float *y = outputs_wanted(t, mem, e);
+    if (!y || !bench_init(&b, t, mem, e))
+        return false;
+    *ret = error_of(t, s, y, &b);
+    return true;
+}
+
+/* ---- the search ---- */
+
+struct search {
+    const struct smooth_task *t;
+    const float *y;
+    float *s[CHOICES];
+    double error[CHOICES];
+    struct bench *bench;                           /* [threads] */
+};
+
+static double alpha_of(size_t choice) { return ((double)choice - 1) / (ALPHAS - 1); }
+
+static bool judge(void *arg, size_t choice, int thread, struct err *e)
+{
+    struct search *s = arg;
+    (void)e;
+    s->error[choice] = error_of(s->t, s->s[choice], s->y, &s->bench[thread]);
+    return true;
+}
+
+static bool search_init(struct search *s, int threads, struct arena *mem, struct err *e)
+{
+    size_t channels = s->t->rows->channels;
+    s->y = outputs_wanted(s->t, mem, e);
+    s->bench = arena_array(mem, (uint64_t)threads, sizeof *s->bench, e);
+    if (!s->y || !s->bench)
+        return false;
+    for (int i = 0; i < threads; i++)
+        if (!bench_init(&s->bench[i], s->t, mem, e))
+            return false;
+    for (size_t i = 0; i < CHOICES; i++) {
+        s->s[i] = arena_array(mem, channels, sizeof *s->s[i], e);
+        if (!s->s[i] || (i > 0 && !smooth_factors(s->t, alpha_of(i), mem, s->s[i], e)))
+            return false;
+        for (size_t c = 0; c < channels && i == 0; c++)
+            s->s[i][c] = 1;
+    }
+    return true;
+}
+
+bool smooth_search(const struct smooth_task *t, double worth, struct pool *pool, struct arena *mem, float *ret_s, double *ret_alpha,
+                   struct err *e)
+{
+    struct search s = { .t = t };
+    size_t best = 1;
+    if (!search_init(&s, pool ? pool_threads(pool) : 1, mem, e) || (pool && !pool_run(pool, CHOICES, judge, &s, e)))
+        return false;
+    for (size_t i = 0; i < CHOICES && !pool; i++)
+        judge(&s, i, 0, e);
+    for (size_t i = 2; i < CHOICES; i++)
+        best = s.error[i] < s.error[best] ? i : best;
+    if (!(s.error[best] < worth * s.error[0]))
+        best = 0;
+    memcpy(ret_s, s.s[best], t->rows->channels * sizeof *ret_s);
+    *ret_alpha = best ? alpha_of(best) : SMOOTH_NONE;
+    return true;
+}
