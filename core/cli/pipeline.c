@@ -124,7 +124,7 @@ static bool export_model(struct state *s, struct err *e)
         { "repquant.version", VERSION }, { "repquant.recipe", s->p->recipe->name },
         { "repquant.recipe_digest", recipe_digest }, { "repquant.source_digest", source_digest },
     };
-    struct artifact_spec spec = { .g = s->model.g, .layers = layers, .target = s->p->recipe->target,
+    struct artifact_spec spec = { .g = sw->g, .layers = layers, .target = s->p->recipe->target,
                                   .how = &sw->quantized, .metadata = metadata, .n_metadata = sizeof metadata / sizeof metadata[0] };
     for (int i = 0; i < sw->n_layers; i++) {
         const struct sweep_layer *l = &sw->layers[i];

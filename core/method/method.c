@@ -7,6 +7,7 @@ static const struct method *const methods[] = {
     [RECIPE_METHOD_PERCENTILE] = &method_percentile,
     [RECIPE_METHOD_REPQUANT] = &method_repquant,
     [RECIPE_METHOD_REPQ_VIT] = &method_repq_vit,
+    [RECIPE_METHOD_SMOOTHQUANT] = &method_smoothquant,
 };
 
 const struct method *method_find(enum recipe_method m) { return methods[m]; }
@@ -100,7 +101,7 @@ bool method_round_weights(const struct recipe *r, const struct weight_view *v, s
                           struct qweight *ret, struct err *e)
 {
     (void)pool;
-    return qweight_round(v->g, v->l, v->bits, r->weights.granularity == RECIPE_PER_CHANNEL, mem, ret, e);
+    return qweight_round(v->g, v->l, v->mul, v->bits, r->weights.granularity == RECIPE_PER_CHANNEL, mem, ret, e);
 }
 
 double method_folded_bias(const struct weight_view *v, const float *w, double unit, size_t channel)

@@ -7,7 +7,7 @@
 const struct method *method_find(enum recipe_method m);
 
 /* One a file. */
-extern const struct method method_minmax, method_percentile, method_repquant, method_repq_vit;
+extern const struct method method_minmax, method_percentile, method_repquant, method_repq_vit, method_smoothquant;
 
 /* ---- what several methods do ---- */
 
@@ -26,7 +26,7 @@ bool method_site(const struct recipe *r, const struct site_view *v, struct pool 
  */
 double method_folded_bias(const struct weight_view *v, const float *w, double unit, size_t channel);
 bool method_fold_bias(const struct weight_view *v, const float *w, double unit, struct arena *mem, struct qweight *ret, struct err *e);
-/* Round to nearest at the recipe's granularity. */
+/* Round to nearest at the recipe's granularity, divided by the factors of the input's channels. */
 bool method_round_weights(const struct recipe *r, const struct weight_view *v, struct pool *pool, struct arena *mem,
                           struct qweight *ret, struct err *e);
 

@@ -52,7 +52,14 @@ struct weight_source weight_source_of(const struct graph *g, const struct layer 
 {
     const float *w = g->values[l->weight].data;
     bool rows_are_outputs = l->transposed || l->kind == LAYER_CONV;
-    return rows_are_outputs ? (struct weight_source){ w, 1, (size_t)l->k } : (struct weight_source){ w, (size_t)l->n, 1 };
+    return rows_are_outputs ? (struct weight_source){ w, 1, (size_t)l->k, NULL }
+                            : (struct weight_source){ w, (size_t)l->n, 1, NULL };
+}
+
+static float source_at(const struct weight_source *s, size_t k, size_t channel)
+{
+    float x = s->w[k * s->step_k + channel * s->step_n];
+    return s->mul ? x / s->mul[k] : x;
 }
 
 /* max|w| of one output channel, or a negative number if it holds something that is not finite. */
@@ -60,7 +67,7 @@ static float channel_reach(const struct weight_source *s, size_t k, size_t chann
 {
     float reach = 0;
     for (size_t i = 0; i < k; i++) {
-        float x = s->w[i * s->step_k + channel * s->step_n];
+        float x = source_at(s, i, channel);
         if (!isfinite(x))
             return -1;
         reach = fmaxf(reach, fabsf(x));
@@ -111,18 +118,19 @@ static int8_t round_code(float x, float scale, int bits)
     return (int8_t)fmaxf(-top - 1, fminf(top, rintf(x / scale)));
 }
 
-bool qweight_round(const struct graph *g, const struct layer *l, int bits, bool per_channel, struct arena *mem,
+bool qweight_round(const struct graph *g, const struct layer *l, const float *mul, int bits, bool per_channel, struct arena *mem,
                    struct qweight *ret, struct err *e)
 {
     struct qweight w = { .k = (size_t)l->k, .n = (size_t)l->n, .bits = bits };
     w.codes = arena_array(mem, (uint64_t)w.k * w.n, 1, e);
     w.scale = arena_array(mem, w.n, sizeof *w.scale, e);
     struct weight_source s = weight_source_of(g, l);
+    s.mul = mul;
     if (!w.codes || !w.scale || !find_scales(g, l, &s, per_channel, &w, e))
         return false;
     for (size_t k = 0; k < w.k; k++)
         for (size_t n = 0; n < w.n; n++) {
-            float x = s.w[k * s.step_k + n * s.step_n];
+            float x = source_at(&s, k, n);
             int8_t q = round_code(x, w.scale[n], bits);
             double off = (double)x - (double)((float)q * w.scale[n]);
             w.codes[qweight_at(l, n, k)] = q;

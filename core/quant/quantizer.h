@@ -41,8 +41,9 @@ struct qweight {
     double bias_gain_db;       /* of the expected output error, by a corrected bias; 0 without */
 };
 
-/* Rounds a layer's weights to nearest.  ERR_NUMERIC_NONFINITE names the tensor and the channel of a NaN or infinity. */
-bool qweight_round(const struct graph *g, const struct layer *l, int bits, bool per_channel, struct arena *mem,
+/* Rounds a layer's weights to nearest; mul: channel factors [k] that its input was multiplied by and they are divided by, or NULL.
+ * ERR_NUMERIC_NONFINITE names the tensor and the channel of a NaN or infinity. */
+bool qweight_round(const struct graph *g, const struct layer *l, const float *mul, int bits, bool per_channel, struct arena *mem,
                    struct qweight *ret, struct err *e);
 
 /* A bias in units of `scale`: rint(b / scale) in int32, saturated. */
@@ -75,7 +76,7 @@ bool conv_scales(const struct layer *l, const struct qweight *w, const struct gr
                  struct arena *mem, struct conv_scales *ret, struct err *e);
 
 /* Element (output channel, input) of a layer's weight as it lies in the model. */
-struct weight_source { const float *w; size_t step_k, step_n; };
+struct weight_source { const float *w; size_t step_k, step_n; const float *mul; /* [k]: divided by these, or NULL */ };
 struct weight_source weight_source_of(const struct graph *g, const struct layer *l);
 /* The weights as rows of output channels, [n, k], into ret.  ERR_NUMERIC_NONFINITE as qweight_round(). */
 bool weight_rows(const struct graph *g, const struct layer *l, float *ret, struct err *e);

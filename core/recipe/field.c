@@ -4,7 +4,7 @@
 
 static const char *const methods[] = {
     [RECIPE_METHOD_MINMAX] = "minmax", [RECIPE_METHOD_PERCENTILE] = "percentile", [RECIPE_METHOD_REPQUANT] = "repquant",
-    [RECIPE_METHOD_REPQ_VIT] = "repq-vit", NULL,
+    [RECIPE_METHOD_REPQ_VIT] = "repq-vit", [RECIPE_METHOD_SMOOTHQUANT] = "smoothquant", NULL,
 };
 static const char *const weight_granularities[] = { [RECIPE_PER_TENSOR] = "per_tensor", [RECIPE_PER_CHANNEL] = "per_channel", NULL };
 static const char *const act_granularities[] = { [RECIPE_PER_TENSOR] = "per_tensor", NULL };
@@ -32,6 +32,8 @@ static const char *const targets[] = {
     [RECIPE_TARGET_TENSORRT] = "tensorrt", [RECIPE_TARGET_PORTABLE] = "portable", NULL,
 };
 
+static const char no_dynamic[] = ": ranges computed while the artifact runs, for a tensor or for each token (SmoothQuant's O1 and O2), are not written yet";
+
 #define AT(field) offsetof(struct recipe, field)
 #define OVERRIDE_AT(field) offsetof(struct recipe_override, field)
 
@@ -50,9 +52,9 @@ const struct field recipe_fields[RECIPE_FIELDS] = {
       .help = "nearest, or reconstruction of the layer's output on the quantized inputs" },
     { "activations", "bits", FIELD_INT, AT(activations.bits), OVERRIDE_AT(act_bits), 2, 8, .required = true,
       .help = "bits of an activation's code" },
-    { "activations", "granularity", FIELD_CHOICE, AT(activations.granularity), .choices = act_granularities,
+    { "activations", "granularity", FIELD_CHOICE, AT(activations.granularity), .choices = act_granularities, .only = no_dynamic,
       .help = "one scale per tensor" },
-    { "activations", "mode", FIELD_CHOICE, AT(activations.mode), .choices = modes,
+    { "activations", "mode", FIELD_CHOICE, AT(activations.mode), .choices = modes, .only = no_dynamic,
       .help = "static: calibration fixes the ranges" },
     { "activations", "symmetric", FIELD_BOOL, AT(activations.symmetric), .lo = 0, .hi = 1,
       .help = "int8 codes around zero instead of uint8 with a zero point; follows from target where that allows only one" },
@@ -66,6 +68,11 @@ const struct field recipe_fields[RECIPE_FIELDS] = {
       .help = "how the lower and the upper bound of a channel are found" },
     { "channels", "activations", FIELD_BOOL, AT(channels.activations), .lo = 0, .hi = 1,
       .help = "scales of their own for outlier channels behind GELU and its like, as one Mul" },
+    { "smoothing", "alpha", FIELD_REAL, AT(smoothing.alpha), .lo = 0, .hi = 1, .word = "auto", .word_value = RECIPE_ALPHA_AUTO,
+      .fallback = RECIPE_ALPHA_AUTO,
+      .help = "how much of the spread of an activation's channels moves into the weights that read it: 0 none, 1 all; auto: by output error" },
+    { "smoothing", "multiply", FIELD_BOOL, AT(smoothing.multiply), .lo = 0, .hi = 1, .fallback = 1,
+      .help = "one Mul before the quantizer where nothing upstream can take the factors up; false: such layers are not smoothed" },
     { "reconstruction", "target", FIELD_REAL, AT(reconstruction.target), .lo = 0, .hi = 1,
       .help = "what a layer's output is fitted to: 0 the layer itself, 1 the float model, between them a mixture" },
     { "reconstruction", "residual", FIELD_BOOL, AT(reconstruction.residual), .lo = 0, .hi = 1,
@@ -103,6 +110,8 @@ static const char repquant_only[] = "only the method repquant does that; leave i
 static const char per_row[] = "repq-vit has a range per output channel; leave it out or change the method";
 static const char published[] = "only the method repq-vit has published codes; leave it out or change the method";
 static const char all_codes[] = "published codes have no form for this target; leave the codes out or set the target to onnxruntime";
+static const char smooth_only[] = "only the method smoothquant does that; leave it out or change the method";
+static const char not_smooth[] = "smoothquant does not do that; leave it out or set the method to repquant";
 static const char int8_only[] = "this target takes symmetric int8 activations only; set symmetric to true or leave it out";
 static const char plain_softmax[] = "this target gets nothing but equal steps; set the softmax to uniform or leave it out";
 static const char symmetric_only[] = "this target takes symmetric weights only; set symmetric to true or leave it out";
@@ -112,24 +121,31 @@ static const char symmetric_only[] = "this target takes symmetric weights only; 
     { AT(method), RECIPE_METHOD_MINMAX, AT(field), value, why },               \
     { AT(method), RECIPE_METHOD_PERCENTILE, AT(field), value, why }
 #define PLAIN(field, value) BOTH_PLAIN(field, value, plain)
+#define SMOOTH(field, value) { AT(method), RECIPE_METHOD_SMOOTHQUANT, AT(field), value, not_smooth }
 #define OTHERS(field, value)                                                   \
-    BOTH_PLAIN(field, value, plain), { AT(method), RECIPE_METHOD_REPQ_VIT, AT(field), value, repquant_only }
+    BOTH_PLAIN(field, value, plain), { AT(method), RECIPE_METHOD_REPQ_VIT, AT(field), value, repquant_only }, SMOOTH(field, value)
+#define SMOOTH_ONLY(field)                                                     \
+    BOTH_PLAIN(field, RULE_ABSENT, smooth_only), { AT(method), RECIPE_METHOD_REPQUANT, AT(field), RULE_ABSENT, smooth_only }, \
+    { AT(method), RECIPE_METHOD_REPQ_VIT, AT(field), RULE_ABSENT, smooth_only }
 
 const struct field_rule recipe_rules[RECIPE_RULES] = {
     { AT(method), RECIPE_METHOD_MINMAX, AT(activations.observer), RECIPE_OBSERVER_MINMAX, one_observer },
     { AT(method), RECIPE_METHOD_PERCENTILE, AT(activations.observer), RECIPE_OBSERVER_PERCENTILE, one_observer },
     { AT(method), RECIPE_METHOD_REPQ_VIT, AT(activations.observer), RECIPE_OBSERVER_PERCENTILES, one_observer },
+    { AT(method), RECIPE_METHOD_SMOOTHQUANT, AT(activations.observer), RECIPE_OBSERVER_MINMAX, one_observer },
     { AT(method), RECIPE_METHOD_MINMAX, AT(activations.percentile), RULE_ABSENT, no_percentile },
     { AT(activations.observer), RECIPE_OBSERVER_MINMAX, AT(activations.percentile), RULE_ABSENT, no_percentile },
     { AT(activations.observer), RECIPE_OBSERVER_MSE, AT(activations.percentile), RULE_ABSENT, no_percentile },
     { AT(activations.observer), RECIPE_OBSERVER_PERCENTILES, AT(activations.percentile), RULE_ABSENT, no_percentile },
-    PLAIN(weights.symmetric, 1), PLAIN(attention.softmax, RECIPE_SOFTMAX_UNIFORM),
+    PLAIN(weights.symmetric, 1), PLAIN(attention.softmax, RECIPE_SOFTMAX_UNIFORM), SMOOTH(weights.symmetric, 1),
+    SMOOTH(attention.softmax, RECIPE_SOFTMAX_UNIFORM),
     OTHERS(weights.rounding, RECIPE_NEAREST),
     OTHERS(channels.norms, RULE_ABSENT), OTHERS(channels.clipping, RULE_ABSENT), OTHERS(channels.activations, RULE_ABSENT),
     OTHERS(reconstruction.target, RULE_ABSENT), OTHERS(reconstruction.residual, RULE_ABSENT), OTHERS(reconstruction.ridge, RULE_ABSENT),
     OTHERS(reconstruction.damping, RULE_ABSENT), OTHERS(reconstruction.descents, RULE_ABSENT),
     OTHERS(reconstruction.bias_correction, RULE_ABSENT),
     { AT(method), RECIPE_METHOD_REPQ_VIT, AT(weights.granularity), RECIPE_PER_CHANNEL, per_row },
+    SMOOTH_ONLY(smoothing.alpha), SMOOTH_ONLY(smoothing.multiply), SMOOTH(codes, RECIPE_CODES_STORABLE),
     PLAIN(codes, RECIPE_CODES_STORABLE), { AT(method), RECIPE_METHOD_REPQUANT, AT(codes), RECIPE_CODES_STORABLE, published },
     { AT(codes), RECIPE_CODES_PUBLISHED, AT(activations.symmetric), 0, all_codes },
     { AT(target), RECIPE_TARGET_TENSORRT, AT(activations.symmetric), 1, int8_only },
@@ -177,6 +193,8 @@ bool field_applies(const struct field *f, const struct recipe *r)
         return r->activations.observer == RECIPE_OBSERVER_PERCENTILE;
     if (f->at == AT(codes))
         return r->method == RECIPE_METHOD_REPQ_VIT;
+    if (f->at >= AT(smoothing) && f->at < AT(reconstruction))
+        return r->method == RECIPE_METHOD_SMOOTHQUANT;
     bool own = f->at == AT(weights.rounding) || (f->at >= AT(channels) && f->at < AT(attention));
     return !own || r->method == RECIPE_METHOD_REPQUANT;
 }

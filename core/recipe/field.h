@@ -10,7 +10,7 @@
 
 enum field_kind { FIELD_NAME, FIELD_CHOICE, FIELD_INT, FIELD_REAL, FIELD_BOOL, FIELD_PATTERNS, FIELD_OVERRIDES };
 
-enum { RECIPE_FIELDS = 29, RECIPE_RULES = 51 };
+enum { RECIPE_FIELDS = 31, RECIPE_RULES = 73 };
 
 struct field {
     const char *section, *key;             /* section NULL: a member of the recipe itself */
@@ -19,6 +19,9 @@ struct field {
     size_t override_at;                    /* offset in struct recipe_override; 0: an override cannot change it */
     int lo, hi;                            /* INT, REAL: inclusive; BOOL: the values there are */
     const char *const *choices;            /* CHOICE: NULL-terminated, indexed by the enum */
+    const char *only;                      /* CHOICE: why there is no other yet */
+    const char *word;                      /* REAL: stands for word_value in place of a number; NULL: none does */
+    double word_value;
     bool required;                         /* in a complete recipe */
     double fallback;                       /* otherwise; an enum's value for CHOICE */
     const char *help;

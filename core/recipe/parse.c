@@ -16,6 +16,7 @@ enum { MAX_DEPTH = 8 };
 
 struct parse {
     struct recipe r;
+    const struct recipe *preset;           /* it started from, or NULL */
     bool said[RECIPE_FIELDS];              /* the client gave this field */
     const char *pointer;                   /* of the recipe in the client's document */
     struct err *e;
@@ -92,6 +93,7 @@ static bool parse_choice(struct parse *p, const struct field *f, const char *bas
         }
         buf_printf(&list, "%s\"%s\"", i ? ", " : "", f->choices[i]);
     }
+    buf_printf(&list, "%s", f->only ? f->only : "");
     bad_field(p, base, f->key, f->choices[1] ? "must be one of " : "must be ", list.p ? list.p : "");
     buf_release(&list);
     return false;
@@ -101,7 +103,12 @@ static bool parse_number(struct parse *p, const struct field *f, const char *bas
 {
     int64_t whole = 0;
     double real = 0;
-    if (f->kind == FIELD_INT) {
+    const char *text = json_string_value(json_object_get(object, f->key));
+    if (f->word && text) {
+        if (strcmp(text, f->word) != 0)
+            return bad_field(p, base, f->key, "must be a number or the word ", f->word);
+        real = f->word_value;
+    } else if (f->kind == FIELD_INT) {
         if (!json_get_int(object, f->key, base, false, f->lo, f->hi, &whole, ERR_RECIPE_FIELD, p->e))
             return false;
         real = (double)whole;
@@ -326,6 +333,12 @@ static bool complete(struct parse *p, bool changes_a_preset)
     for (int i = 0; i < RECIPE_RULES; i++)
         if (!apply_rule(p, &recipe_rules[i]))
             return false;
+    for (int i = 0; changes_a_preset && i < RECIPE_FIELDS; i++) {
+        const struct field *f = &recipe_fields[i];
+        /* A field that the preset's own method does not have starts as in a complete recipe. */
+        if (!p->said[i] && field_applies(f, &p->r) && !field_applies(f, p->preset))
+            field_set(f, &p->r, f->fallback);
+    }
     const struct field *percentile = field_at(offsetof(struct recipe, activations.percentile));
     if (field_applies(percentile, &p->r) && field_get(percentile, &p->r) == 0)
         field_set(percentile, &p->r, percentile->fallback);
@@ -345,6 +358,7 @@ static bool start_from_preset(struct parse *p, const json_t *name, const char *w
     const struct recipe *preset = s ? recipe_preset(s) : NULL;
     if (preset) {
         memcpy(&p->r, preset, sizeof p->r);
+        p->preset = preset;
         return true;
     }
     struct buf names = BUF_INIT(1024);

@@ -29,7 +29,9 @@ enum {
     RECIPE_MAX_TEXT = 256 << 10,                          /* bytes of JSON that recipe_parse() looks at */
 };
 
-enum recipe_method { RECIPE_METHOD_MINMAX, RECIPE_METHOD_PERCENTILE, RECIPE_METHOD_REPQUANT, RECIPE_METHOD_REPQ_VIT };
+enum recipe_method {
+    RECIPE_METHOD_MINMAX, RECIPE_METHOD_PERCENTILE, RECIPE_METHOD_REPQUANT, RECIPE_METHOD_REPQ_VIT, RECIPE_METHOD_SMOOTHQUANT,
+};
 enum recipe_granularity { RECIPE_PER_TENSOR, RECIPE_PER_CHANNEL };
 enum recipe_mode { RECIPE_STATIC };                       /* activation ranges are fixed by calibration */
 enum recipe_observer { RECIPE_OBSERVER_MINMAX, RECIPE_OBSERVER_PERCENTILE, RECIPE_OBSERVER_MSE, RECIPE_OBSERVER_PERCENTILES };
@@ -41,6 +43,8 @@ enum recipe_clipping { RECIPE_CLIP_MINMAX, RECIPE_CLIP_PERCENTILE, RECIPE_CLIP_G
 enum recipe_softmax { RECIPE_SOFTMAX_UNIFORM, RECIPE_SOFTMAX_LOG2, RECIPE_SOFTMAX_LOG_SQRT2 };
 /* Codes that fit their bits; or those of RepQ-ViT's published code, which do not: 2^b softmax levels and a zero, zero points between codes. */
 enum recipe_codes { RECIPE_CODES_STORABLE, RECIPE_CODES_PUBLISHED };
+/* In place of a number for smoothing.alpha: each group of layers that reads one tensor has its own, by output error. */
+#define RECIPE_ALPHA_AUTO (-1.0)
 /* Who must be able to run the artifact; decides the type of activation codes and the form of biases. */
 enum recipe_target { RECIPE_TARGET_ONNXRUNTIME, RECIPE_TARGET_OPENVINO, RECIPE_TARGET_TENSORRT, RECIPE_TARGET_PORTABLE };
 
@@ -73,6 +77,10 @@ struct recipe {
         enum recipe_clipping clipping;     /* of the ranges per channel */
         bool activations;                  /* scales for outlier channels behind GELU and its like, as one Mul */
     } channels;
+    struct {
+        double alpha;                      /* 0..1: how much of the activations' spread the weights take over; or RECIPE_ALPHA_AUTO */
+        bool multiply;                     /* one Mul where nothing upstream can take the factors up */
+    } smoothing;
     struct {
         double target;                     /* 0..1: the share of the float stream in what a layer is to give */
         bool residual;                     /* hand the residual stream's error to the layers that write to it */

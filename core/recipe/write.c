@@ -80,7 +80,7 @@ static json_t *field_json(const struct field *f, const struct recipe *r)
     case FIELD_INT: return json_integer((json_int_t)field_get(f, r));
     case FIELD_REAL: break;
     }
-    return json_real(field_get(f, r));
+    return f->word && field_get(f, r) == f->word_value ? json_string(f->word) : json_real(field_get(f, r));
 }
 
 json_t *recipe_json(const struct recipe *r)
@@ -159,7 +159,7 @@ static json_t *value_schema(const struct field *f)
     case FIELD_REAL:
         break;
     }
-    return number_schema(f);
+    return f->word ? json_pack("{s:[o, {s:s}]}", "anyOf", number_schema(f), "const", f->word) : number_schema(f);
 }
 
 /* Where the section's own schema stands below `properties`, made at its first field. */

@@ -12,6 +12,7 @@
 #include "core/quant/levels.h"
 #include "core/quant/observer.h"
 #include "core/quant/quantizer.h"
+#include "core/quant/smooth.h"
 #include "core/recipe/recipe.h"
 
 /* What a site's values are, told from who makes and who reads them. */
@@ -19,6 +20,7 @@ enum site_kind {
     SITE_PLAIN,          /* anything */
     SITE_NORM,           /* a normalisation's output that only linears read: channels may have scales of their own */
     SITE_ACTIVATION,     /* an activation function's output that only linears read: a factor per channel costs one Mul */
+    SITE_LINEAR,         /* anything else that only linears read */
     SITE_SOFTMAX,        /* probabilities along the last axis that only a product reads */
 };
 
@@ -27,11 +29,16 @@ struct site_view {
     int bits, weight_bits;             /* weight_bits: the fewest of the linears that read it; 0: none does */
     bool conv_output;                  /* what a convolution gives, as codes */
     bool can_shift;                    /* an offset per channel costs nothing or one Add */
+    bool free_factors;                 /* factors per channel cost nothing: what makes the values takes them up */
+    const int *group;                  /* [channels]: those of one number have one factor; NULL: each its own */
+    size_t groups;
     const struct observer *o;
     struct rows rows;                  /* sampled rows, if the method wants them (n == 0 else) */
     int64_t all_rows;                  /* how many there are */
     const float *w;                    /* [n, channels]: weights of all linears that read it, stacked; with rows */
     size_t n;
+    const struct smooth_reader *readers;   /* [n_readers]: whose rows of w are which */
+    size_t n_readers;
     uint64_t seed;
 };
 
@@ -58,6 +65,12 @@ struct weight_view {
 
 struct method {
     const char *name;                  /* as recipes name it */
+    int sample_rows, sample_largest;   /* rows drawn, and those of the largest norm beside them; 0: SAMPLE_ROWS and every first row */
+    /*
+     * Factors of SITE_ACTIVATION and SITE_LINEAR go into the linear that makes them, through layout operators, products and
+     * Relu, before the walk (absorb.h); its sites are then plain ones.
+     */
+    bool absorbs;
     int conv_bits;                     /* of a convolution's input and output; 0: as the recipe says */
     /*
      * While the walk goes on, layers behind channel factors run with channels of their own steps and the model's own weights,

@@ -178,7 +178,22 @@ static void tell_kind(const struct sweep_task *t, struct sweep *s, int site)
         at->kind = SITE_ACTIVATION;
     } else if (is_softmax(t->g, s, site)) {
         at->kind = SITE_SOFTMAX;
+    } else if (linears) {
+        at->kind = SITE_LINEAR;
     }
+}
+
+bool sweep_is_alone(const struct sweep_task *t, const struct sweep *s, int site)
+{
+    const struct value *v = &t->g->values[s->sites[site].value];
+    for (int i = 0; i < v->n_consumers; i++) {
+        bool ours = t->g->nodes[v->consumers[i]].op == OP_SHAPE;
+        for (int k = 0; k < s->n_layers && !ours; k++)
+            ours = s->layers[k].x == site && s->layers[k].l->node == v->consumers[i];
+        if (!ours)
+            return false;
+    }
+    return !v->is_output;
 }
 
 /* The other operand of the Add that takes the layer's output, if the two are added row for row. */

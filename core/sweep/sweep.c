@@ -1,5 +1,6 @@
 #include "core/sweep/sweep.h"
 
+#include "core/sweep/absorb.h"
 #include "core/sweep/journal.h"
 #include "core/sweep/moments.h"
 #include "core/sweep/sample.h"
@@ -38,22 +39,37 @@ void sweep_fingerprint(const uint8_t model[HASH_SIZE], const uint8_t data[HASH_S
 /* ---- deciding ---- */
 
 /* The weights of all linears that read the site, one under another [n, channels]. */
-static bool stack_weights(const struct walk *w, int index, struct arena *mem, struct site_view *v, struct err *e)
+static bool stack_weights(const struct sweep_task *t, const struct sweep *s, int site, struct arena *mem, struct site_view *v, struct err *e)
 {
-    v->n = 0;
-    for (int i = 0; i < w->s->n_layers; i++)
-        v->n += w->s->layers[i].x == index && w->s->layers[i].quantize ? (size_t)w->s->layers[i].l->n : 0;
+    v->n = v->n_readers = 0;
+    struct smooth_reader *readers = arena_array(mem, (uint64_t)s->n_layers, sizeof *readers, e);
+    for (int i = 0; readers && i < s->n_layers; i++)
+        if (s->layers[i].x == site && s->layers[i].quantize) {
+            v->n += (size_t)s->layers[i].l->n;
+            readers[v->n_readers++] = (struct smooth_reader){ v->n, s->layers[i].choice.weight_bits };
+        }
     float *stack = arena_array(mem, v->n * v->rows.channels, sizeof *stack, e);
     v->w = stack;
-    for (int i = 0; stack && i < w->s->n_layers; i++) {
-        const struct sweep_layer *l = &w->s->layers[i];
-        if (l->x != index || !l->quantize)
+    v->readers = readers;
+    for (int i = 0; readers && stack && i < s->n_layers; i++) {
+        const struct sweep_layer *l = &s->layers[i];
+        if (l->x != site || !l->quantize)
             continue;
-        if (!weight_rows(w->t->g, l->l, stack, e))
+        if (!weight_rows(t->g, l->l, stack, e))
             return false;
         stack += (size_t)l->l->n * v->rows.channels;
     }
-    return v->w != NULL;
+    return v->w && readers;
+}
+
+bool sweep_view(const struct sweep_task *t, const struct sweep *s, int site, const struct observer *o, const struct sample *sample,
+                struct arena *mem, struct site_view *ret, struct err *e)
+{
+    const struct site *at = &s->sites[site];
+    *ret = (struct site_view){ .kind = at->kind, .bits = at->bits, .weight_bits = at->weight_bits, .o = o, .seed = t->seed,
+                               .conv_output = at->conv_output, .free_factors = at->norm >= 0, .all_rows = sample->all_rows,
+                               .can_shift = at->norm < 0 || t->roles->norms[at->norm].beta >= 0 };
+    return !sample->channels || (sample_rows(sample, mem, &ret->rows, e) && stack_weights(t, s, site, mem, ret, e));
 }
 
 /* A copy that outlives scratch memory; NULL stays NULL, and becomes so without memory. */
@@ -88,14 +104,12 @@ static bool choose(const struct walk *w, int index, const struct observer *o, co
                    struct err *e)
 {
     struct site *s = &w->s->sites[index];
-    struct site_view v = { .kind = s->kind, .bits = s->bits, .weight_bits = s->weight_bits, .o = o, .seed = w->t->seed,
-                           .conv_output = s->conv_output,
-                           .can_shift = s->norm < 0 || w->t->roles->norms[s->norm].beta >= 0, .all_rows = sample->all_rows };
-    if (sample->channels && (!sample_rows(sample, scratch, &v.rows, e) || !stack_weights(w, index, scratch, &v, e)))
-        return false;
-    if (!w->t->method->site(w->t->recipe, &v, w->t->pool, scratch, &s->q, e)
+    struct site_view v;
+    if (!sweep_view(w->t, w->s, index, o, sample, scratch, &v, e) || !w->t->method->site(w->t->recipe, &v, w->t->pool, scratch, &s->q, e)
         || !keep_choice(w->mem, &s->q, o->channels, e))
         return false;
+    if (s->absorbed)
+        s->q.exponent = s->exponent;
     struct site_codes codes = sweep_codes(s);
     codes.rows = &v.rows;
     if (s->conv_output)
@@ -305,7 +319,8 @@ static bool prepare(struct walk *w, struct stretch *st, struct arena *mem, struc
     for (int i = 0; ok && i < st->n_sites; i++) {
         const struct site *s = &w->s->sites[st->sites[i]];
         if (w->t->method->wants_rows(w->t->recipe, s->kind))
-            ok = sample_init(&st->samples[i], &w->s->chunks, s->value, w->t->seed, mem, e);
+            ok = sample_init(&st->samples[i], &w->s->chunks, s->value, w->t->seed, w->t->method->sample_rows,
+                             w->t->method->sample_largest, mem, e);
     }
     return ok && gathering_new(w->t, w->s, st->to, &st->gathering, e);
 }
@@ -388,15 +403,18 @@ static bool walk_all(struct walk *w, struct err *e)
 
 bool sweep_run(const struct sweep_task *t, struct arena *mem, struct sweep *ret, struct err *e)
 {
-    *ret = (struct sweep){ 0 };
-    struct walk w = { .t = t, .s = ret, .mem = mem, .journal = { -1 }, .lower = { t, ret, mem, NULL } };
+    *ret = (struct sweep){ .g = t->g };
+    struct sweep_task own = *t;            /* with the graph as the walk sees it */
+    struct walk w = { .t = &own, .s = ret, .mem = mem, .journal = { -1 }, .lower = { &own, ret, mem, NULL } };
     struct replay replay = { ret, mem };
-    bool ok = sweep_list_sites(t, mem, ret, e) && lowering_new(&ret->quantized, t->g, mem, e);
+    bool ok = sweep_list_sites(t, mem, ret, e) && lowering_new(&ret->quantized, t->g, mem, e)
+           && (!t->method->absorbs || absorb_factors(t, ret, mem, e));
+    own.g = ret->g;
     ret->quantized.may_float = t->method->folds_last;
-    ok = ok && chunks_new(&ret->chunks, t->g, &ret->quantized, mem, t->samples, 0, t->recipe->calibration.samples, e)
+    ok = ok && chunks_new(&ret->chunks, own.g, &ret->quantized, mem, t->samples, 0, t->recipe->calibration.samples, e)
            && (w.lower.floats = arena_array(mem, (uint64_t)ret->n_layers + 1, sizeof *w.lower.floats, e))
            && journal_open(&w.journal, t->dir, t->fingerprint, record_replay, &replay, e)
-           && (w.pass = pass_new(t, ret, e)) && walk_all(&w, e);
+           && (w.pass = pass_new(&own, ret, e)) && walk_all(&w, e);
     if (w.pass)
         pass_usage(w.pass, &ret->peak_held, &ret->spilled);
     if (w.lower.floats)

@@ -30,6 +30,8 @@
 #include "core/sweep/journal.h"
 #include "core/sweep/method.h"
 
+struct sample;
+
 /* A tensor that is quantized, with all its readers. */
 struct site {
     int value;
@@ -40,6 +42,8 @@ struct site {
     int bits, weight_bits;             /* weight_bits: the fewest of the linears that read it; 0: none */
     enum site_kind kind;
     int norm;                          /* number of the norm that takes up its channel factors; -1: a Mul before the quantizer does */
+    bool absorbed;                     /* the linear that makes it took up its factors before the walk; exponent: theirs */
+    double exponent;
     bool decided, checked;             /* checked: the fold into the norm leaves the float outputs as they were */
     struct site_choice q;
     struct site_summary summary;
@@ -77,6 +81,7 @@ struct sweep_task {
 };
 
 struct sweep {
+    const struct graph *g;                           /* the task's; or a copy, linears' constants holding factors (absorb.h) */
     struct site *sites;         int n_sites;
     struct sweep_layer *layers; int n_layers;        /* one for each of roles->layers */
     struct lowering quantized;                       /* how the quantized stream computes each node */
@@ -107,6 +112,10 @@ struct site_codes sweep_codes(const struct site *s);
 
 /* ---- between the files of this folder ---- */
 
+/* sweep.c: what the method sees of a site; rows and weights where the sample has any. */
+bool sweep_view(const struct sweep_task *t, const struct sweep *s, int site, const struct observer *o, const struct sample *sample,
+                struct arena *mem, struct site_view *ret, struct err *e);
+
 /* sites.c: lists sites and layers as roles and recipe want them. */
 bool sweep_list_sites(const struct sweep_task *t, struct arena *mem, struct sweep *s, struct err *e);
 /* Are all sites of the layer decided (its operands; `with_output`: its output too), and its weights? */
@@ -116,6 +125,8 @@ bool sweep_ready(const struct sweep *s, const struct sweep_layer *l, bool with_o
 /* Channels of a site: the last axis of a linear's input, the second of a convolution's output; 0: heads and tokens of products
  * have none in common. */
 size_t sweep_channels(const struct sweep *s, int site);
+/* Does nothing but its quantized linears (and Shape) read the site's tensor? */
+bool sweep_is_alone(const struct sweep_task *t, const struct sweep *s, int site);
 /* Are the layer's weights made from moments?  A weight that other layers share has no input of its own. */
 bool sweep_gathers(const struct sweep_task *t, const struct sweep_layer *l);
 
@@ -136,7 +147,6 @@ bool record_replay(void *replay, enum journal_type type, uint32_t index, const v
 /* pass.c: both streams over a stretch, for all chunks. */
 struct pass;
 struct gathering;
-struct sample;
 struct stretch {
     int from, to, resume;              /* runs [from, to), then holds what is alive at `resume` */
     const int *sites; int n_sites;     /* sites to observe */

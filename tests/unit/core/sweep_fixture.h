@@ -180,11 +180,11 @@ FX bool to_buf(void *arg, const void *p, size_t n, struct err *e)
     return true;
 }
 
-FX bool build_artifact(const struct ground *gr, const struct sweep *s, enum recipe_target target, struct arena *mem,
-                       struct onnx_model *ret, struct buf *bytes, struct err *e)
+FX bool build_artifact(const struct sweep *s, enum recipe_target target, struct arena *mem, struct onnx_model *ret, struct buf *bytes,
+                       struct err *e)
 {
     struct artifact_layer *layers = arena_array(mem, (uint64_t)s->n_layers, sizeof *layers, e);
-    struct artifact_spec spec = { .g = gr->g, .layers = layers, .target = target, .how = &s->quantized };
+    struct artifact_spec spec = { .g = s->g, .layers = layers, .target = target, .how = &s->quantized };
     for (int i = 0; i < s->n_layers; i++) {
         const struct sweep_layer *l = &s->layers[i];
         if (l->quantize)
@@ -212,7 +212,7 @@ FX struct outcome *sweep_once(const struct ground *gr, const struct how_to *how)
     pool_free(pool);
     o->task.pool = NULL;
     if (o->ok)
-        need(build_artifact(gr, &o->sweep, how->recipe->target, o->mem, &o->artifact, &o->bytes, &o->e), &o->e);
+        need(build_artifact(&o->sweep, how->recipe->target, o->mem, &o->artifact, &o->bytes, &o->e), &o->e);
     return o;
 }
 

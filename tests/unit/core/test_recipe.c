@@ -105,6 +105,14 @@ static const struct {
     { "{\"preset\":\"repquant-w4a4\",\"method\":\"repquant\",\"codes\":\"published\"}", ERR_RECIPE_COMBINATION, "/codes", "repq-vit" },
     { "{\"preset\":\"repquant-w4a4\",\"target\":\"portable\",\"attention\":{\"softmax\":\"log2\"}}", ERR_RECIPE_COMBINATION, "/attention/softmax", "uniform" },
     { "{\"preset\":\"repq-vit-w4a4\",\"codes\":\"published\",\"target\":\"portable\",\"activations\":{\"symmetric\":true}}", ERR_RECIPE_COMBINATION, "/activations/symmetric", "published" },
+    { "{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"alpha\":1.5}}", ERR_RECIPE_FIELD, "/smoothing/alpha", "1" },
+    { "{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"alpha\":\"best\"}}", ERR_RECIPE_FIELD, "/smoothing/alpha", "number or the word auto" },
+    { "{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"alpha\":true}}", ERR_RECIPE_FIELD, "/smoothing/alpha", "number" },
+    { "{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"beta\":1}}", ERR_RECIPE_FIELD, "/smoothing/beta", "alpha, multiply" },
+    { "{\"preset\":\"smoothquant-w8a8\",\"activations\":{\"granularity\":\"per_token\"}}", ERR_RECIPE_FIELD, "/activations/granularity", "O1 and O2" },
+    { "{\"preset\":\"smoothquant-w8a8\",\"activations\":{\"mode\":\"dynamic\"}}", ERR_RECIPE_FIELD, "/activations/mode", "not written yet" },
+    { "{\"preset\":\"smoothquant-w8a8\",\"method\":\"smoothquant\",\"channels\":{\"norms\":\"full\"}}", ERR_RECIPE_COMBINATION, "/channels/norms", "smoothquant does not" },
+    { "{\"preset\":\"repquant-w8a8\",\"method\":\"repquant\",\"smoothing\":{\"alpha\":0.5}}", ERR_RECIPE_COMBINATION, "/smoothing/alpha", "smoothquant" },
     /* ... one of them said by the preset: the schema cannot know */
     { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"percentile\":99}}", ERR_RECIPE_COMBINATION, "/activations/percentile", "leave it out" },
     { "{\"preset\":\"percentile-w8a8\",\"activations\":{\"observer\":\"minmax\"}}", ERR_RECIPE_COMBINATION, "/activations/observer", "change the method" },
@@ -215,16 +223,25 @@ static void random_repq_vit(unsigned *seed, struct recipe *r)
     r->codes = (enum recipe_codes)pick(seed, 0, 1);
 }
 
+static void random_smoothing(unsigned *seed, struct recipe *r)
+{
+    r->activations.observer = RECIPE_OBSERVER_MINMAX;
+    r->smoothing.alpha = pick(seed, 0, 1) ? pick(seed, 0, 1000000) / 1e6 : RECIPE_ALPHA_AUTO;
+    r->smoothing.multiply = pick(seed, 0, 1);
+}
+
 static void random_recipe(unsigned *seed, struct recipe *r)
 {
     memset(r, 0, sizeof *r);
     for (int i = pick(seed, 1, RECIPE_MAX_NAME); i > 0; i--)
         r->name[i - 1] = "abcxyz0189._-"[pick(seed, 0, 12)];
-    r->method = (enum recipe_method)pick(seed, 0, 3);
+    r->method = (enum recipe_method)pick(seed, 0, RECIPE_METHOD_SMOOTHQUANT);
     r->weights.bits = pick(seed, 2, 8);
     r->weights.granularity = (enum recipe_granularity)pick(seed, 0, 1);
     r->weights.symmetric = true;
     r->activations.observer = (enum recipe_observer)r->method;       /* of the plain ones and RepQ-ViT; any for RepQuant */
+    if (r->method == RECIPE_METHOD_SMOOTHQUANT)
+        random_smoothing(seed, r);
     if (r->method == RECIPE_METHOD_REPQUANT)
         random_reconstruction(seed, r);
     if (r->method == RECIPE_METHOD_REPQ_VIT)
@@ -330,6 +347,11 @@ static void the_method_decides_the_observer_and_the_target_the_codes(void **stat
     r = parsed("{\"preset\":\"percentile-w8a8\",\"method\":\"minmax\"}");
     assert_int_equal(r.activations.observer, RECIPE_OBSERVER_MINMAX);
     assert_true(r.activations.percentile == 0);
+    r = parsed("{\"preset\":\"minmax-w8a8\",\"method\":\"smoothquant\"}");
+    assert_true(r.smoothing.alpha == RECIPE_ALPHA_AUTO && r.smoothing.multiply);
+    assert_true(parsed("{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"alpha\":0}}").smoothing.alpha == 0);
+    r = parsed("{\"preset\":\"smoothquant-w8a8\",\"method\":\"minmax\"}");
+    assert_true(r.smoothing.alpha == 0 && !r.smoothing.multiply);
     assert_true(parsed("{\"preset\":\"minmax-w8a8\",\"target\":\"tensorrt\"}").activations.symmetric);
     assert_true(parsed("{\"preset\":\"minmax-w8a8\",\"target\":\"portable\"}").activations.symmetric);
     assert_false(parsed("{\"preset\":\"minmax-w8a8\",\"target\":\"openvino\"}").activations.symmetric);

@@ -1,0 +1,254 @@
+#include "core/sweep/absorb.h"
+
+#include "core/sweep/fold_check.h"
+#include "core/sweep/sample.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { SITES_AT_ONCE = 128 };
+/* Of the largest output: the change goes through the whole network's rounding before it is looked at. */
+static const double tolerance = 1e-3;
+
+struct absorber {
+    const struct sweep_task *t;
+    struct sweep *s;
+    struct arena *mem, *scratch;
+    struct absorb_path *paths;
+    int n;
+    struct graph *changed;         /* s->g while it is edited; NULL: nothing is yet */
+};
+
+/* ---- which sites ---- */
+
+static bool find_paths(struct absorber *a, struct err *e)
+{
+    a->paths = arena_array(a->scratch, (uint64_t)a->s->n_sites + 1, sizeof *a->paths, e);
+    for (int i = 0; a->paths && i < a->s->n_sites; i++) {
+        enum site_kind kind = a->s->sites[i].kind;
+        if ((kind == SITE_LINEAR || kind == SITE_ACTIVATION) && absorb_trace(a->t, a->s, i, &a->paths[a->n]))
+            a->n++;
+    }
+    return a->paths != NULL;
+}
+
+static bool map_paths(struct absorber *a, struct err *e)
+{
+    struct frame f = { 0 };
+    int kept = 0;
+    bool ok = chunk_bind(&a->s->chunks, 0, &a->s->quantized, &f, e);
+    for (int i = 0; ok && i < a->n; i++) {
+        struct absorb_path path = a->paths[i];
+        bool fits;
+        ok = absorb_map(a->t->g, a->s, &f, a->scratch, &path, &fits, e);
+        if (ok && fits)
+            a->paths[kept++] = path;
+    }
+    frame_release(&f);
+    a->n = kept;
+    return ok;
+}
+
+/* ---- edits ---- */
+
+static bool start_edits(struct absorber *a, struct err *e)
+{
+    if (a->changed)
+        return true;
+    const struct graph *g = a->t->g;
+    a->changed = arena_alloc(a->mem, sizeof *a->changed, e);
+    struct value *values = arena_array(a->mem, (uint64_t)g->n_values, sizeof *values, e);
+    if (!a->changed || !values)
+        return false;
+    memcpy(values, g->values, (size_t)g->n_values * sizeof *values);
+    *a->changed = *g;
+    a->changed->values = values;
+    a->s->g = a->changed;
+    return true;
+}
+
+/* A constant's numbers, where they can be written. */
+static float *writable(struct absorber *a, int value, struct err *e)
+{
+    struct value *v = &a->changed->values[value];
+    size_t bytes = (size_t)shape_elements(&v->shape) * sizeof(float);
+    float *x = arena_alloc(a->mem, bytes, e);
+    if (x && bytes)
+        memcpy(x, v->data, bytes);
+    if (x)
+        v->data = x;
+    return x;
+}
+
+/* The maker's output channels times mul; mul: [channels of the site]. */
+static bool scale_maker(struct absorber *a, const struct absorb_path *p, const float *mul, struct err *e)
+{
+    const struct layer *l = a->s->layers[p->layer].l;
+    size_t k = (size_t)l->k, n = (size_t)l->n, channels = sweep_channels(a->s, p->site);
+    struct weight_source at = weight_source_of(a->changed, l);
+    float *factor = arena_array(a->scratch, n, sizeof *factor, e), *w = writable(a, l->weight, e);
+    float *bias = l->bias >= 0 ? writable(a, l->bias, e) : NULL;
+    if (!factor || !w || (l->bias >= 0 && !bias))
+        return false;
+    for (size_t c = 0; c < n; c++)
+        factor[c] = 1;
+    for (size_t c = 0; c < channels; c++)
+        factor[p->map[c]] = mul[c];
+    for (size_t i = 0; i < k; i++)
+        for (size_t c = 0; c < n; c++)
+            w[i * at.step_k + c * at.step_n] *= factor[c];
+    for (size_t c = 0; bias && c < n; c++)
+        bias[c] *= factor[c];
+    return true;
+}
+
+/* The readers' columns divided by mul. */
+static bool scale_readers(struct absorber *a, const struct absorb_path *p, const float *mul, struct err *e)
+{
+    for (int i = 0; i < a->s->n_layers; i++) {
+        const struct layer *l = a->s->layers[i].l;
+        if (a->s->layers[i].x != p->site || !a->s->layers[i].quantize)
+            continue;
+        struct weight_source at = weight_source_of(a->changed, l);
+        float *w = writable(a, l->weight, e);
+        for (size_t k = 0; w && k < (size_t)l->k; k++)
+            for (size_t c = 0; c < (size_t)l->n; c++)
+                w[k * at.step_k + c * at.step_n] /= mul[k];
+        if (!w)
+            return false;
+    }
+    return true;
+}
+
+/* Factors of one site from what was seen of it. */
+static bool absorb_one(struct absorber *a, const struct absorb_path *p, const struct observer *o, const struct sample *sample,
+                       struct err *e)
+{
+    struct sweep_task now = *a->t;
+    struct site *s = &a->s->sites[p->site];
+    struct site_view v;
+    struct site_choice choice;
+    now.g = a->s->g;
+    struct arena *work = arena_new(UINT64_MAX / 2);
+    if (!work)
+        return err_set(e, ERR_MEMORY, s->layer, "no memory to choose factors");
+    bool ok = sweep_view(&now, a->s, p->site, o, sample, work, &v, e);
+    v.free_factors = true;
+    v.group = p->map;
+    v.groups = (size_t)a->s->layers[p->layer].l->n;
+    ok = ok && a->t->method->site(a->t->recipe, &v, a->t->pool, work, &choice, e);
+    if (ok && choice.mul)
+        ok = start_edits(a, e) && scale_maker(a, p, choice.mul, e) && scale_readers(a, p, choice.mul, e);
+    if (ok) {
+        s->kind = SITE_PLAIN;
+        s->absorbed = choice.mul != NULL;
+        s->exponent = choice.exponent;
+    }
+    arena_free(work);
+    return ok;
+}
+
+/* ---- the pass ---- */
+
+static bool absorb_some(struct absorber *a, struct pass *pass, const struct absorb_path *paths, int n, struct err *e)
+{
+    int sites[SITES_AT_ONCE];
+    struct stretch st = { .to = a->t->g->n_nodes, .sites = sites, .n_sites = n };
+    st.obs = arena_array(a->scratch, (uint64_t)n, sizeof *st.obs, e);
+    st.samples = arena_array(a->scratch, (uint64_t)n, sizeof *st.samples, e);
+    bool ok = st.obs && st.samples;
+    for (int i = 0; ok && i < n; i++) {
+        sites[i] = paths[i].site;
+        ok = sample_init(&st.samples[i], &a->s->chunks, a->s->sites[sites[i]].value, a->t->seed, a->t->method->sample_rows,
+                         a->t->method->sample_largest, a->scratch, e);
+    }
+    ok = ok && pass_run(pass, &st, e);
+    for (int i = 0; ok && i < n; i++)
+        ok = absorb_one(a, &paths[i], &st.obs[i], &st.samples[i], e);
+    for (int i = 0; st.obs && st.samples && i < n; i++) {
+        observer_release(&st.obs[i]);
+        sample_release(&st.samples[i]);
+    }
+    return ok;
+}
+
+static bool absorb_all(struct absorber *a, struct err *e)
+{
+    struct pass *pass = pass_new(a->t, a->s, e);
+    bool ok = pass != NULL;
+    for (int i = 0; ok && i < a->n; i += SITES_AT_ONCE)
+        ok = absorb_some(a, pass, a->paths + i, a->n - i < SITES_AT_ONCE ? a->n - i : SITES_AT_ONCE, e);
+    pass_free(pass);
+    return ok;
+}
+
+/* ---- the promise ---- */
+
+static bool cut_chunks(struct absorber *a, const struct graph *g, struct err *e)
+{
+    return chunks_new(&a->s->chunks, g, &a->s->quantized, a->scratch, a->t->samples, 0, a->t->recipe->calibration.samples, e);
+}
+
+/* Is the layer's input one of those whose factors were taken up? */
+static bool is_reader(const struct absorber *a, const struct sweep_layer *l)
+{
+    return l->quantize && l->x >= 0 && a->s->sites[l->x].absorbed;
+}
+
+/* The first rows of what the readers give on the first chunk: ret [n_layers], NULL for other layers. */
+static bool run_readers(struct absorber *a, float **ret, size_t *ret_n, struct err *e)
+{
+    struct frame f = { 0 };
+    const struct plan *plan = a->s->chunks.chunk[0].plan;
+    bool ok = chunk_bind(&a->s->chunks, 0, &a->s->quantized, &f, e);
+    for (int i = 0; ok && i < plan->n_steps; i++) {
+        ok = frame_step(&f, plan->steps[i], e);
+        for (int k = 0; ok && k < a->s->n_layers; k++) {
+            const struct sweep_layer *l = &a->s->layers[k];
+            if (l->l->node != plan->steps[i] || !is_reader(a, l))
+                continue;
+            const struct tensor *y = &f.t[plan->g->nodes[l->l->node].out[0]];
+            size_t all = (size_t)shape_elements(&y->shape), some = FOLD_ROWS * (size_t)l->l->n;
+            ret_n[k] = all < some ? all : some;
+            ok = (ret[k] = arena_array(a->scratch, ret_n[k], sizeof(float), e)) != NULL;
+            if (ok)
+                memcpy(ret[k], y->data, ret_n[k] * sizeof(float));
+        }
+    }
+    frame_release(&f);
+    return ok;
+}
+
+static bool check_unchanged(struct absorber *a, struct err *e)
+{
+    float **before = arena_array(a->scratch, (uint64_t)a->s->n_layers, sizeof *before, e);
+    float **after = arena_array(a->scratch, (uint64_t)a->s->n_layers, sizeof *after, e);
+    size_t *n = arena_array(a->scratch, (uint64_t)a->s->n_layers, sizeof *n, e);
+    if (!before || !after || !n || !cut_chunks(a, a->t->g, e) || !run_readers(a, before, n, e) || !cut_chunks(a, a->s->g, e)
+        || !run_readers(a, after, n, e))
+        return false;
+    for (int k = 0; k < a->s->n_layers; k++) {
+        double off = 0, largest = 0;
+        for (size_t i = 0; before[k] && i < n[k]; i++) {
+            off = fmax(off, fabs((double)before[k][i] - (double)after[k][i]));
+            largest = fmax(largest, fabs((double)before[k][i]));
+        }
+        if (!(off <= tolerance * largest))
+            return err_set(e, ERR_BUG, a->s->layers[k].l->name,
+                           "moving scales into the layer before it changed its float output by %.2g of %.2g; please report this model",
+                           off, largest);
+    }
+    return true;
+}
+
+bool absorb_factors(const struct sweep_task *t, struct sweep *s, struct arena *mem, struct err *e)
+{
+    struct absorber a = { .t = t, .s = s, .mem = mem, .scratch = arena_new(UINT64_MAX / 2) };
+    if (!a.scratch)
+        return err_set(e, ERR_MEMORY, "", "no memory to move factors");
+    bool ok = find_paths(&a, e)
+           && (a.n == 0 || (cut_chunks(&a, t->g, e) && map_paths(&a, e) && absorb_all(&a, e) && (!a.changed || check_unchanged(&a, e))));
+    s->chunks = (struct chunks){ 0 };
+    arena_free(a.scratch);
+    return ok;
+}
