@@ -32,7 +32,7 @@ REPQUANT = os.environ.get("REPQUANT", os.path.join(ROOT, "build", "repquant"))
 
 # What is quantized: recipe and pictures.  RepQ-ViT's own code spends about 67 of its float passes on 32 pictures
 # (some 400 of ONNX Runtime's).
-JOBS = [("percentile-w8a8", 64), ("repquant-w4a4", 32)]
+JOBS = [("percentile-w8a8", 64), ("smoothquant-w8a8", 64), ("repquant-w4a4", 32)]
 
 
 def run(*arguments):
