@@ -5,6 +5,7 @@
 
 #include "core/artifact/artifact.h"
 #include "core/base/clock.h"
+#include "core/graph/unit_rows.h"
 #include "core/kernel/kernel.h"
 #include "core/method/method.h"
 #include "core/report/evaluate.h"
@@ -39,6 +40,22 @@ struct state {
     double sweep_seconds;
 };
 
+/* Ranges per token are written into the graph before anything is decided: what linears read is then fixed. */
+static bool divide_rows(struct state *s, struct err *e)
+{
+    struct loaded_model *m = &s->model;
+    struct recipe_choice choice;
+    if (s->p->recipe->activations.mode != RECIPE_DYNAMIC)
+        return true;
+    bool *wanted = arena_array(m->mem, (uint64_t)s->roles.n_layers, sizeof *wanted, e);
+    for (int i = 0; wanted && i < s->roles.n_layers; i++) {
+        recipe_match(s->p->recipe, s->roles.layers[i].name, &choice);
+        wanted[i] = choice.quantize;
+    }
+    return wanted && graph_unit_rows(m->g, &s->roles, wanted, e) && roles_find(m->g, m->mem, &s->roles, e)
+        && lowering_from_qdq(&m->how, m->g, m->mem, e);
+}
+
 static bool load(struct state *s, struct err *e)
 {
     const struct pipeline *p = s->p;
@@ -46,7 +63,7 @@ static bool load(struct state *s, struct err *e)
     if (!blas_init(e) || !(s->pool = pool_new(p->threads, e)))
         return false;
     bool ok = p->find_external ? load_model_path(&s->model, p->model[0].path, e) : load_model(&s->model, p->model, p->n_model, e);
-    if (!ok || !roles_find(s->model.g, s->model.mem, &s->roles, e)
+    if (!ok || !roles_find(s->model.g, s->model.mem, &s->roles, e) || !divide_rows(s, e)
         || !load_samples(&s->calibration, &p->calibration, s->model.g, p->dir, e))
         return false;
     if (p->evaluation.name && !load_samples(&s->evaluation, &p->evaluation, s->model.g, p->dir, e))

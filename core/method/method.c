@@ -7,7 +7,7 @@ static const struct method *const methods[] = {
     [RECIPE_METHOD_PERCENTILE] = &method_percentile,
     [RECIPE_METHOD_REPQUANT] = &method_repquant,
     [RECIPE_METHOD_REPQ_VIT] = &method_repq_vit,
-    [RECIPE_METHOD_SMOOTHQUANT] = &method_smoothquant,
+    [RECIPE_METHOD_SMOOTHQUANT] = &method_smoothquant, [RECIPE_METHOD_ZEROQUANT] = &method_zeroquant,
 };
 
 const struct method *method_find(enum recipe_method m) { return methods[m]; }

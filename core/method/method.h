@@ -7,7 +7,7 @@
 const struct method *method_find(enum recipe_method m);
 
 /* One a file. */
-extern const struct method method_minmax, method_percentile, method_repquant, method_repq_vit, method_smoothquant;
+extern const struct method method_minmax, method_percentile, method_repquant, method_repq_vit, method_smoothquant, method_zeroquant;
 
 /* ---- what several methods do ---- */
 
@@ -29,5 +29,9 @@ bool method_fold_bias(const struct weight_view *v, const float *w, double unit, 
 /* Round to nearest at the recipe's granularity, divided by the factors of the input's channels. */
 bool method_round_weights(const struct recipe *r, const struct weight_view *v, struct pool *pool, struct arena *mem,
                           struct qweight *ret, struct err *e);
+
+/* Weights rebuilt on moments as the recipe says, or rounded to nearest where none were gathered; biases corrected. */
+bool method_rebuild_weights(const struct recipe *r, const struct weight_view *v, struct pool *pool, struct arena *mem,
+                            struct qweight *ret, struct err *e);
 
 #endif

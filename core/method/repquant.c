@@ -194,8 +194,8 @@ static bool unpack(const struct weight_view *v, const struct reconstruct_result 
     return true;
 }
 
-static bool weights(const struct recipe *r, const struct weight_view *v, struct pool *pool, struct arena *mem, struct qweight *ret,
-                    struct err *e)
+bool method_rebuild_weights(const struct recipe *r, const struct weight_view *v, struct pool *pool, struct arena *mem,
+                            struct qweight *ret, struct err *e)
 {
     static const enum reconstruct_rounding roundings[] = {
         [RECIPE_NEAREST] = ROUND_NEAREST, [RECIPE_GPTQ] = ROUND_GPTQ, [RECIPE_ADAROUND] = ROUND_LEARNED,
@@ -216,5 +216,5 @@ static bool weights(const struct recipe *r, const struct weight_view *v, struct 
 }
 
 const struct method method_repquant = {
-    "repquant", .conv_bits = 8, .wants_rows = wants_rows, .wants_moments = wants_moments, .site = site, .weights = weights,
+    "repquant", .conv_bits = 8, .wants_rows = wants_rows, .wants_moments = wants_moments, .site = site, .weights = method_rebuild_weights,
 };

@@ -7,6 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 
+struct affine quantizer_unit(int bits, bool symmetric)
+{
+    int half = 1 << (bits - 1);
+    return symmetric ? (struct affine){ 1.0f / (float)(half - 1), 0, -half, half - 1, DT_I8 }
+                     : (struct affine){ 1.0f / (float)(half - 1), half, 0, 2 * half - 1, DT_U8 };
+}
+
 struct affine quantizer_from_range(float lo, float hi, int bits, bool symmetric)
 {
     lo = fminf(lo, 0.0f);

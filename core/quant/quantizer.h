@@ -20,6 +20,9 @@
  */
 struct affine quantizer_from_range(float lo, float hi, int bits, bool symmetric);
 
+/* The quantizer of [-1, 1] around 0, in codes of -(2^(b-1)-1) to 2^(b-1)-1 from the zero point. */
+struct affine quantizer_unit(int bits, bool symmetric);
+
 /* The values of the lowest and the highest code. */
 void quantizer_limits(const struct affine *a, float *ret_lo, float *ret_hi);
 

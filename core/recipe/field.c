@@ -4,11 +4,12 @@
 
 static const char *const methods[] = {
     [RECIPE_METHOD_MINMAX] = "minmax", [RECIPE_METHOD_PERCENTILE] = "percentile", [RECIPE_METHOD_REPQUANT] = "repquant",
-    [RECIPE_METHOD_REPQ_VIT] = "repq-vit", [RECIPE_METHOD_SMOOTHQUANT] = "smoothquant", NULL,
+    [RECIPE_METHOD_REPQ_VIT] = "repq-vit", [RECIPE_METHOD_SMOOTHQUANT] = "smoothquant",
+    [RECIPE_METHOD_ZEROQUANT] = "zeroquant", NULL,
 };
 static const char *const weight_granularities[] = { [RECIPE_PER_TENSOR] = "per_tensor", [RECIPE_PER_CHANNEL] = "per_channel", NULL };
-static const char *const act_granularities[] = { [RECIPE_PER_TENSOR] = "per_tensor", NULL };
-static const char *const modes[] = { [RECIPE_STATIC] = "static", NULL };
+static const char *const act_granularities[] = { [RECIPE_ONE_RANGE] = "per_tensor", [RECIPE_PER_TOKEN] = "per_token", NULL };
+static const char *const modes[] = { [RECIPE_STATIC] = "static", [RECIPE_DYNAMIC] = "dynamic", NULL };
 static const char *const observers[] = {
     [RECIPE_OBSERVER_MINMAX] = "minmax", [RECIPE_OBSERVER_PERCENTILE] = "percentile", [RECIPE_OBSERVER_MSE] = "mse",
     [RECIPE_OBSERVER_PERCENTILES] = "percentiles", NULL,
@@ -32,8 +33,6 @@ static const char *const targets[] = {
     [RECIPE_TARGET_TENSORRT] = "tensorrt", [RECIPE_TARGET_PORTABLE] = "portable", NULL,
 };
 
-static const char no_dynamic[] = ": ranges computed while the artifact runs, for a tensor or for each token (SmoothQuant's O1 and O2), are not written yet";
-
 #define AT(field) offsetof(struct recipe, field)
 #define OVERRIDE_AT(field) offsetof(struct recipe_override, field)
 
@@ -52,10 +51,10 @@ const struct field recipe_fields[RECIPE_FIELDS] = {
       .help = "nearest, or reconstruction of the layer's output on the quantized inputs" },
     { "activations", "bits", FIELD_INT, AT(activations.bits), OVERRIDE_AT(act_bits), 2, 8, .required = true,
       .help = "bits of an activation's code" },
-    { "activations", "granularity", FIELD_CHOICE, AT(activations.granularity), .choices = act_granularities, .only = no_dynamic,
-      .help = "one scale per tensor" },
-    { "activations", "mode", FIELD_CHOICE, AT(activations.mode), .choices = modes, .only = no_dynamic,
-      .help = "static: calibration fixes the ranges" },
+    { "activations", "granularity", FIELD_CHOICE, AT(activations.granularity), .choices = act_granularities,
+      .help = "one scale per tensor, or one per token of what linears read; follows from mode" },
+    { "activations", "mode", FIELD_CHOICE, AT(activations.mode), .choices = modes,
+      .help = "static: calibration fixes the ranges; dynamic: they are found while the artifact runs; follows from method" },
     { "activations", "symmetric", FIELD_BOOL, AT(activations.symmetric), .lo = 0, .hi = 1,
       .help = "int8 codes around zero instead of uint8 with a zero point; follows from target where that allows only one" },
     { "activations", "observer", FIELD_CHOICE, AT(activations.observer), .choices = observers,
@@ -112,6 +111,11 @@ static const char published[] = "only the method repq-vit has published codes; l
 static const char all_codes[] = "published codes have no form for this target; leave the codes out or set the target to onnxruntime";
 static const char smooth_only[] = "only the method smoothquant does that; leave it out or change the method";
 static const char not_smooth[] = "smoothquant does not do that; leave it out or set the method to repquant";
+static const char zero_only[] = "only the method zeroquant finds ranges while the artifact runs (SmoothQuant's O1 and O2 are not written yet); "
+                                "leave the mode out or change the method";
+static const char zero_dynamic[] = "zeroquant finds a range for each token while the artifact runs; leave the mode out or set the method to minmax";
+static const char by_mode[] = "dynamic ranges are of one token, static ones of the tensor; leave the granularity out or change the mode";
+static const char not_zero[] = "zeroquant does not do that; leave it out or set the method to repquant";
 static const char int8_only[] = "this target takes symmetric int8 activations only; set symmetric to true or leave it out";
 static const char plain_softmax[] = "this target gets nothing but equal steps; set the softmax to uniform or leave it out";
 static const char symmetric_only[] = "this target takes symmetric weights only; set symmetric to true or leave it out";
@@ -124,15 +128,19 @@ static const char symmetric_only[] = "this target takes symmetric weights only; 
 #define SMOOTH(field, value) { AT(method), RECIPE_METHOD_SMOOTHQUANT, AT(field), value, not_smooth }
 #define OTHERS(field, value)                                                   \
     BOTH_PLAIN(field, value, plain), { AT(method), RECIPE_METHOD_REPQ_VIT, AT(field), value, repquant_only }, SMOOTH(field, value)
+#define ZERO(field, value) { AT(method), RECIPE_METHOD_ZEROQUANT, AT(field), value, not_zero }
+#define STATIC_METHOD(method_) { AT(method), method_, AT(activations.mode), RECIPE_STATIC, zero_only }
 #define SMOOTH_ONLY(field)                                                     \
     BOTH_PLAIN(field, RULE_ABSENT, smooth_only), { AT(method), RECIPE_METHOD_REPQUANT, AT(field), RULE_ABSENT, smooth_only }, \
-    { AT(method), RECIPE_METHOD_REPQ_VIT, AT(field), RULE_ABSENT, smooth_only }
+    { AT(method), RECIPE_METHOD_REPQ_VIT, AT(field), RULE_ABSENT, smooth_only },                                              \
+    { AT(method), RECIPE_METHOD_ZEROQUANT, AT(field), RULE_ABSENT, smooth_only }
 
-const struct field_rule recipe_rules[RECIPE_RULES] = {
+static const struct field_rule rules[] = {
     { AT(method), RECIPE_METHOD_MINMAX, AT(activations.observer), RECIPE_OBSERVER_MINMAX, one_observer },
     { AT(method), RECIPE_METHOD_PERCENTILE, AT(activations.observer), RECIPE_OBSERVER_PERCENTILE, one_observer },
     { AT(method), RECIPE_METHOD_REPQ_VIT, AT(activations.observer), RECIPE_OBSERVER_PERCENTILES, one_observer },
     { AT(method), RECIPE_METHOD_SMOOTHQUANT, AT(activations.observer), RECIPE_OBSERVER_MINMAX, one_observer },
+    { AT(method), RECIPE_METHOD_ZEROQUANT, AT(activations.observer), RECIPE_OBSERVER_MINMAX, one_observer },
     { AT(method), RECIPE_METHOD_MINMAX, AT(activations.percentile), RULE_ABSENT, no_percentile },
     { AT(activations.observer), RECIPE_OBSERVER_MINMAX, AT(activations.percentile), RULE_ABSENT, no_percentile },
     { AT(activations.observer), RECIPE_OBSERVER_MSE, AT(activations.percentile), RULE_ABSENT, no_percentile },
@@ -145,6 +153,13 @@ const struct field_rule recipe_rules[RECIPE_RULES] = {
     OTHERS(reconstruction.damping, RULE_ABSENT), OTHERS(reconstruction.descents, RULE_ABSENT),
     OTHERS(reconstruction.bias_correction, RULE_ABSENT),
     { AT(method), RECIPE_METHOD_REPQ_VIT, AT(weights.granularity), RECIPE_PER_CHANNEL, per_row },
+    STATIC_METHOD(RECIPE_METHOD_MINMAX), STATIC_METHOD(RECIPE_METHOD_PERCENTILE), STATIC_METHOD(RECIPE_METHOD_REPQUANT),
+    STATIC_METHOD(RECIPE_METHOD_REPQ_VIT), STATIC_METHOD(RECIPE_METHOD_SMOOTHQUANT),
+    { AT(method), RECIPE_METHOD_ZEROQUANT, AT(activations.mode), RECIPE_DYNAMIC, zero_dynamic },
+    { AT(activations.mode), RECIPE_STATIC, AT(activations.granularity), RECIPE_ONE_RANGE, by_mode },
+    { AT(activations.mode), RECIPE_DYNAMIC, AT(activations.granularity), RECIPE_PER_TOKEN, by_mode },
+    ZERO(weights.symmetric, 1), ZERO(attention.softmax, RECIPE_SOFTMAX_UNIFORM), ZERO(codes, RECIPE_CODES_STORABLE),
+    ZERO(channels.norms, RULE_ABSENT), ZERO(channels.clipping, RULE_ABSENT), ZERO(channels.activations, RULE_ABSENT),
     SMOOTH_ONLY(smoothing.alpha), SMOOTH_ONLY(smoothing.multiply), SMOOTH(codes, RECIPE_CODES_STORABLE),
     PLAIN(codes, RECIPE_CODES_STORABLE), { AT(method), RECIPE_METHOD_REPQUANT, AT(codes), RECIPE_CODES_STORABLE, published },
     { AT(codes), RECIPE_CODES_PUBLISHED, AT(activations.symmetric), 0, all_codes },
@@ -154,6 +169,9 @@ const struct field_rule recipe_rules[RECIPE_RULES] = {
     { AT(target), RECIPE_TARGET_PORTABLE, AT(weights.symmetric), 1, symmetric_only },
     { AT(target), RECIPE_TARGET_PORTABLE, AT(attention.softmax), RECIPE_SOFTMAX_UNIFORM, plain_softmax },
 };
+
+const struct field_rule *const recipe_rules = rules;
+const size_t recipe_n_rules = sizeof rules / sizeof rules[0];
 
 const struct field *field_at(size_t at)
 {
@@ -195,6 +213,7 @@ bool field_applies(const struct field *f, const struct recipe *r)
         return r->method == RECIPE_METHOD_REPQ_VIT;
     if (f->at >= AT(smoothing) && f->at < AT(reconstruction))
         return r->method == RECIPE_METHOD_SMOOTHQUANT;
-    bool own = f->at == AT(weights.rounding) || (f->at >= AT(channels) && f->at < AT(attention));
-    return !own || r->method == RECIPE_METHOD_REPQUANT;
+    bool rebuilds = f->at == AT(weights.rounding) || (f->at >= AT(reconstruction) && f->at < AT(attention));
+    bool channels = f->at >= AT(channels) && f->at < AT(smoothing);
+    return rebuilds ? r->method == RECIPE_METHOD_REPQUANT || r->method == RECIPE_METHOD_ZEROQUANT : !channels || r->method == RECIPE_METHOD_REPQUANT;
 }

@@ -10,7 +10,7 @@
 
 enum field_kind { FIELD_NAME, FIELD_CHOICE, FIELD_INT, FIELD_REAL, FIELD_BOOL, FIELD_PATTERNS, FIELD_OVERRIDES };
 
-enum { RECIPE_FIELDS = 31, RECIPE_RULES = 73 };
+enum { RECIPE_FIELDS = 31 };
 
 struct field {
     const char *section, *key;             /* section NULL: a member of the recipe itself */
@@ -37,7 +37,8 @@ struct field_rule {
     const char *why;
 };
 enum { RULE_ABSENT = -1 };
-extern const struct field_rule recipe_rules[RECIPE_RULES];
+extern const struct field_rule *const recipe_rules;
+extern const size_t recipe_n_rules;
 
 const struct field *field_at(size_t at);                                  /* the row of an offset */
 double field_get(const struct field *f, const struct recipe *r);          /* CHOICE, INT, REAL, BOOL */

@@ -330,7 +330,7 @@ static bool complete(struct parse *p, bool changes_a_preset)
                            "the field \"%s\" is missing; give it, or start from a preset with {\"preset\": ...}",
                            f->key);
     }
-    for (int i = 0; i < RECIPE_RULES; i++)
+    for (size_t i = 0; i < recipe_n_rules; i++)
         if (!apply_rule(p, &recipe_rules[i]))
             return false;
     for (int i = 0; changes_a_preset && i < RECIPE_FIELDS; i++) {

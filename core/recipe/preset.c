@@ -16,7 +16,7 @@
 #define REPQUANT(preset, weight_bits, act_bits, range, clip, aim, hold, levels)                                 \
     .name = preset, .method = RECIPE_METHOD_REPQUANT,                                                           \
     .weights = { weight_bits, RECIPE_PER_CHANNEL, false, RECIPE_GPTQ },                                         \
-    .activations = { act_bits, RECIPE_PER_TENSOR, RECIPE_STATIC, false, range, 0 },                             \
+    .activations = { act_bits, RECIPE_ONE_RANGE, RECIPE_STATIC, false, range, 0 },                             \
     .channels = { RECIPE_NORMS_SEARCH, clip, true }, .reconstruction = { aim, true, hold, 0.05, 2, true },  \
     .attention = { true, levels }, .convolutions = true, .target = RECIPE_TARGET_ONNXRUNTIME
 
@@ -24,22 +24,26 @@
 #define REPQ_VIT(preset, width)                                                                     \
     .name = preset, .method = RECIPE_METHOD_REPQ_VIT,                                               \
     .weights = { width, RECIPE_PER_CHANNEL, false, RECIPE_NEAREST },                                \
-    .activations = { width, RECIPE_PER_TENSOR, RECIPE_STATIC, false, RECIPE_OBSERVER_PERCENTILES, 0 }, \
+    .activations = { width, RECIPE_ONE_RANGE, RECIPE_STATIC, false, RECIPE_OBSERVER_PERCENTILES, 0 }, \
     .attention = { true, RECIPE_SOFTMAX_LOG_SQRT2 }, .convolutions = true, .target = RECIPE_TARGET_ONNXRUNTIME
 
 static const struct recipe_preset presets[] = {
     { "minmax-w8a8",
       "8-bit weights and activations; ranges are the extremes seen in calibration. The plain baseline, exact about outliers.",
       { .name = "minmax-w8a8", .method = RECIPE_METHOD_MINMAX, W8A8,
-        .activations = { 8, RECIPE_PER_TENSOR, RECIPE_STATIC, false, RECIPE_OBSERVER_MINMAX, 0 } } },
+        .activations = { 8, RECIPE_ONE_RANGE, RECIPE_STATIC, false, RECIPE_OBSERVER_MINMAX, 0 } } },
     { "percentile-w8a8",
       "8-bit weights and activations; ranges hold 99.999 % of the calibration values, so rare outliers do not cost resolution.",
       { .name = "percentile-w8a8", .method = RECIPE_METHOD_PERCENTILE, W8A8,
-        .activations = { 8, RECIPE_PER_TENSOR, RECIPE_STATIC, false, RECIPE_OBSERVER_PERCENTILE, 99.999 } } },
+        .activations = { 8, RECIPE_ONE_RANGE, RECIPE_STATIC, false, RECIPE_OBSERVER_PERCENTILE, 99.999 } } },
     { "smoothquant-w8a8",
       "SmoothQuant, 8 bits: outlier channels shrunk by factors that norms and linears before them take up, chosen by output error.",
       { .name = "smoothquant-w8a8", .method = RECIPE_METHOD_SMOOTHQUANT, W8A8, .smoothing = { RECIPE_ALPHA_AUTO, true },
-        .activations = { 8, RECIPE_PER_TENSOR, RECIPE_STATIC, false, RECIPE_OBSERVER_MINMAX, 0 } } },
+        .activations = { 8, RECIPE_ONE_RANGE, RECIPE_STATIC, false, RECIPE_OBSERVER_MINMAX, 0 } } },
+    { "zeroquant-w8a8",
+      "ZeroQuant, 8 bits: a range for each token, found while the artifact runs; for language models, whose tokens differ most.",
+      { .name = "zeroquant-w8a8", .method = RECIPE_METHOD_ZEROQUANT, W8A8,
+        .activations = { 8, RECIPE_PER_TOKEN, RECIPE_DYNAMIC, false, RECIPE_OBSERVER_MINMAX, 0 } } },
     { "repquant-w8a8",
       "RepQuant, 8 bits: channel scales folded into norms, weights rebuilt against the quantized inputs.",
       { REPQUANT("repquant-w8a8", 8, 8, RECIPE_OBSERVER_MSE, RECIPE_CLIP_MINMAX, 0.25, 1, RECIPE_SOFTMAX_UNIFORM) } },

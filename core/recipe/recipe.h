@@ -31,9 +31,11 @@ enum {
 
 enum recipe_method {
     RECIPE_METHOD_MINMAX, RECIPE_METHOD_PERCENTILE, RECIPE_METHOD_REPQUANT, RECIPE_METHOD_REPQ_VIT, RECIPE_METHOD_SMOOTHQUANT,
+    RECIPE_METHOD_ZEROQUANT,
 };
 enum recipe_granularity { RECIPE_PER_TENSOR, RECIPE_PER_CHANNEL };
-enum recipe_mode { RECIPE_STATIC };                       /* activation ranges are fixed by calibration */
+enum recipe_tokens { RECIPE_ONE_RANGE, RECIPE_PER_TOKEN };
+enum recipe_mode { RECIPE_STATIC, RECIPE_DYNAMIC };       /* activation ranges are fixed by calibration; found while the artifact runs */
 enum recipe_observer { RECIPE_OBSERVER_MINMAX, RECIPE_OBSERVER_PERCENTILE, RECIPE_OBSERVER_MSE, RECIPE_OBSERVER_PERCENTILES };
 enum recipe_rounding { RECIPE_NEAREST, RECIPE_GPTQ, RECIPE_ADAROUND };
 /* Scales per channel of what a norm gives to linears: none; folded whole (RepQ-ViT); folded with an exponent chosen by output error. */
@@ -66,7 +68,7 @@ struct recipe {
     } weights;
     struct {
         int bits;                          /* 2..8 */
-        enum recipe_granularity granularity;   /* always RECIPE_PER_TENSOR */
+        enum recipe_tokens granularity;    /* one range per tensor; of what linears read, one per token */
         enum recipe_mode mode;
         bool symmetric;                    /* true: int8 codes around 0; false: uint8 with a zero point */
         enum recipe_observer observer;

@@ -204,7 +204,7 @@ static json_t *has_value(const struct field *f, int value, bool present)
 static json_t *rules_schema(void)
 {
     json_t *list = json_array();
-    for (int i = 0; i < RECIPE_RULES; i++) {
+    for (size_t i = 0; i < recipe_n_rules; i++) {
         const struct field_rule *rule = &recipe_rules[i];
         json_array_append_new(list, json_pack("{s:o, s:o}",
             "if", has_value(field_at(rule->if_at), rule->if_value, true),

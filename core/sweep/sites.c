@@ -1,5 +1,6 @@
 #include "core/sweep/sweep.h"
 
+#include "core/graph/unit_rows.h"
 #include "core/sweep/region.h"
 
 #include <stdio.h>
@@ -167,7 +168,9 @@ static void tell_kind(const struct sweep_task *t, struct sweep *s, int site)
     struct site *at = &s->sites[site];
     bool alone, linears = feeds_linears_only(s, site);
     int norm = linears ? norm_behind(t, s, site, &alone) : -1;
-    if (norm >= 0) {
+    if (linears && graph_has_unit_rows(t->g, at->value)) {
+        at->kind = SITE_ROWS;
+    } else if (norm >= 0) {
         at->kind = SITE_NORM;
         /* Without a gamma there is nothing to fold into; and another reader (a residual) wants the norm as it is. */
         if (alone && t->roles->norms[norm].gamma >= 0 && t->method->wants_rows(t->recipe, SITE_NORM)) {

@@ -105,8 +105,11 @@ static bool choose(const struct walk *w, int index, const struct observer *o, co
 {
     struct site *s = &w->s->sites[index];
     struct site_view v;
-    if (!sweep_view(w->t, w->s, index, o, sample, scratch, &v, e) || !w->t->method->site(w->t->recipe, &v, w->t->pool, scratch, &s->q, e)
-        || !keep_choice(w->mem, &s->q, o->channels, e))
+    if (!sweep_view(w->t, w->s, index, o, sample, scratch, &v, e))
+        return false;
+    if (s->kind == SITE_ROWS)
+        s->q = (struct site_choice){ .a = quantizer_unit(s->bits, w->t->recipe->activations.symmetric) };
+    else if (!w->t->method->site(w->t->recipe, &v, w->t->pool, scratch, &s->q, e) || !keep_choice(w->mem, &s->q, o->channels, e))
         return false;
     if (s->absorbed)
         s->q.exponent = s->exponent;

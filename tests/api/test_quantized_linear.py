@@ -137,6 +137,29 @@ def test_a_rebuilt_layer_is_the_same_bytes_in_onnx_runtime(make, sizes, preset, 
     assert np.array_equal(ours, theirs), difference(ours, theirs)
 
 
+TOKENS = [(make, sizes) for make, sizes in CASES if make not in (product, conv)]
+
+
+@pytest.mark.parametrize("codes", TARGETS)
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("make, sizes", TOKENS, ids=[f"{make.__name__}-{'x'.join(map(str, sizes))}" for make, sizes in TOKENS])
+def test_a_layer_with_a_range_for_each_token_is_the_same_bytes_in_onnx_runtime(make, sizes, bits, codes, tmp_path):
+    """No value saturates however large it is, and a row of zeros gives the bias."""
+    rng = seeded(make, sizes)
+    m = make(rng, *sizes)
+    artifact = quantized(m, tmp_path, rng, {"preset": "zeroquant-w8a8", "weights": {"bits": bits}}, TARGETS[codes])
+    onnx.checker.check_model(str(artifact), full_check=True)
+    arrays = arrays_for(m, rng, 40)
+    arrays["x"][1] *= 1e6
+    arrays["x"][2] = 0
+    ours, theirs = run_ours(artifact, arrays, tmp_path)["y"], run_theirs(artifact, arrays)["y"]
+    assert np.array_equal(ours, theirs), difference(ours, theirs)
+    plain = run_theirs(tmp_path / "model.onnx", arrays)["y"]
+    assert np.abs(theirs[2] - plain[2]).max() == 0
+    if bits == 8:
+        assert np.abs(theirs[1] - plain[1]).max() <= 0.5 * np.abs(plain[1]).max()
+
+
 FUSED = [(linear, (5, 64, 48), "MatMulIntegerToFloat"), (matrix, (65, 31), "QGemm"), (gemm, (64, 10), "QGemm"),
          (product, (3, 17, 64, 17), "MatMulIntegerToFloat"), (conv, (3, 32, 16, 24), "QLinearConv")]
 

@@ -65,8 +65,8 @@ static const struct {
     { "{\"preset\":\"repquant-w8a8\",\"activations\":{\"percentile\":99}}", ERR_RECIPE_COMBINATION, "/activations/percentile", "observer" },
     { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"granularity\":\"group\"}}", ERR_RECIPE_FIELD, "/weights/granularity", "\"per_tensor\", \"per_channel\"" },
     { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"bits\":0}}", ERR_RECIPE_FIELD, "/activations/bits", "2 to 8" },
-    { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"granularity\":\"per_channel\"}}", ERR_RECIPE_FIELD, "/activations/granularity", "must be \"per_tensor\"" },
-    { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"mode\":\"dynamic\"}}", ERR_RECIPE_FIELD, "/activations/mode", "\"static\"" },
+    { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"granularity\":\"per_channel\"}}", ERR_RECIPE_FIELD, "/activations/granularity", "\"per_tensor\", \"per_token\"" },
+    { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"mode\":\"dynamic\"}}", ERR_RECIPE_COMBINATION, "/activations/mode", "zeroquant" },
     { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"symmetric\":1}}", ERR_RECIPE_FIELD, "/activations/symmetric", "true or false" },
     { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"observer\":\"entropy\"}}", ERR_RECIPE_FIELD, "/activations/observer", "\"percentile\"" },
     { "{\"preset\":\"percentile-w8a8\",\"activations\":{\"percentile\":0.9999}}", ERR_RECIPE_FIELD, "/activations/percentile", "90 to 100" },
@@ -109,8 +109,12 @@ static const struct {
     { "{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"alpha\":\"best\"}}", ERR_RECIPE_FIELD, "/smoothing/alpha", "number or the word auto" },
     { "{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"alpha\":true}}", ERR_RECIPE_FIELD, "/smoothing/alpha", "number" },
     { "{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"beta\":1}}", ERR_RECIPE_FIELD, "/smoothing/beta", "alpha, multiply" },
-    { "{\"preset\":\"smoothquant-w8a8\",\"activations\":{\"granularity\":\"per_token\"}}", ERR_RECIPE_FIELD, "/activations/granularity", "O1 and O2" },
-    { "{\"preset\":\"smoothquant-w8a8\",\"activations\":{\"mode\":\"dynamic\"}}", ERR_RECIPE_FIELD, "/activations/mode", "not written yet" },
+    { "{\"preset\":\"smoothquant-w8a8\",\"activations\":{\"granularity\":\"per_token\"}}", ERR_RECIPE_COMBINATION, "/activations/granularity", "one token" },
+    { "{\"preset\":\"smoothquant-w8a8\",\"activations\":{\"mode\":\"dynamic\"}}", ERR_RECIPE_COMBINATION, "/activations/mode", "not written yet" },
+    { "{\"preset\":\"zeroquant-w8a8\",\"activations\":{\"mode\":\"static\"}}", ERR_RECIPE_COMBINATION, "/activations/mode", "each token" },
+    { "{\"preset\":\"zeroquant-w8a8\",\"activations\":{\"granularity\":\"per_tensor\"}}", ERR_RECIPE_COMBINATION, "/activations/granularity", "one token" },
+    { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"granularity\":\"per_token\"}}", ERR_RECIPE_COMBINATION, "/activations/granularity", "one token" },
+    { "{\"preset\":\"zeroquant-w8a8\",\"channels\":{\"norms\":\"full\"}}", ERR_RECIPE_COMBINATION, "/channels/norms", "zeroquant does not" },
     { "{\"preset\":\"smoothquant-w8a8\",\"method\":\"smoothquant\",\"channels\":{\"norms\":\"full\"}}", ERR_RECIPE_COMBINATION, "/channels/norms", "smoothquant does not" },
     { "{\"preset\":\"repquant-w8a8\",\"method\":\"repquant\",\"smoothing\":{\"alpha\":0.5}}", ERR_RECIPE_COMBINATION, "/smoothing/alpha", "smoothquant" },
     /* ... one of them said by the preset: the schema cannot know */
@@ -230,18 +234,31 @@ static void random_smoothing(unsigned *seed, struct recipe *r)
     r->smoothing.multiply = pick(seed, 0, 1);
 }
 
+static void random_tokens(unsigned *seed, struct recipe *r)
+{
+    struct recipe other = *r;
+    random_reconstruction(seed, &other);
+    r->reconstruction = other.reconstruction;
+    r->weights.rounding = other.weights.rounding;
+    r->activations.observer = RECIPE_OBSERVER_MINMAX;
+    r->activations.mode = RECIPE_DYNAMIC;
+    r->activations.granularity = RECIPE_PER_TOKEN;
+}
+
 static void random_recipe(unsigned *seed, struct recipe *r)
 {
     memset(r, 0, sizeof *r);
     for (int i = pick(seed, 1, RECIPE_MAX_NAME); i > 0; i--)
         r->name[i - 1] = "abcxyz0189._-"[pick(seed, 0, 12)];
-    r->method = (enum recipe_method)pick(seed, 0, RECIPE_METHOD_SMOOTHQUANT);
+    r->method = (enum recipe_method)pick(seed, 0, RECIPE_METHOD_ZEROQUANT);
     r->weights.bits = pick(seed, 2, 8);
     r->weights.granularity = (enum recipe_granularity)pick(seed, 0, 1);
     r->weights.symmetric = true;
     r->activations.observer = (enum recipe_observer)r->method;       /* of the plain ones and RepQ-ViT; any for RepQuant */
     if (r->method == RECIPE_METHOD_SMOOTHQUANT)
         random_smoothing(seed, r);
+    if (r->method == RECIPE_METHOD_ZEROQUANT)
+        random_tokens(seed, r);
     if (r->method == RECIPE_METHOD_REPQUANT)
         random_reconstruction(seed, r);
     if (r->method == RECIPE_METHOD_REPQ_VIT)
@@ -347,6 +364,12 @@ static void the_method_decides_the_observer_and_the_target_the_codes(void **stat
     r = parsed("{\"preset\":\"percentile-w8a8\",\"method\":\"minmax\"}");
     assert_int_equal(r.activations.observer, RECIPE_OBSERVER_MINMAX);
     assert_true(r.activations.percentile == 0);
+    r = parsed("{\"preset\":\"minmax-w8a8\",\"method\":\"zeroquant\"}");
+    assert_int_equal(r.activations.mode, RECIPE_DYNAMIC);
+    assert_int_equal(r.activations.granularity, RECIPE_PER_TOKEN);
+    r = parsed("{\"preset\":\"zeroquant-w8a8\",\"method\":\"minmax\"}");
+    assert_int_equal(r.activations.mode, RECIPE_STATIC);
+    assert_int_equal(r.activations.granularity, RECIPE_ONE_RANGE);
     r = parsed("{\"preset\":\"minmax-w8a8\",\"method\":\"smoothquant\"}");
     assert_true(r.smoothing.alpha == RECIPE_ALPHA_AUTO && r.smoothing.multiply);
     assert_true(parsed("{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"alpha\":0}}").smoothing.alpha == 0);
