@@ -7,6 +7,7 @@ import collections
 import json
 
 import numpy as np
+import onnx
 import pytest
 from conftest import ROOT
 from support import quantize, repquant, run_ours, session
@@ -137,3 +138,34 @@ def test_a_preset_gives_what_onnx_runtime_executes_alike(name, preset, tmp_path)
     (plain,) = session(ZOO / f"{name}.onnx").run(None, arrays)
     assert decibels(theirs, ours) >= AGREE.get(preset, 40)
     assert decibels(plain, theirs) >= KEEPS.get(preset, 15)
+
+
+# ---- the two towers of CLIP ----
+
+def embeddings_of(path, names, arrays, folder):
+    """What ONNX Runtime computes for inner tensors, which become the file's outputs."""
+    model = onnx.load(path)
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    onnx.save(model, folder / "inner.onnx")
+    return session(folder / "inner.onnx").run(None, arrays)
+
+
+def normalised(path):
+    """The embeddings, of unit length: what is divided by its norm."""
+    nodes = onnx.load(path).graph.node
+    lengths = {name for n in nodes if n.op_type == "ReduceL2" for name in n.output}
+    return [n.output[0] for n in nodes if n.op_type == "Div" and n.input[1] in lengths]
+
+
+@pytest.mark.parametrize("preset", ["percentile-w8a8", "repquant-w8a8"])
+@pytest.mark.parametrize("name", [n for n in EXPECTED if n.startswith("clip-")])
+def test_quantized_towers_give_the_embeddings_of_the_float_ones(name, preset, tmp_path):
+    source = ZOO / f"{name}.onnx"
+    np.savez(tmp_path / "calib.npz", **arrays_for(name, 32, 12, 2))
+    artifact = quantize(source, tmp_path / "calib.npz", tmp_path, preset) / "model.onnx"
+    arrays, inner = arrays_for(name, 64, 9, 3), normalised(source)
+    assert len(inner) == 2 and normalised(artifact) == inner
+    want, got = (embeddings_of(path, inner, arrays, tmp_path) for path in (source, artifact))
+    cosines = [np.sum(a * b, -1) for a, b in zip(want, got)]
+    assert all(c.min() >= 0.99 for c in cosines), [c.min() for c in cosines]
