@@ -119,6 +119,27 @@ static bool given(const struct node *n, int k, int value)
     return false;
 }
 
+/*
+ * A body passes on what it reads: an Identity, which graph_load() looks through afterwards.  All that is known of the
+ * value is known of `to`, but a constant is not copied: layers that share a weight read one value.
+ */
+static void pass_on(struct expansion *s, const struct node *n, int value, int to)
+{
+    struct node same = { .op = OP_IDENTITY, .name = "", .n_in = 1, .n_out = 1, .place = n->place };
+    same.in = arena_array(s->g->mem, 2, sizeof *same.in, s->e);
+    if (!same.in || !room_for_node(s)) {
+        s->failed = true;
+        return;
+    }
+    same.out = same.in + 1;
+    same.in[0] = value;
+    same.out[0] = to;
+    s->nodes[s->n_nodes++] = same;
+    s->x->fact[to] = s->x->fact[value];
+    s->g->values[to].dtype = s->x->fact[to].dtype;
+    s->g->values[to].shape = s->x->fact[to].shape;
+}
+
 static bool expand(struct expansion *s, expander *how, const struct node *n)
 {
     int ret[EXPAND_OUTPUTS], first = s->n_nodes;
@@ -135,7 +156,12 @@ static bool expand(struct expansion *s, expander *how, const struct node *n)
             continue;
         if (ret[k] < 0)
             ex_fail(s, n, "this output is not supported");
-        else if (given(n, k, ret[k]) || !made_since(s, first, ret[k]))
+        bool passed = !s->failed && (given(n, k, ret[k]) || !made_since(s, first, ret[k]));
+        if (passed && (int)n->op >= OPS_WITH_BODY) {
+            pass_on(s, n, ret[k], n->out[k]);
+            continue;
+        }
+        if (passed)
             ret[k] = EX(OP_IDENTITY, ret[k]);
         if (!s->failed)
             rename_value(s, first, ret[k], n->out[k]);

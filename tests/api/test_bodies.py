@@ -5,6 +5,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from conftest import ROOT
 from support import quantize, repquant, run_ours, run_theirs
 
 WIDTH, LENGTH, OPSET = 32, 6, 17
@@ -175,6 +176,18 @@ def test_branches_inside_branches_read_what_is_around_them(tmp_path):
     runs_as_theirs(model(nodes, [weight("shift", WIDTH), tensor("yes", np.True_)]), tmp_path)
 
 
+def test_layers_that_share_a_weight_still_do_behind_bodies(tmp_path):
+    """The weight comes out of a branch inside a branch, and out of a function."""
+    same = helper.make_graph([node("Identity", ["w"], ["s"])], "same", [], [value("s")])
+    inside = helper.make_graph([node("If", ["yes"], ["i"], then_branch=same, else_branch=same)], "inside", [], [value("i")])
+    given = function("Given", ["x"], [node("Identity", ["x"], ["y"])])
+    nodes = [node("If", ["yes"], ["w1"], then_branch=inside, else_branch=inside), node("Given", ["w"], ["w2"], domain="pkg"),
+             node("MatMul", ["x", "w1"], ["h"], name="fc1"), node("Tanh", ["h"], ["t"]), node("MatMul", ["t", "w2"], ["y"], name="fc2")]
+    path, _ = runs_as_theirs(model(nodes, [weight("w", WIDTH, WIDTH), tensor("yes", np.True_)], [given]), tmp_path)
+    told = json.loads(repquant("inspect", path, "--json"))
+    assert [layer["shared_weight"] for layer in told["layers"]] == [True, True]
+
+
 def test_an_if_that_the_data_decide_is_refused_by_name(tmp_path):
     nodes, inits = by_length(3)
     nodes[1:3] = [node("ReduceMax", ["x"], ["most"], keepdims=0), node("Greater", ["most", "least"], ["c"])]
@@ -246,3 +259,51 @@ def test_loops_that_cannot_be_written_out_are_refused_by_name(tmp_path):
         body = helper.make_graph([wrapped, *FOREVER, node("Neg", ["v2"], [names[0]]), node("Cast", ["i"], [names[1]], to=TensorProto.FLOAT)], "b",
                                  body.input, body.output)
     refused(looping(256, body=body, more=[tensor("many", np.int64(256))]), tmp_path, "written out")
+
+
+# ---- the zoo, with its nodes in bodies ----
+
+ZOO = sorted((ROOT / "tests" / "golden" / "zoo").glob("*.onnx"))
+CHUNK = 20
+
+
+def chunks_of(m):
+    """(nodes, what they read from outside, what of theirs is read outside), CHUNK nodes at a time."""
+    nodes = list(m.graph.node)
+    parts = [nodes[at:at + CHUNK] for at in range(0, len(nodes), CHUNK)]
+    for i, part in enumerate(parts):
+        made = {name for n in part for name in n.output if name}
+        wanted = {name for other in parts[i + 1:] for n in other for name in n.input} | {o.name for o in m.graph.output}
+        yield part, sorted({name for n in part for name in n.input if name} - made), sorted(made & wanted)
+
+
+def in_bodies(source, how):
+    """The same model with every node in a function, or in the branch of an If."""
+    m = onnx.load(source)
+    opsets, calls = list(m.opset_import), []
+    for i, (part, reads, gives) in enumerate(chunks_of(m)):
+        if how == "functions":
+            m.functions.append(helper.make_function("parts", f"Part{i}", reads, gives, part, opsets))
+            calls.append(node(f"Part{i}", reads, gives, domain="parts", name=f"part{i}"))
+        else:
+            branch = helper.make_graph(part, f"part{i}", [], [onnx.ValueInfoProto(name=name) for name in gives])
+            calls.append(node("If", ["always__"], gives, then_branch=branch, else_branch=branch, name=f"part{i}"))
+    del m.graph.node[:], m.graph.value_info[:]
+    m.graph.node.extend(calls)
+    m.graph.initializer.append(tensor("always__", np.True_))
+    m.opset_import.append(helper.make_opsetid("parts", 1))
+    return m
+
+
+@pytest.mark.parametrize("how", ["functions", "branches"])
+@pytest.mark.parametrize("source", ZOO, ids=lambda path: path.stem)
+def test_bodies_change_nothing_of_a_model(source, how, tmp_path):
+    """The graph that is loaded is the one without bodies: the same layers, and outputs that are the same to the bit."""
+    path = saved(in_bodies(source, how), tmp_path / "m.onnx")
+    told = [json.loads(repquant("inspect", p, "--json")) for p in (source, path)]
+    assert told[0]["nodes"] == told[1]["nodes"] and told[0]["ops"] == told[1]["ops"] and len(told[0]["layers"])
+    for key, fields in {"layers": ("op", "role", "shape", "params", "shared_weight"), "left_float": ("op", "reason"), "norms": ("kind",)}.items():
+        assert [[row.get(f) for f in fields] for row in told[0][key]] == [[row.get(f) for f in fields] for row in told[1][key]]
+    arrays = {i["name"]: RNG.integers(0, 2, [2, *(d if isinstance(d, int) else 5 for d in i["shape"][1:])]).astype(i["dtype"]) for i in told[0]["inputs"]}
+    (plain,), (ours,) = (run_ours(p, arrays, tmp_path).values() for p in (source, path))
+    np.testing.assert_array_equal(plain, ours)
