@@ -364,6 +364,19 @@ static const char *node_name(struct expansion *s, const struct scope *scope, con
     return arena_printf(s->g->mem, s->e, "%s/%s_%zu", scope->prefix, o->op_type, i);
 }
 
+/* A call may leave out what a node of the body cannot do without. */
+static bool check_absent(struct expansion *s, const struct node *n, const char *where)
+{
+    const struct op_info *op = &op_info[n->op];
+    bool all = op->max_in == NODE_MAX_ARITY && (int)n->op < OPS_WITH_BODY;
+    for (int i = 0; i < n->n_in || i < op->min_in; i++)
+        if ((i < op->min_in || all) && (i >= n->n_in || n->in[i] < 0)) {
+            err_set(s->e, ERR_MODEL_INVALID, where, "input %d is not optional, and the call of its function does not give it", i);
+            return fail(s);
+        }
+    return true;
+}
+
 static bool read_edges(struct expansion *s, const struct scope *scope, const struct onnx_node *o, struct node *n, const char *where)
 {
     n->in = arena_array(s->g->mem, (uint64_t)n->n_in + (uint64_t)n->n_out, sizeof *n->in, s->e);
@@ -372,9 +385,11 @@ static bool read_edges(struct expansion *s, const struct scope *scope, const str
     n->out = n->in + n->n_in;
     for (int i = 0; i < n->n_in && !s->failed; i++)
         n->in[i] = read_name(s, scope, o->inputs[i], where);
+    if (s->failed || !check_absent(s, n, where))
+        return false;
     while (n->n_in && n->in[n->n_in - 1] < 0)
         n->n_in--;                     /* given by the call as absent */
-    return !s->failed;
+    return true;
 }
 
 /* Constant, Identity and Dropout, as import_resolve() has them: what their outputs are. */

@@ -274,7 +274,8 @@ int ex_const(struct expansion *s, enum dtype t, struct shape shape, const void *
         s->failed = true;
         return -1;
     }
-    memcpy(copy, data, (size_t)bytes);
+    if (bytes)
+        memcpy(copy, data, (size_t)bytes);
     return ex_borrow(s, NULL, &(struct tensor){ .dtype = t, .shape = shape, .data = copy });
 }
 

@@ -129,6 +129,16 @@ def test_one_value_may_be_several_outputs_of_a_function(tmp_path):
     runs_as_theirs(model(nodes, [], [f], ["y", "y2", "y3"]), tmp_path, ["y", "y2", "y3"])
 
 
+def test_an_input_that_a_call_leaves_out_is_absent_in_the_body(tmp_path):
+    clip = function("F", ["x", "low", "high"], [node("Clip", ["x", "low", "high"], ["y"])])
+    call = [node("F", ["x", "", "top"], ["y"], domain="pkg", name="the_call")]
+    runs_as_theirs(model(call, [tensor("top", np.float32(0.5))], [clip]), tmp_path)
+    for needs in ([node("Add", ["x", "low"], ["y"])], [node("Identity", ["low"], ["y"])], [node("Concat", ["x", "low"], ["y"], axis=0)],
+                  [node("Identity", ["low"], ["l"]), node("Neg", ["l"], ["y"])]):
+        refused(model([node("F", ["x"], ["y"], domain="pkg", name="the_call")], [], [function("F", ["x", "low"], needs)]), tmp_path,
+                "the_call/", "not optional")
+
+
 def test_functions_that_cannot_be_written_out_are_refused_by_name(tmp_path):
     call = [node("F", ["x"], ["y"], domain="pkg", name="the_call")]
     refused(model(call, []), tmp_path, "the_call", "F")
