@@ -197,13 +197,17 @@ static int factor_of(const struct graph *g, int r, const struct shape *s, struct
     return squared;
 }
 
+/* Folding changes all that lies behind gamma: nobody else may read it. */
+static bool read_by(const struct graph *g, int v, int nodes) { return g->values[v].n_consumers == nodes && !g->values[v].is_output; }
+
 /* `scaled` is x * r and `mean` is ReduceMean(x) * r, each in either order: is r a LayerNorm's factor? */
 static bool match_factored(const struct graph *g, int scaled, int mean, struct norm *norm)
 {
     const struct node *a = made_by(g, scaled, OP_MUL), *b = made_by(g, mean, OP_MUL);
-    for (int i = 0; a && b && i < 4; i++) {
+    bool own = a && b && a != b && read_by(g, scaled, 1) && read_by(g, mean, 1);
+    for (int i = 0; own && i < 4; i++) {
         int x = a->in[i & 1], r = a->in[1 - (i & 1)], m = b->in[i >> 1];
-        if (b->in[1 - (i >> 1)] != r || mean_of(g, m) != x)
+        if (b->in[1 - (i >> 1)] != r || !read_by(g, r, 2) || mean_of(g, m) != x)
             continue;
         int squared = factor_of(g, r, &g->values[scaled].shape, norm);
         if (squared < 0 || centred(g, squared) != x)
@@ -223,7 +227,8 @@ static bool match_keras(const struct graph *g, const struct node *n, int at, str
     if (n->op == OP_SUB)
         return match_factored(g, n->in[0], n->in[1], ret);
     for (int side = 0; side < 2; side++) {
-        const struct node *sub = made_by(g, n->in[side], OP_SUB), *neg = made_by(g, n->in[side], OP_NEG);
+        bool own = read_by(g, n->in[side], 1);
+        const struct node *sub = own ? made_by(g, n->in[side], OP_SUB) : NULL, *neg = own ? made_by(g, n->in[side], OP_NEG) : NULL;
         if (neg && match_factored(g, n->in[1 - side], neg->in[0], ret))
             return true;
         if (!sub || !is_row(g, sub->in[0], &g->values[n->out[0]].shape) || !match_factored(g, n->in[1 - side], sub->in[1], ret))

@@ -90,7 +90,7 @@ def test_a_spelled_norm_is_recognised(spelling, tmp_path):
     assert [(n["kind"], n["decomposed"], n["feeds"]) for n in told["norms"]] == [("layer_norm", True, [f"layer{i}"]) for i in range(LAYERS)]
 
 
-@pytest.mark.parametrize("recipe", ["minmax-w8a8", "repquant-w8a8", "repquant-w6a6", "repquant-w4a4", "repq-vit-w4a4"])
+@pytest.mark.parametrize("recipe", ["minmax-w8a8", "repquant-w8a8", "repquant-w6a6", "repquant-w4a4", "repq-vit-w4a4", "smoothquant-w8a8"])
 def test_a_spelled_norm_is_folded_into_like_one_node(recipe, tmp_path):
     """The same function in two spellings: what is quantized from them agrees, up to codes on a boundary."""
     np.savez(tmp_path / "calib.npz", x=X)
@@ -110,6 +110,19 @@ def test_a_spelled_norm_is_folded_into_like_one_node(recipe, tmp_path):
     for name in ("tf", "swapped"):
         assert decibels(results["one"], results[name]) > decibels(want, results["one"]) + 3
         assert abs(decibels(want, results["one"]) - decibels(want, results[name])) < 1
+
+
+@pytest.mark.parametrize("inner", ["r0", "a0", "b0", "c0"])
+def test_nothing_is_folded_into_what_others_read(inner, tmp_path):
+    np.savez(tmp_path / "calib.npz", x=X)
+    path = model(tmp_path / "m.onnx", SPELLINGS["tf"])
+    m = onnx.load(path)
+    m.graph.output.append(helper.make_tensor_value_info(inner, TensorProto.FLOAT, ["batch", LENGTH, WIDTH]))
+    onnx.save(m, path)
+    assert len(json.loads(repquant("inspect", path, "--json"))["norms"]) == LAYERS - 1
+    out = quantize(path, tmp_path / "calib.npz", tmp_path, "repquant-w8a8")
+    want, got = (run_theirs(p, {"x": X}) for p in (path, out / "model.onnx"))
+    np.testing.assert_allclose(got[inner], want[inner], rtol=1e-4, atol=1e-4 * np.abs(want[inner]).max())
 
 
 def test_weights_may_be_inputs_too(tmp_path):
