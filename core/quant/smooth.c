@@ -18,18 +18,23 @@ static size_t outputs_of(const struct smooth_task *t) { return t->n_readers ? t-
 static size_t group_of(const struct smooth_task *t, size_t channel) { return t->group ? (size_t)t->group[channel] : channel; }
 
 /* The largest |x| and |W| of every group. */
-static void find_reach(const struct smooth_task *t, double *x, double *w)
+static bool find_reach(const struct smooth_task *t, struct arena *mem, double *x, double *w, struct err *e)
 {
-    size_t channels = t->rows->channels, outputs = outputs_of(t);
+    size_t channels = t->rows->channels;
+    struct ranges columns;
+    if (!ranges_new(channels, mem, &columns, e))
+        return false;
     for (size_t c = 0; c < channels; c++) {
-        double *at = &x[group_of(t, c)];
-        *at = fmax(*at, fmax(fabs((double)t->full->lo[c]), fabs((double)t->full->hi[c])));
+        columns.lo[c] = FLT_MAX;
+        columns.hi[c] = -FLT_MAX;
     }
-    for (size_t o = 0; o < outputs; o++)
-        for (size_t c = 0; c < channels; c++) {
-            double *at = &w[group_of(t, c)];
-            *at = fmax(*at, fabs((double)t->w[o * channels + c]));
-        }
+    range_of_columns(outputs_of(t), channels, t->w, columns.lo, columns.hi);
+    for (size_t c = 0; c < channels; c++) {
+        double *x_at = &x[group_of(t, c)], *w_at = &w[group_of(t, c)];
+        *x_at = fmax(*x_at, fmax(fabs((double)t->full->lo[c]), fabs((double)t->full->hi[c])));
+        *w_at = fmax(*w_at, fmax(fabs((double)columns.lo[c]), fabs((double)columns.hi[c])));
+    }
+    return true;
 }
 
 /* What max|x_j| counts as at least. */
@@ -53,20 +58,34 @@ static double factor_of(double x, double w, double alpha)
     return w * s < 1e-3 * (double)FLT_MAX ? s : 1;
 }
 
-bool smooth_factors(const struct smooth_task *t, double alpha, struct arena *mem, float *ret_s, struct err *e)
+/* How wide groups are on either side; 0 stays 0. */
+struct widths { double *x, *w; };
+
+static bool find_widths(const struct smooth_task *t, struct arena *mem, struct widths *ret, struct err *e)
 {
     size_t groups = t->group ? t->groups : t->rows->channels;
-    double *reach = arena_array(mem, 2 * groups, sizeof *reach, e);
     double least;
-    if (!reach)
+    ret->x = arena_array(mem, groups, sizeof *ret->x, e);
+    ret->w = arena_array(mem, groups, sizeof *ret->w, e);
+    if (!ret->x || !ret->w || !find_reach(t, mem, ret->x, ret->w, e) || !find_floor(t, ret->x, groups, mem, &least, e))
         return false;
-    find_reach(t, reach, reach + groups);
-    if (!find_floor(t, reach, groups, mem, &least, e))
+    for (size_t i = 0; i < groups; i++)
+        ret->x[i] = ret->x[i] > 0 ? fmax(ret->x[i], least) : 0;
+    return true;
+}
+
+static void make_factors(const struct smooth_task *t, const struct widths *of, double alpha, float *ret_s)
+{
+    for (size_t c = 0; c < t->rows->channels; c++)
+        ret_s[c] = (float)factor_of(of->x[group_of(t, c)], of->w[group_of(t, c)], alpha);
+}
+
+bool smooth_factors(const struct smooth_task *t, double alpha, struct arena *mem, float *ret_s, struct err *e)
+{
+    struct widths widths;
+    if (!find_widths(t, mem, &widths, e))
         return false;
-    for (size_t c = 0; c < t->rows->channels; c++) {
-        double x = reach[group_of(t, c)];
-        ret_s[c] = (float)factor_of(x > 0 ? fmax(x, least) : 0, reach[groups + group_of(t, c)], alpha);
-    }
+    make_factors(t, &widths, alpha, ret_s);
     return true;
 }
 
@@ -189,17 +208,19 @@ static bool judge(void *arg, size_t choice, int thread, struct err *e)
 static bool search_init(struct search *s, int threads, struct arena *mem, struct err *e)
 {
     size_t channels = s->t->rows->channels;
+    struct widths widths;
     s->y = outputs_wanted(s->t, mem, e);
     s->bench = arena_array(mem, (uint64_t)threads, sizeof *s->bench, e);
-    if (!s->y || !s->bench)
+    if (!s->y || !s->bench || !find_widths(s->t, mem, &widths, e))
         return false;
     for (int i = 0; i < threads; i++)
         if (!bench_init(&s->bench[i], s->t, mem, e))
             return false;
     for (size_t i = 0; i < CHOICES; i++) {
         s->s[i] = arena_array(mem, channels, sizeof *s->s[i], e);
-        if (!s->s[i] || (i > 0 && !smooth_factors(s->t, alpha_of(i), mem, s->s[i], e)))
+        if (!s->s[i])
             return false;
+        make_factors(s->t, &widths, alpha_of(i), s->s[i]);
         for (size_t c = 0; c < channels && i == 0; c++)
             s->s[i][c] = 1;
     }

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { SITES_AT_ONCE = 128 };
+enum { SITES_AT_ONCE = 128, ENOUGH_ROWS = 8192 };
 /* Of the largest output: the change goes through the whole network's rounding before it is looked at. */
 static const double tolerance = 1e-3;
 
@@ -18,6 +18,38 @@ struct absorber {
     int n;
     struct graph *changed;         /* s->g while it is edited; NULL: nothing is yet */
 };
+
+/* ---- samples ---- */
+
+static bool cut_chunks(struct absorber *a, const struct graph *g, int64_t limit, struct err *e)
+{
+    return chunks_new(&a->s->chunks, g, &a->s->quantized, a->scratch, a->t->samples, 0, limit, e);
+}
+
+/*
+ * Chunks spread evenly over the set that hold ENOUGH_ROWS of the value.  They show which channels are loud; the range that
+ * the quantizer covers is seen on all samples later, so what they miss costs a little of the balance and clips nothing.
+ */
+static void thin_chunks(struct chunks *c, int value)
+{
+    const struct shape *s = &c->chunk[0].plan->facts.shape[value];
+    int64_t per = s->rank > 0 ? shape_count(s, 0, s->rank - 1) : 1, n = per > 0 ? (ENOUGH_ROWS + per - 1) / per : c->n;
+    n = c->n < n ? c->n : n;
+    for (int i = 0; i < n; i++)
+        c->chunk[i] = c->chunk[(int64_t)i * c->n / n];
+    c->n = (int)n;
+}
+
+/* As few samples as the model takes at once. */
+static int64_t fewest(const struct graph *g)
+{
+    int64_t n = 1;
+    for (int i = 0; i < g->n_inputs; i++) {
+        const struct shape *s = &g->values[g->inputs[i]].shape;
+        n = s->rank > 0 && s->dim[0] > n ? s->dim[0] : n;
+    }
+    return n;
+}
 
 /* ---- which sites ---- */
 
@@ -153,12 +185,13 @@ static bool absorb_one(struct absorber *a, const struct absorb_path *p, const st
 static bool absorb_some(struct absorber *a, struct pass *pass, const struct absorb_path *paths, int n, struct err *e)
 {
     int sites[SITES_AT_ONCE];
-    struct stretch st = { .to = a->t->g->n_nodes, .sites = sites, .n_sites = n };
+    struct stretch st = { .sites = sites, .n_sites = n };
     st.obs = arena_array(a->scratch, (uint64_t)n, sizeof *st.obs, e);
     st.samples = arena_array(a->scratch, (uint64_t)n, sizeof *st.samples, e);
     bool ok = st.obs && st.samples;
     for (int i = 0; ok && i < n; i++) {
         sites[i] = paths[i].site;
+        st.to = a->s->sites[sites[i]].made_at >= st.to ? a->s->sites[sites[i]].made_at + 1 : st.to;
         ok = sample_init(&st.samples[i], &a->s->chunks, a->s->sites[sites[i]].value, a->t->seed, a->t->method->sample_rows,
                          a->t->method->sample_largest, a->scratch, e);
     }
@@ -174,6 +207,9 @@ static bool absorb_some(struct absorber *a, struct pass *pass, const struct abso
 
 static bool absorb_all(struct absorber *a, struct err *e)
 {
+    if (a->n == 0)
+        return true;
+    thin_chunks(&a->s->chunks, a->s->sites[a->paths[0].site].value);
     struct pass *pass = pass_new(a->t, a->s, e);
     bool ok = pass != NULL;
     for (int i = 0; ok && i < a->n; i += SITES_AT_ONCE)
@@ -184,10 +220,6 @@ static bool absorb_all(struct absorber *a, struct err *e)
 
 /* ---- the promise ---- */
 
-static bool cut_chunks(struct absorber *a, const struct graph *g, struct err *e)
-{
-    return chunks_new(&a->s->chunks, g, &a->s->quantized, a->scratch, a->t->samples, 0, a->t->recipe->calibration.samples, e);
-}
 
 /* Is the layer's input one of those whose factors were taken up? */
 static bool is_reader(const struct absorber *a, const struct sweep_layer *l)
@@ -224,7 +256,8 @@ static bool check_unchanged(struct absorber *a, struct err *e)
     float **before = arena_array(a->scratch, (uint64_t)a->s->n_layers, sizeof *before, e);
     float **after = arena_array(a->scratch, (uint64_t)a->s->n_layers, sizeof *after, e);
     size_t *n = arena_array(a->scratch, (uint64_t)a->s->n_layers, sizeof *n, e);
-    if (!before || !after || !n || !cut_chunks(a, a->t->g, e) || !run_readers(a, before, n, e) || !cut_chunks(a, a->s->g, e)
+    if (!before || !after || !n || !cut_chunks(a, a->t->g, fewest(a->t->g), e) || !run_readers(a, before, n, e)
+        || !cut_chunks(a, a->s->g, fewest(a->t->g), e)
         || !run_readers(a, after, n, e))
         return false;
     for (int k = 0; k < a->s->n_layers; k++) {
@@ -247,7 +280,8 @@ bool absorb_factors(const struct sweep_task *t, struct sweep *s, struct arena *m
     if (!a.scratch)
         return err_set(e, ERR_MEMORY, "", "no memory to move factors");
     bool ok = find_paths(&a, e)
-           && (a.n == 0 || (cut_chunks(&a, t->g, e) && map_paths(&a, e) && absorb_all(&a, e) && (!a.changed || check_unchanged(&a, e))));
+           && (a.n == 0 || (cut_chunks(&a, t->g, fewest(t->g), e) && map_paths(&a, e) && cut_chunks(&a, t->g, t->recipe->calibration.samples, e)
+                          && absorb_all(&a, e) && (!a.changed || check_unchanged(&a, e))));
     s->chunks = (struct chunks){ 0 };
     arena_free(a.scratch);
     return ok;

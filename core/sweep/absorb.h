@@ -6,7 +6,7 @@
  * All between the two is linear in each channel, or at least keeps positive factors, so that dividing the maker's
  * output channels and multiplying the readers' columns leaves the float network what it was.  Several input channels may
  * come from one output channel (a key-value head that query heads share): they have one factor.  The factors are found
- * on the float stream, in one pass before the walk; both streams of the walk then run the changed network.
+ * on the float stream of some samples, before the walk; both streams of the walk then run the changed network.
  *
  * Which channel comes from which is not reasoned about: channel numbers are sent through the operators in place of values.
  */
