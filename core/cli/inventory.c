@@ -136,8 +136,10 @@ json_t *inventory_json(const struct loaded_model *m, const struct roles *r)
 {
     const struct graph *g = m->g;
     char digest[HASH_TEXT_SIZE];
+    uint8_t bytes[HASH_SIZE];
     json_t *o = json_object();
-    hash_text(m->digest, digest);
+    loaded_model_digest(m, bytes);
+    hash_text(bytes, digest);
     set_str(o, "format", "onnx");
     set_str(o, "digest", digest);
     set_int(o, "bytes", (int64_t)m->bytes);

@@ -29,17 +29,16 @@ static void hash_mapping(struct hash *h, const struct mapping *m)
     }
 }
 
-static void digest_files(struct loaded_model *m, const struct file_ref *files)
+void loaded_model_digest(const struct loaded_model *m, uint8_t ret[HASH_SIZE])
 {
     struct hash h;
     hash_init(&h);
     for (size_t i = 0; i < m->n_maps; i++) {
         if (m->n_maps > 1)
-            hash_add(&h, files[i].name, strlen(files[i].name) + 1);
+            hash_add(&h, m->names[i], strlen(m->names[i]) + 1);
         hash_mapping(&h, &m->maps[i]);
-        m->bytes += m->maps[i].size;
     }
-    hash_end(&h, m->digest);
+    hash_end(&h, ret);
 }
 
 bool load_model(struct loaded_model *m, const struct file_ref *files, size_t n, struct err *e)
@@ -54,9 +53,12 @@ bool load_model(struct loaded_model *m, const struct file_ref *files, size_t n, 
         if (!map_file(&m->maps[i], &files[i], e))
             return false;
         m->n_maps++;
+        m->bytes += m->maps[i].size;
+        if (!(m->names[i] = arena_strndup(m->mem, files[i].name, strlen(files[i].name), e)))
+            return false;
         views[i] = (struct onnx_file){ files[i].name, m->maps[i].data, m->maps[i].size };
     }
-    digest_files(m, files);
+    m->how.tiled = true;
     return onnx_read(m->mem, views, n, &m->onnx, e)
         && (m->g = graph_load(m->mem, &m->onnx, op_eval, e))
         && lowering_from_qdq(&m->how, m->g, m->mem, e);

@@ -20,12 +20,12 @@ struct file_ref {
 struct loaded_model {
     struct arena *mem;
     struct mapping maps[ONNX_MAX_FILES];
+    const char *names[ONNX_MAX_FILES];     /* of the files */
     size_t n_maps;
     struct onnx_model onnx;
     struct graph *g;
     struct lowering how;               /* quantized forms recognised */
-    uint8_t digest[HASH_SIZE];         /* of the file; of names and contents where there are several */
-    uint64_t bytes;
+    uint64_t bytes;                    /* of all files */
 };
 
 /* files[0] is the model, the rest its external data.  Release also after a failure. */
@@ -33,6 +33,8 @@ bool load_model(struct loaded_model *m, const struct file_ref *files, size_t n, 
 /* A model by path; external data from files beside it, by the names the model uses. */
 bool load_model_path(struct loaded_model *m, const char *path, struct err *e);
 void loaded_model_release(struct loaded_model *m);
+/* SHA-256 of the file; of names and contents where there are several.  Reads all of it, but keeps no page. */
+void loaded_model_digest(const struct loaded_model *m, uint8_t ret[HASH_SIZE]);
 
 struct loaded_data {
     struct arena *mem;

@@ -11,6 +11,7 @@
 #include "core/report/evaluate.h"
 #include "core/sweep/sweep.h"
 
+#include <malloc.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +25,7 @@ static const double min_parity_db = 60;
 
 struct state {
     const struct pipeline *p;
-    struct arena *mem;
+    struct arena *mem, *codes;         /* codes: of weights; only until they are in the artifact */
     struct pool *pool;
     struct loaded_model model, artifact;
     struct loaded_data calibration, evaluation;
@@ -32,7 +33,7 @@ struct state {
     struct sweep_task task;
     struct sweep sweep;
     uint64_t artifact_bytes;
-    uint8_t artifact_digest[HASH_SIZE];
+    uint8_t model_digest[HASH_SIZE], artifact_digest[HASH_SIZE];
     double parity_db;
     bool evaluated;
     struct evaluation accuracy;
@@ -93,9 +94,10 @@ static bool sweep(struct state *s, struct err *e)
     s->task = (struct sweep_task){
         .g = s->model.g, .roles = &s->roles, .recipe = p->recipe, .method = method_find(p->recipe->method),
         .samples = &s->calibration.samples, .pool = s->pool, .memory = p->memory, .dir = p->dir, .seed = p->seed,
-        .events = p->events,
+        .events = p->events, .codes = s->codes, .maps = s->model.maps, .n_maps = s->model.n_maps,
     };
-    sweep_fingerprint(s->model.digest, s->calibration.digest, p->recipe, p->seed, s->task.fingerprint);
+    loaded_model_digest(&s->model, s->model_digest);
+    sweep_fingerprint(s->model_digest, s->calibration.digest, p->recipe, p->seed, s->task.fingerprint);
     events_stage(p->events, "calibrating");
     int64_t start = clock_mono_us();
     bool ok = sweep_run(&s->task, s->mem, &s->sweep, e);
@@ -135,7 +137,7 @@ static bool export_model(struct state *s, struct err *e)
     }
     hash_bytes(recipe, strlen(recipe), digest);
     hash_text(digest, recipe_digest);
-    hash_text(s->model.digest, source_digest);
+    hash_text(s->model_digest, source_digest);
     free(recipe);
     const struct onnx_pair metadata[] = {
         { "repquant.version", VERSION }, { "repquant.recipe", s->p->recipe->name },
@@ -151,6 +153,18 @@ static bool export_model(struct state *s, struct err *e)
     }
     return build(s, &spec, &m, e)
         && artifact_save(&m, s->p->dir, "model.onnx", &s->artifact_bytes, s->artifact_digest, e);
+}
+
+/* What is in the artifact now: the codes; and what was read of the model. */
+static void forget_weights(struct state *s)
+{
+    for (int i = 0; i < s->sweep.n_layers; i++)
+        s->sweep.layers[i].w.codes = NULL;
+    arena_free(s->codes);
+    s->codes = NULL;
+    malloc_trim(0);                /* what lies between live blocks would stay with the process */
+    for (size_t i = 0; i < s->model.n_maps; i++)
+        mapping_rest(s->model.maps[i].data, s->model.maps[i].size);
 }
 
 struct parity { const struct state *s; struct errors *sums; };
@@ -271,7 +285,7 @@ static bool write_manifest(struct state *s, struct err *e)
 {
     char time[CLOCK_RFC3339_SIZE];
     json_t *o = json_object(), *inputs = json_object(), *engine = json_object();
-    set_digest(inputs, "model", s->model.digest);
+    set_digest(inputs, "model", s->model_digest);
     set_digest(inputs, "calibration", s->calibration.digest);
     if (s->evaluated)
         set_digest(inputs, "evaluation", s->evaluation.digest);
@@ -309,12 +323,15 @@ static void drop_journal(const struct pipeline *p)
 
 bool pipeline_run(const struct pipeline *p, struct pipeline_result *ret, struct err *e)
 {
-    struct state s = { .p = p, .mem = arena_new(UINT64_MAX / 2), .started = clock_mono_us() };
-    bool ok = s.mem || err_set(e, ERR_MEMORY, "", "no memory for a job");
+    struct state s = { .p = p, .mem = arena_new(UINT64_MAX / 2), .codes = arena_new(UINT64_MAX / 2), .started = clock_mono_us() };
+    bool ok = (s.mem && s.codes) || err_set(e, ERR_MEMORY, "", "no memory for a job");
     ok = ok && load(&s, e);
     if (ok)
         warn(&s);
-    ok = ok && sweep(&s, e) && export_model(&s, e) && check_parity(&s, e) && judge(&s, e)
+    ok = ok && sweep(&s, e) && export_model(&s, e);
+    if (ok)
+        forget_weights(&s);
+    ok = ok && check_parity(&s, e) && judge(&s, e)
       && write_report(&s, e) && write_manifest(&s, e);
     if (ok) {
         set_result(&s, ret);
@@ -324,6 +341,7 @@ bool pipeline_run(const struct pipeline *p, struct pipeline_result *ret, struct 
     loaded_data_release(&s.calibration);
     loaded_data_release(&s.evaluation);
     loaded_model_release(&s.artifact);
+    arena_free(s.codes);
     arena_free(s.mem);             /* before the model: the sweep's results were views into it */
     loaded_model_release(&s.model);
     return ok;

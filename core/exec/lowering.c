@@ -109,7 +109,7 @@ static bool quantized_weight(const struct graph *g, int value, int axis, struct 
     return true;
 }
 
-/* Codes minus zero points as floats, same layout; channel of element i = i / inner % n. */
+/* A convolution's codes minus zero points as floats, same layout; channel of element i = i / inner. */
 static bool codes_to_floats(struct arena *mem, const struct weight *w, size_t inner, struct qop *q, struct err *e)
 {
     size_t count = (size_t)shape_elements(&w->codes->shape);
@@ -119,13 +119,21 @@ static bool codes_to_floats(struct arena *mem, const struct weight *w, size_t in
     const int8_t *c = w->codes->data;
     int reach = 1;
     for (size_t i = 0; i < count; i++) {
-        int v = c[i] - (w->zero ? w->zero[w->n_scale == 1 ? 0 : i / inner % (size_t)w->n_scale] : 0);
+        int v = c[i] - (w->zero ? w->zero[w->n_scale == 1 ? 0 : i / inner] : 0);
         reach = abs(v) > reach ? abs(v) : reach;
         f[i] = (float)v;
     }
     q->w = f;
     q->w_reach = reach;
     return true;
+}
+
+/* Of a product the codes stay as they are: as floats a model's weights would be four times their size. */
+static void take_codes(const struct weight *w, struct qop *q)
+{
+    q->codes = w->codes->data;
+    q->w_zero = w->zero;
+    q->n_zero = w->zero ? (size_t)w->n_scale : 0;
 }
 
 static bool scales_of(struct arena *mem, const struct weight *w, size_t n, struct qop *q, struct err *e)
@@ -155,7 +163,8 @@ static bool lower_matmul(struct qop *q, const struct graph *g, const struct node
     if (quantized_weight(g, n->in[1], 1, &w) && w.codes->shape.rank == 2) {
         r.k = (size_t)w.codes->shape.dim[0];
         r.n = (size_t)w.codes->shape.dim[1];
-        if (!codes_to_floats(mem, &w, 1, &r, e) || !scales_of(mem, &w, r.n, &r, e))
+        take_codes(&w, &r);
+        if (!scales_of(mem, &w, r.n, &r, e))
             return false;
         *q = r;
     } else if (quantized_activation(g, n->in[1], &r.y, &r.ay) && g->values[n->in[0]].shape.rank >= 2

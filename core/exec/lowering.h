@@ -33,7 +33,10 @@ struct qop {
     int x, y;                    /* source values; y only for PRODUCT, else -1 */
     struct affine ax, ay;
     const float *w;              /* codes minus zero points, as floats: MATMUL [k, n], CONV [m, c/g*kh*kw]; FLOAT: values; borrowed */
-    int w_reach;                 /* the largest |w| */
+    const int8_t *codes;         /* MATMUL, in place of w (then NULL): [k, n] as the model has them, made floats tile by tile; borrowed */
+    const int8_t *w_zero;        /* of codes: [n_zero], which is n or 1; NULL: none; borrowed */
+    size_t n_zero;
+    int w_reach;                 /* the largest |w|; with `codes` it is looked up in each tile */
     size_t k, n;                 /* MATMUL: of w; CONV: n output channels */
     const float *scale;          /* [n] (PRODUCT: [1]): float(ax.scale * weight scale); borrowed */
     const float *add;            /* MATMUL, FLOAT: [n] added after scaling (Gemm's C), or NULL */
@@ -58,6 +61,7 @@ struct edit {
 struct lowering {
     struct qop *qop;             /* [n_nodes]; kind QOP_NONE: run the operator */
     bool *skip;                  /* [n_nodes]; absorbed by a qop: not run at all */
+    bool tiled;                  /* plans run from end to end only: groups of nodes tile by tile (group.h) */
     bool may_float;              /* rows of kind FLOAT may come: plans keep room for a whole operand of them */
     const struct edit **edit;    /* [n_nodes]; NULL: the graph's own inputs */
 };
@@ -83,8 +87,12 @@ bool lowering_from_qdq(struct lowering *l, const struct graph *g, struct arena *
 /* float(ax.scale * w_scale[i]) for i < n, in the arena. */
 const float *lowering_scales(struct arena *mem, float x_scale, const float *w_scale, size_t n, struct err *e);
 
-/* Scratch bytes that a MatMul, Gemm or Conv of these shapes may need when it is quantized. */
-uint64_t qop_scratch(enum op op, const struct tensor *x, const struct tensor *y, const struct tensor *out);
+/*
+ * Scratch bytes that a MatMul, Gemm or Conv of these shapes may need when it is quantized (y_const: y is a weight, which is never
+ * made codes at run time), and those for the `codes` of a row.
+ */
+uint64_t qop_scratch(enum op op, bool y_const, const struct tensor *x, const struct tensor *y, const struct tensor *out);
+uint64_t qop_tile_bytes(const struct qop *q);
 
 /* A convolution's sizes on tensors of these shapes. */
 struct conv_shape qop_conv_shape(const struct graph *g, const struct node *node, const struct tensor *x, const struct tensor *out);

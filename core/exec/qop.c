@@ -8,7 +8,7 @@
 
 #include "core/kernel/kernel.h"
 
-enum { BLOCK_ROWS = 128 };
+enum { BLOCK_ROWS = 128, TILE = 4 << 20 };
 
 static size_t round64(size_t n) { return (n + 15) / 16 * 16; }      /* floats in a multiple of 64 bytes */
 
@@ -47,22 +47,25 @@ static struct parts parts_conv(const struct tensor *x, const struct tensor *y, c
 
 static uint64_t bytes_of(struct parts p) { return (uint64_t)(p.x + p.y + p.sums + p.acc) * sizeof(float); }
 
-uint64_t qop_scratch(enum op op, const struct tensor *x, const struct tensor *y, const struct tensor *out)
+uint64_t qop_scratch(enum op op, bool y_const, const struct tensor *x, const struct tensor *y, const struct tensor *out)
 {
     if (op == OP_CONV)
         return out->shape.rank == 4 ? bytes_of(parts_conv(x, y, out)) : 0;
-    uint64_t product = bytes_of(parts_product(x, y, out)), matmul = bytes_of(parts_matmul(x, out));
+    uint64_t product = y_const ? 0 : bytes_of(parts_product(x, y, out)), matmul = bytes_of(parts_matmul(x, out));
     return product > matmul ? product : matmul;
 }
 
-static void run_matmul(const struct qop *q, const struct tensor *x, struct tensor *out, float *scratch)
+/* Some columns of w, [k, n], and the largest |w| in them. */
+struct columns { const float *w; size_t first, n; int reach; };
+
+static void multiply_columns(const struct qop *q, const struct columns *c, const struct tensor *x, struct tensor *out, float *scratch)
 {
     struct parts part = parts_matmul(x, out);
     float *codes = scratch, *sums = codes + part.x;
     int32_t *acc = (int32_t *)(void *)(sums + part.sums);
-    size_t rows = q->n ? (size_t)shape_elements(&out->shape) / q->n : 0;
-    const float *from = x->data;
-    float *to = out->data;
+    size_t rows = (size_t)shape_elements(&out->shape) / q->n;
+    const float *from = x->data, *add = q->add ? q->add + c->first : NULL;
+    float *to = (float *)out->data + c->first;
     for (size_t r = 0; r < rows; r += BLOCK_ROWS) {
         size_t m = rows - r < BLOCK_ROWS ? rows - r : BLOCK_ROWS;
         const float *x_rows = from + r * q->k;
@@ -71,8 +74,51 @@ static void run_matmul(const struct qop *q, const struct tensor *x, struct tenso
             x_rows = codes;
         }
         quantize_to_float(m * q->k, x_rows, q->ax.scale, q->ax.zero, q->ax.qmin, q->ax.qmax, codes);
-        gemm_exact(false, m, q->n, q->k, codes, q->k, affine_reach(q->ax), q->w, q->n, q->w_reach, acc, q->n, sums);
-        dequantize_acc(m, q->n, acc, q->n, q->scale, q->n, q->add, to + r * q->n, q->n);
+        gemm_exact(false, m, c->n, q->k, codes, q->k, affine_reach(q->ax), c->w, c->n, c->reach, acc, c->n, sums);
+        dequantize_acc(m, c->n, acc, c->n, q->scale + c->first, c->n, add, to + r * q->n, q->n);
+    }
+}
+
+/* Columns whose codes are made floats at once: some TILE of them, so that small weights are taken whole. */
+static size_t tile_columns(const struct qop *q)
+{
+    size_t fits = q->k ? TILE / q->k / 16 * 16 : q->n;
+    return fits < 16 ? (q->n < 16 ? q->n : 16) : fits < q->n ? fits : q->n;
+}
+
+uint64_t qop_tile_bytes(const struct qop *q)
+{
+    return q->codes ? (uint64_t)round64(q->k * tile_columns(q)) * sizeof(float) : 0;
+}
+
+/* Returns the largest |w| of the tile, or 1. */
+static int tile_floats(const struct qop *q, size_t first, size_t n, float *tile)
+{
+    struct range r = { .lo = -1, .hi = 1 };
+    float *w = tile;
+    for (size_t k = 0; k < q->k; k++, tile += n) {
+        const int8_t *row = q->codes + k * q->n + first;
+        dequantize_i8(n, row, 1.0f, q->n_zero == 1 ? q->w_zero[0] : 0, tile);
+        for (size_t c = 0; q->n_zero > 1 && c < n; c++)
+            tile[c] -= (float)q->w_zero[first + c];
+    }
+    range_of(q->k * n, w, &r);
+    return (int)(r.hi > -r.lo ? r.hi : -r.lo);
+}
+
+static void run_matmul(const struct qop *q, const struct tensor *x, struct tensor *out, float *scratch)
+{
+    if (!q->codes && q->n) {
+        multiply_columns(q, &(struct columns){ q->w, 0, q->n, q->w_reach }, x, out, scratch);
+        return;
+    }
+    float *tile = scratch;
+    size_t step = tile_columns(q);
+    scratch += qop_tile_bytes(q) / sizeof *scratch;
+    for (size_t at = 0; at < q->n; at += step) {
+        size_t n = q->n - at < step ? q->n - at : step;
+        int reach = tile_floats(q, at, n, tile);
+        multiply_columns(q, &(struct columns){ tile, at, n, reach }, x, out, scratch);
     }
 }
 

@@ -96,11 +96,12 @@ static bool replay_weight(struct replay *to, uint32_t index, const void *p, uint
         return misfit(e, "weight");
     memcpy(&r, p, sizeof r);
     struct sweep_layer *l = &to->s->layers[index];
-    struct reader in = { (const char *)p + sizeof r, (const char *)p + n, to->mem, r.k != (uint64_t)l->l->k || r.n != (uint64_t)l->l->n };
+    struct reader in = { (const char *)p + sizeof r, (const char *)p + n, to->codes, r.k != (uint64_t)l->l->k || r.n != (uint64_t)l->l->n };
     struct qweight q = { .k = (size_t)r.k, .n = (size_t)r.n, .bits = r.summary.bits, .signal = r.summary.signal,
                          .error = r.summary.noise, .zero_channels = r.summary.zero_channels, .rounding_gain_db = r.summary.rounding_gain_db,
                          .bias_gain_db = r.summary.bias_gain_db };
     q.codes = take(&in, r.k * r.n, e);
+    in.mem = to->mem;
     q.scale = take(&in, r.n * sizeof(float), e);
     q.zero = r.has_zero ? take(&in, r.n, e) : NULL;
     q.bias = r.has_bias ? take(&in, r.n * sizeof(float), e) : NULL;

@@ -14,7 +14,7 @@ enum { MAX_STRETCH_SITES = 256, CHECKED_SAMPLES = 8 };
 struct walk {
     const struct sweep_task *t;
     struct sweep *s;
-    struct arena *mem;
+    struct arena *mem, *codes;
     struct journal journal;
     struct pass *pass;
     struct lower lower;
@@ -90,10 +90,10 @@ static bool keep_choice(struct arena *mem, struct site_choice *q, size_t channel
     return ok;
 }
 
-static bool keep_weight(struct arena *mem, struct qweight *w, struct err *e)
+static bool keep_weight(struct arena *mem, struct arena *codes, struct qweight *w, struct err *e)
 {
     bool ok = true;
-    w->codes = kept(mem, w->codes, w->k * w->n, &ok, e);
+    w->codes = kept(codes, w->codes, w->k * w->n, &ok, e);
     w->scale = kept(mem, w->scale, w->n * sizeof *w->scale, &ok, e);
     w->zero = kept(mem, w->zero, w->n, &ok, e);
     w->bias = kept(mem, w->bias, w->n * sizeof *w->bias, &ok, e);
@@ -153,7 +153,7 @@ static bool make_weights(const struct walk *w, const struct weight_view *v, stru
 {
     struct arena *scratch = arena_new(UINT64_MAX / 2);
     bool ok = (scratch || err_set(e, ERR_MEMORY, v->l->name, "no memory for the layer's weights"))
-           && w->t->method->weights(w->t->recipe, v, w->t->pool, scratch, ret, e) && keep_weight(w->mem, ret, e);
+           && w->t->method->weights(w->t->recipe, v, w->t->pool, scratch, ret, e) && keep_weight(w->mem, w->codes, ret, e);
     arena_free(scratch);
     if (!ok)
         *ret = (struct qweight){ 0 };
@@ -355,6 +355,8 @@ static bool walk_on(struct walk *w, int *pos, struct err *e)
     struct arena *mem = arena_new(UINT64_MAX / 2);
     bool ok = mem ? find_stretch(w, &st, sites, e) && walk_stretch(w, &st, mem, e) : err_set(e, ERR_MEMORY, "", "no memory for the sweep");
     arena_free(mem);
+    for (size_t i = 0; i < w->t->n_maps; i++)
+        mapping_rest(w->t->maps[i].data, w->t->maps[i].size);
     *pos = st.resume;
     return ok;
 }
@@ -408,8 +410,9 @@ bool sweep_run(const struct sweep_task *t, struct arena *mem, struct sweep *ret,
 {
     *ret = (struct sweep){ .g = t->g };
     struct sweep_task own = *t;            /* with the graph as the walk sees it */
-    struct walk w = { .t = &own, .s = ret, .mem = mem, .journal = { -1 }, .lower = { &own, ret, mem, NULL } };
-    struct replay replay = { ret, mem };
+    struct arena *codes = t->codes ? t->codes : mem;
+    struct walk w = { .t = &own, .s = ret, .mem = mem, .codes = codes, .journal = { -1 }, .lower = { &own, ret, mem, NULL } };
+    struct replay replay = { ret, mem, codes };
     bool ok = sweep_list_sites(t, mem, ret, e) && lowering_new(&ret->quantized, t->g, mem, e)
            && (!t->method->absorbs || absorb_factors(t, ret, mem, e));
     own.g = ret->g;
@@ -466,7 +469,7 @@ void sweep_row(const struct sweep_task *t, const struct sweep *s, int i, struct 
         .name = l->l->name, .op = op_info[t->g->nodes[l->l->node].op].type, .block = l->l->block,
         .role = layer_role_name[l->l->kind], .weight_bits = has_weight ? weight_bits : 0, .act_bits = act_bits,
         .planned = precision, .actual = precision, .skip_reason = l->quantize ? "" : l->choice.reason,
-        .has_weight = has_weight, .weight = l->w.codes ? &l->weight : NULL,
+        .has_weight = has_weight, .weight = has_weight && l->quantize ? &l->weight : NULL,
         .accumulated = l->accumulated, .isolated = l->isolated,
         .x = l->x >= 0 && s->sites[l->x].decided ? &s->sites[l->x].summary : NULL,
         .clip_gain_db = l->x >= 0 ? s->sites[l->x].q.clip_gain_db : 0, .exponent = l->x >= 0 ? s->sites[l->x].q.exponent : 0,

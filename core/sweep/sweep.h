@@ -72,6 +72,9 @@ struct sweep_task {
     const struct method *method;
     const struct samples *samples;
     struct pool *pool;
+    struct arena *codes;               /* for the weights' codes, so that their memory can be freed on its own; NULL: the sweep's */
+    const struct mapping *maps;        /* what the model's weights lie in, or NULL: their pages are let go of as the sweep moves on */
+    size_t n_maps;
     uint64_t memory;                   /* budget of held activations, bytes */
     const char *dir;                   /* journal and spill file; NULL: no journal, spill to /tmp */
     uint64_t seed;
@@ -141,7 +144,7 @@ void lower_forget(const struct lower *w, int pos);
 bool record_site(struct journal *j, const struct sweep *s, int site, struct err *e);
 bool record_weight(struct journal *j, const struct sweep *s, int layer, struct err *e);
 bool record_layer(struct journal *j, const struct sweep *s, int layer, struct err *e);
-struct replay { struct sweep *s; struct arena *mem; };
+struct replay { struct sweep *s; struct arena *mem, *codes; };
 bool record_replay(void *replay, enum journal_type type, uint32_t index, const void *p, uint64_t n, struct err *e);
 
 /* pass.c: both streams over a stretch, for all chunks. */

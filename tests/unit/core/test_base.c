@@ -195,6 +195,8 @@ static void newfile_is_whole_or_absent_whatever_fails(void **state)
         if (mapping_path(&m, path, NULL)) {
             assert_int_equal(m.size, 16);
             assert_memory_equal(m.data, "0123456789abcdef", 16);
+            mapping_rest(m.data, m.size);                 /* its bytes come back */
+            assert_memory_equal(m.data, "0123456789abcdef", 16);
             mapping_release(&m);
             unlink(path);
         } else {
