@@ -143,7 +143,7 @@ BENCHES  := $(patsubst bench/%.c,$(O)/bench/%,$(wildcard bench/*.c))
 bench:    ## measure the kernels, and quantize real models beside ONNX Runtime's own quantizer
 	@scripts/setup
 	$(AGAIN) programs bench-programs
-	@unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; for b in $(BENCHES) 'bench/passes.py' 'bench/speed.py' 'bench/compare.py'; do \
+	@unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; for b in $(filter-out %/pass,$(BENCHES)) bench/float_pass.py 'bench/passes.py' 'bench/speed.py' 'bench/compare.py'; do \
 	    echo "== $$b"; case $$b in *.py) .venv/bin/python $$b ;; *) $$b ;; esac || exit 1; done
 bench-programs: $(BENCHES)
 $(BENCHES): $(O)/bench/%: $(O)/bench/%.o $(O)/libcore.a

@@ -7,6 +7,8 @@
 
 #include "core/exec/op.h"
 
+#include <string.h>
+
 /* ---- arguments ---- */
 
 /* Input i, or NULL if it is absent or the node has fewer. */
@@ -35,6 +37,19 @@ bool op_all_f32(const struct op_args *a);
 
 /* n bytes; unlike memcpy(), from and to may be NULL where n is 0, as empty tensors are. */
 void op_copy(void *to, const void *from, int64_t n);
+
+/* n > 0 bytes; a few of them in one move or two, since a call would cost more. */
+static inline void op_copy_row(int64_t n, const char *x, char *y)
+{
+    switch (n) {
+    case 4:  memcpy(y, x, 4); return;
+    case 8:  memcpy(y, x, 8); return;
+    case 16: memcpy(y, x, 16); return;
+    case 32: memcpy(y, x, 32); return;
+    case 64: memcpy(y, x, 64); return;
+    default: memcpy(y, x, (size_t)n);
+    }
+}
 
 /* ---- elements as numbers ---- */
 

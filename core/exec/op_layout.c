@@ -74,7 +74,7 @@ bool op_slice(const struct op_args *a, struct err *e)
 static void copy_rows(int64_t rows, int64_t part, char *to, int64_t to_pitch, const char *from, int64_t from_pitch)
 {
     for (int64_t r = 0; part && r < rows; r++)
-        memcpy(to + r * to_pitch, from + r * from_pitch, (size_t)part);
+        op_copy_row(part, from + r * from_pitch, to + r * to_pitch);
 }
 
 bool op_split(const struct op_args *a, struct err *e)

@@ -109,7 +109,7 @@ static void copy_run(int64_t size, int64_t n, const char *x, int64_t step, char 
     COPY_RUN(4);
     COPY_RUN(8);
     default:
-        memcpy(y, x, (size_t)(n * size));
+        op_copy_row(n * size, x, y);
     }
 }
 

@@ -1,5 +1,6 @@
 #include "core/exec/plan.h"
 
+#include "core/exec/group.h"
 #include "core/exec/op.h"
 
 #include <stdlib.h>
@@ -8,8 +9,7 @@
 enum { ALIGN = 64 };
 #define NOWHERE UINT64_MAX
 
-/* Ops whose output is their first input's bytes under another shape. */
-static bool is_view(enum op op)
+bool op_is_view(enum op op)
 {
     switch (op) {
     case OP_RESHAPE: case OP_FLATTEN: case OP_SQUEEZE: case OP_UNSQUEEZE: case OP_IDENTITY: return true;
@@ -53,7 +53,7 @@ static void find_roots(struct plan *p)
         p->root[v] = v;
     for (int i = 0; i < p->n_steps; i++) {
         const struct node *n = &p->g->nodes[p->steps[i]];
-        if (is_view(n->op))
+        if (op_is_view(n->op))
             p->root[n->out[0]] = p->root[n->in[0]];
     }
 }
@@ -74,7 +74,7 @@ static void find_last_uses(struct plan *p)
 
 /* One stretch of frame memory: free, or taken by `value` until its last use. */
 struct slot { uint64_t at, size; int value; };
-struct layout { struct slot *slots; int n, room; uint64_t top; };
+struct layout { struct slot *slots; int n, room; uint64_t top; const int *until; /* [n_values]: last use, or the end of its group */ };
 
 static bool slot_insert(struct layout *l, int at, struct slot s)
 {
@@ -116,25 +116,26 @@ static bool slot_take(struct layout *l, int value, uint64_t size, uint64_t *ret_
     return slot_insert(l, best, (struct slot){ best_at, size, value });
 }
 
-static void slots_expire(struct layout *l, const struct plan *p, int node)
+static void slots_expire(struct layout *l, int node)
 {
     int kept = 0;
     for (int i = 0; i < l->n; i++)
-        if (p->last_use[l->slots[i].value] >= node)
+        if (l->until[l->slots[i].value] >= node)
             l->slots[kept++] = l->slots[i];
     l->n = kept;
 }
 
-static bool place_outputs(struct plan *p, struct layout *l, int node, struct err *e)
+static bool place_outputs(struct plan *p, struct layout *l, int node, const struct group *in, struct err *e)
 {
     const struct node *n = &p->g->nodes[node];
     for (int i = 0; i < n->n_out; i++) {
         int v = n->out[i];
         uint64_t bytes;
-        if (v < 0 || p->root[v] != v || p->facts.known[v])
+        if (v < 0 || p->root[v] != v || p->facts.known[v] || p->offset[v] != NOWHERE)
             continue;
         if (!tensor_size(p->g->values[v].dtype, &p->facts.shape[v], p->g->values[v].name, NULL, &bytes, e))
             return false;
+        bytes = in ? group_bytes(p, in, v) : bytes;
         bytes = (bytes + ALIGN - 1) / ALIGN * ALIGN + ALIGN;
         if (!slot_take(l, v, bytes, &p->offset[v]))
             return err_set(e, ERR_MEMORY, p->g->values[v].name, "no memory for the plan");
@@ -142,15 +143,54 @@ static bool place_outputs(struct plan *p, struct layout *l, int node, struct err
     return true;
 }
 
-static bool lay_out(struct plan *p, struct err *e)
+/*
+ * What a group reads from outside has to last until its last tile.  A tile's input of a product has to last for two nodes more:
+ * the product may be computed onto the result of the additions behind it.
+ */
+static void prolong(const struct plan *p, const struct group *g, int *until)
 {
-    struct layout l = { 0 };
-    bool ok = true;
+    int reads[NODE_MAX_ARITY], end = g->first + g->n - 1;
+    for (int i = g->first; i <= end; i++) {
+        int n = reads_of(p, p->steps[i], reads), product = i + 2 < end ? i + 2 : end;
+        for (int j = 0; j < n; j++) {
+            int root = p->root[reads[j]], least = p->steps[p->inner[root] ? product : end];
+            if (until[root] < least && (!p->inner[root] || p->g->nodes[p->steps[i]].op == OP_MATMUL))
+                until[root] = least;
+        }
+    }
+}
+
+/* What a group makes for others is placed before its tiles' values, which take turns in the same memory tile after tile. */
+static bool place_results(struct plan *p, struct layout *l, const struct group *g, struct err *e)
+{
+    for (int i = g->first; i < g->first + g->n; i++) {
+        const struct node *n = &p->g->nodes[p->steps[i]];
+        if (!op_is_view(n->op) && !p->inner[n->out[0]] && !place_outputs(p, l, p->steps[i], g, e))
+            return false;
+    }
+    return true;
+}
+
+static const struct group *group_of(const struct plan *p, int step)
+{
+    return p->group_at && p->group_at[step] ? &p->groups[p->group_at[step] - 1] : NULL;
+}
+
+static bool lay_out(struct plan *p, struct arena *mem, struct err *e)
+{
+    int *until = arena_array(mem, (uint64_t)p->g->n_values, sizeof *until, e);
+    struct layout l = { .until = until };
+    bool ok = until != NULL;
     for (int v = 0; v < p->g->n_values; v++)
         p->offset[v] = NOWHERE;
+    if (ok)
+        memcpy(until, p->last_use, (size_t)p->g->n_values * sizeof *until);
+    for (int i = 0; ok && i < p->n_groups; i++)
+        prolong(p, &p->groups[i], until);
     for (int i = 0; i < p->n_steps && ok; i++) {
-        slots_expire(&l, p, p->steps[i]);
-        ok = place_outputs(p, &l, p->steps[i], e);
+        const struct group *in = group_of(p, i);
+        slots_expire(&l, p->steps[i]);
+        ok = (!in || in->first != i || place_results(p, &l, in, e)) && place_outputs(p, &l, p->steps[i], in, e);
     }
     p->frame_bytes = l.top;
     free(l.slots);
@@ -192,7 +232,8 @@ static uint64_t scratch_of(const struct plan *p, int node)
             set_tensor(p, q->x, &x);
         if (q->kind == QOP_PRODUCT)
             set_tensor(p, q->y, &y);
-        uint64_t quantized = qop_scratch(n->op, &x, &y, &out[0]);
+        bool weight = q->kind == QOP_MATMUL || (q->kind == QOP_NONE && p->g->values[n->in[1]].is_const);
+        uint64_t quantized = qop_scratch(n->op, weight, &x, &y, &out[0]) + qop_tile_bytes(q);
         if (p->how->may_float && n->op != OP_CONV)
             quantized += (uint64_t)shape_elements(&x.shape) * sizeof(float);
         bytes = quantized > bytes ? quantized : bytes;
@@ -222,7 +263,7 @@ struct plan *plan_new(const struct graph *g, const struct lowering *how, struct 
             p->steps[p->n_steps++] = i;
     find_roots(p);
     find_last_uses(p);
-    if (!lay_out(p, e))
+    if ((how->tiled && !groups_find(p, mem, e)) || !lay_out(p, mem, e))
         return NULL;
     for (int i = 0; i < p->n_steps; i++) {
         uint64_t bytes = scratch_of(p, p->steps[i]);
@@ -317,7 +358,7 @@ bool frame_step(struct frame *f, int node, struct err *e)
     const struct node *n = &f->plan->g->nodes[node];
     const struct qop *q = &f->how->qop[node];
     struct tensor out[NODE_MAX_ARITY];
-    if (is_view(n->op)) {
+    if (op_is_view(n->op)) {
         f->t[n->out[0]].data = f->t[n->in[0]].data;
         return true;
     }
@@ -331,9 +372,14 @@ bool frame_step(struct frame *f, int node, struct err *e)
 bool frame_run(struct frame *f, int from, int to, struct err *e)
 {
     const struct plan *p = f->plan;
-    for (int i = 0; i < p->n_steps; i++)
-        if (p->steps[i] >= from && p->steps[i] < to && !frame_step(f, p->steps[i], e))
+    for (int i = 0; i < p->n_steps; i++) {
+        const struct group *g = group_of(p, i);
+        if (p->steps[i] < from || p->steps[i] >= to)
+            continue;
+        if (!(g ? group_run(f, g, e) : frame_step(f, p->steps[i], e)))
             return false;
+        i += g ? g->n - 1 : 0;
+    }
     return true;
 }
 

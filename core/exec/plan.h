@@ -25,7 +25,13 @@ struct plan {
     int *last_use;                    /* [n_values] of roots: the last node that reads it; n_nodes for graph outputs; -1 unused */
     uint64_t *offset;                 /* [n_values] of roots: place in the frame; UINT64_MAX: not in the frame */
     uint64_t frame_bytes, scratch_bytes;
+    struct group *groups; int n_groups;    /* of a tiled lowering: see group.h */
+    int *group_at;                    /* [n_steps]: 1 + the group of a step; 0: none; NULL: no groups */
+    bool *inner;                      /* [n_values]: only a tile of it is in the frame */
 };
+
+/* Ops whose output is their first input's bytes under another shape. */
+bool op_is_view(enum op op);
 
 /* Binds and lays out.  shapes[n_inputs] in the order of g->inputs.  Everything in `mem`. */
 struct plan *plan_new(const struct graph *g, const struct lowering *how, struct arena *mem,
@@ -51,7 +57,7 @@ void frame_release(struct frame *f);
 /* Supplies the bytes of a value from outside (an input, or one carried over a cut); borrowed. */
 void frame_set(struct frame *f, int value, const void *data);
 
-/* Runs one node; frame_run() runs those of [from, to) that are not known or absorbed. */
+/* Runs one node (not of a tiled plan); frame_run() runs those of [from, to) that are not known or absorbed. */
 bool frame_step(struct frame *f, int node, struct err *e);
 bool frame_run(struct frame *f, int from, int to, struct err *e);
 

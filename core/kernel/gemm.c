@@ -17,9 +17,10 @@ const char *blas_config(void) { return openblas_get_config(); }
 
 static void clear(size_t m, size_t n, float *c, size_t ldc)
 {
-    for (size_t i = 0; i < m; i++)
-        for (size_t j = 0; j < n; j++)
-            c[i * ldc + j] = 0;
+    if (ldc == n)
+        memset(c, 0, m * n * sizeof *c);
+    for (size_t i = 0; ldc != n && i < m; i++)
+        memset(c + i * ldc, 0, n * sizeof *c);
 }
 
 void gemm(bool a_trans, bool b_trans, size_t m, size_t n, size_t k, const float *a, size_t lda,
@@ -27,14 +28,13 @@ void gemm(bool a_trans, bool b_trans, size_t m, size_t n, size_t k, const float 
 {
     if (m == 0 || n == 0)
         return;
-    if (k == 0) {    /* a leading dimension of 0 is an error to BLAS */
-        if (!accumulate)
-            clear(m, n, c, ldc);
-        return;
-    }
+    if (!accumulate)
+        clear(m, n, c, ldc);    /* for beta = 0 OpenBLAS does the same, slower, and adds then, too */
+    if (k == 0)
+        return;                 /* a leading dimension of 0 is an error to BLAS */
     cblas_sgemm(CblasRowMajor, a_trans ? CblasTrans : CblasNoTrans, b_trans ? CblasTrans : CblasNoTrans,
                 (blasint)m, (blasint)n, (blasint)k, 1, a, (blasint)lda, b, (blasint)ldb,
-                accumulate ? 1 : 0, c, (blasint)ldc);
+                1, c, (blasint)ldc);
 }
 
 /* ---- exact integer products ---- */

@@ -315,6 +315,85 @@ static void a_product_over_nothing_is_zero(void **state)
     mb_free(l.b);
 }
 
+/* ---- tiles ---- */
+
+#define WIDE "w1:f32{0.1,-0.2,0.3,0.25,-0.15}@8,24 b1:f32{0.5,-0.1,0.2}@24 w2:f32{0.05,-0.1,0.07}@24,8 " \
+    "b2:f32{0.1,-0.2}@8 g:f32{1,0.5}@8 h:f32{0.2,-0.1}@8 two:f32(2) e:f32(0.001) "
+
+/* Rows, matrices, and what must stay out of a tile; run as groups they give what they give node by node. */
+static const struct tiling { const char *label, *values, *nodes; int groups; } tilings[] = {
+    { "a block's second half", "x:f32[b,700,8] " WIDE,
+      "n = LayerNormalization(x g h) axis=-1; a = MatMul(n w1); b = Add(b1 a); c = Gelu(b); d = MatMul(c w2); f = Add(d b2); r = Add(x f);"
+      "m = ReduceMean(r) axes=-1,; s = Sub(r m); p = Pow(s two); v = ReduceMean(p) axes=2,; q = Add(v e); t = Sqrt(q); y = Div(s t)", 1 },
+    { "rows of rank 2, as many as a matrix has", "x:f32[b,8] w:f32{0.1,-0.3,0.7}@8,8 col:f32{1,2,3,4}@4,1 ",
+      "a = MatMul(x w); c = Sigmoid(a); d = MatMul(c w); y = Add(x d)", 1 },
+    { "an attention with a mask", "x:f32[b,2,20,8] k:f32[b,2,8,20] mask:f32[b,1,1,20] s:f32(0.3) ",
+      "a = MatMul(x k); c = Mul(a s); d = Add(c mask); f = Softmax(d) axis=-1; y = MatMul(f x)", 1 },
+    { "an attention with a table of distances", "x:f32[b,2,20,8] k:f32[b,2,8,20] t:f32{0.5,-0.5,0.25}@1,2,20,20 ",
+      "a = MatMul(x k); c = Add(a t); f = Softmax(c) axis=-1; y = MatMul(f x)", 1 },
+    { "a value that is read behind the group too", "x:f32[b,500,8] " WIDE, "a = MatMul(x w1); b = Add(a b1); c = Relu(b); r = ReduceSum(c) axes=1,; y = Sub(b r)", 1 },
+    { "a softmax over another axis", "x:f32[b,30,8] ", "a = Exp(x); y = Softmax(a) axis=1", 0 },
+    { "positions that are added to every sample", "x:f32[b,30,8] pos:f32{0.1,0.2,0.3}@1,30,8 ", "a = Exp(x); y = Add(a pos)", 0 },
+};
+
+static void tiles_give_what_nodes_give_one_by_one(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof tilings / sizeof tilings[0]; i++) {
+        struct loaded l = load(tilings[i].values, tilings[i].nodes);
+        struct shape shape, same;
+        struct shape at[8];
+        struct err e = { 0 };
+        const float *want = run_all(l.g, &l.plain, &l.samples, l.b->mem, &shape);
+        l.how.tiled = true;
+        const float *got = run_all(l.g, &l.how, &l.samples, l.b->mem, &same);
+        for (int k = 0; k < l.g->n_inputs; k++)
+            at[k] = l.samples.inputs[k]->t.shape;
+        const struct plan *p = plan_new(l.g, &l.how, l.b->mem, at, &e);
+        need(p, &e);
+        if (p->n_groups != tilings[i].groups || !shape_equal(&shape, &same))
+            fail_msg("%s: %d groups", tilings[i].label, p->n_groups);
+        for (int64_t k = 0; k < shape_elements(&shape); k++)
+            if (!(fabsf(got[k] - want[k]) <= 1e-5f * fmaxf(1, fabsf(want[k]))))
+                fail_msg("%s: element %lld is %g instead of %g", tilings[i].label, (long long)k, (double)got[k], (double)want[k]);
+        mb_free(l.b);
+    }
+}
+
+/* So large that its codes are made floats in several tiles, the last one narrower. */
+static void a_large_weight_is_taken_in_tiles(void **state)
+{
+    enum { ROWS = 2, K = 1 << 15, N = 300 };
+    (void)state;
+    struct arena *mem = arena_new(UINT64_MAX / 2);
+    int8_t *codes = arena_array(mem, (uint64_t)K * N, 1, NULL), zero[N];
+    float *x = arena_array(mem, ROWS * K, sizeof *x, NULL), y[ROWS * N], scale[N], add[N];
+    assert_true(codes && x);
+    for (int i = 0; i < K * N; i++)
+        codes[i] = (int8_t)(i * 7 % 255 - 127);
+    for (int i = 0; i < ROWS * K; i++)
+        x[i] = (float)(i * 5 % 251);
+    for (int c = 0; c < N; c++) {
+        zero[c] = (int8_t)(c % 9 - 4);
+        scale[c] = ldexpf(1, -c % 5);
+        add[c] = (float)c;
+    }
+    struct qop q = { .kind = QOP_MATMUL, .y = -1, .ax = { .scale = 1, .qmax = 255, .dtype = DT_U8 }, .codes = codes, .w_zero = zero,
+                     .n_zero = N, .k = K, .n = N, .scale = scale, .add = add };
+    struct tensor in = { DT_F32, { 2, { ROWS, K } }, x }, out = { DT_F32, { 2, { ROWS, N } }, y };
+    assert_true(qop_tile_bytes(&q) < sizeof(float) * K * N / 2);
+    void *scratch = arena_alloc(mem, qop_scratch(OP_MATMUL, true, &in, NULL, &out) + qop_tile_bytes(&q), NULL);
+    assert_true(scratch && qop_run(&q, NULL, NULL, &in, NULL, &out, scratch, NULL));
+    for (int r = 0; r < ROWS; r++)
+        for (int c = 0; c < N; c++) {
+            int32_t sum = 0;
+            for (int k = 0; k < K; k++)
+                sum += (int32_t)x[r * K + k] * (codes[k * N + c] - zero[c]);
+            assert_true(y[r * N + c] == (float)sum * scale[c] + add[c]);
+        }
+    arena_free(mem);
+}
+
 int main(void)
 {
     struct err e = { 0 };
@@ -328,6 +407,8 @@ int main(void)
         cmocka_unit_test(a_convolution_is_exact_with_each_kind_of_bias),
         cmocka_unit_test(a_huge_integer_bias_is_no_undefined_arithmetic),
         cmocka_unit_test(a_product_over_nothing_is_zero),
+        cmocka_unit_test(tiles_give_what_nodes_give_one_by_one),
+        cmocka_unit_test(a_large_weight_is_taken_in_tiles),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
