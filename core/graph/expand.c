@@ -20,6 +20,13 @@ static expander *const expanders[OPS] = {
     [OP_IF] = expand_if, [OP_LOOP] = expand_loop, [OP_CALL] = expand_call,
 };
 
+/* Exporters write a Cast to what the value is already, in front of a norm's scale say. */
+static void expand_no_cast(struct expansion *s, const struct node *n, int *ret)
+{
+    (void)s;
+    ret[0] = n->in[0];
+}
+
 /* The expander of a node, or NULL: it stays as it is.  What an old form is written as has no old form. */
 static expander *expander_of(const struct expansion *s, const struct node *n)
 {
@@ -27,6 +34,8 @@ static expander *expander_of(const struct expansion *s, const struct node *n)
         return einsum_is_product(s, n) ? expand_einsum : NULL;
     if (n->op == OP_CONV && conv_is_row(s, n))
         return expand_conv_row;
+    if (n->op == OP_CAST && (int64_t)ex_type(s, n->in[0]) == node_int(n, "to", 0))
+        return expand_no_cast;
     if (s->g->opset >= 13)
         return expanders[n->op];
     if (node_attr(n, "axes") && (n->op == OP_SQUEEZE || n->op == OP_UNSQUEEZE || n->op == OP_REDUCESUM))
@@ -120,7 +129,7 @@ static bool given(const struct node *n, int k, int value)
 }
 
 /*
- * A body passes on what it reads: an Identity, which graph_load() looks through afterwards.  All that is known of the
+ * The node passes on what it reads: an Identity, which graph_load() looks through afterwards.  All that is known of the
  * value is known of `to`, but a constant is not copied: layers that share a weight read one value.
  */
 static void pass_on(struct expansion *s, const struct node *n, int value, int to)
@@ -135,6 +144,7 @@ static void pass_on(struct expansion *s, const struct node *n, int value, int to
     same.in[0] = value;
     same.out[0] = to;
     s->nodes[s->n_nodes++] = same;
+    s->passed = true;
     s->x->fact[to] = s->x->fact[value];
     s->g->values[to].dtype = s->x->fact[to].dtype;
     s->g->values[to].shape = s->x->fact[to].shape;
@@ -156,13 +166,10 @@ static bool expand(struct expansion *s, expander *how, const struct node *n)
             continue;
         if (ret[k] < 0)
             ex_fail(s, n, "this output is not supported");
-        bool passed = !s->failed && (given(n, k, ret[k]) || !made_since(s, first, ret[k]));
-        if (passed && (int)n->op >= OPS_WITH_BODY) {
+        if (!s->failed && (given(n, k, ret[k]) || !made_since(s, first, ret[k]))) {
             pass_on(s, n, ret[k], n->out[k]);
             continue;
         }
-        if (passed)
-            ret[k] = EX(OP_IDENTITY, ret[k]);
         if (!s->failed)
             rename_value(s, first, ret[k], n->out[k]);
         for (int j = k + 1; j < n->n_out; j++)

@@ -18,6 +18,7 @@ struct expansion {
     const struct scope *scope;         /* of the body that is being written out, see body.h; NULL: the model's graph */
     int bodies;                        /* that are open, one inside the other */
     int64_t steps;                     /* nodes and names of bodies looked at so far */
+    bool passed;                       /* there are Identities to look through */
     bool failed;
 };
 

@@ -100,7 +100,7 @@ static bool unique_names(struct graph *g, struct err *e)
                     err_set(e, ERR_MODEL_INVALID, "graph", "names in functions or branches collide with each other; export the model again"));
 }
 
-static bool infer_all(struct graph *g, struct symbols *s, node_eval *eval, struct err *e)
+static bool infer_all(struct graph *g, struct symbols *s, node_eval *eval, bool *ret_passed, struct err *e)
 {
     struct infer x;
     if (!infer_begin(&x, g, g->mem, s, eval, e))
@@ -110,6 +110,7 @@ static bool infer_all(struct graph *g, struct symbols *s, node_eval *eval, struc
         if (!expand_node(&all, &g->nodes[i]))
             return false;
     g->opset = g->opset < 13 ? 13 : g->opset;      /* what older ones wrote otherwise has been rewritten */
+    *ret_passed = all.passed;
     g->nodes = all.nodes;
     g->n_nodes = all.n_nodes;
     int kept = 0;
@@ -134,8 +135,8 @@ struct graph *graph_load(struct arena *mem, const struct onnx_model *m, node_eva
 {
     struct symbols *s = symbols_new(mem, e);
     struct graph *g = s ? import_model(mem, m, s, e) : NULL;
-    bool bodies = g && has_bodies(g);
-    bool ok = g && import_resolve(g, e) && infer_all(g, s, eval, e) && graph_relink(g, e) && (!bodies || import_resolve(g, e)) &&
+    bool bodies = g && has_bodies(g), passed = false;
+    bool ok = g && import_resolve(g, e) && infer_all(g, s, eval, &passed, e) && graph_relink(g, e) && (!passed || import_resolve(g, e)) &&
               link_compact(g, e) && (!bodies || unique_names(g, e));
     return ok ? g : NULL;
 }

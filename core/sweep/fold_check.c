@@ -43,16 +43,18 @@ static double clamped(double code, const struct affine *a) { return fmin(fmax(co
 
 struct off { size_t n, by_one, by_more; };
 
-/* Codes of one channel, counted from the code of zero. */
+/* Codes of one channel, counted from the code of zero.  A class token is the same in every sample: one value counts once. */
 static void compare_codes(const struct site_choice *q, size_t c, const float *x, const float *scaled, size_t rows, size_t k, struct off *ret)
 {
     double step = (double)q->a.scale, mul = (double)q->mul[c], zero = q->shift ? (double)q->shift[c] / step : 0;
     if (fabs(zero - rint(zero)) > 2 * FLT_EPSILON * fmax(fabs(zero), 1))
         return;
+    float last = NAN;
     for (size_t r = 0; r < rows; r++) {
         double own = clamped(rint((double)x[r * k + c] * mul / step) + rint(zero), &q->a);
         double off = fabs(own - clamped(rint((double)scaled[r * k + c] / step), &q->a));
-        ret->by_one += off == 1;
+        ret->by_one += off == 1 && x[r * k + c] != last;
+        last = off == 1 ? x[r * k + c] : last;
         ret->by_more += off > 1;
     }
     ret->n += rows;

@@ -95,12 +95,21 @@ static bool feeds_linears_only(const struct sweep *s, int site)
     return n > 0;
 }
 
-/* Does node n give rows of its first input, each whole? */
+/* Does node n give rows of its first input, each whole and once?  (Tokens selected, windows cut, batch and sequence made one axis.) */
 static bool selects_rows(const struct graph *g, const struct node *n)
 {
-    int rank = g->values[n->in[0]].shape.rank;
+    const struct shape *from = &g->values[n->in[0]].shape, *to = &g->values[n->out[0]].shape;
     int64_t axis = node_int(n, "axis", 0);
-    return n->op == OP_IDENTITY || (n->op == OP_GATHER && rank > 1 && (axis < 0 ? axis + rank : axis) < rank - 1);
+    size_t n_perm;
+    const int64_t *perm = node_ints(n, "perm", &n_perm);
+    if (from->rank < 1 || to->rank < 1 || from->dim[from->rank - 1] != to->dim[to->rank - 1] || from->dim[from->rank - 1] < 1)
+        return false;
+    switch (n->op) {
+    case OP_IDENTITY: case OP_RESHAPE: return true;
+    case OP_GATHER: return from->rank > 1 && (axis < 0 ? axis + from->rank : axis) < from->rank - 1;
+    case OP_TRANSPOSE: return n_perm && perm[n_perm - 1] == from->rank - 1;
+    default: return false;
+    }
 }
 
 /*

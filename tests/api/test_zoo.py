@@ -124,6 +124,19 @@ def test_inspect_shows_every_layer_in_its_role(name):
     } == EXPECTED[name]
 
 
+# Layers behind norms that take up channel factors, whatever stands between: q, k, v (or all in one), what follows in the MLP, the head.
+# Swin: two of three blocks are not shifted; a shift puts two parts of a tensor together again.
+BEHIND_NORMS = {"gpt2-ts13": 2 * 2 + 1, "gpt2-dyn18": 2 * 2 + 1, "llama-ts17": 2 * 5 + 1, "llama-dyn23": 2 * 5 + 1, "t5-ts13": 2 * 4,
+                "swin-ts17": 3 * 2, "vit-ts11": 2 * 2 + 1, "opt-ts14": 2 * 4 + 1}
+
+
+@pytest.mark.parametrize("name", BEHIND_NORMS)
+def test_norms_take_up_the_factors_of_what_they_feed(name, tmp_path):
+    np.savez(tmp_path / "calib.npz", **arrays_for(name, 16, 12, 2))
+    report = json.loads((quantize(ZOO / f"{name}.onnx", tmp_path / "calib.npz", tmp_path, "repquant-w4a4") / "report.json").read_text())
+    assert sum(layer["channel_exponent"] is not None for layer in report["layers"]) == BEHIND_NORMS[name]
+
+
 def test_the_presets_are_those():
     assert all(preset in repquant("recipes") for preset in PRESETS)
 
