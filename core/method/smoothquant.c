@@ -6,7 +6,8 @@
  *                  be found; else a Mul
  *   alpha          as the recipe says, or of each site by the error of its readers' outputs with the quantizers they will have
  *
- * Everything else is what minmax does.  Scales per channel as such would stand inside the integer sum; these do not.
+ * With dynamic activations (the paper's O1: a range for each token) norms alone take up factors: a Mul behind the division of rows
+ * would undo it.  Everything else is what minmax does.  Scales per channel as such would stand inside the integer sum; these do not.
  */
 #include "core/method/method.h"
 
@@ -22,7 +23,7 @@ static const double mul_worth = 0.9;
 enum { FEW_ROWS = 1024 };
 static const double quiet = 0.98;
 
-static bool smooths(enum site_kind kind) { return kind == SITE_NORM || kind == SITE_ACTIVATION || kind == SITE_LINEAR; }
+static bool smooths(enum site_kind kind) { return kind == SITE_NORM || kind == SITE_ACTIVATION || kind == SITE_LINEAR || kind == SITE_ROWS; }
 
 static bool wants_rows(const struct recipe *r, enum site_kind kind)
 {
@@ -36,7 +37,7 @@ static bool find_factors(const struct recipe *r, const struct site_view *v, stru
     struct ranges full = { v->o->lo, v->o->hi };
     struct smooth_task t = { .rows = &v->rows, .full = &full, .group = v->group, .groups = v->groups, .w = v->w, .readers = v->readers,
                              .n_readers = v->n_readers, .per_channel = r->weights.granularity == RECIPE_PER_CHANNEL, .bits = v->bits,
-                             .symmetric = r->activations.symmetric };
+                             .symmetric = r->activations.symmetric, .per_row = v->kind == SITE_ROWS };
     *ret_alpha = r->smoothing.alpha;
     if (r->smoothing.alpha != RECIPE_ALPHA_AUTO)
         return smooth_factors(&t, r->smoothing.alpha, mem, ret_s, e);
@@ -50,7 +51,7 @@ static bool site(const struct recipe *r, const struct site_view *v, struct pool 
     size_t channels = v->rows.channels;
     double alpha;
     float lo, hi;
-    if (!smooths(v->kind) || v->rows.n == 0 || !(v->free_factors || r->smoothing.multiply))
+    if (!smooths(v->kind) || v->rows.n == 0 || !(v->free_factors || (r->smoothing.multiply && v->kind != SITE_ROWS)))
         return method_site(r, v, pool, mem, ret, e);
     float *s = arena_array(mem, channels, sizeof *s, e);
     if (!s || !find_factors(r, v, pool, mem, s, &alpha, e))

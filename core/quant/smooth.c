@@ -112,18 +112,28 @@ static bool bench_init(struct bench *b, const struct smooth_task *t, struct aren
     return b->x && b->w && b->y;
 }
 
+static void through(const struct affine *a, size_t n, float *x)
+{
+    quantize_to_float(n, x, a->scale, a->zero, a->qmin, a->qmax, x);
+    for (size_t i = 0; i < n; i++)
+        x[i] *= a->scale;
+}
+
 static void quantize_rows(const struct smooth_task *t, const float *s, struct bench *b)
 {
-    size_t channels = t->rows->channels, n = t->rows->n * channels;
+    size_t channels = t->rows->channels;
     float lo, hi;
     smooth_range(t->full, s, channels, &lo, &hi);
-    struct affine a = quantizer_from_range(lo, hi, t->bits, t->symmetric);
-    for (size_t i = 0; i < t->rows->n; i++)
+    struct affine all = quantizer_from_range(lo, hi, t->bits, t->symmetric);
+    for (size_t i = 0; i < t->rows->n; i++) {
+        struct range r = RANGE_EMPTY;
+        float *x = b->x + i * channels;
         for (size_t c = 0; c < channels; c++)
-            b->x[i * channels + c] = t->rows->x[i * channels + c] * (1 / s[c]);
-    quantize_to_float(n, b->x, a.scale, a.zero, a.qmin, a.qmax, b->x);
-    for (size_t i = 0; i < n; i++)
-        b->x[i] *= a.scale;
+            x[c] = t->rows->x[i * channels + c] * (1 / s[c]);
+        range_of(channels, x, &r);
+        struct affine own = quantizer_from_range(r.lo, r.hi, t->bits, true);
+        through(t->per_row ? &own : &all, channels, x);
+    }
 }
 
 /* `rows` rows of scaled weights, in place, with one range. */

@@ -22,6 +22,7 @@ struct smooth_task {
     bool per_channel;                  /* a weight has a range per output channel; else one */
     int bits;                          /* of x's codes */
     bool symmetric;                    /* x's codes are int8 around 0 */
+    bool per_row;                      /* each row has a range of its own, as if its largest magnitude were 1 */
     double floor;                      /* max|x_j| counts as this quantile of the groups' at least (0: as it is): who was quiet may not stay so */
 };
 

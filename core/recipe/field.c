@@ -111,8 +111,7 @@ static const char published[] = "only the method repq-vit has published codes; l
 static const char all_codes[] = "published codes have no form for this target; leave the codes out or set the target to onnxruntime";
 static const char smooth_only[] = "only the method smoothquant does that; leave it out or change the method";
 static const char not_smooth[] = "smoothquant does not do that; leave it out or set the method to repquant";
-static const char zero_only[] = "only the method zeroquant finds ranges while the artifact runs (SmoothQuant's O1 and O2 are not written yet); "
-                                "leave the mode out or change the method";
+static const char zero_only[] = "only the methods zeroquant and smoothquant find ranges while the artifact runs; leave the mode out or change the method";
 static const char zero_dynamic[] = "zeroquant finds a range for each token while the artifact runs; leave the mode out or set the method to minmax";
 static const char by_mode[] = "dynamic ranges are of one token, static ones of the tensor; leave the granularity out or change the mode";
 static const char not_zero[] = "zeroquant does not do that; leave it out or set the method to repquant";
@@ -154,7 +153,7 @@ static const struct field_rule rules[] = {
     OTHERS(reconstruction.bias_correction, RULE_ABSENT),
     { AT(method), RECIPE_METHOD_REPQ_VIT, AT(weights.granularity), RECIPE_PER_CHANNEL, per_row },
     STATIC_METHOD(RECIPE_METHOD_MINMAX), STATIC_METHOD(RECIPE_METHOD_PERCENTILE), STATIC_METHOD(RECIPE_METHOD_REPQUANT),
-    STATIC_METHOD(RECIPE_METHOD_REPQ_VIT), STATIC_METHOD(RECIPE_METHOD_SMOOTHQUANT),
+    STATIC_METHOD(RECIPE_METHOD_REPQ_VIT),
     { AT(method), RECIPE_METHOD_ZEROQUANT, AT(activations.mode), RECIPE_DYNAMIC, zero_dynamic },
     { AT(activations.mode), RECIPE_STATIC, AT(activations.granularity), RECIPE_ONE_RANGE, by_mode },
     { AT(activations.mode), RECIPE_DYNAMIC, AT(activations.granularity), RECIPE_PER_TOKEN, by_mode },

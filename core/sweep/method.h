@@ -21,7 +21,8 @@ enum site_kind {
     SITE_NORM,           /* a normalisation's output that only linears read: channels may have scales of their own */
     SITE_ACTIVATION,     /* an activation function's output that only linears read: a factor per channel costs one Mul */
     SITE_LINEAR,         /* anything else that only linears read */
-    SITE_ROWS,           /* each row divided by its largest magnitude: within [-1, 1] whatever comes; no method decides it */
+    SITE_ROWS,           /* each row divided by its largest magnitude, within [-1, 1] whatever comes: a method may only choose factors
+                            for what is divided */
     SITE_SOFTMAX,        /* probabilities along the last axis that only a product reads */
 };
 

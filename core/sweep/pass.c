@@ -45,7 +45,7 @@ struct pass {
     struct store *store;
     struct hand *hands;                            /* [chunks] */
     struct member *members;                        /* [threads] */
-    int *layer_at;                                 /* [n_nodes]: layer of a node, or -1 */
+    int *layer_at, *result_at;                     /* [n_nodes]: layer of a node, the layer whose result it gives; or -1 */
     const struct stretch *st;                      /* the present one */
     struct measure *measures;                      /* [chunks][n_layers] */
     bool *measuring;                               /* [n_layers] */
@@ -70,9 +70,10 @@ struct pass *pass_new(const struct sweep_task *t, struct sweep *s, struct err *e
     p->hands = arena_array(mem, (uint64_t)s->chunks.n, sizeof *p->hands, e);
     p->members = arena_array(mem, (uint64_t)threads_of(p), sizeof *p->members, e);
     p->layer_at = arena_array(mem, (uint64_t)t->g->n_nodes, sizeof *p->layer_at, e);
+    p->result_at = arena_array(mem, (uint64_t)t->g->n_nodes, sizeof *p->result_at, e);
     p->measuring = arena_array(mem, (uint64_t)s->n_layers + 1, sizeof *p->measuring, e);
     p->measures = arena_array(mem, (uint64_t)s->chunks.n * ((uint64_t)s->n_layers + 1), sizeof *p->measures, e);
-    bool ok = p->store && p->hands && p->members && p->layer_at && p->measuring && p->measures
+    bool ok = p->store && p->hands && p->members && p->layer_at && p->result_at && p->measuring && p->measures
            && lowering_new(&p->plain, t->g, mem, e);
     for (int c = 0; ok && c < s->chunks.n; c++)
         for (int i = 0; i < STREAMS; i++)
@@ -84,8 +85,9 @@ struct pass *pass_new(const struct sweep_task *t, struct sweep *s, struct err *e
         return NULL;
     }
     memset(p->layer_at, -1, (size_t)t->g->n_nodes * sizeof *p->layer_at);
+    memset(p->result_at, -1, (size_t)t->g->n_nodes * sizeof *p->result_at);
     for (int i = 0; i < s->n_layers; i++)
-        p->layer_at[s->layers[i].l->node] = i;
+        p->result_at[s->layers[i].result] = p->layer_at[s->layers[i].l->node] = i;
     return p;
 }
 
@@ -153,7 +155,7 @@ static bool hold(struct pass *p, struct member *m, int chunk, struct err *e)
 /* Is the site's tensor there before the stretch runs: made by an earlier one, or known once shapes are? */
 static bool is_there(const struct pass *p, const struct frame *f, const struct site *s)
 {
-    return s->made_at < p->st->from || f->plan->facts.known[s->value];
+    return s->made_at < p->st->from || f->plan->facts.known[s->seen];
 }
 
 /* Observers of the sites that `node` has just made (-1: those that were there before the stretch). */
@@ -163,7 +165,7 @@ static bool observe(struct pass *p, struct member *m, int chunk, int node, struc
         const struct site *s = &p->s->sites[p->st->sites[i]];
         if (is_there(p, &m->frame[QUANTIZED], s) ? node != -1 : s->made_at != node)
             continue;
-        const struct tensor *t = &m->frame[QUANTIZED].t[s->value];
+        const struct tensor *t = &m->frame[QUANTIZED].t[s->seen];
         struct observer *o = &m->obs[i];
         size_t rows = (size_t)shape_elements(&t->shape) / (o->channels ? o->channels : 1);
         if (s->conv_output)
@@ -173,7 +175,7 @@ static bool observe(struct pass *p, struct member *m, int chunk, int node, struc
         if (p->st->samples[i].channels && !sample_add(&p->st->samples[i], &p->s->chunks, chunk, t, e))
             return false;
         if (o->range.nan || o->range.inf)
-            return err_set(e, ERR_NUMERIC_NONFINITE, p->t->g->values[s->value].name,
+            return err_set(e, ERR_NUMERIC_NONFINITE, p->t->g->values[s->seen].name,
                            "the input of layer '%s' becomes NaN or infinite on the calibration data; check the data and the model's range",
                            s->layer);
     }
@@ -223,29 +225,45 @@ static const float *own_input(const struct pass *p, const struct sweep_layer *l,
     return room;
 }
 
-/* Both streams at a layer's output, and the layer alone: unquantized on the quantized stream's input. */
+static struct measure *measure_of(struct pass *p, int chunk, int layer)
+{
+    return &p->measures[(size_t)chunk * (size_t)p->s->n_layers + (size_t)layer];
+}
+
+/* Both streams where they have the layer's output. */
 static bool compare(struct pass *p, struct member *m, int chunk, int layer, struct err *e)
 {
-    struct measure *to = &p->measures[(size_t)chunk * (size_t)p->s->n_layers + (size_t)layer];
+    const struct sweep_layer *l = &p->s->layers[layer];
+    int value = p->t->g->nodes[l->result].out[0];
+    const struct tensor *want = &m->frame[FLOAT].t[value], *got = &m->frame[QUANTIZED].t[value];
+    size_t count = (size_t)shape_elements(&want->shape), n = l->l->n ? (size_t)l->l->n : 1;
+    struct biases b = biases_of(p, l);
+    if (!grow_room(m, 2 * count, e))
+        return false;
+    const float *now = with_bias(&b, b.now, got->data, count, n, m->room);
+    errors_add(&measure_of(p, chunk, layer)->accumulated, with_bias(&b, b.own, want->data, count, n, m->room + count), now, count);
+    return true;
+}
+
+/* The layer alone: unquantized on the quantized stream's input. */
+static bool compare_alone(struct pass *p, struct member *m, int chunk, int layer, struct err *e)
+{
     const struct sweep_layer *l = &p->s->layers[layer];
     const struct node *node = &p->t->g->nodes[l->l->node];
-    const struct tensor *want = &m->frame[FLOAT].t[node->out[0]], *got = &m->frame[QUANTIZED].t[node->out[0]];
-    const struct tensor *x = &m->frame[QUANTIZED].t[l->l->x];
-    size_t count = (size_t)shape_elements(&want->shape), n = l->l->n ? (size_t)l->l->n : 1, x_count = (size_t)shape_elements(&x->shape);
+    const struct tensor *got = &m->frame[QUANTIZED].t[node->out[0]], *x = &m->frame[QUANTIZED].t[l->l->x];
+    size_t count = (size_t)shape_elements(&got->shape), n = l->l->n ? (size_t)l->l->n : 1, x_count = (size_t)shape_elements(&x->shape);
     struct biases b = biases_of(p, l);
+    if (!l->quantize || p->s->chunks.chunk[chunk].first >= ISOLATED_SAMPLES)
+        return true;
     if (!grow_room(m, 3 * count + x_count, e))
         return false;
     float *alone = m->room, *a = alone + count, *c = a + count, *input = c + count;
-    const float *now = with_bias(&b, b.now, got->data, count, n, c);
-    errors_add(&to->accumulated, with_bias(&b, b.own, want->data, count, n, a), now, count);
-    if (!l->quantize || p->s->chunks.chunk[chunk].first >= ISOLATED_SAMPLES)
-        return true;
     struct tensor out = { got->dtype, got->shape, alone };
     struct edit own = { l->l->x == node->in[0] ? 0 : 1, *x, NULL };
     own.with.data = (void *)(uintptr_t)own_input(p, l, x, input);
     if (!frame_float_step(&m->frame[QUANTIZED], l->l->node, &own, &out, e))
         return false;
-    errors_add(&to->isolated, with_bias(&b, b.own, alone, count, n, a), now, count);
+    errors_add(&measure_of(p, chunk, layer)->isolated, with_bias(&b, b.own, alone, count, n, a), with_bias(&b, b.now, got->data, count, n, c), count);
     return true;
 }
 
@@ -289,17 +307,19 @@ static bool needs_float(const struct pass *p, int node) { return node < p->st->r
 
 static bool step(struct pass *p, struct member *m, int chunk, int node, struct err *e)
 {
-    int layer = p->layer_at[node];
+    int layer = p->layer_at[node], result = p->result_at[node];
     if (needs_float(p, node) && !frame_step(&m->frame[FLOAT], node, e))
         return false;
     int64_t start = clock_mono_us();
     if (!frame_step(&m->frame[QUANTIZED], node, e) || (chunk == 0 && !check_folds(p, m, node, e)))
         return false;
     if (layer >= 0 && p->measuring[layer]) {
-        p->measures[(size_t)chunk * (size_t)p->s->n_layers + (size_t)layer].seconds = 1e-6 * (double)(clock_mono_us() - start);
-        if (!compare(p, m, chunk, layer, e))
+        measure_of(p, chunk, layer)->seconds = 1e-6 * (double)(clock_mono_us() - start);
+        if (!compare_alone(p, m, chunk, layer, e))
             return false;
     }
+    if (result >= 0 && p->measuring[result] && !compare(p, m, chunk, result, e))
+        return false;
     return observe(p, m, chunk, node, e);
 }
 
@@ -335,8 +355,7 @@ static void choose_measures(struct pass *p)
     memset(p->measures, 0, (size_t)s->chunks.n * (size_t)s->n_layers * sizeof *p->measures);
     for (int i = 0; i < s->n_layers; i++) {
         const struct sweep_layer *l = &s->layers[i];
-        int node = l->l->node;
-        bool runs = node >= p->st->from && node < p->st->to && node < p->st->resume;
+        bool runs = l->l->node >= p->st->from && l->result < p->st->to && l->result < p->st->resume;
         p->measuring[i] = runs && !s->folding_waits && !l->measured && sweep_ready(s, l, true);
     }
 }

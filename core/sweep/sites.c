@@ -19,7 +19,7 @@ static int add_site(struct sweep *s, const struct graph *g, int value, const str
     int at = find_site(s, value, conv_output);
     if (at < 0) {
         at = s->n_sites++;
-        s->sites[at] = (struct site){ .value = value, .made_at = g->values[value].producer, .resume_at = -1,
+        s->sites[at] = (struct site){ .value = value, .seen = value, .made_at = g->values[value].producer, .resume_at = -1,
                                       .layer = l->l->name, .conv_output = conv_output, .norm = -1 };
     }
     struct site *site = &s->sites[at];
@@ -126,7 +126,7 @@ static int norm_behind(const struct sweep_task *t, const struct sweep *s, int si
         *ret_alone &= !value->is_output;
         for (int i = 0; i < value->n_consumers; i++) {
             int c = value->consumers[i];
-            bool ours = c == reader || g->nodes[c].op == OP_SHAPE;
+            bool ours = c == reader || g->nodes[c].op == OP_SHAPE || (g->nodes[c].op == OP_ABS && reader >= 0 && g->nodes[reader].op == OP_DIV);
             for (int k = 0; k < s->n_layers && !ours; k++)
                 ours = s->layers[k].x == site && s->layers[k].l->node == c;
             *ret_alone &= ours;
@@ -135,7 +135,7 @@ static int norm_behind(const struct sweep_task *t, const struct sweep *s, int si
             if (t->roles->norms[i].output == v)
                 return i;
         reader = value->producer;
-        if (reader < 0 || !selects_rows(g, &g->nodes[reader]))
+        if (reader < 0 || !(selects_rows(g, &g->nodes[reader]) || graph_has_unit_rows(g, v)))
             return -1;
         v = g->nodes[reader].in[0];
     }
@@ -172,20 +172,28 @@ static bool is_softmax(const struct graph *g, const struct sweep *s, int site)
     return false;
 }
 
+/* Without a gamma there is nothing to fold into; and another reader (a residual) wants the norm as it is. */
+static bool takes_factors(const struct sweep_task *t, int norm, bool alone, enum site_kind kind)
+{
+    return norm >= 0 && alone && t->roles->norms[norm].gamma >= 0 && t->method->wants_rows(t->recipe, kind);
+}
+
 static void tell_kind(const struct sweep_task *t, struct sweep *s, int site)
 {
     struct site *at = &s->sites[site];
     bool alone, linears = feeds_linears_only(s, site);
     int norm = linears ? norm_behind(t, s, site, &alone) : -1;
-    if (linears && graph_has_unit_rows(t->g, at->value)) {
+    bool rows = linears && graph_has_unit_rows(t->g, at->value);
+    if (takes_factors(t, norm, alone, rows ? SITE_ROWS : SITE_NORM)) {
+        at->norm = norm;
+        at->resume_at = t->roles->norms[norm].scale_node;
+    }
+    if (rows) {
         at->kind = SITE_ROWS;
+        at->seen = at->norm >= 0 ? t->g->nodes[at->made_at].in[0] : at->value;
+        at->made_at = t->g->values[at->seen].producer;
     } else if (norm >= 0) {
         at->kind = SITE_NORM;
-        /* Without a gamma there is nothing to fold into; and another reader (a residual) wants the norm as it is. */
-        if (alone && t->roles->norms[norm].gamma >= 0 && t->method->wants_rows(t->recipe, SITE_NORM)) {
-            at->norm = norm;
-            at->resume_at = t->roles->norms[norm].scale_node;
-        }
     } else if (linears && is_activation(t->g, t->roles, at->value)) {
         at->kind = SITE_ACTIVATION;
     } else if (is_softmax(t->g, s, site)) {
@@ -221,6 +229,13 @@ static int residual_of(const struct graph *g, const struct layer *l)
     return same && !o->is_const && o->producer >= 0 && o->producer < l->node ? other : -1;
 }
 
+/* Rows whose norm took up factors have other magnitudes than the model's own. */
+static int result_of(const struct graph *g, const struct sweep *s, const struct sweep_layer *l)
+{
+    const struct site *x = l->x >= 0 ? &s->sites[l->x] : NULL;
+    return x && x->seen != x->value ? g->values[g->nodes[l->l->node].out[0]].consumers[0] : l->l->node;
+}
+
 static bool find_regions(const struct sweep_task *t, struct arena *mem, struct sweep *s, struct err *e)
 {
     bool *quantized = arena_array(mem, (uint64_t)t->g->n_nodes, sizeof *quantized, e);
@@ -250,6 +265,8 @@ bool sweep_list_sites(const struct sweep_task *t, struct arena *mem, struct swee
     }
     for (int i = 0; i < s->n_sites; i++)
         tell_kind(t, s, i);
+    for (int i = 0; i < n; i++)
+        s->layers[i].result = result_of(t->g, s, &s->layers[i]);
     return find_regions(t, mem, s, e);
 }
 

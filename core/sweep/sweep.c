@@ -107,14 +107,21 @@ static bool choose(const struct walk *w, int index, const struct observer *o, co
     struct site_view v;
     if (!sweep_view(w->t, w->s, index, o, sample, scratch, &v, e))
         return false;
-    if (s->kind == SITE_ROWS)
-        s->q = (struct site_choice){ .a = quantizer_unit(s->bits, w->t->recipe->activations.symmetric) };
-    else if (!w->t->method->site(w->t->recipe, &v, w->t->pool, scratch, &s->q, e) || !keep_choice(w->mem, &s->q, o->channels, e))
+    bool fixed = s->kind == SITE_ROWS && s->norm < 0;
+    if (!fixed && (!w->t->method->site(w->t->recipe, &v, w->t->pool, scratch, &s->q, e) || !keep_choice(w->mem, &s->q, o->channels, e)))
         return false;
+    if (s->kind == SITE_ROWS)
+        s->q.a = quantizer_unit(s->bits, w->t->recipe->activations.symmetric);
     if (s->absorbed)
         s->q.exponent = s->exponent;
     struct site_codes codes = sweep_codes(s);
     codes.rows = &v.rows;
+    struct affine loudest = s->q.a;
+    if (s->seen != s->value) {         /* what is shown is the quantizer of the loudest token */
+        loudest.scale *= fmaxf(-o->range.lo, o->range.hi);
+        codes.a = &loudest;
+        codes.mul = NULL;
+    }
     if (s->conv_output)
         codes.mul = NULL;              /* no layer shows it, and there are no rows to tell what it clips */
     return site_summarize(o, &codes, &s->summary, e);
@@ -322,7 +329,7 @@ static bool prepare(struct walk *w, struct stretch *st, struct arena *mem, struc
     for (int i = 0; ok && i < st->n_sites; i++) {
         const struct site *s = &w->s->sites[st->sites[i]];
         if (w->t->method->wants_rows(w->t->recipe, s->kind))
-            ok = sample_init(&st->samples[i], &w->s->chunks, s->value, w->t->seed, w->t->method->sample_rows,
+            ok = sample_init(&st->samples[i], &w->s->chunks, s->seen, w->t->seed, w->t->method->sample_rows,
                              w->t->method->sample_largest, mem, e);
     }
     return ok && gathering_new(w->t, w->s, st->to, &st->gathering, e);

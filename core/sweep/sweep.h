@@ -35,7 +35,8 @@ struct sample;
 /* A tensor that is quantized, with all its readers. */
 struct site {
     int value;
-    int made_at;                       /* node that makes it; -1: a graph input */
+    int seen;                          /* the value that is observed: itself; of divided rows whose norm takes up factors what is divided */
+    int made_at;                       /* node that makes what is seen; -1: a graph input */
     int resume_at;                     /* where the walk may go on from once it is decided; -1: where it stopped */
     const char *layer;                 /* name of the first layer that wants it */
     bool conv_output;
@@ -55,6 +56,7 @@ struct sweep_layer {
     struct recipe_choice choice;
     bool quantize;
     int x, other, out;                 /* sites, or -1 */
+    int result;                        /* the node whose output both streams have in one unit: itself, or what multiplies divided rows again */
     int region;
     int residual;                      /* the value its output is added to, row for row; -1: none */
     struct qweight w;                  /* codes == NULL until decided, and for products */

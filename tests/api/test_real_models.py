@@ -132,6 +132,8 @@ def test_outlier_channels_ruin_plain_methods_and_not_the_others(tmp_path):
         cost = stories_cost(artifact, 300)
         print(f"{recipe}: perplexity {100 * cost:+.2f} %")
         assert least <= cost <= most, recipe
+    both = {"preset": "smoothquant-w8a8", "activations": {"mode": "dynamic"}}
+    assert abs(stories_cost(quantize(loud, STORIES / "tinystories_calib.npz", tmp_path, both) / "model.onnx", 300)) <= 0.01
 
 
 # What must hold with 64 pictures on the 400 of dev: top-1 %, agreement with float %, logit SQNR in dB.

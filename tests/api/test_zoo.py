@@ -124,6 +124,20 @@ def test_inspect_shows_every_layer_in_its_role(name):
     } == EXPECTED[name]
 
 
+@pytest.mark.parametrize("name", ["vit-ts11", "swin-ts17", "bert-ts11", "gpt2-dyn18", "llama-ts17", "llama-dyn23", "t5-dyn18", "whisper-ts17"])
+def test_factors_and_ranges_for_each_token_together(name, tmp_path):
+    np.savez(tmp_path / "calib.npz", **arrays_for(name, 32, 12, 2))
+    recipe = {"preset": "smoothquant-w8a8", "activations": {"mode": "dynamic"}}
+    out = quantize(ZOO / f"{name}.onnx", tmp_path / "calib.npz", tmp_path, recipe)
+    arrays = arrays_for(name, 4, 9, 3)
+    ours, theirs = outputs(out / "model.onnx", arrays, tmp_path)
+    (plain,) = session(ZOO / f"{name}.onnx").run(None, arrays)
+    assert decibels(theirs, ours) >= 40 and decibels(plain, theirs) >= 15
+    # Both streams of a layer are compared in one unit, whatever the norm before it took up.
+    rows = [r for r in json.loads((out / "report.json").read_text())["layers"] if r["role"] == "linear" and r["channel_exponent"] is not None]
+    assert all(r["accumulated_sqnr_db"] > 10 for r in rows)
+
+
 # Layers behind norms that take up channel factors, whatever stands between: q, k, v (or all in one), what follows in the MLP, the head.
 # Swin: two of three blocks are not shifted; a shift puts two parts of a tensor together again.
 BEHIND_NORMS = {"gpt2-ts13": 2 * 2 + 1, "gpt2-dyn18": 2 * 2 + 1, "llama-ts17": 2 * 5 + 1, "llama-dyn23": 2 * 5 + 1, "t5-ts13": 2 * 4,

@@ -110,7 +110,6 @@ static const struct {
     { "{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"alpha\":true}}", ERR_RECIPE_FIELD, "/smoothing/alpha", "number" },
     { "{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"beta\":1}}", ERR_RECIPE_FIELD, "/smoothing/beta", "alpha, multiply" },
     { "{\"preset\":\"smoothquant-w8a8\",\"activations\":{\"granularity\":\"per_token\"}}", ERR_RECIPE_COMBINATION, "/activations/granularity", "one token" },
-    { "{\"preset\":\"smoothquant-w8a8\",\"activations\":{\"mode\":\"dynamic\"}}", ERR_RECIPE_COMBINATION, "/activations/mode", "not written yet" },
     { "{\"preset\":\"zeroquant-w8a8\",\"activations\":{\"mode\":\"static\"}}", ERR_RECIPE_COMBINATION, "/activations/mode", "each token" },
     { "{\"preset\":\"zeroquant-w8a8\",\"activations\":{\"granularity\":\"per_tensor\"}}", ERR_RECIPE_COMBINATION, "/activations/granularity", "one token" },
     { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"granularity\":\"per_token\"}}", ERR_RECIPE_COMBINATION, "/activations/granularity", "one token" },
@@ -232,6 +231,8 @@ static void random_smoothing(unsigned *seed, struct recipe *r)
     r->activations.observer = RECIPE_OBSERVER_MINMAX;
     r->smoothing.alpha = pick(seed, 0, 1) ? pick(seed, 0, 1000000) / 1e6 : RECIPE_ALPHA_AUTO;
     r->smoothing.multiply = pick(seed, 0, 1);
+    r->activations.mode = (enum recipe_mode)pick(seed, 0, 1);
+    r->activations.granularity = r->activations.mode == RECIPE_DYNAMIC ? RECIPE_PER_TOKEN : RECIPE_ONE_RANGE;
 }
 
 static void random_tokens(unsigned *seed, struct recipe *r)
@@ -366,6 +367,8 @@ static void the_method_decides_the_observer_and_the_target_the_codes(void **stat
     assert_true(r.activations.percentile == 0);
     r = parsed("{\"preset\":\"minmax-w8a8\",\"method\":\"zeroquant\"}");
     assert_int_equal(r.activations.mode, RECIPE_DYNAMIC);
+    assert_int_equal(r.activations.granularity, RECIPE_PER_TOKEN);
+    r = parsed("{\"preset\":\"smoothquant-w8a8\",\"activations\":{\"mode\":\"dynamic\"}}");
     assert_int_equal(r.activations.granularity, RECIPE_PER_TOKEN);
     r = parsed("{\"preset\":\"zeroquant-w8a8\",\"method\":\"minmax\"}");
     assert_int_equal(r.activations.mode, RECIPE_STATIC);
