@@ -216,6 +216,9 @@ const struct onnx_attr *node_attr(const struct node *n, const char *name);
 /* Does a Conv find its padding itself?  Some exporters write the default, NOTSET, out. */
 bool node_auto_pads(const struct node *n);
 
+/* The node that makes the value, if it is one of this kind; else NULL.  value -1: an absent input. */
+const struct node *graph_made_by(const struct graph *g, int value, enum op op);
+
 /* "node 17 'fc1' (Gemm)" for errors; the number is the node's place in the model's file (in g for a node made by an edit). */
 const char *graph_where(const struct graph *g, const struct node *n, char *buf, size_t size);
 

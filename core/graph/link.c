@@ -15,6 +15,12 @@ const char *graph_where(const struct graph *g, const struct node *n, char *buf, 
     return err_node(buf, size, index, n->name, n->op == OP_CALL ? n->body->function->name : op_info[n->op].type);
 }
 
+const struct node *graph_made_by(const struct graph *g, int value, enum op op)
+{
+    int at = value >= 0 ? g->values[value].producer : -1;
+    return at >= 0 && g->nodes[at].op == op ? &g->nodes[at] : NULL;
+}
+
 const char *graph_shape_text(const struct graph *g, const struct shape *s, char *buf, size_t size)
 {
     return link_shape_text(g->symbols, s, buf, size);

@@ -16,12 +16,6 @@
 #include <math.h>
 #include <string.h>
 
-static const struct node *made_by(const struct graph *g, int v, enum op op)
-{
-    int at = v >= 0 ? g->values[v].producer : -1;
-    return at >= 0 && g->nodes[at].op == op ? &g->nodes[at] : NULL;
-}
-
 /* A constant scalar's value. */
 static bool scalar(const struct graph *g, int v, float *ret)
 {
@@ -45,7 +39,7 @@ static int other_than(const struct graph *g, const struct node *n, float want)
 
 static int square_of(const struct graph *g, int v)
 {
-    const struct node *pow = made_by(g, v, OP_POW), *mul = made_by(g, v, OP_MUL);
+    const struct node *pow = graph_made_by(g, v, OP_POW), *mul = graph_made_by(g, v, OP_MUL);
     if (pow && scalar_near(g, pow->in[1], 2.0f))
         return pow->in[0];
     return mul && mul->in[0] == mul->in[1] ? mul->in[0] : -1;
@@ -75,15 +69,15 @@ static bool over_last_axis(const struct graph *g, const struct node *mean)
 
 static int mean_of(const struct graph *g, int v)
 {
-    const struct node *mean = made_by(g, v, OP_REDUCEMEAN);
+    const struct node *mean = graph_made_by(g, v, OP_REDUCEMEAN);
     return mean && over_last_axis(g, mean) ? mean->in[0] : -1;
 }
 
 /* v = Sqrt(ReduceMean(square) + eps): what is squared, and eps. */
 static int root_mean_square(const struct graph *g, int v, float *ret_eps)
 {
-    const struct node *sqrt_node = made_by(g, v, OP_SQRT);
-    const struct node *add = sqrt_node ? made_by(g, sqrt_node->in[0], OP_ADD) : NULL;
+    const struct node *sqrt_node = graph_made_by(g, v, OP_SQRT);
+    const struct node *add = sqrt_node ? graph_made_by(g, sqrt_node->in[0], OP_ADD) : NULL;
     if (!add)
         return -1;
     int variance = scalar(g, add->in[1], ret_eps) ? add->in[0] : scalar(g, add->in[0], ret_eps) ? add->in[1] : -1;
@@ -94,7 +88,7 @@ static int root_mean_square(const struct graph *g, int v, float *ret_eps)
 /* x - ReduceMean(x): x, else -1. */
 static int centred(const struct graph *g, int v)
 {
-    const struct node *sub = made_by(g, v, OP_SUB);
+    const struct node *sub = graph_made_by(g, v, OP_SUB);
     return sub && mean_of(g, sub->in[1]) == sub->in[0] ? sub->in[0] : -1;
 }
 
@@ -138,7 +132,7 @@ static bool match_single(const struct graph *g, const struct node *n, int at, st
 /* v = 1 / Sqrt(ReduceMean(square) + eps): what is squared, and eps. */
 static int inverse_root(const struct graph *g, int v, float *ret_eps)
 {
-    const struct node *div = made_by(g, v, OP_DIV), *rec = made_by(g, v, OP_RECIPROCAL);
+    const struct node *div = graph_made_by(g, v, OP_DIV), *rec = graph_made_by(g, v, OP_RECIPROCAL);
     int root = div && scalar_near(g, div->in[0], 1.0f) ? div->in[1] : rec ? rec->in[0] : -1;
     return root >= 0 ? root_mean_square(g, root, ret_eps) : -1;
 }
@@ -184,7 +178,7 @@ static bool match_decomposed(const struct graph *g, const struct node *n, int at
 /* r = 1 / root, or a product of that with a constant vector, gamma: what is squared. */
 static int factor_of(const struct graph *g, int r, const struct shape *s, struct norm *norm)
 {
-    const struct node *mul = made_by(g, r, OP_MUL);
+    const struct node *mul = graph_made_by(g, r, OP_MUL);
     int squared = inverse_root(g, r, &norm->eps);
     for (int side = 0; mul && squared < 0 && side < 2; side++) {
         squared = is_row(g, mul->in[side], s) ? inverse_root(g, mul->in[1 - side], &norm->eps) : -1;
@@ -203,7 +197,7 @@ static bool read_by(const struct graph *g, int v, int nodes) { return g->values[
 /* `scaled` is x * r and `mean` is ReduceMean(x) * r, each in either order: is r a LayerNorm's factor? */
 static bool match_factored(const struct graph *g, int scaled, int mean, struct norm *norm)
 {
-    const struct node *a = made_by(g, scaled, OP_MUL), *b = made_by(g, mean, OP_MUL);
+    const struct node *a = graph_made_by(g, scaled, OP_MUL), *b = graph_made_by(g, mean, OP_MUL);
     bool own = a && b && a != b && read_by(g, scaled, 1) && read_by(g, mean, 1);
     for (int i = 0; own && i < 4; i++) {
         int x = a->in[i & 1], r = a->in[1 - (i & 1)], m = b->in[i >> 1];
@@ -228,7 +222,7 @@ static bool match_keras(const struct graph *g, const struct node *n, int at, str
         return match_factored(g, n->in[0], n->in[1], ret);
     for (int side = 0; side < 2; side++) {
         bool own = read_by(g, n->in[side], 1);
-        const struct node *sub = own ? made_by(g, n->in[side], OP_SUB) : NULL, *neg = own ? made_by(g, n->in[side], OP_NEG) : NULL;
+        const struct node *sub = own ? graph_made_by(g, n->in[side], OP_SUB) : NULL, *neg = own ? graph_made_by(g, n->in[side], OP_NEG) : NULL;
         if (neg && match_factored(g, n->in[1 - side], neg->in[0], ret))
             return true;
         if (!sub || !is_row(g, sub->in[0], &g->values[n->out[0]].shape) || !match_factored(g, n->in[1 - side], sub->in[1], ret))
@@ -250,14 +244,14 @@ bool roles_match_norm(const struct graph *g, int at, struct norm *ret)
 /* x / sqrt 2, with Div or Mul: x, else -1. */
 static int erf_argument(const struct graph *g, int v)
 {
-    const struct node *div = made_by(g, v, OP_DIV);
-    return div && scalar_near(g, div->in[1], 1.41421356f) ? div->in[0] : other_than(g, made_by(g, v, OP_MUL), 0.70710678f);
+    const struct node *div = graph_made_by(g, v, OP_DIV);
+    return div && scalar_near(g, div->in[1], 1.41421356f) ? div->in[0] : other_than(g, graph_made_by(g, v, OP_MUL), 0.70710678f);
 }
 
 /* x^3 as Pow, or as a product with x^2: x, else -1. */
 static int cube_of(const struct graph *g, int v)
 {
-    const struct node *pow = made_by(g, v, OP_POW), *mul = made_by(g, v, OP_MUL);
+    const struct node *pow = graph_made_by(g, v, OP_POW), *mul = graph_made_by(g, v, OP_MUL);
     if (pow && scalar_near(g, pow->in[1], 3.0f))
         return pow->in[0];
     for (int side = 0; mul && side < 2; side++)
@@ -269,12 +263,12 @@ static int cube_of(const struct graph *g, int v)
 /* 0.044715 x^2, with the constant at either factor or outside: does it belong to this x? */
 static bool is_cubic_part(const struct graph *g, int v, int x)
 {
-    const struct node *mul = made_by(g, v, OP_MUL);
+    const struct node *mul = graph_made_by(g, v, OP_MUL);
     int square = other_than(g, mul, 0.044715f);
     if (square >= 0)
         return square_of(g, square) == x;
     for (int side = 0; mul && side < 2; side++)
-        if (mul->in[1 - side] == x && other_than(g, made_by(g, mul->in[side], OP_MUL), 0.044715f) == x)
+        if (mul->in[1 - side] == x && other_than(g, graph_made_by(g, mul->in[side], OP_MUL), 0.044715f) == x)
             return true;
     return false;
 }
@@ -282,10 +276,10 @@ static bool is_cubic_part(const struct graph *g, int v, int x)
 /* (sqrt(2 / pi) x) (1 + 0.044715 x^2): x, else -1. */
 static int factored_argument(const struct graph *g, int v)
 {
-    const struct node *mul = made_by(g, v, OP_MUL);
+    const struct node *mul = graph_made_by(g, v, OP_MUL);
     for (int side = 0; mul && side < 2; side++) {
-        int x = other_than(g, made_by(g, mul->in[side], OP_MUL), 0.79788456f);
-        int part = other_than(g, made_by(g, mul->in[1 - side], OP_ADD), 1.0f);
+        int x = other_than(g, graph_made_by(g, mul->in[side], OP_MUL), 0.79788456f);
+        int part = other_than(g, graph_made_by(g, mul->in[1 - side], OP_ADD), 1.0f);
         if (x >= 0 && part >= 0 && is_cubic_part(g, part, x))
             return x;
     }
@@ -295,9 +289,9 @@ static int factored_argument(const struct graph *g, int v)
 /* sqrt(2 / pi) (x + 0.044715 x^3), or with x taken out of the sum: x, else -1. */
 static int tanh_argument(const struct graph *g, int v)
 {
-    const struct node *add = made_by(g, other_than(g, made_by(g, v, OP_MUL), 0.79788456f), OP_ADD);
+    const struct node *add = graph_made_by(g, other_than(g, graph_made_by(g, v, OP_MUL), 0.79788456f), OP_ADD);
     for (int side = 0; add && side < 2; side++) {
-        int cube = other_than(g, made_by(g, add->in[side], OP_MUL), 0.044715f);
+        int cube = other_than(g, graph_made_by(g, add->in[side], OP_MUL), 0.044715f);
         int x = cube >= 0 ? cube_of(g, cube) : -1;
         if (x >= 0 && add->in[1 - side] == x)
             return x;
@@ -308,7 +302,7 @@ static int tanh_argument(const struct graph *g, int v)
 /* 1 + Erf(.) or 1 + Tanh(.) of a GELU: x, else -1. */
 static int bell_term(const struct graph *g, int v, enum activation_kind kind)
 {
-    const struct node *f = made_by(g, other_than(g, made_by(g, v, OP_ADD), 1.0f), kind == ACT_GELU ? OP_ERF : OP_TANH);
+    const struct node *f = graph_made_by(g, other_than(g, graph_made_by(g, v, OP_ADD), 1.0f), kind == ACT_GELU ? OP_ERF : OP_TANH);
     return !f ? -1 : kind == ACT_GELU ? erf_argument(g, f->in[0]) : tanh_argument(g, f->in[0]);
 }
 
@@ -319,15 +313,15 @@ static int bell_term(const struct graph *g, int v, enum activation_kind kind)
 static int gelu_input(const struct graph *g, const struct node *last, enum activation_kind kind)
 {
     int whole = other_than(g, last, 0.5f);
-    const struct node *inner = made_by(g, whole, OP_MUL);
+    const struct node *inner = graph_made_by(g, whole, OP_MUL);
     for (int side = 0; side < 2; side++) {
         int x = inner ? bell_term(g, inner->in[side], kind) : -1;
         if (x >= 0 && inner->in[1 - side] == x)
             return x;
         x = bell_term(g, last->in[side], kind);
-        if (x >= 0 && other_than(g, made_by(g, last->in[1 - side], OP_MUL), 0.5f) == x)
+        if (x >= 0 && other_than(g, graph_made_by(g, last->in[1 - side], OP_MUL), 0.5f) == x)
             return x;
-        int half = other_than(g, made_by(g, last->in[side], OP_MUL), 0.5f);
+        int half = other_than(g, graph_made_by(g, last->in[side], OP_MUL), 0.5f);
         x = half >= 0 ? bell_term(g, half, kind) : -1;
         if (x >= 0 && last->in[1 - side] == x)
             return x;
@@ -339,8 +333,8 @@ static int gelu_input(const struct graph *g, const struct node *last, enum activ
 static int sigmoid_input(const struct graph *g, const struct node *mul, enum activation_kind kind)
 {
     for (int side = 0; side < 2; side++) {
-        const struct node *s = made_by(g, mul->in[side], OP_SIGMOID);
-        int x = !s ? -1 : kind == ACT_SILU ? s->in[0] : other_than(g, made_by(g, s->in[0], OP_MUL), 1.702f);
+        const struct node *s = graph_made_by(g, mul->in[side], OP_SIGMOID);
+        int x = !s ? -1 : kind == ACT_SILU ? s->in[0] : other_than(g, graph_made_by(g, s->in[0], OP_MUL), 1.702f);
         if (x >= 0 && x == mul->in[1 - side])
             return x;
     }

@@ -4,6 +4,7 @@
 
 /* Rows of zeros stay zeros. */
 static const float least = 1e-9f;
+static const int64_t last[] = { -1 };
 
 struct edit {
     struct graph *g;
@@ -53,7 +54,6 @@ static const char *called(struct edit *d, const char *base, const char *what)
 
 static void divide_rows(struct edit *d, int x, const char *name)
 {
-    static const int64_t last[] = { -1 };
     struct shape shape = d->g->values[x].shape, column = shape;
     column.dim[column.rank - 1] = 1;
     const struct onnx_attr attrs[] = {
@@ -136,7 +136,6 @@ static bool room_for(struct graph *g, int layers, struct err *e)
 
 bool graph_unit_rows(struct graph *g, const struct roles *r, const bool *wanted, struct err *e)
 {
-    static const int64_t last[] = { -1 };
     enum { AXES_INPUT = 18 };          /* since this opset the axes of ReduceMax are an input */
     struct edit d = { .g = g, .e = e, .prefix = free_prefix(g, e), .axes = -1 };
     int n = g->n_values;
@@ -159,16 +158,11 @@ bool graph_unit_rows(struct graph *g, const struct roles *r, const bool *wanted,
     return !d.failed && graph_relink(g, e);
 }
 
-static const struct node *maker(const struct graph *g, int value, enum op op)
-{
-    int at = value >= 0 ? g->values[value].producer : -1;
-    return at >= 0 && g->nodes[at].op == op ? &g->nodes[at] : NULL;
-}
-
 bool graph_has_unit_rows(const struct graph *g, int value)
 {
-    const struct node *div = maker(g, value, OP_DIV), *max = div ? maker(g, div->in[1], OP_MAX) : NULL;
-    const struct node *reduce = max ? maker(g, max->in[0], OP_REDUCEMAX) : NULL, *abs = reduce ? maker(g, reduce->in[0], OP_ABS) : NULL;
+    const struct node *div = graph_made_by(g, value, OP_DIV), *max = div ? graph_made_by(g, div->in[1], OP_MAX) : NULL;
+    const struct node *reduce = max ? graph_made_by(g, max->in[0], OP_REDUCEMAX) : NULL;
+    const struct node *abs = reduce ? graph_made_by(g, reduce->in[0], OP_ABS) : NULL;
     if (!abs || abs->in[0] != div->in[0])
         return false;
     /* Of the last axis alone, with its place kept. */

@@ -19,7 +19,6 @@ struct field {
     size_t override_at;                    /* offset in struct recipe_override; 0: an override cannot change it */
     int lo, hi;                            /* INT, REAL: inclusive; BOOL: the values there are */
     const char *const *choices;            /* CHOICE: NULL-terminated, indexed by the enum */
-    const char *only;                      /* CHOICE: why there is no other yet */
     const char *word;                      /* REAL: stands for word_value in place of a number; NULL: none does */
     double word_value;
     bool required;                         /* in a complete recipe */

@@ -93,7 +93,6 @@ static bool parse_choice(struct parse *p, const struct field *f, const char *bas
         }
         buf_printf(&list, "%s\"%s\"", i ? ", " : "", f->choices[i]);
     }
-    buf_printf(&list, "%s", f->only ? f->only : "");
     bad_field(p, base, f->key, f->choices[1] ? "must be one of " : "must be ", list.p ? list.p : "");
     buf_release(&list);
     return false;

@@ -152,8 +152,7 @@ static bool is_output_of(const struct roles *r, int value)
 /* GELU and its like, or their product with another branch (SwiGLU's gate and up). */
 static bool is_activation(const struct graph *g, const struct roles *r, int value)
 {
-    int at = g->values[value].producer;
-    const struct node *mul = at >= 0 && g->nodes[at].op == OP_MUL ? &g->nodes[at] : NULL;
+    const struct node *mul = graph_made_by(g, value, OP_MUL);
     return is_output_of(r, value) || (mul && (is_output_of(r, mul->in[0]) || is_output_of(r, mul->in[1])));
 }
 
@@ -161,8 +160,8 @@ static bool is_activation(const struct graph *g, const struct roles *r, int valu
 static bool is_softmax(const struct graph *g, const struct sweep *s, int site)
 {
     const struct value *v = &g->values[s->sites[site].value];
-    const struct node *n = v->producer >= 0 ? &g->nodes[v->producer] : NULL;
-    if (!n || n->op != OP_SOFTMAX || v->n_consumers != 1 || v->is_output || v->shape.rank < 1)
+    const struct node *n = graph_made_by(g, s->sites[site].value, OP_SOFTMAX);
+    if (!n || v->n_consumers != 1 || v->is_output || v->shape.rank < 1)
         return false;
     int64_t axis = node_int(n, "axis", -1);
     bool last = axis == -1 || axis == v->shape.rank - 1;
