@@ -112,6 +112,30 @@ static bool selects_rows(const struct graph *g, const struct node *n)
     }
 }
 
+/* Is the node one of the site's layers, or does it not look at values at all? */
+static bool reads_for_site(const struct graph *g, const struct sweep *s, int site, int node)
+{
+    bool ours = g->nodes[node].op == OP_SHAPE;
+    for (int k = 0; k < s->n_layers && !ours; k++)
+        ours = s->layers[k].x == site && s->layers[k].l->node == node;
+    return ours;
+}
+
+/* Products of divided rows have to be multiplied by what the rows were divided by, or factors would not cancel. */
+static bool rows_return(const struct graph *g, const struct sweep *s, int site)
+{
+    int a = g->nodes[g->values[s->sites[site].value].producer].in[1];
+    for (int i = 0; i < s->n_layers; i++) {
+        if (s->layers[i].x != site)
+            continue;
+        const struct value *y = &g->values[g->nodes[s->layers[i].l->node].out[0]];
+        const struct node *mul = y->n_consumers == 1 && !y->is_output ? &g->nodes[y->consumers[0]] : NULL;
+        if (!mul || mul->op != OP_MUL || (mul->in[0] != a && mul->in[1] != a))
+            return false;
+    }
+    return true;
+}
+
 /*
  * The norm whose output the value is, perhaps after rows were selected; -1: none.  *ret_alone: nothing but the
  * site's layers depends on it, so that the norm itself may give scaled values.
@@ -126,16 +150,15 @@ static int norm_behind(const struct sweep_task *t, const struct sweep *s, int si
         *ret_alone &= !value->is_output;
         for (int i = 0; i < value->n_consumers; i++) {
             int c = value->consumers[i];
-            bool ours = c == reader || g->nodes[c].op == OP_SHAPE || (g->nodes[c].op == OP_ABS && reader >= 0 && g->nodes[reader].op == OP_DIV);
-            for (int k = 0; k < s->n_layers && !ours; k++)
-                ours = s->layers[k].x == site && s->layers[k].l->node == c;
-            *ret_alone &= ours;
+            bool magnitude = g->nodes[c].op == OP_ABS && reader >= 0 && g->nodes[reader].op == OP_DIV;
+            *ret_alone &= c == reader || magnitude || reads_for_site(g, s, site, c);
         }
         for (int i = 0; i < t->roles->n_norms; i++)
             if (t->roles->norms[i].output == v)
                 return i;
         reader = value->producer;
-        if (reader < 0 || !(selects_rows(g, &g->nodes[reader]) || graph_has_unit_rows(g, v)))
+        bool divided = v == s->sites[site].value && graph_has_unit_rows(g, v);
+        if (reader < 0 || !(selects_rows(g, &g->nodes[reader]) || divided))
             return -1;
         v = g->nodes[reader].in[0];
     }
@@ -183,7 +206,7 @@ static void tell_kind(const struct sweep_task *t, struct sweep *s, int site)
     bool alone, linears = feeds_linears_only(s, site);
     int norm = linears ? norm_behind(t, s, site, &alone) : -1;
     bool rows = linears && graph_has_unit_rows(t->g, at->value);
-    if (takes_factors(t, norm, alone, rows ? SITE_ROWS : SITE_NORM)) {
+    if (takes_factors(t, norm, alone, rows ? SITE_ROWS : SITE_NORM) && (!rows || rows_return(t->g, s, site))) {
         at->norm = norm;
         at->resume_at = t->roles->norms[norm].scale_node;
     }
@@ -205,13 +228,9 @@ static void tell_kind(const struct sweep_task *t, struct sweep *s, int site)
 bool sweep_is_alone(const struct sweep_task *t, const struct sweep *s, int site)
 {
     const struct value *v = &t->g->values[s->sites[site].value];
-    for (int i = 0; i < v->n_consumers; i++) {
-        bool ours = t->g->nodes[v->consumers[i]].op == OP_SHAPE;
-        for (int k = 0; k < s->n_layers && !ours; k++)
-            ours = s->layers[k].x == site && s->layers[k].l->node == v->consumers[i];
-        if (!ours)
+    for (int i = 0; i < v->n_consumers; i++)
+        if (!reads_for_site(t->g, s, site, v->consumers[i]))
             return false;
-    }
     return !v->is_output;
 }
 

@@ -80,6 +80,30 @@ static void what_is_not_wanted_stays(void **state)
     mb_free(b);
 }
 
+/* A model may have divided rows of its own whose products nobody multiplies again: its norm must not take up factors. */
+static void factors_stay_out_of_rows_that_do_not_return(void **state)
+{
+    (void)state;
+    struct builder *b = mb_new(18);
+    mb_values(b, "x:f32[batch,4,8] g:f32{1,2,3,4,5,6,7,8} c:f32{0,0,0,0,0,0,0,0} eps:f32{1e-9} last:i64{-1}");
+    MB_RANDOM(b, "w", 1, 1, 8, 12);
+    mb_node(b, "LayerNormalization", "x g c", "n", "axis=-1");
+    mb_node(b, "Abs", "n", "m", "");
+    mb_node(b, "ReduceMax", "m last", "top", "keepdims=1");
+    mb_node(b, "Max", "top eps", "a", "");
+    mb_node(b, "Div", "n a", "rows", "");
+    mb_node(b, "MatMul", "rows w", "out", "");
+    mb_output(b, "out");
+    struct ground *gr = ground_of(b, 24);
+    assert_true(graph_has_unit_rows(gr->g, gr->roles.layers[0].x));
+    struct outcome *o = sweep_well(gr, &(struct how_to){ .recipe = recipe_preset("smoothquant-w8a8"), .memory = UINT64_MAX });
+    assert_int_equal(o->sweep.sites[o->sweep.layers[0].x].norm, -1);
+    assert_true(errors_sqnr_db(o->sweep.layers[0].accumulated.signal, o->sweep.layers[0].accumulated.noise) > 30);
+    outcome_free(o);
+    ground_free(gr);
+    mb_free(b);
+}
+
 /* Example E3 of the specification: codes of two tokens, one 25 times as loud as the other. */
 static void every_token_has_a_range_of_its_own(void **state)
 {
@@ -103,6 +127,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_changes_in_float),
         cmocka_unit_test(what_is_not_wanted_stays),
+        cmocka_unit_test(factors_stay_out_of_rows_that_do_not_return),
         cmocka_unit_test(every_token_has_a_range_of_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
