@@ -20,7 +20,7 @@ BASE     := $(wildcard core/base/*.c)
 RECIPE   := $(wildcard core/recipe/*.c)
 CORE     := $(filter-out core/main.c,$(wildcard core/*.c core/*/*.c core/*/*/*.c))
 DAEMON   := $(filter-out server/main.c,$(wildcard server/*.c)) $(wildcard api/*.c storage/*.c) $(BASE) $(RECIPE)
-LIBS_CORE   = -lopenblas -ljansson -lnettle -lz -lm
+LIBS_CORE   = -lopenblas -ljansson -lnettle -ljpeg -lpng16 -lz -lm
 LIBS_DAEMON = -lmicrohttpd -lsqlite3 -ljansson -lnettle -lm
 
 UNIT_CORE   := $(patsubst tests/unit/core/%.c,$(O)/unit/core/%,$(wildcard tests/unit/core/test_*.c))
