@@ -20,6 +20,7 @@ struct store {
     int lock_fd;                    /* flock'ed while we live */
     char boot_id[40];
     struct db *db;
+    struct hasher *hasher;
     struct store_limits limits;
     pthread_mutex_t publish_mu;     /* orders the naming of blobs against their removal; taken before a write */
     pthread_mutex_t room_mu;        /* orders those who take disk space */
@@ -76,11 +77,9 @@ bool blob_path(const char *digest, char ret[BLOB_PATH_SIZE]);
 bool blob_add_rows(struct conn *c, const char *team, struct blob *b, struct err *e);
 /* Makes a name in blobs/xx/ durable. */
 bool blob_sync_folder(struct store *s, const char *path, struct err *e);
-/* Hashes what fd holds from its start. */
-bool blob_hash_file(int fd, struct hash *ret, struct err *e);
 
-/* Starts the writing of what a file has grown by, once it is enough; *flushed is how far that has come. */
-void blob_flush_behind(int fd, uint64_t size, uint64_t *flushed);
+/* Starts the writing of what a file has grown by, once it is enough: true; *flushed is how far that has come. */
+bool blob_flush_behind(int fd, uint64_t size, uint64_t *flushed);
 
 /* ---- uploads: upload_row.c for upload.c, but the last ---- */
 

@@ -134,7 +134,7 @@ static bool open_all(struct store *s, const char *dir, struct err *e)
     char *path = NULL;
     if (!(s->dir = strdup(dir)))
         return err_sys(e, dir, "open");
-    bool ok = read_boot_id(s->boot_id, sizeof s->boot_id, e) && open_folders(s, e)
+    bool ok = (s->hasher = hasher_start(e)) && read_boot_id(s->boot_id, sizeof s->boot_id, e) && open_folders(s, e)
            && path_of(dir, "repquant.db", &path, e) && (s->db = db_open(path, e)) != NULL;
     free(path);
     if (!ok)
@@ -169,6 +169,7 @@ void store_close(struct store *s)
 {
     if (!s)
         return;
+    hasher_stop(s->hasher);
     db_close(s->db);
     int fds[] = { s->blobs_fd, s->scratch_fd, s->dir_fd, s->lock_fd };     /* the lock last */
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
