@@ -4,6 +4,7 @@
  *   site     struct site_record, then mul[channels] and shift[channels] where there are such
  *   weight   struct weight_record, then codes[k*n], scale[n], and zero[n], bias[n] where there are such
  *   layer    struct layer_record
+ *   factors  struct factors_record, then mul[channels] where there are any
  */
 #include "core/sweep/sweep.h"
 
@@ -14,6 +15,7 @@
 struct site_record { struct site_choice q; struct site_summary summary; uint64_t channels; uint8_t has_mul, has_shift; };
 struct weight_record { struct weight_summary summary; uint64_t k, n; uint8_t has_zero, has_bias; };
 struct layer_record { struct errors accumulated, isolated; double seconds; };
+struct factors_record { double exponent; uint64_t channels; uint64_t has_mul; };
 
 static bool misfit(struct err *e, const char *what)
 {
@@ -107,6 +109,7 @@ static bool replay_weight(struct replay *to, uint32_t index, const void *p, uint
     q.bias = r.has_bias ? take(&in, r.n * sizeof(float), e) : NULL;
     if (in.bad || in.at != in.end)
         return misfit(e, "weight");
+    to->s->replayed_weights += !l->w.codes;
     l->w = q;
     l->weight = r.summary;
     return true;
@@ -136,12 +139,39 @@ static bool replay_layer(struct replay *to, uint32_t index, const void *p, uint6
     return true;
 }
 
+/* ---- factors that the linear before a site takes up ---- */
+
+bool record_factors(struct journal *j, const struct sweep *s, int site, struct err *e)
+{
+    const struct site *at = &s->sites[site];
+    struct factors_record r = { at->factors.exponent, sweep_channels(s, site), at->factors.mul != NULL };
+    struct journal_piece pieces[] = { { &r, sizeof r }, { at->factors.mul, r.has_mul ? (size_t)r.channels * sizeof(float) : 0 } };
+    return journal_append(j, JOURNAL_FACTORS, (uint32_t)site, pieces, 2, e);
+}
+
+static bool replay_factors(struct replay *to, uint32_t index, const void *p, uint64_t n, struct err *e)
+{
+    struct factors_record r;
+    if (index >= (uint32_t)to->s->n_sites || n < sizeof r)
+        return misfit(e, "factors");
+    memcpy(&r, p, sizeof r);
+    struct reader in = { (const char *)p + sizeof r, (const char *)p + n, to->mem, r.channels != sweep_channels(to->s, (int)index) };
+    float *mul = r.has_mul ? take(&in, r.channels * sizeof(float), e) : NULL;
+    if (in.bad || in.at != in.end)
+        return misfit(e, "factors");
+    to->s->sites[index].factors.known = true;
+    to->s->sites[index].factors.mul = mul;
+    to->s->sites[index].factors.exponent = r.exponent;
+    return true;
+}
+
 bool record_replay(void *arg, enum journal_type type, uint32_t index, const void *p, uint64_t n, struct err *e)
 {
     switch (type) {
     case JOURNAL_SITE: return replay_site(arg, index, p, n, e);
     case JOURNAL_WEIGHT: return replay_weight(arg, index, p, n, e);
     case JOURNAL_LAYER: return replay_layer(arg, index, p, n, e);
+    case JOURNAL_FACTORS: return replay_factors(arg, index, p, n, e);
     }
     return misfit(e, "foreign");
 }

@@ -1,5 +1,6 @@
 #include "core/sweep/sweep.h"
 
+#include "core/kernel/kernel.h"
 #include "core/sweep/absorb.h"
 #include "core/sweep/journal.h"
 #include "core/sweep/moments.h"
@@ -28,6 +29,7 @@ void sweep_fingerprint(const uint8_t model[HASH_SIZE], const uint8_t data[HASH_S
     size_t layout[] = { sizeof(struct site_summary), sizeof(struct weight_summary), sizeof(struct site_choice) };
     hash_init(&h);
     hash_add(&h, VERSION, sizeof VERSION);
+    hash_add(&h, blas_kernel(), strlen(blas_kernel()));     /* the manifest names one, and half of the bytes would be another's */
     hash_add(&h, layout, sizeof layout);
     hash_add(&h, model, HASH_SIZE);
     hash_add(&h, data, HASH_SIZE);
@@ -186,6 +188,7 @@ static bool decide_weight(struct walk *w, int index, struct weight_view *v, stru
     v->shift = x->q.shift;
     if (!make_weights(w, v, &l->w, e))
         return false;
+    w->s->made_weights++;
     weight_summarize(w->t->g, l->l, &l->w, x->q.mul, &l->weight);
     return record_weight(&w->journal, w->s, index, e);
 }
@@ -406,11 +409,29 @@ static bool fold_all(struct walk *w, struct err *e)
     return w->pass != NULL;
 }
 
+static bool all_decided(const struct sweep *s)
+{
+    bool all = true;
+    for (int i = 0; i < s->n_sites; i++)
+        all &= s->sites[i].decided;
+    for (int i = 0; i < s->n_layers; i++)
+        all &= !s->layers[i].quantize || sweep_ready(s, &s->layers[i], true);
+    return all;
+}
+
+/* A first walk that the journal leaves nothing to decide in would be a replay beside that of the second. */
 static bool walk_all(struct walk *w, struct err *e)
 {
-    w->s->folding_waits = w->t->method->folds_last;
+    w->s->folding_waits = w->t->method->folds_last && !all_decided(w->s);
     return walk_graph(w, e) && (!w->s->folding_waits || (fold_all(w, e) && walk_graph(w, e)))
         && pass_keep_outputs(w->pass, w->mem, CHECKED_SAMPLES, e);
+}
+
+static bool tell_replayed(const struct sweep_task *t, const struct sweep *s)
+{
+    if (s->replayed_sites + s->replayed_weights > 0)
+        events_resumed(t->events, s->replayed_sites, s->replayed_weights);
+    return true;
 }
 
 bool sweep_run(const struct sweep_task *t, struct arena *mem, struct sweep *ret, struct err *e)
@@ -420,16 +441,21 @@ bool sweep_run(const struct sweep_task *t, struct arena *mem, struct sweep *ret,
     struct arena *codes = t->codes ? t->codes : mem;
     struct walk w = { .t = &own, .s = ret, .mem = mem, .codes = codes, .journal = { -1 }, .lower = { &own, ret, mem, NULL } };
     struct replay replay = { ret, mem, codes };
-    bool ok = sweep_list_sites(t, mem, ret, e) && lowering_new(&ret->quantized, t->g, mem, e)
-           && (!t->method->absorbs || absorb_factors(t, ret, mem, e));
-    own.g = ret->g;
+    int64_t samples = t->recipe->calibration.samples;
+    bool ok = sweep_list_sites(t, mem, ret, e) && lowering_new(&ret->quantized, t->g, mem, e);
     ret->quantized.may_float = t->method->folds_last;
-    ok = ok && chunks_new(&ret->chunks, own.g, &ret->quantized, mem, t->samples, 0, t->recipe->calibration.samples, e)
-           && (w.lower.floats = arena_array(mem, (uint64_t)ret->n_layers + 1, sizeof *w.lower.floats, e))
-           && journal_open(&w.journal, t->dir, t->fingerprint, record_replay, &replay, e)
+    ok = ok && chunks_new(&ret->chunks, t->g, &ret->quantized, mem, t->samples, 0, samples, e)
+      && journal_open(&w.journal, t->dir, t->fingerprint, record_replay, &replay, e) && tell_replayed(t, ret)
+      && (!t->method->absorbs || (absorb_factors(t, ret, &w.journal, mem, e)
+                                  && chunks_new(&ret->chunks, ret->g, &ret->quantized, mem, t->samples, 0, samples, e)));
+    own.g = ret->g;
+    ok = ok && (w.lower.floats = arena_array(mem, (uint64_t)ret->n_layers + 1, sizeof *w.lower.floats, e))
            && (w.pass = pass_new(&own, ret, e)) && walk_all(&w, e);
     if (w.pass)
         pass_usage(w.pass, &ret->peak_held, &ret->spilled);
+    ret->searched_sites = w.decided_now;
+    if (ret->chunks.n)
+        ret->passes = (double)ret->steps / ((double)ret->chunks.n * ret->chunks.chunk[0].plan->n_steps);
     if (w.lower.floats)
         lower_forget(&w.lower, INT32_MAX);
     pass_free(w.pass);
