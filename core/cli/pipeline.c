@@ -50,7 +50,7 @@ static bool divide_rows(struct state *s, struct err *e)
         return true;
     bool *wanted = arena_array(m->mem, (uint64_t)s->roles.n_layers, sizeof *wanted, e);
     for (int i = 0; wanted && i < s->roles.n_layers; i++) {
-        recipe_match(s->p->recipe, s->roles.layers[i].name, &choice);
+        recipe_match(s->p->recipe, s->roles.layers[i].name, RECIPE_ANY_PART, &choice);
         wanted[i] = choice.quantize;
     }
     return wanted && graph_unit_rows(m->g, &s->roles, wanted, e) && roles_find(m->g, m->mem, &s->roles, e)

@@ -7,6 +7,7 @@ static const char *const methods[] = {
     [RECIPE_METHOD_REPQ_VIT] = "repq-vit", [RECIPE_METHOD_SMOOTHQUANT] = "smoothquant",
     [RECIPE_METHOD_ZEROQUANT] = "zeroquant", NULL,
 };
+const char *const recipe_part_name[] = { "", [RECIPE_ATTENTION] = "attention", [RECIPE_FEED_FORWARD] = "feed_forward", NULL };
 static const char *const weight_granularities[] = { [RECIPE_PER_TENSOR] = "per_tensor", [RECIPE_PER_CHANNEL] = "per_channel", NULL };
 static const char *const act_granularities[] = { [RECIPE_ONE_RANGE] = "per_tensor", [RECIPE_PER_TOKEN] = "per_token", NULL };
 static const char *const modes[] = { [RECIPE_STATIC] = "static", [RECIPE_DYNAMIC] = "dynamic", NULL };

@@ -177,21 +177,35 @@ static bool parse_override_section(struct parse *p, struct recipe_override *o, c
     return true;
 }
 
+/* The layers an override is for: by name, by part of the block, or by both. */
+static bool parse_override_scope(struct parse *p, struct recipe_override *o, const char *base, const json_t *object)
+{
+    const json_t *match = json_object_get(object, "match"), *part = json_object_get(object, "part");
+    const char *pattern = json_string_value(match), *name = json_string_value(part);
+    if (match || !part) {
+        if (!pattern || !text_is_pattern(pattern))
+            return bad_field(p, base, "match", pattern_rule, "");
+        memcpy(o->match, pattern, strlen(pattern));
+    }
+    for (int i = 1; name && recipe_part_name[i]; i++)
+        if (strcmp(name, recipe_part_name[i]) == 0)
+            o->part = (enum recipe_part)i;
+    return !part || o->part || bad_field(p, base, "part", "must be one of ", "\"attention\", \"feed_forward\"");
+}
+
 static bool parse_override(struct parse *p, struct recipe_override *o, const char *base, const json_t *object)
 {
     const char *key;
     json_t *value;
     if (!json_is_object(object))
-        return err_set(p->e, ERR_RECIPE_FIELD, base, "an override must be an object with: match, weights, activations");
-    const char *match = json_string_value(json_object_get(object, "match"));
-    if (!match || !text_is_pattern(match))
-        return bad_field(p, base, "match", pattern_rule, "");
-    memcpy(o->match, match, strlen(match));
+        return err_set(p->e, ERR_RECIPE_FIELD, base, "an override must be an object with: match, part, weights, activations");
+    if (!parse_override_scope(p, o, base, object))
+        return false;
     json_object_foreach((json_t *)(uintptr_t)object, key, value) {
-        if (strcmp(key, "match") == 0)
+        if (strcmp(key, "match") == 0 || strcmp(key, "part") == 0)
             continue;
         if (strcmp(key, "weights") != 0 && strcmp(key, "activations") != 0)
-            return bad_field(p, base, key, "is not known; accepted here: ", "match, weights, activations");
+            return bad_field(p, base, key, "is not known; accepted here: ", "match, part, weights, activations");
         if (!parse_override_section(p, o, base, key, value))
             return false;
     }

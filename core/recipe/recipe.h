@@ -14,6 +14,7 @@
  * Patterns.  `exclude` and `overrides[].match` are matched against the whole name of a node or
  * layer, case-sensitively: `*` is any run of characters ('/' and '.' too, the empty run too),
  * `?` is any one byte, everything else is itself.  "*fc1*" finds "/blocks.3/mlp/fc1/MatMul"; "fc1" does not.
+ * An override may say a part of the block ("attention", "feed_forward") in place of a pattern or with one: then both have to fit.
  */
 #ifndef CORE_RECIPE_RECIPE_H
 #define CORE_RECIPE_RECIPE_H
@@ -50,8 +51,13 @@ enum recipe_codes { RECIPE_CODES_STORABLE, RECIPE_CODES_PUBLISHED };
 /* Who must be able to run the artifact; decides the type of activation codes and the form of biases. */
 enum recipe_target { RECIPE_TARGET_ONNXRUNTIME, RECIPE_TARGET_OPENVINO, RECIPE_TARGET_TENSORRT, RECIPE_TARGET_PORTABLE };
 
+/* What a layer is for, found by structure: products of attention and the linears around them; those around an activation function. */
+enum recipe_part { RECIPE_ANY_PART, RECIPE_ATTENTION, RECIPE_FEED_FORWARD };
+extern const char *const recipe_part_name[];               /* [0] is no name; NULL-terminated */
+
 struct recipe_override {
-    char match[RECIPE_MAX_PATTERN + 1];
+    char match[RECIPE_MAX_PATTERN + 1];    /* "": any name */
+    enum recipe_part part;                 /* never any with any name */
     int weight_bits, act_bits;             /* 0: as the recipe says; never both 0 */
 };
 
@@ -146,8 +152,8 @@ struct recipe_choice {
     char reason[RECIPE_MAX_PATTERN + 48];  /* which pattern decided: excluded by "head"; "" if none did */
 };
 
-/* What the recipe asks for the layer of that name: `exclude` first, then the first override that matches. */
-void recipe_match(const struct recipe *r, const char *layer, struct recipe_choice *ret);
+/* What the recipe asks for the layer of that name and part: `exclude` first, then the first override that matches. */
+void recipe_match(const struct recipe *r, const char *layer, enum recipe_part part, struct recipe_choice *ret);
 
 /* Whether one pattern matches a whole name, in time proportional to the product of their lengths. */
 bool recipe_glob(const char *pattern, const char *name);

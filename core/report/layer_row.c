@@ -125,6 +125,7 @@ json_t *layer_row_json(const struct layer_row *r)
     set_str(o, "op", r->op);
     set_str(o, "block", r->block);
     set_str(o, "role", r->role);
+    json_object_set_new(o, "part", r->part ? json_string(r->part) : json_null());
     set_int(o, "weight_bits", r->has_weight && r->weight_bits ? r->weight_bits : r->has_weight ? 32 : 0);
     set_int(o, "act_bits", r->act_bits ? r->act_bits : 32);
     set_str(o, "planned_precision", r->planned);

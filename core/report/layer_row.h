@@ -57,6 +57,7 @@ void weight_summarize(const struct graph *g, const struct layer *l, const struct
 
 struct layer_row {
     const char *name, *op, *block, *role;
+    const char *part;                    /* "attention", "feed_forward"; NULL: neither */
     int weight_bits, act_bits;           /* 0: float */
     const char *planned, *actual;        /* "w8a8" or "float" */
     const char *skip_reason;             /* "" when quantized */

@@ -54,9 +54,13 @@ static const char *off_reason(const struct layer *l)
     return l->kind == LAYER_CONV ? "the recipe has \"convolutions\": false" : "the recipe has \"attention\": {\"products\": false}";
 }
 
+static const enum recipe_part part_of[PARTS] = {
+    [PART_OTHER] = RECIPE_ANY_PART, [PART_ATTENTION] = RECIPE_ATTENTION, [PART_FEED_FORWARD] = RECIPE_FEED_FORWARD,
+};
+
 static void list_layer(const struct sweep_task *t, struct sweep *s, struct sweep_layer *l)
 {
-    recipe_match(t->recipe, l->l->name, &l->choice);
+    recipe_match(t->recipe, l->l->name, part_of[l->l->part], &l->choice);
     l->quantize = l->choice.quantize && wanted(t->recipe, l->l);
     if (l->choice.quantize && !l->quantize) {
         l->choice = (struct recipe_choice){ 0 };

@@ -474,7 +474,7 @@ void sweep_row(const struct sweep_task *t, const struct sweep *s, int i, struct 
     const char *precision = l->quantize ? precision_name(has_weight ? weight_bits : act_bits, act_bits) : "float";
     *ret = (struct layer_row){
         .name = l->l->name, .op = op_info[t->g->nodes[l->l->node].op].type, .block = l->l->block,
-        .role = layer_role_name[l->l->kind], .weight_bits = has_weight ? weight_bits : 0, .act_bits = act_bits,
+        .role = layer_role_name[l->l->kind], .part = layer_part_name[l->l->part], .weight_bits = has_weight ? weight_bits : 0, .act_bits = act_bits,
         .planned = precision, .actual = precision, .skip_reason = l->quantize ? "" : l->choice.reason,
         .has_weight = has_weight, .weight = has_weight && l->quantize ? &l->weight : NULL,
         .accumulated = l->accumulated, .isolated = l->isolated,

@@ -64,6 +64,7 @@ REFUSED = {
     "an override of nothing": changed(overrides=[{"match": "a"}]),
     "an override of symmetric": changed(overrides=[{"match": "a", "activations": {"symmetric": True}}]),
     "an override without pattern": changed(overrides=[{"weights": {"bits": 4}}]),
+    "an override of an unknown part": changed(overrides=[{"part": "mlp", "weights": {"bits": 4}}]),
     "percentile of minmax": changed(method="minmax", activations={"percentile": 99}),
     "an observer of another method": changed(method="minmax", activations={"observer": "percentile"}),
     "uint8 for TensorRT": changed(target="tensorrt", activations={"symmetric": False}),

@@ -86,13 +86,17 @@ static const struct {
     { "{\"preset\":\"minmax-w8a8\",\"exclude\":[\"a\\n\"]}", ERR_RECIPE_FIELD, "/exclude/0", "control" },
     /* overrides */
     { "{\"preset\":\"minmax-w8a8\",\"overrides\":{}}", ERR_RECIPE_FIELD, "/overrides", "list" },
-    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[1]}", ERR_RECIPE_FIELD, "/overrides/0", "match, weights, activations" },
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[1]}", ERR_RECIPE_FIELD, "/overrides/0", "match, part, weights, activations" },
     { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"weights\":{\"bits\":4}}]}", ERR_RECIPE_FIELD, "/overrides/0/match", "pattern" },
     { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"match\":\"a\"}]}", ERR_RECIPE_FIELD, "/overrides/0", "changes nothing" },
-    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"match\":\"a\",\"weights\":{\"bits\":4},\"target\":\"openvino\"}]}", ERR_RECIPE_FIELD, "/overrides/0/target", "match, weights, activations" },
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"match\":\"a\",\"weights\":{\"bits\":4},\"target\":\"openvino\"}]}", ERR_RECIPE_FIELD, "/overrides/0/target", "match, part, weights, activations" },
     { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"match\":\"a\",\"weights\":{\"bits\":16}}]}", ERR_RECIPE_FIELD, "/overrides/0/weights/bits", "2 to 8" },
     { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"match\":\"a\",\"weights\":{}}]}", ERR_RECIPE_FIELD, "/overrides/0/weights", "bits" },
     { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"match\":\"a\",\"activations\":{\"symmetric\":true}}]}", ERR_RECIPE_FIELD, "/overrides/0/activations/symmetric", "bits" },
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"part\":\"mlp\",\"weights\":{\"bits\":4}}]}", ERR_RECIPE_FIELD, "/overrides/0/part", "\"attention\", \"feed_forward\"" },
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"part\":\"\",\"weights\":{\"bits\":4}}]}", ERR_RECIPE_FIELD, "/overrides/0/part", "\"attention\"" },
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"part\":\"attention\"}]}", ERR_RECIPE_FIELD, "/overrides/0", "changes nothing" },
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"part\":\"attention\",\"match\":7,\"weights\":{\"bits\":4}}]}", ERR_RECIPE_FIELD, "/overrides/0/match", "pattern" },
     /* fields that exclude each other */
     { "{\"preset\":\"percentile-w8a8\",\"target\":\"tensorrt\",\"activations\":{\"symmetric\":false}}", ERR_RECIPE_COMBINATION, "/activations/symmetric", "tensorrt" },
     { "{\"preset\":\"minmax-w8a8\",\"target\":\"portable\",\"activations\":{\"symmetric\":false}}", ERR_RECIPE_COMBINATION, "/activations/symmetric", "portable" },
@@ -280,7 +284,9 @@ static void random_recipe(unsigned *seed, struct recipe *r)
         random_pattern(seed, r->exclude[i]);
     r->n_overrides = pick(seed, 0, pick(seed, 0, RECIPE_MAX_OVERRIDES));
     for (int i = 0; i < r->n_overrides; i++) {
-        random_pattern(seed, r->overrides[i].match);
+        r->overrides[i].part = (enum recipe_part)pick(seed, RECIPE_ANY_PART, RECIPE_FEED_FORWARD);
+        if (!r->overrides[i].part || pick(seed, 0, 1))
+            random_pattern(seed, r->overrides[i].match);
         r->overrides[i].weight_bits = pick(seed, 0, 1) ? pick(seed, 2, 8) : 0;
         r->overrides[i].act_bits = r->overrides[i].weight_bits && pick(seed, 0, 1) ? 0 : pick(seed, 2, 8);
     }
@@ -498,11 +504,36 @@ static void a_layer_gets_the_bits_of_the_first_pattern_that_matches_it(void **st
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct recipe_choice c;
-        recipe_match(&r, rows[i].layer, &c);
+        recipe_match(&r, rows[i].layer, RECIPE_ANY_PART, &c);
         assert_int_equal(c.quantize, rows[i].quantize);
         assert_int_equal(c.weight_bits, rows[i].w);
         assert_int_equal(c.act_bits, rows[i].a);
         assert_string_equal(c.reason, rows[i].reason);
+    }
+}
+
+static void an_override_may_be_for_a_part_of_the_block(void **state)
+{
+    (void)state;
+    struct recipe r = parsed("{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"part\":\"feed_forward\",\"match\":\"*.0.*\",\"weights\":{\"bits\":6}},"
+                             "{\"part\":\"feed_forward\",\"weights\":{\"bits\":4}},{\"part\":\"attention\",\"activations\":{\"bits\":7}}]}");
+    static const struct { const char *layer; enum recipe_part part; int w, a; const char *reason; } rows[] = {
+        { "blocks.0.fc1", RECIPE_FEED_FORWARD, 6, 8, "override \"*.0.*\"" },
+        { "blocks.0.qkv", RECIPE_ATTENTION, 8, 7, "override \"attention\"" },
+        { "blocks.1.fc1", RECIPE_FEED_FORWARD, 4, 8, "override \"feed_forward\"" },
+        { "blocks.1.fc1", RECIPE_ANY_PART, 8, 8, "" },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct recipe_choice c;
+        recipe_match(&r, rows[i].layer, rows[i].part, &c);
+        assert_true(c.weight_bits == rows[i].w && c.act_bits == rows[i].a);
+        assert_string_equal(c.reason, rows[i].reason);
+    }
+    const struct recipe *zero = recipe_preset("zeroquant-w4a8");
+    for (enum recipe_part part = RECIPE_ANY_PART; part <= RECIPE_FEED_FORWARD; part++) {
+        struct recipe_choice c;
+        recipe_match(zero, "layer", part, &c);
+        assert_int_equal(c.weight_bits, part == RECIPE_FEED_FORWARD ? 4 : 8);
     }
 }
 
@@ -545,6 +576,7 @@ int main(void)
         cmocka_unit_test(a_pattern_means_what_its_definition_says),
         cmocka_unit_test(a_hostile_pattern_takes_no_exponential_time),
         cmocka_unit_test(a_layer_gets_the_bits_of_the_first_pattern_that_matches_it),
+        cmocka_unit_test(an_override_may_be_for_a_part_of_the_block),
         cmocka_unit_test(the_schema_describes_every_field),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
