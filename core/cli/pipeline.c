@@ -46,7 +46,7 @@ static bool divide_rows(struct state *s, struct err *e)
 {
     struct loaded_model *m = &s->model;
     struct recipe_choice choice;
-    if (s->p->recipe->activations.mode != RECIPE_DYNAMIC)
+    if (s->p->recipe->activations.granularity != RECIPE_PER_TOKEN)
         return true;
     bool *wanted = arena_array(m->mem, (uint64_t)s->roles.n_layers, sizeof *wanted, e);
     for (int i = 0; wanted && i < s->roles.n_layers; i++) {
@@ -147,9 +147,10 @@ static bool export_model(struct state *s, struct err *e)
                                   .how = &sw->quantized, .metadata = metadata, .n_metadata = sizeof metadata / sizeof metadata[0] };
     for (int i = 0; i < sw->n_layers; i++) {
         const struct sweep_layer *l = &sw->layers[i];
+        struct artifact_layer a = { l->l, l->w.codes ? &l->w : NULL, sweep_input(sw, l->x), sweep_input(sw, l->other), sweep_input(sw, l->out) };
+        a.x.dynamic = l->dynamic;
         if (l->quantize)
-            layers[spec.n_layers++] = (struct artifact_layer){ l->l, l->w.codes ? &l->w : NULL, sweep_input(sw, l->x),
-                                                               sweep_input(sw, l->other), sweep_input(sw, l->out) };
+            layers[spec.n_layers++] = a;
     }
     return build(s, &spec, &m, e)
         && artifact_save(&m, s->p->dir, "model.onnx", &s->artifact_bytes, s->artifact_digest, e);

@@ -93,7 +93,11 @@ static bool parse_choice(struct parse *p, const struct field *f, const char *bas
         }
         buf_printf(&list, "%s\"%s\"", i ? ", " : "", f->choices[i]);
     }
-    bad_field(p, base, f->key, f->choices[1] ? "must be one of " : "must be ", list.p ? list.p : "");
+    char where[160];
+    if (s && f->refused && strcmp(s, f->refused) == 0)
+        err_set(p->e, ERR_RECIPE_COMBINATION, pointer_to(where, sizeof where, base, f->key), "\"%s\" is not possible: %s", s, f->why);
+    else
+        bad_field(p, base, f->key, f->choices[1] ? "must be one of " : "must be ", list.p ? list.p : "");
     buf_release(&list);
     return false;
 }
@@ -322,6 +326,11 @@ static bool apply_rule(struct parse *p, const struct field_rule *rule)
     bool said = p->said[f - recipe_fields];
     if ((int)field_get(cause, &p->r) != rule->if_value)
         return true;
+    if (!rule->why) {
+        bool kept = said || (p->preset && (int)field_get(cause, p->preset) == rule->if_value);
+        field_set(f, &p->r, kept ? field_get(f, &p->r) : want);
+        return true;
+    }
     if (said && (rule->then_value == RULE_ABSENT || field_get(f, &p->r) != want)) {
         char where[160];
         field_pointer(p, f, where, sizeof where);
@@ -329,6 +338,18 @@ static bool apply_rule(struct parse *p, const struct field_rule *rule)
                        f->key, cause->key, cause->choices[rule->if_value], rule->why);
     }
     field_set(f, &p->r, want);
+    return true;
+}
+
+static bool is_possible(struct parse *p)
+{
+    for (size_t i = 0; i < recipe_n_refusals; i++) {
+        const struct recipe_refusal *no = &recipe_refusals[i];
+        char where[160];
+        field_pointer(p, field_at(no->at), where, sizeof where);
+        if (no->holds(&p->r))
+            return err_set(p->e, ERR_RECIPE_COMBINATION, where, "\"%s\": %s", field_at(no->at)->key, no->why);
+    }
     return true;
 }
 
@@ -352,10 +373,13 @@ static bool complete(struct parse *p, bool changes_a_preset)
         if (!p->said[i] && field_applies(f, &p->r) && !field_applies(f, p->preset))
             field_set(f, &p->r, f->fallback);
     }
-    const struct field *percentile = field_at(offsetof(struct recipe, activations.percentile));
-    if (field_applies(percentile, &p->r) && field_get(percentile, &p->r) == 0)
-        field_set(percentile, &p->r, percentile->fallback);
-    return true;
+    static const size_t never_zero[] = { offsetof(struct recipe, activations.percentile), offsetof(struct recipe, weights.group_size) };
+    for (size_t i = 0; i < sizeof never_zero / sizeof never_zero[0]; i++) {
+        const struct field *f = field_at(never_zero[i]);
+        if (field_applies(f, &p->r) && field_get(f, &p->r) == 0)
+            field_set(f, &p->r, f->fallback);
+    }
+    return is_possible(p);
 }
 
 static void set_defaults(struct recipe *r)

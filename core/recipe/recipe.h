@@ -34,7 +34,8 @@ enum recipe_method {
     RECIPE_METHOD_MINMAX, RECIPE_METHOD_PERCENTILE, RECIPE_METHOD_REPQUANT, RECIPE_METHOD_REPQ_VIT, RECIPE_METHOD_SMOOTHQUANT,
     RECIPE_METHOD_ZEROQUANT,
 };
-enum recipe_granularity { RECIPE_PER_TENSOR, RECIPE_PER_CHANNEL };
+/* What shares a scale of a weight: all; an output channel; a run of those; a group of inputs of one; the same with whole multiples. */
+enum recipe_granularity { RECIPE_PER_TENSOR, RECIPE_PER_CHANNEL, RECIPE_PER_ROWS, RECIPE_PER_GROUP, RECIPE_TWO_LEVEL };
 enum recipe_tokens { RECIPE_ONE_RANGE, RECIPE_PER_TOKEN };
 enum recipe_mode { RECIPE_STATIC, RECIPE_DYNAMIC };       /* activation ranges are fixed by calibration; found while the artifact runs */
 enum recipe_observer { RECIPE_OBSERVER_MINMAX, RECIPE_OBSERVER_PERCENTILE, RECIPE_OBSERVER_MSE, RECIPE_OBSERVER_PERCENTILES };
@@ -71,6 +72,7 @@ struct recipe {
         enum recipe_granularity granularity;
         bool symmetric;                    /* false: each row has a zero point */
         enum recipe_rounding rounding;
+        int group_size;                    /* 16..4096 channels or inputs; 0 where granularity has no groups */
     } weights;
     struct {
         int bits;                          /* 2..8 */
@@ -100,6 +102,9 @@ struct recipe {
         bool products;                     /* quantize q.k and p.v too */
         enum recipe_softmax softmax;
     } attention;
+    struct {
+        int rank;                          /* of two float matrices beside each weight that give back what rounding took; 0: none */
+    } compensation;
     bool convolutions;                     /* quantize convolutions too */
     enum recipe_codes codes;
     enum recipe_target target;
@@ -135,8 +140,8 @@ bool recipe_parse(const char *text, size_t n, struct recipe *ret, struct err *e)
 bool recipe_from_json(const json_t *value, const char *pointer, struct recipe *ret, struct err *e);
 
 /*
- * The complete recipe, every field written out in a fixed order (activations.percentile only where it
- * means something): equal recipes give equal text, so its digest identifies the recipe, and
+ * The complete recipe, every field written out in a fixed order (activations.percentile and weights.group_size only where they
+ * mean something): equal recipes give equal text, so its digest identifies the recipe, and
  * parsing it gives the same struct again.  The caller decrefs / frees; NULL without memory.
  * Who dumps the json_t himself should pass JSON_REAL_PRECISION(15), or 99.99 gets seventeen digits.
  */

@@ -210,6 +210,8 @@ static json_t *rules_schema(void)
     json_t *list = json_array();
     for (size_t i = 0; i < recipe_n_rules; i++) {
         const struct field_rule *rule = &recipe_rules[i];
+        if (!rule->why)
+            continue;
         json_array_append_new(list, json_pack("{s:o, s:o}",
             "if", has_value(field_at(rule->if_at), rule->if_value, true),
             "then", has_value(field_at(rule->then_at), rule->then_value, false)));

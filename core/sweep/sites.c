@@ -68,6 +68,8 @@ static void list_layer(const struct sweep_task *t, struct sweep *s, struct sweep
     }
     if (!l->quantize)
         return;
+    l->dynamic = l->l->kind == LAYER_LINEAR && t->recipe->activations.mode == RECIPE_DYNAMIC
+              && t->recipe->activations.granularity == RECIPE_ONE_RANGE;
     /* An image has 8 bits already, and one layer of a model costs nothing. */
     if (l->l->kind == LAYER_CONV && t->method->conv_bits)
         l->choice.act_bits = t->method->conv_bits;
@@ -305,7 +307,7 @@ size_t sweep_channels(const struct sweep *s, int site)
 
 bool sweep_gathers(const struct sweep_task *t, const struct sweep_layer *l)
 {
-    return l->quantize && l->l->weight >= 0 && !l->l->shared_weight && t->method->wants_moments(t->recipe);
+    return l->quantize && l->l->weight >= 0 && !l->l->shared_weight && (t->method->wants_moments(t->recipe) || t->recipe->compensation.rank > 0);
 }
 
 bool sweep_sites_ready(const struct sweep *s, const struct sweep_layer *l, bool with_output)
