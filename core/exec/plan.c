@@ -238,6 +238,8 @@ static uint64_t scratch_of(const struct plan *p, int node)
         uint64_t quantized = qop_scratch(n->op, weight, &x, &y, &out[0]) + qop_tile_bytes(q);
         if (p->how->may_float && n->op != OP_CONV)
             quantized += (uint64_t)shape_elements(&x.shape) * sizeof(float);
+        uint64_t thin = p->how->low_rank && n->op != OP_CONV ? qop_low_rank_bytes(p->how->low_rank, &x, &out[0]) : 0;
+        quantized = thin > quantized ? thin : quantized;
         bytes = quantized > bytes ? quantized : bytes;
     }
     return bytes;

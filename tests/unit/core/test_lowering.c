@@ -16,11 +16,19 @@
 #define C "x:f32[b,2,5,5] xs:f32(0.01) xz:u8(100) ys:f32(0.02) yz:u8(7) w:i8{3,-127,5,100,-7,9,-128}@3,2,2,2 ws:f32{0.01,0.02,0.005} wz:i8{0}@3 "
 #define QY "yq = QuantizeLinear(c ys yz); y = DequantizeLinear(yq ys yz)"
 
-/* skipped: Q and DQ nodes that nothing reads any more. */
+#define PARTS "wa:i8{3,-127,5}@2,5 wb:i8{7,1,-2}@2,5 half:i64{2,2} ws:f32{0.01,0.02,0.005,0.03,0.01} wz:i8{0}@5 "
+#define SPLIT(axis) "xq = QuantizeLinear(x xs xz); xa xb = Split(xq half) axis=" #axis "; da = DequantizeLinear(xa xs xz); db = DequantizeLinear(xb xs xz); " \
+    "wad = DequantizeLinear(wa ws wz) axis=1; wbd = DequantizeLinear(wb ws wz) axis=1; "
+
+/* skipped: Q and DQ nodes that nothing reads any more, and Splits between them. */
 static const struct form { const char *label, *values, *nodes; enum qop_kind want; int skipped; } forms[] = {
     { "weights per channel", X W, QX "wd = DequantizeLinear(w ws wz) axis=1; y = MatMul(xd wd)", QOP_MATMUL, 3 },
     { "the axis counted from the end", X W, QX "wd = DequantizeLinear(w ws wz) axis=-1; y = MatMul(xd wd)", QOP_MATMUL, 3 },
     { "weights per tensor", X W, QX "wd = DequantizeLinear(w w1 wz1); y = MatMul(xd wd)", QOP_MATMUL, 3 },
+    { "codes in parts, a weight for each", X PARTS, SPLIT(-1) "a = MatMul(da wad); c = MatMul(db wbd); y = Add(a c)", QOP_MATMUL, 6 },
+    { "one of two parts, the other read as it is", X PARTS, SPLIT(2) "z = Relu(db); y = MatMul(da wad)", QOP_MATMUL, 2 },
+    { "parts of another axis", X "wa:i8{3,-127,5}@4,5 wb:i8{7,1,-2}@4,5 half:i64{1,2} ws:f32{0.01,0.02,0.005,0.03,0.01} wz:i8{0}@5 ",
+      SPLIT(1) "a = MatMul(da wad); z = MatMul(db wbd); y = Relu(a)", QOP_NONE, 0 },
     { "weights without a zero point", X W, QX "wd = DequantizeLinear(w ws) axis=1; y = MatMul(xd wd)", QOP_MATMUL, 3 },
     { "weights with zero points", X W "wz2:i8{1,-3,100,-128,127} ", QX "wd = DequantizeLinear(w ws wz2) axis=1; y = MatMul(xd wd)", QOP_MATMUL, 3 },
     { "weights along the other axis", X "w:i8{3,-127,5,100,-7}@4,4 ws:f32{0.01,0.02,0.005,0.03} wz:i8{0}@4 ",
