@@ -84,6 +84,17 @@ static const char *const steps[] = {
     "  last_used_at INTEGER NOT NULL DEFAULT 0"
     ") STRICT;"
     "CREATE INDEX tokens_team ON tokens (team, id);",
+
+    /* 2: uploads in parts, and the disk space that a job which has not ended will need */
+    "CREATE TABLE uploads ("
+    "  id TEXT PRIMARY KEY, team TEXT NOT NULL, length INTEGER NOT NULL, offset INTEGER NOT NULL, hash TEXT NOT NULL,"
+    "  want TEXT NOT NULL, metadata TEXT NOT NULL, source TEXT NOT NULL DEFAULT '', digest TEXT NOT NULL DEFAULT '',"
+    "  problem TEXT, created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL"
+    ") STRICT;"
+    "CREATE INDEX uploads_team ON uploads (team, id);"
+    "CREATE INDEX uploads_expiry ON uploads (expires_at);"
+    "ALTER TABLE jobs ADD COLUMN reserved INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX jobs_reserved ON jobs (reserved) WHERE state IN ('queued', 'running', 'canceling');",
 };
 enum { STEPS = sizeof steps / sizeof steps[0] };
 
