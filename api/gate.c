@@ -6,6 +6,7 @@
  * (a browser tricked by DNS rebinding names another); then the route; then who asks; and only
  * then anything that costs memory or disk.
  */
+#include "api/access.h"
 #include "api/app.h"
 #include "api/problem.h"
 #include "api/request.h"
@@ -71,48 +72,6 @@ static bool check_host(const struct app *app, const struct request *req, struct 
         if (host_is(host, *h))
             return true;
     return err_set(e, ERR_AUTH_HOST, "Host", "this service does not answer for that host name; its operator can add it");
-}
-
-static bool safe_method(const char *method)
-{
-    return route_lists("GET HEAD OPTIONS", method);
-}
-
-/* A page of another site must not act through the browser of somebody who can reach us. */
-static bool check_site(const struct request *req, struct err *e)
-{
-    const char *site = req->header[HDR_SEC_FETCH_SITE], *origin = req->header[HDR_ORIGIN];
-    if (safe_method(req->method) || req->header[HDR_AUTHORIZATION])
-        return true;        /* no browser adds a bearer token by itself */
-    if (site)
-        return route_lists("same-origin none", site)
-            || err_set(e, ERR_AUTH_FORBIDDEN, "Sec-Fetch-Site", "a page of another site may not do this; use a token");
-    const char *host = origin ? strstr(origin, "://") : NULL;
-    if (origin && (!host || strcasecmp(host + 3, req->header[HDR_HOST]) != 0))
-        return err_set(e, ERR_AUTH_FORBIDDEN, "Origin", "a page of another site may not do this; use a token");
-    return true;
-}
-
-static bool check_token(const struct app *app, struct request *req, struct err *e)
-{
-    const char *text = req->header[HDR_AUTHORIZATION];
-    if (!req->route->scope)
-        return true;
-    if (!app->auth) {
-        snprintf(req->who.team, sizeof req->who.team, "%s", TEAM_LOCAL);
-        snprintf(req->who.scopes, sizeof req->who.scopes, "admin");
-        return true;
-    }
-    if (!text || strncasecmp(text, "Bearer ", 7) != 0)
-        return err_set(e, ERR_AUTH_REQUIRED, "Authorization", "send \"Authorization: Bearer rq_...\"");
-    text += 7;
-    if (strncmp(text, "rq_", 3) != 0 || strlen(text) >= TOKEN_TEXT_SIZE)
-        return err_set(e, ERR_AUTH_REQUIRED, "Authorization", "the token is not valid");
-    if (!token_verify(app->store, text, &req->who, e))
-        return false;
-    if (!route_lists(req->who.scopes, "admin") && !route_lists(req->who.scopes, req->route->scope))
-        return err_set(e, ERR_AUTH_FORBIDDEN, "Authorization", "the token needs the scope %s", req->route->scope);
-    return true;
 }
 
 static bool check_query(const struct request *req, struct err *e)
@@ -195,7 +154,7 @@ static bool admit(struct app *app, struct request *req, char *allow, size_t allo
     if (!check_framing(req, e) || !check_host(app, req, e))
         return false;
     req->route = route_find(req->method, req->target.segments, req->target.segment, req->param, allow, allow_size, e);
-    return req->route && check_site(req, e) && check_token(app, req, e) && check_query(req, e)
+    return req->route && access_site(req, e) && access_token(app, req, e) && check_query(req, e)
         && check_length(app, req, ret_body, e) && check_type(req, *ret_body, e) && begin_body(app, req, e);
 }
 

@@ -153,3 +153,16 @@ json_t *request_json(const struct request *req, const char *const *members, bool
     json_decref(object);
     return NULL;
 }
+
+/* JSON and the query decoder have seen to it that it is UTF-8. */
+bool request_name(const char *name, const char *where, struct err *e)
+{
+    enum { NAME_MAX_BYTES = 200 };
+    size_t n = strlen(name);
+    if (n == 0 || n > NAME_MAX_BYTES)
+        return err_set(e, ERR_REQUEST_INVALID, where, "the name must have 1 to %d bytes", NAME_MAX_BYTES);
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7f)
+            return err_set(e, ERR_REQUEST_INVALID, where, "the name must not hold control characters");
+    return true;
+}

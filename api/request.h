@@ -126,6 +126,9 @@ json_t *request_json(const struct request *req, const char *const *members, bool
 /* Whether `object` is one and has no members but these; `pointer` is where it stands in the body. */
 bool request_members(const json_t *object, const char *const *members, const char *pointer, struct err *e);
 
+/* Whether `name` may stand for something of the client's: 1 to 200 bytes without control characters. */
+bool request_name(const char *name, const char *where, struct err *e);
+
 uint64_t request_body_limit(const struct app *app, const struct request *req);
 
 void reply_field(struct reply *reply, const char *name, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

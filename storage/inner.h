@@ -50,6 +50,12 @@ void moving_of_row(struct stmt *s, struct moving *ret);
 /* True if nothing failed; else hands `why` on to e.  A loop over rows cannot ask e itself, which may be NULL. */
 bool err_clean(const struct err *why, struct err *e);
 
+/* The id a page starts behind, for "id < ?" or "id > ?". */
+const char *page_start(struct page page);
+
+/* The team's row, made if there is none. */
+bool team_ensure(struct conn *c, const char *team, struct err *e);
+
 /* Makes room for items[n] in the malloc'd array that `items` points to; zeroes it. */
 bool list_grow(void *items, size_t n, size_t size, struct err *e);
 

@@ -84,6 +84,17 @@ static const char *const steps[] = {
     "  last_used_at INTEGER NOT NULL DEFAULT 0"
     ") STRICT;"
     "CREATE INDEX tokens_team ON tokens (team, id);",
+
+    /* 2: teams have rows of their own, with what they may use (NULL: no limit); those that are in use already get theirs. */
+    "CREATE TABLE teams ("
+    "  name TEXT PRIMARY KEY, created_at INTEGER NOT NULL,"
+    "  max_running INTEGER CHECK (max_running >= 0), max_queued INTEGER CHECK (max_queued >= 0),"
+    "  max_bytes INTEGER CHECK (max_bytes >= 0)"
+    ") STRICT, WITHOUT ROWID;"
+    "INSERT INTO teams (name, created_at)"
+    "  SELECT team, min(at) FROM (SELECT team, created_at AS at FROM tokens UNION ALL SELECT team, created_at FROM blob_owners"
+    "  UNION ALL SELECT team, queued_at FROM jobs UNION ALL SELECT 'local', unixepoch() * 1000000) GROUP BY team;"
+    "ALTER TABLE tokens ADD COLUMN created_by TEXT NOT NULL DEFAULT '';",
 };
 enum { STEPS = sizeof steps / sizeof steps[0] };
 

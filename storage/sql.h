@@ -20,7 +20,9 @@
 #define HELD " WHERE id = ?1 AND claim_token = ?2 AND state IN ('running', 'canceling')"
 #define ASSET_COLUMNS "id, team, kind, name, format, digest, bytes, created_at"
 #define ARTIFACT_COLUMNS "id, job_id, name, media_type, digest, size, created_at"
-#define TOKEN_COLUMNS "id, team, name, scopes, created_at, expires_at, last_used_at"
+#define TOKEN_COLUMNS "id, team, name, scopes, created_at, expires_at, last_used_at, created_by"
+#define TOKEN_ADMIN "instr(' ' || scopes || ' ', ' admin ')"
+#define TEAM_COLUMNS "name, created_at, max_running, max_queued, max_bytes"
 
 #define SQL_STATEMENTS(X)                                                                               \
     X(PING, "SELECT count(*) FROM (SELECT 1 FROM jobs LIMIT 1)")                                        \
@@ -119,13 +121,28 @@
     X(ARTIFACT_GET, "SELECT " ARTIFACT_COLUMNS " FROM artifacts WHERE team = ?1 AND id = ?2")           \
     X(ARTIFACT_FIND, "SELECT " ARTIFACT_COLUMNS " FROM artifacts WHERE team = ?1 AND job_id = ?2 AND name = ?3") \
     /* tokens */                                                                                        \
-    X(TOKEN_INSERT, "INSERT INTO tokens (id, team, name, scopes, hash, created_at, expires_at)"         \
-                    " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7)")                                             \
+    X(TOKEN_INSERT, "INSERT INTO tokens (id, team, name, scopes, hash, created_at, expires_at, created_by)" \
+                    " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8)")                                         \
     X(TOKEN_BY_HASH, "SELECT " TOKEN_COLUMNS ", hash FROM tokens WHERE hash = ?1")                      \
     X(TOKEN_USED, "UPDATE tokens SET last_used_at = ?2 WHERE id = ?1 AND last_used_at < ?2")            \
-    X(TOKEN_LIST, "SELECT " TOKEN_COLUMNS " FROM tokens WHERE team = ?1 ORDER BY id")                   \
+    X(TOKEN_GET, "SELECT " TOKEN_COLUMNS " FROM tokens WHERE team = ?1 AND id = ?2")                    \
+    X(TOKEN_LIST_DOWN, "SELECT " TOKEN_COLUMNS " FROM tokens WHERE team = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3") \
+    X(TOKEN_LIST_UP, "SELECT " TOKEN_COLUMNS " FROM tokens WHERE team = ?1 AND id > ?2 ORDER BY id LIMIT ?3") \
     X(TOKEN_DELETE, "DELETE FROM tokens WHERE team = ?1 AND id = ?2")                                   \
-    X(TOKEN_ANY, "SELECT 1 FROM tokens LIMIT 1")
+    X(TOKEN_LAST_ADMIN, "SELECT 1 FROM tokens WHERE team = ?1 AND id = ?2 AND " TOKEN_ADMIN " AND NOT EXISTS" \
+                        " (SELECT 1 FROM tokens WHERE id <> ?2 AND " TOKEN_ADMIN " AND (expires_at = 0 OR expires_at > ?3))") \
+    X(TOKEN_ANY, "SELECT 1 FROM tokens LIMIT 1")                                                        \
+    /* teams */                                                                                         \
+    X(TEAM_INSERT, "INSERT INTO teams (name, created_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")       \
+    X(TEAM_QUOTA, "UPDATE teams SET max_running = ?2, max_queued = ?3, max_bytes = ?4 WHERE name = ?1") \
+    X(TEAM_GET, "SELECT " TEAM_COLUMNS " FROM teams WHERE name = ?1")                                   \
+    X(TEAM_LIST, "SELECT " TEAM_COLUMNS " FROM teams ORDER BY name")                                    \
+    X(TEAM_USED, "SELECT (SELECT count(*) FROM jobs WHERE state IN ('running', 'canceling') AND team = ?1)," \
+                 " (SELECT count(*) FROM jobs WHERE state = 'queued' AND team = ?1),"                   \
+                 " (SELECT coalesce(sum(b.size), 0) FROM blob_owners o JOIN blobs b USING (digest) WHERE o.team = ?1)") \
+    X(TEAM_HAS, "SELECT EXISTS (SELECT 1 FROM tokens WHERE team = ?1), EXISTS (SELECT 1 FROM jobs WHERE team = ?1)," \
+                " EXISTS (SELECT 1 FROM assets WHERE team = ?1), EXISTS (SELECT 1 FROM blob_owners WHERE team = ?1)") \
+    X(TEAM_DELETE, "DELETE FROM teams WHERE name = ?1")
 
 /* ?3 ",queued,running," or NULL; ?4 an object of labels or NULL; ?5 a model or NULL */
 #define JOB_FILTER                                                                                      \

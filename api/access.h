@@ -1,0 +1,22 @@
+/* access.h - who asks, and whether they may.  The gate calls these once it knows the route; handlers ask about teams. */
+#ifndef API_ACCESS_H
+#define API_ACCESS_H
+
+#include "api/request.h"
+
+/* A page of another site must not act through the browser of somebody who can reach us. */
+bool access_site(const struct request *req, struct err *e);
+
+/* Fills req->who.  ERR_AUTH_REQUIRED without a valid token, ERR_AUTH_FORBIDDEN if it lacks the route's scope. */
+bool access_token(const struct app *app, struct request *req, struct err *e);
+
+bool access_is_admin(const struct request *req);
+
+/*
+ * The team a request is about: `name`, or the asker's own for NULL.  Another team is an administrator's business; to anybody else it
+ * does not exist, and then the answer is the same as for one that really does not: `absent` at `where`.
+ */
+bool access_team(struct app *app, const struct request *req, const char *name, const char *where, enum err_code absent,
+                 char ret[TEAM_SIZE], struct err *e);
+
+#endif
