@@ -10,6 +10,7 @@
 #include "api/app.h"
 #include "api/problem.h"
 #include "api/request.h"
+#include "storage/team.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -118,6 +119,13 @@ static bool check_type(const struct request *req, bool body, struct err *e)
     return true;
 }
 
+/* A blob that is sent once more costs the team nothing more. */
+static bool owned(const struct app *app, const struct request *req)
+{
+    struct blob blob;
+    return blob_get(app->store, req->who.team, req->target.segment[req->target.segments - 1], &blob, NULL);
+}
+
 static bool check_length(const struct app *app, const struct request *req, bool *ret_body, struct err *e)
 {
     const char *length = req->header[HDR_CONTENT_LENGTH];
@@ -136,7 +144,7 @@ static bool check_length(const struct app *app, const struct request *req, bool 
         return err_set(e, ERR_DISK, "Content-Length", "%llu bytes are declared, %llu are free", (unsigned long long)n,
                        (unsigned long long)room);
     *ret_body = chunked || n > 0;
-    return true;
+    return req->route->body != BODY_BLOB || quota_check_bytes(app->store, req->who.team, owned(app, req) ? 0 : n, e);
 }
 
 static bool begin_body(const struct app *app, struct request *req, struct err *e)

@@ -106,6 +106,28 @@ static bool add_rows(struct conn *c, const char *team, struct blob *b, struct er
     return ok;
 }
 
+static bool known(struct store *s, const char *hex, bool *ret, struct err *e)
+{
+    char digest[HASH_TEXT_SIZE];
+    struct err why = { 0 };
+    snprintf(digest, sizeof digest, "sha256:%.64s", hex);
+    struct conn *c = db_read(s->db);
+    struct stmt *q = stmt_begin(c, SQL_BLOB_KNOWN);
+    stmt_text(q, 1, digest);
+    *ret = stmt_row(q, &why);
+    stmt_end(q);
+    db_read_end(c);
+    return err_clean(&why, e);
+}
+
+/* The rows, if the team's quota has room: both in the caller's transaction. */
+static bool take(struct conn *c, const struct blob_writer *w, struct blob *b, struct err *e)
+{
+    uint64_t size;
+    return (w->exempt || owned(c, w->team, b->digest, &size, NULL) || quota_admit_bytes(c, w->team, b->size, e))
+        && add_rows(c, w->team, b, e);
+}
+
 static bool publish(struct blob_writer *w, struct blob *b, struct err *e)
 {
     char path[BLOB_PATH_SIZE];
@@ -115,11 +137,14 @@ static bool publish(struct blob_writer *w, struct blob *b, struct err *e)
     if (sys.fsync(w->file.fd) != 0)
         return err_sys(e, "upload", "sync");
     pthread_mutex_lock(&s->publish_mu);
-    bool ok = name_file(w, path, e);
+    bool ok = name_file(w, path, e), is_known = true;
     struct conn *c = ok ? db_write(s->db, e) : NULL;
-    ok = c && db_write_end(c, add_rows(c, w->team, b, e), e);
+    struct err why = { 0 };
+    ok = c && db_write_end(c, take(c, w, b, &why), &why);
+    if (why.code == ERR_QUOTA && known(s, path + 3, &is_known, NULL) && !is_known)
+        unlinkat(s->blobs_fd, path, 0);     /* what was refused leaves nothing */
     pthread_mutex_unlock(&s->publish_mu);
-    return ok;
+    return ok || (c && err_clean(&why, e));
 }
 
 bool blob_finish(struct blob_writer *w, struct blob *ret, struct err *e)
@@ -169,7 +194,9 @@ static bool write_piece(void *arg, const void *p, size_t n, struct err *e) { ret
 bool blob_adopt(struct store *s, const char *team, int fd, uint64_t limit, struct blob *ret, struct err *e)
 {
     struct blob_writer w;
-    bool ok = blob_begin(&w, s, team, NULL, limit, e) && each_piece(fd, write_piece, &w, e) && blob_finish(&w, ret, e);
+    bool ok = blob_begin(&w, s, team, NULL, limit, e);
+    w.exempt = true;
+    ok = ok && each_piece(fd, write_piece, &w, e) && blob_finish(&w, ret, e);
     blob_abort(&w);
     return ok;
 }
@@ -293,20 +320,6 @@ bool store_sweep(struct store *s, int64_t grace_us, int *ret_removed, struct err
     }
     ballast_make(s);
     return ok;
-}
-
-static bool known(struct store *s, const char *hex, bool *ret, struct err *e)
-{
-    char digest[HASH_TEXT_SIZE];
-    struct err why = { 0 };
-    snprintf(digest, sizeof digest, "sha256:%.64s", hex);
-    struct conn *c = db_read(s->db);
-    struct stmt *q = stmt_begin(c, SQL_BLOB_KNOWN);
-    stmt_text(q, 1, digest);
-    *ret = stmt_row(q, &why);
-    stmt_end(q);
-    db_read_end(c);
-    return err_clean(&why, e);
 }
 
 static bool sweep_folder(struct store *s, int i, int *removed, struct err *e)

@@ -55,6 +55,15 @@ const char *page_start(struct page page);
 
 /* The team's row, made if there is none. */
 bool team_ensure(struct conn *c, const char *team, struct err *e);
+/* A team that has no row has no limits. */
+struct team;
+struct quota;
+bool team_read(struct conn *c, const char *name, struct team *ret, struct err *e);
+bool team_read_used(struct conn *c, const char *name, struct quota *ret, struct err *e);
+
+/* May the team queue one more job, store `more` bytes more?  ERR_QUOTA says which limit, and what helps. */
+bool quota_admit_job(struct conn *c, const char *team, struct err *e);
+bool quota_admit_bytes(struct conn *c, const char *team, uint64_t more, struct err *e);
 
 /* Makes room for items[n] in the malloc'd array that `items` points to; zeroes it. */
 bool list_grow(void *items, size_t n, size_t size, struct err *e);

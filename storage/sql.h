@@ -21,6 +21,9 @@
 #define ASSET_COLUMNS "id, team, kind, name, format, digest, bytes, created_at"
 #define ARTIFACT_COLUMNS "id, job_id, name, media_type, digest, size, created_at"
 #define TOKEN_COLUMNS "id, team, name, scopes, created_at, expires_at, last_used_at, created_by"
+/* Whether one more job of the team `of` may run. */
+#define TEAM_MAY_RUN(of) "NOT EXISTS (SELECT 1 FROM teams t WHERE t.name = " of " AND t.max_running <="     \
+    " (SELECT count(*) FROM jobs r WHERE r.state IN ('running', 'canceling') AND r.team = t.name))"
 #define TOKEN_ADMIN "instr(' ' || scopes || ' ', ' admin ')"
 #define TEAM_COLUMNS "name, created_at, max_running, max_queued, max_bytes"
 
@@ -83,7 +86,7 @@
     X(RUN_CLAIM, "UPDATE jobs SET state = 'running', running_at = ?1, attempt = attempt + 1,"           \
                  " claim_token = claim_token + 1, lease_until = ?2, boot_id = ?3, worker = ?4, stage = ''," \
                  " done = 0, total = 0, warnings = 0 WHERE id ="                                        \
-                 " (SELECT id FROM jobs INDEXED BY jobs_queued WHERE state = 'queued'"                  \
+                 " (SELECT id FROM jobs j INDEXED BY jobs_queued WHERE state = 'queued' AND " TEAM_MAY_RUN("j.team") \
                  " ORDER BY priority DESC, id LIMIT 1)"                                                 \
                  " RETURNING " JOB_COLUMNS)                                                             \
     X(RUN_EXPIRED, "SELECT id, team, state, attempt, max_attempts FROM jobs INDEXED BY jobs_live"       \

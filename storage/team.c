@@ -82,7 +82,7 @@ static void team_of_row(struct stmt *q, struct team *t)
     stmt_get_text(q, 0, t->name, sizeof t->name);
 }
 
-static bool read_used(struct conn *c, const char *name, struct quota *ret, struct err *e)
+bool team_read_used(struct conn *c, const char *name, struct quota *ret, struct err *e)
 {
     struct stmt *q = stmt_begin(c, SQL_TEAM_USED);
     stmt_text(q, 1, name);
@@ -93,19 +93,24 @@ static bool read_used(struct conn *c, const char *name, struct quota *ret, struc
     return got;
 }
 
-bool team_get(struct store *s, const char *name, struct team *ret, struct err *e)
+bool team_read(struct conn *c, const char *name, struct team *ret, struct err *e)
 {
     struct err why = { 0 };
-    struct conn *c = db_read(s->db);
+    *ret = (struct team){ .quota = { QUOTA_NONE, QUOTA_NONE, QUOTA_NONE } };
     struct stmt *q = stmt_begin(c, SQL_TEAM_GET);
     stmt_text(q, 1, name);
-    bool got = stmt_row(q, &why);
-    if (got)
+    if (stmt_row(q, &why))
         team_of_row(q, ret);
     stmt_end(q);
-    got = got && read_used(c, name, &ret->used, &why);
+    return err_clean(&why, e);
+}
+
+bool team_get(struct store *s, const char *name, struct team *ret, struct err *e)
+{
+    struct conn *c = db_read(s->db);
+    bool ok = team_read(c, name, ret, e) && (ret->name[0] || no_team(name, e)) && team_read_used(c, name, &ret->used, e);
     db_read_end(c);
-    return got || (err_clean(&why, e) && no_team(name, e));
+    return ok;
 }
 
 bool team_list(struct store *s, struct team_list *ret, struct err *e)

@@ -1,0 +1,117 @@
+"""Quotas, as clients meet them."""
+import concurrent.futures
+import hashlib
+import http.client
+
+import requests
+from conftest import until
+
+
+def make_team(daemon, name, **quota):
+    """A team and the token of one of its members, as a function that asks with it."""
+    assert daemon("POST", "/v1/teams", json={"name": name, "quota": quota}).status_code == 201
+    return asker(daemon, make_token(daemon, team=name, role="member")["token"])
+
+
+def make_token(daemon, **wish):
+    answer = daemon("POST", "/v1/tokens", json={"name": "test", **wish})
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def asker(daemon, token, **fields):
+    def ask(method, path, headers=None, **more):
+        more.setdefault("timeout", 30)
+        own = {"Authorization": f"Bearer {token}"} if token else {}
+        return requests.request(method, daemon.url + path, headers={**own, **fields, **(headers or {})}, **more)
+    return ask
+
+
+def inputs(ask, quantize):
+    model = ask("PUT", "/v1/models?name=m", data=f"#quantize {quantize}\n".encode())
+    data = ask("PUT", "/v1/datasets?name=d", data=b'#inspect result result.json {"format":"npz","samples":4}\n')
+    assert model.status_code == data.status_code == 201, model.text + data.text
+    return {"type": "quantize", "model_id": model.json()["id"], "dataset_id": data.json()["id"], "recipe": "minmax-w8a8"}
+
+
+def problem(answer, status, code, where=None):
+    document = answer.json()
+    assert (answer.status_code, document["code"]) == (status, code), answer.text
+    assert where is None or document.get("where", document.get("pointer")) == where, answer.text
+    return document
+
+
+# ---- quotas ----
+
+def test_of_many_jobs_at_once_only_so_many_are_queued(make_daemon):
+    daemon = make_daemon()
+    ask = make_team(daemon, "red", max_running=0, max_queued=3)
+    body = inputs(ask, "result model.onnx M")
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: ask("POST", "/v1/jobs", json=body), range(24)))
+    assert sorted(a.status_code for a in answers) == [202] * 3 + [403] * 21
+    refused = next(a for a in answers if a.status_code == 403)
+    assert "cancel one" in problem(refused, 403, "quota.exceeded", "max_queued")["detail"]
+    queued = [a.json()["id"] for a in answers if a.status_code == 202]
+    assert ask("GET", "/v1/teams/red").json()["used"]["queued"] == 3
+    assert ask("POST", f"/v1/jobs/{queued[0]}/cancel").status_code == 202
+    assert ask("POST", f"/v1/jobs/{queued[0]}/retry").status_code == 202      # the place is free again
+    problem(ask("POST", f"/v1/jobs/{queued[0]}/retry"), 403, "quota.exceeded")
+    assert daemon("PUT", "/v1/teams/red/quota", json={}).status_code == 200   # and what waits may run at once
+    for job in queued[1:]:
+        assert until(lambda: (j := ask("GET", f"/v1/jobs/{job}").json())["state"] == "succeeded" and j, what="the job's end")
+
+
+def test_a_team_runs_no_more_jobs_than_it_may_and_others_pass_it(make_daemon):
+    daemon = make_daemon(workers="3")
+    red, blue = make_team(daemon, "red", max_running=1), make_team(daemon, "blue")
+    body = inputs(red, "stage quantizing;hang")
+    jobs = [red("POST", "/v1/jobs", json=body).json()["id"] for _ in range(3)]
+    quick = blue("POST", "/v1/jobs", json=inputs(blue, "result model.onnx M")).json()["id"]
+    until(lambda: blue("GET", f"/v1/jobs/{quick}").json()["state"] == "succeeded", what="the other team's job")
+    states = [red("GET", f"/v1/jobs/{j}").json()["state"] for j in jobs]
+    assert states == ["running", "queued", "queued"]
+    assert red("GET", "/v1/teams/red").json()["used"] | {"bytes": 0} == {"running": 1, "queued": 2, "bytes": 0}
+    for n, job in enumerate(jobs):              # each gets its turn when the one before has ended
+        until(lambda: red("GET", f"/v1/jobs/{job}").json()["state"] == "running", what="the job running")
+        assert [red("GET", f"/v1/jobs/{j}").json()["state"] for j in jobs[n + 1:]] == ["queued"] * (2 - n)
+        assert red("POST", f"/v1/jobs/{job}/cancel").status_code == 202
+        until(lambda: red("GET", f"/v1/jobs/{job}").json()["state"] == "canceled", what="the job's end")
+
+
+def test_bytes_are_refused_before_they_are_sent_and_never_by_half(make_daemon):
+    daemon = make_daemon()
+    ask = make_team(daemon, "red", max_bytes=250_000)
+
+    def put(seed, chunked=False):
+        data = hashlib.sha256(str(seed).encode()).digest() * 3125           # 100,000 bytes
+        digest = hashlib.sha256(data).hexdigest()
+        return ask("PUT", f"/v1/blobs/sha256:{digest}", data=iter([data]) if chunked else data)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda n: put(n, chunked=n % 2), range(8)))
+    assert sorted(a.status_code for a in answers) == [201] * 2 + [403] * 6
+    for answer in answers:
+        if answer.status_code == 403:
+            assert "delete" in problem(answer, 403, "quota.exceeded", "max_bytes")["detail"]
+    assert ask("GET", "/v1/teams/red").json()["used"]["bytes"] == 200_000
+    assert put([a.status_code for a in answers].index(201)).status_code == 200      # what the team has costs nothing more
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=10)
+    connection.putrequest("PUT", "/v1/models?name=x")
+    connection.putheader("Authorization", f"Bearer {make_token(daemon, team='red', role='member')['token']}")
+    connection.putheader("Content-Length", "60000")
+    connection.endheaders()                     # the answer comes although no byte of the body does
+    assert connection.getresponse().status == 403
+    connection.close()
+    assert not daemon.leftovers()
+
+
+def test_a_job_that_was_accepted_keeps_its_results_over_the_quota(make_daemon):
+    daemon = make_daemon()
+    ask = make_team(daemon, "red", max_bytes=1000)
+    small = inputs(ask, "result model.onnx M")
+    used = ask("GET", "/v1/teams/red").json()["used"]["bytes"]
+    assert daemon("PUT", "/v1/teams/red/quota", json={"max_bytes": used + 1}).status_code == 200
+    job = ask("POST", "/v1/jobs", json=small).json()
+    until(lambda: (j := ask("GET", f"/v1/jobs/{job['id']}").json())["state"] == "succeeded" and j, what="the job's end")
+    problem(ask("POST", "/v1/jobs", json=small), 403, "quota.exceeded", "max_bytes")
