@@ -1,6 +1,7 @@
 #include "api/access.h"
 
 #include "api/app.h"
+#include "api/limit.h"
 #include "api/role.h"
 #include "storage/team.h"
 
@@ -27,26 +28,39 @@ bool access_site(const struct request *req, struct err *e)
     return true;
 }
 
-bool access_token(const struct app *app, struct request *req, struct err *e)
+static void be_local(struct request *req)
+{
+    snprintf(req->who.team, sizeof req->who.team, "%s", TEAM_LOCAL);
+    snprintf(req->who.scopes, sizeof req->who.scopes, SCOPE_ADMIN);
+}
+
+/* "Bearer rq_..." */
+static bool by_bearer(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
     const char *text = req->header[HDR_AUTHORIZATION];
-    if (!req->route->scope)
-        return true;
-    if (!app->auth) {
-        snprintf(req->who.team, sizeof req->who.team, "%s", TEAM_LOCAL);
-        snprintf(req->who.scopes, sizeof req->who.scopes, SCOPE_ADMIN);
-        return true;
-    }
+    struct err why = { 0 };
     if (!text || strncasecmp(text, "Bearer ", 7) != 0)
         return err_set(e, ERR_AUTH_REQUIRED, "Authorization", "send \"Authorization: Bearer rq_...\"");
     text += 7;
     if (strncmp(text, "rq_", 3) != 0 || strlen(text) >= TOKEN_TEXT_SIZE)
         return err_set(e, ERR_AUTH_REQUIRED, "Authorization", "the token is not valid");
-    if (!token_verify(app->store, text, &req->who, e))
+    if (token_verify(app->store, text, &req->who, &why))
+        return true;
+    return (why.code != ERR_AUTH_REQUIRED || limit_guess(app, req, reply, e)) && err_set(e, why.code, why.where, "%s", why.text);
+}
+
+bool access_token(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    if (!req->route->scope)
+        return true;
+    if (!app->auth) {
+        be_local(req);
+        return true;
+    }
+    if (!by_bearer(app, req, reply, e) || !limit_token(app, req, reply, e))
         return false;
-    if (!scopes_hold(req->who.scopes, req->route->scope))
-        return err_set(e, ERR_AUTH_FORBIDDEN, "Authorization", "the token needs the scope %s", req->route->scope);
-    return true;
+    return scopes_hold(req->who.scopes, req->route->scope)
+        || err_set(e, ERR_AUTH_FORBIDDEN, "Authorization", "the token needs the scope %s", req->route->scope);
 }
 
 bool access_is_admin(const struct request *req) { return route_lists(req->who.scopes, SCOPE_ADMIN); }

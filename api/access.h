@@ -7,8 +7,9 @@
 /* A page of another site must not act through the browser of somebody who can reach us. */
 bool access_site(const struct request *req, struct err *e);
 
-/* Fills req->who.  ERR_AUTH_REQUIRED without a valid token, ERR_AUTH_FORBIDDEN if it lacks the route's scope. */
-bool access_token(const struct app *app, struct request *req, struct err *e);
+/* Fills req->who.  ERR_AUTH_REQUIRED without a valid token, ERR_AUTH_FORBIDDEN if it lacks the route's scope, ERR_RATE if it asks
+ * too often; the reply gets the header fields that tell of it. */
+bool access_token(struct app *app, struct request *req, struct reply *reply, struct err *e);
 
 bool access_is_admin(const struct request *req);
 

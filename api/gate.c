@@ -157,12 +157,12 @@ static bool begin_body(const struct app *app, struct request *req, struct err *e
     return blob_begin(&req->upload, app->store, req->who.team, hash_parse(last, digest) ? last : NULL, app->max_upload, e);
 }
 
-static bool admit(struct app *app, struct request *req, char *allow, size_t allow_size, bool *ret_body, struct err *e)
+static bool admit(struct app *app, struct request *req, struct reply *reply, char *allow, size_t allow_size, bool *ret_body, struct err *e)
 {
     if (!check_framing(req, e) || !check_host(app, req, e))
         return false;
     req->route = route_find(req->method, req->target.segments, req->target.segment, req->param, allow, allow_size, e);
-    return req->route && access_site(req, e) && access_token(app, req, e) && check_query(req, e)
+    return req->route && access_site(req, e) && access_token(app, req, reply, e) && check_query(req, e)
         && check_length(app, req, ret_body, e) && check_type(req, *ret_body, e) && begin_body(app, req, e);
 }
 
@@ -171,7 +171,7 @@ bool request_admit(struct app *app, struct request *req, struct reply *reply)
     struct err e = { 0 };
     char allow[128] = "";
     bool body = false;
-    if (admit(app, req, allow, sizeof allow, &body, &e))
+    if (admit(app, req, reply, allow, sizeof allow, &body, &e))
         return true;
     if (e.code == ERR_METHOD && strcmp(req->method, "OPTIONS") == 0) {
         reply->status = 204;

@@ -59,6 +59,7 @@ struct request {
     /* set by the server */
     const char *method;                             /* borrowed, as sent */
     const char *header[HDR_COUNT];                  /* borrowed; NULL: absent */
+    char peer[64];                                  /* the address the request came from; "" if there is none */
     struct err head;                                /* the first thing found wrong with the head, if any */
 
     /* set by request_open() and request_admit() */
@@ -75,7 +76,7 @@ struct request {
     struct err body_error;                          /* the first failure while receiving; the rest is discarded */
 };
 
-enum { REPLY_MAX_FIELDS = 8 };
+enum { REPLY_MAX_FIELDS = 12 };
 
 /* What the server sends.  Exactly one of text, borrowed and fd is the body. */
 struct reply {
@@ -132,6 +133,8 @@ bool request_name(const char *name, const char *where, struct err *e);
 uint64_t request_body_limit(const struct app *app, const struct request *req);
 
 void reply_field(struct reply *reply, const char *name, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+bool reply_has(const struct reply *reply, const char *name);
 
 /* Takes `json`; NULL is out of memory and becomes an error.  Always true: `return reply_json(...)`. */
 bool reply_json(struct reply *reply, int status, json_t *json, struct err *e);

@@ -34,6 +34,7 @@ struct daemon {
     struct workers *workers;
     struct app app;
     struct http *http;
+    struct rate_table *rates, *guesses;
     char *hosts_text;
     const char *hosts[MAX_HOSTS + 1];
 };
@@ -162,11 +163,21 @@ static bool app_inspect(void *server, const char *team, enum asset_kind kind, co
     return inspect_wait(((struct daemon *)server)->inspector, team, kind, files, n, ret_json, e);
 }
 
+/* No limit is no table. */
+static bool make_rates(struct daemon *d, struct err *e)
+{
+    enum { TOKENS = 8192, ADDRESSES = 8192, GUESSES_BURST = 10 };
+    const struct config *c = &d->config;
+    struct rate_limit tokens = { .per_second = c->rate, .burst = c->rate_burst };
+    struct rate_limit guesses = { .per_second = c->guesses, .burst = c->guesses * GUESSES_BURST };
+    return (!c->rate || (d->rates = rate_new(tokens, TOKENS, e))) && (!c->guesses || (d->guesses = rate_new(guesses, ADDRESSES, e)));
+}
+
 static void fill_app(struct daemon *d)
 {
     d->app = (struct app){
         .store = d->store, .version = VERSION, .max_upload = (uint64_t)d->config.max_upload, .auth = d->config.auth,
-        .hosts = d->hosts, .workers = d->config.workers,
+        .hosts = d->hosts, .rates = d->rates, .guesses = d->guesses, .workers = d->config.workers,
         .server = d, .kick = app_kick, .cancel = app_cancel, .inspect = app_inspect,
     };
 }
@@ -220,7 +231,7 @@ static bool start(struct daemon *d, struct err *e)
     const struct config *c = &d->config;
     if (c->port_file[0])
         unlink(c->port_file);                           /* one that a killed daemon left would be believed */
-    if (!set_log_level(c->log_level, e) || !split_hosts(d, e))
+    if (!set_log_level(c->log_level, e) || !split_hosts(d, e) || !make_rates(d, e))
         return false;
     if (!(d->store = store_open(c->data, e)) || !recover(d, e) || !first_token(d, e))
         return false;
@@ -246,6 +257,8 @@ static void stop(struct daemon *d)
     store_close(d->store);
     if (d->http && d->config.port_file[0])
         unlink(d->config.port_file);
+    rate_free(d->rates);
+    rate_free(d->guesses);
     free(d->hosts_text);
 }
 

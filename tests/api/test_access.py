@@ -1,7 +1,8 @@
-"""Quotas, as clients meet them."""
+"""Quotas and rates, as clients meet them."""
 import concurrent.futures
 import hashlib
 import http.client
+import time
 
 import requests
 from conftest import until
@@ -115,3 +116,32 @@ def test_a_job_that_was_accepted_keeps_its_results_over_the_quota(make_daemon):
     job = ask("POST", "/v1/jobs", json=small).json()
     until(lambda: (j := ask("GET", f"/v1/jobs/{job['id']}").json())["state"] == "succeeded" and j, what="the job's end")
     problem(ask("POST", "/v1/jobs", json=small), 403, "quota.exceeded", "max_bytes")
+
+
+# ---- rates ----
+
+def test_a_token_that_asks_too_often_waits_and_no_other_does(make_daemon):
+    daemon = make_daemon(rate="5", rate_burst="10")
+    ask = asker(daemon, make_token(daemon, role="viewer")["token"])
+    with requests.Session() as session:
+        session.headers["Authorization"] = f"Bearer {make_token(daemon, role='viewer')['token']}"
+        answers = [session.get(daemon.url + "/v1/queue") for _ in range(40)]
+    refused = [a for a in answers if a.status_code == 429]
+    assert answers[0].headers["RateLimit-Policy"] == '"token";q=10;w=2'
+    assert answers[0].headers["RateLimit"] == '"token";r=9;t=1'
+    assert [a.status_code for a in answers[:10]] == [200] * 10 and len(refused) >= 25
+    document = problem(refused[0], 429, "quota.rate")
+    assert document["retryable"] and refused[0].headers["Retry-After"] == "1"
+    assert ask("GET", "/v1/queue").status_code == 200
+    assert daemon("GET", "/healthz").status_code == 200
+    time.sleep(int(refused[-1].headers["Retry-After"]))         # what the answer says is enough
+    assert session.get(daemon.url + "/v1/queue", headers=refused[0].request.headers).status_code == 200
+
+
+def test_an_address_that_guesses_tokens_waits_and_valid_ones_pass(make_daemon):
+    daemon = make_daemon(guesses="10")
+    with requests.Session() as session:
+        answers = [session.get(daemon.url + "/v1/queue", headers={"Authorization": f"Bearer rq_{n:043}"}) for n in range(150)]
+    assert {a.status_code for a in answers[:50]} == {401} and answers[-1].status_code == 429
+    assert int(answers[-1].headers["Retry-After"]) == 1
+    assert daemon("GET", "/v1/queue").status_code == 200

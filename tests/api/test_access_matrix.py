@@ -162,7 +162,7 @@ def told(answer, names):
         if name != "index":
             text = text.replace(value, f"<{name}>")
     text = re.sub(r'"request_id":"[^"]*"', "", text)
-    headers = {k: v for k, v in answer.headers.items() if k not in ("Date", "X-Request-Id", "Content-Length")}
+    headers = {k: v for k, v in answer.headers.items() if k not in ("Date", "X-Request-Id", "Content-Length", "RateLimit")}
     return answer.status_code, text, headers
 
 
