@@ -8,6 +8,7 @@
  */
 #include "api/access.h"
 #include "api/app.h"
+#include "api/audit.h"
 #include "api/problem.h"
 #include "api/request.h"
 #include "storage/team.h"
@@ -182,6 +183,7 @@ bool request_admit(struct app *app, struct request *req, struct reply *reply)
         if (e.code == ERR_AUTH_REQUIRED)
             reply_field(reply, "WWW-Authenticate", "Bearer realm=\"repquant\"");
         reply_problem(req, reply, &e);
+        audit_refused(app, req, reply);
     }
     /* What follows on the connection is a body nobody will read. */
     const char *length = req->header[HDR_CONTENT_LENGTH];

@@ -14,5 +14,6 @@ handler list_job_events, list_job_layers, get_layer_details, get_job_report;    
 handler list_job_artifacts, get_artifact, get_artifact_content;                                   /* artifacts.c */
 handler get_whoami, post_token, list_tokens, get_token, delete_token;                             /* tokens.c */
 handler post_team, list_teams, get_team, delete_team, put_team_quota;                             /* teams.c */
+handler get_audit;                                                                                /* audit.c */
 
 #endif

@@ -1,6 +1,7 @@
 #include "api/request.h"
 
 #include "api/app.h"
+#include "api/audit.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -82,6 +83,7 @@ void request_answer(struct app *app, struct request *req, struct reply *reply)
     if (e.code)
         reply_problem(req, reply, &e);
     reply_seal(reply);
+    audit_answered(app, req, reply);
 }
 
 void request_release(struct request *req)

@@ -62,6 +62,7 @@ const struct route routes[] = {
     { "GET",    "/v1/teams/{team}",               SCOPE_ANY,        BODY_NONE, 0,         LANE_IO,   "",                 get_team },
     { "DELETE", "/v1/teams/{team}",               SCOPE_ADMIN,      BODY_NONE, 0,         LANE_IO,   "",                 delete_team },
     { "PUT",    "/v1/teams/{team}/quota",         SCOPE_ADMIN,      BODY_JSON, 4 * KiB,   LANE_IO,   "",                 put_team_quota },
+    { "GET",    "/v1/audit",                      "audit:read",     BODY_NONE, 0,         LANE_IO,   "team actor after limit", get_audit },
 };
 const size_t routes_count = sizeof routes / sizeof *routes;
 

@@ -2,6 +2,7 @@
  * main.c - repquantd: the order in which things start, and end.
  */
 #include "api/app.h"
+#include "core/base/clock.h"
 #include "core/base/io.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
@@ -10,6 +11,7 @@
 #include "server/inspect.h"
 #include "server/launcher.h"
 #include "server/worker.h"
+#include "storage/audit.h"
 #include "storage/token.h"
 
 #include <errno.h>
@@ -24,7 +26,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SWEEP_SECONDS = 3600, MAX_HOSTS = 32 };
+enum { MAX_HOSTS = 32 };
+static const int64_t SWEEP_US = 3600LL * 1000000;
 static const int64_t UPLOAD_GRACE_US = 24LL * 3600 * 1000000;  /* to register what was uploaded */
 
 struct daemon {
@@ -34,7 +37,7 @@ struct daemon {
     struct workers *workers;
     struct app app;
     struct http *http;
-    struct rate_table *rates, *guesses;
+    struct rate_table *rates, *guesses, *stranger_rows;
     char *hosts_text;
     const char *hosts[MAX_HOSTS + 1];
 };
@@ -170,14 +173,16 @@ static bool make_rates(struct daemon *d, struct err *e)
     const struct config *c = &d->config;
     struct rate_limit tokens = { .per_second = c->rate, .burst = c->rate_burst };
     struct rate_limit guesses = { .per_second = c->guesses, .burst = c->guesses * GUESSES_BURST };
-    return (!c->rate || (d->rates = rate_new(tokens, TOKENS, e))) && (!c->guesses || (d->guesses = rate_new(guesses, ADDRESSES, e)));
+    return (!c->rate || (d->rates = rate_new(tokens, TOKENS, e))) && (!c->guesses || (d->guesses = rate_new(guesses, ADDRESSES, e)))
+        && (d->stranger_rows = rate_new((struct rate_limit){ .per_second = 1, .burst = 60 }, 1, e));
 }
 
 static void fill_app(struct daemon *d)
 {
     d->app = (struct app){
         .store = d->store, .version = VERSION, .max_upload = (uint64_t)d->config.max_upload, .auth = d->config.auth,
-        .hosts = d->hosts, .rates = d->rates, .guesses = d->guesses, .workers = d->config.workers,
+        .hosts = d->hosts, .rates = d->rates, .guesses = d->guesses,
+        .stranger_rows = d->stranger_rows, .workers = d->config.workers,
         .server = d, .kick = app_kick, .cancel = app_cancel, .inspect = app_inspect,
     };
 }
@@ -212,17 +217,30 @@ static void *exit_at_once(void *mine)
     _exit(EXIT_FAILURE);
 }
 
-/* Waits for the end; once an hour forgets uploads that nobody registered. */
+static void warn(const char *event, const struct err *e)
+{
+    if (e->code)
+        log_line(LOG_WARN, event, "%s: %s", e->where, e->text);
+}
+
+/* Waits for the end; once a second writes down what was refused, once an hour forgets uploads that nobody registered. */
 static int run(struct daemon *d, const sigset_t *mine)
 {
-    struct timespec hour = { .tv_sec = SWEEP_SECONDS };
-    for (;;) {
-        struct err e = { 0 };
-        int removed, sig = sigtimedwait(mine, NULL, &hour);
+    struct timespec second = { .tv_sec = 1 };
+    for (int64_t swept = clock_mono_us();;) {
+        struct err audit = { 0 }, sweep = { 0 };
+        int removed, sig = sigtimedwait(mine, NULL, &second);
         if (sig > 0)
             return sig;
-        if (errno == EAGAIN && !store_sweep(d->store, UPLOAD_GRACE_US, &removed, &e))
-            log_line(LOG_WARN, "store.sweep", "%s: %s", e.where, e.text);
+        if (errno != EAGAIN)
+            continue;
+        audit_flush(d->store, &audit);
+        warn("audit.flush", &audit);
+        if (clock_mono_us() - swept < SWEEP_US)
+            continue;
+        swept = clock_mono_us();
+        store_sweep(d->store, UPLOAD_GRACE_US, &removed, &sweep);
+        warn("store.sweep", &sweep);
     }
 }
 
@@ -259,6 +277,7 @@ static void stop(struct daemon *d)
         unlink(d->config.port_file);
     rate_free(d->rates);
     rate_free(d->guesses);
+    rate_free(d->stranger_rows);
     free(d->hosts_text);
 }
 

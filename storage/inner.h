@@ -5,11 +5,14 @@
 #define STORAGE_INNER_H
 
 #include "core/base/json.h"
+#include "storage/audit.h"
 #include "storage/db.h"
 #include "storage/job.h"
 #include "storage/stmt.h"
 
 #include <pthread.h>
+
+enum { AUDIT_WAITING = 64 };
 
 struct store {
     char *dir;                      /* the data folder and two below it, as paths */
@@ -18,6 +21,12 @@ struct store {
     int lock_fd;                    /* flock'ed while we live */
     char boot_id[40];
     struct db *db;
+    struct {
+        pthread_mutex_t mu;         /* guards the rest; a leaf */
+        struct audit rows[AUDIT_WAITING];
+        int n;
+        int64_t dropped;
+    } audit;                        /* refusals on their way to the table */
     pthread_mutex_t publish_mu;     /* orders the naming of blobs against their removal; taken before a write */
 };
 

@@ -25,6 +25,7 @@
 #define TEAM_MAY_RUN(of) "NOT EXISTS (SELECT 1 FROM teams t WHERE t.name = " of " AND t.max_running <="     \
     " (SELECT count(*) FROM jobs r WHERE r.state IN ('running', 'canceling') AND r.team = t.name))"
 #define TOKEN_ADMIN "instr(' ' || scopes || ' ', ' admin ')"
+#define AUDIT_COLUMNS "seq, at, request, team, token, session, peer, method, action, target, status, code, prev, hash"
 #define TEAM_COLUMNS "name, created_at, max_running, max_queued, max_bytes"
 
 #define SQL_STATEMENTS(X)                                                                               \
@@ -145,7 +146,14 @@
                  " (SELECT coalesce(sum(b.size), 0) FROM blob_owners o JOIN blobs b USING (digest) WHERE o.team = ?1)") \
     X(TEAM_HAS, "SELECT EXISTS (SELECT 1 FROM tokens WHERE team = ?1), EXISTS (SELECT 1 FROM jobs WHERE team = ?1)," \
                 " EXISTS (SELECT 1 FROM assets WHERE team = ?1), EXISTS (SELECT 1 FROM blob_owners WHERE team = ?1)") \
-    X(TEAM_DELETE, "DELETE FROM teams WHERE name = ?1")
+    X(TEAM_DELETE, "DELETE FROM teams WHERE name = ?1")                                                 \
+    /* the audit log */                                                                                 \
+    X(AUDIT_LAST, "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")                              \
+    X(AUDIT_INSERT, "INSERT INTO audit (" AUDIT_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)") \
+    X(AUDIT_LIST, "SELECT " AUDIT_COLUMNS " FROM audit WHERE ?1 IS NULL AND seq > ?2 AND (?3 IS NULL OR token = ?3)" \
+                  " ORDER BY seq LIMIT ?4")                                                             \
+    X(AUDIT_LIST_TEAM, "SELECT " AUDIT_COLUMNS " FROM audit INDEXED BY audit_team WHERE team = ?1 AND seq > ?2" \
+                       " AND (?3 IS NULL OR token = ?3) ORDER BY seq LIMIT ?4")
 
 /* ?3 ",queued,running," or NULL; ?4 an object of labels or NULL; ?5 a model or NULL */
 #define JOB_FILTER                                                                                      \

@@ -154,6 +154,7 @@ struct store *store_open(const char *dir, struct err *e)
     }
     s->dir_fd = s->blobs_fd = s->scratch_fd = s->lock_fd = -1;
     pthread_mutex_init(&s->publish_mu, NULL);
+    pthread_mutex_init(&s->audit.mu, NULL);
     if (open_all(s, dir, e))
         return s;
     store_close(s);     /* safe on a half-open store */
@@ -164,6 +165,8 @@ void store_close(struct store *s)
 {
     if (!s)
         return;
+    if (s->db)
+        audit_flush(s, NULL);
     db_close(s->db);
     int fds[] = { s->blobs_fd, s->scratch_fd, s->dir_fd, s->lock_fd };     /* the lock last */
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
@@ -173,6 +176,7 @@ void store_close(struct store *s)
     free(s->blobs);
     free(s->scratch);
     pthread_mutex_destroy(&s->publish_mu);
+    pthread_mutex_destroy(&s->audit.mu);
     free(s);
 }
 

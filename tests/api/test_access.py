@@ -1,11 +1,16 @@
-"""Quotas and rates, as clients meet them."""
+"""Quotas, rates and the audit log, as clients meet them."""
 import concurrent.futures
 import hashlib
 import http.client
+import json
+import re
+import sqlite3
+import subprocess
 import time
 
+import pytest
 import requests
-from conftest import until
+from conftest import REPQUANTD, until
 
 
 def make_team(daemon, name, **quota):
@@ -145,3 +150,107 @@ def test_an_address_that_guesses_tokens_waits_and_valid_ones_pass(make_daemon):
     assert {a.status_code for a in answers[:50]} == {401} and answers[-1].status_code == 429
     assert int(answers[-1].headers["Retry-After"]) == 1
     assert daemon("GET", "/v1/queue").status_code == 200
+
+
+# ---- the audit log ----
+
+FIELDS = ("prev", "seq", "at", "request", "team", "token", "session", "peer", "method", "action", "target", "status", "code")
+
+
+def export(ask, query=""):
+    """All rows, page by page."""
+    rows, path = [], f"/v1/audit?limit=3{query}"
+    while path:
+        answer = ask("GET", path)
+        assert answer.status_code == 200 and answer.headers["Content-Type"] == "application/x-ndjson", answer.text
+        rows += [json.loads(line) for line in answer.text.splitlines()]
+        path = answer.links.get("next", {}).get("url")
+    return rows
+
+
+def check_chain(rows):
+    prev = ""
+    for n, row in enumerate(rows, 1):
+        lines = ["" if row[f] is None else str(row[f]) for f in FIELDS]
+        assert row["seq"] == n and (row["prev"] or "") == prev
+        assert row["hash"] == hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        prev = row["hash"]
+
+
+def test_what_was_done_and_what_was_refused_is_in_the_log(make_daemon):
+    daemon = make_daemon()
+    ask = make_team(daemon, "red")
+    model = ask("PUT", "/v1/models?name=x", data=b"#inspect result result.json {}\n").json()["id"]
+    assert ask("GET", f"/v1/models/{model}").status_code == 200
+    assert ask("DELETE", f"/v1/models/{model}").status_code == 204
+    assert ask("DELETE", f"/v1/models/{model}").status_code == 404
+    assert ask("POST", "/v1/teams", json={"name": "x"}).status_code == 403
+    assert asker(daemon, "")("GET", "/v1/jobs").status_code == 401
+    assert daemon("GET", "/", headers={"Host": "evil.example"}).status_code == 421
+    rows = export(daemon)
+    check_chain(rows)
+    told = [(r["method"], r["action"], r["target"], r["status"], r["code"], r["team"]) for r in rows]
+    assert told[:8] == [
+        ("POST", "/v1/teams", "/v1/teams", 201, None, "local"),
+        ("POST", "/v1/tokens", "/v1/tokens", 201, None, "local"),
+        ("PUT", "/v1/models", "/v1/models", 201, None, "red"),
+        ("DELETE", "/v1/models/{model}", f"/v1/models/{model}", 204, None, "red"),
+        ("DELETE", "/v1/models/{model}", f"/v1/models/{model}", 404, "resource.not_found", "red"),
+        ("POST", "/v1/teams", "/v1/teams", 403, "auth.forbidden", "red"),
+        ("GET", "/v1/jobs", "/v1/jobs", 401, "auth.required", None),
+        ("GET", None, "/", 421, "auth.host", None)]
+    assert told[8] == ("GET", "/v1/audit", "/v1/audit", 200, None, "local")          # the export is in it, too
+    assert all(r["peer"] == "127.0.0.1" and re.fullmatch("req_[0-9a-f]{16}", r["request"]) for r in rows)
+    text = daemon("GET", "/v1/audit").text
+    assert daemon.token not in text and "rq_" not in text
+
+
+def test_a_teams_administrator_reads_the_teams_rows_alone(make_daemon):
+    daemon = make_daemon()
+    make_team(daemon, "red"), make_team(daemon, "blue")
+    ask = asker(daemon, make_token(daemon, team="red", role="team_admin")["token"])
+    token = ask("POST", "/v1/tokens", json={"name": "x", "role": "viewer"}).json()
+    assert {r["team"] for r in export(ask)} == {"red"}
+    assert ask("GET", "/v1/audit?team=blue").status_code == ask("GET", "/v1/audit?team=none").status_code == 404
+    assert {r["team"] for r in export(daemon, "&team=red")} == {"red"}
+    assert export(daemon, f"&actor={token['id']}") == []
+    assert ask("GET", "/v1/audit?actor=' OR 1=1").status_code == 400
+
+
+def test_a_row_can_be_neither_changed_nor_removed(make_daemon):
+    daemon = make_daemon()
+    make_team(daemon, "red")
+    assert daemon.stop() == 0
+    with sqlite3.connect(daemon.data / "repquant.db") as db:
+        assert db.execute("SELECT count(*) FROM audit").fetchone()[0] == 2
+        for statement in ("UPDATE audit SET status = 200", "DELETE FROM audit", "REPLACE INTO audit SELECT * FROM audit"):
+            with pytest.raises(sqlite3.DatabaseError, match="append-only"):
+                db.execute("PRAGMA recursive_triggers = ON")
+                db.execute(statement)
+    daemon.start()
+    check_chain(export(daemon))
+
+
+def test_a_database_with_code_of_somebody_else_is_not_opened(make_daemon):
+    daemon = make_daemon()
+    assert daemon.stop() == 0
+    with sqlite3.connect(daemon.data / "repquant.db") as db:
+        db.execute("CREATE TRIGGER mine AFTER INSERT ON jobs BEGIN DELETE FROM tokens; END")
+    ended = subprocess.run([REPQUANTD, f"--data={daemon.data}", "--port=0", f"--repquant={daemon.options['repquant']}"],
+                           capture_output=True, text=True, timeout=20)
+    assert ended.returncode != 0 and "trigger" in ended.stderr
+
+
+def test_knocking_does_not_fill_the_log(make_daemon):
+    daemon = make_daemon()
+    ask = asker(daemon, "")
+    with requests.Session() as session:
+        for _ in range(400):
+            assert session.get(daemon.url + "/v1/jobs").status_code == 401
+    rows = export(daemon)
+    check_chain(rows)
+    assert len(rows) < 150
+    dropped = [r for r in rows if r["action"] == "audit.dropped"]
+    refused = sum(r["status"] == 401 for r in rows)
+    assert refused + sum(int(r["code"].split()[0]) for r in dropped) == 400
+    assert ask("GET", "/healthz").status_code == 200

@@ -29,6 +29,7 @@ MATRIX = {
     "POST /v1/tokens": "team_admin", "GET /v1/tokens": "team_admin", "GET /v1/tokens/{token}": "team_admin", "DELETE /v1/tokens/{token}": "team_admin",
     "POST /v1/teams": "admin", "GET /v1/teams": ANYBODY, "GET /v1/teams/{team}": ANYBODY, "DELETE /v1/teams/{team}": "admin",
     "PUT /v1/teams/{team}/quota": "admin",
+    "GET /v1/audit": "team_admin",
 }
 
 # Operations whose last path segment is a name the client gives: there is nothing of another team to name.

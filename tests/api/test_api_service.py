@@ -1,4 +1,5 @@
 """Who may ask, what every answer carries, and how the service ends."""
+import json
 import os
 import re
 import socket
@@ -90,7 +91,8 @@ def test_answers_are_what_the_document_says(daemon, document):
             continue
         answer = daemon("GET", path.format(**names))
         assert answer.status_code == 200, (path, answer.text)
-        check(document, schema_of(document, "get", path, 200), answer.json())
+        whole = answer.json() if path != "/v1/audit" else json.loads(answer.text.splitlines()[0])
+        check(document, schema_of(document, "get", path, 200), whole)
         checked += 1
     assert checked > 15
     problem = daemon("GET", "/v1/jobs/none")
