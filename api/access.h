@@ -11,6 +11,17 @@ bool access_site(const struct request *req, struct err *e);
  * too often; the reply gets the header fields that tell of it. */
 bool access_token(struct app *app, struct request *req, struct reply *reply, struct err *e);
 
+#define ACCESS_COOKIE "__Host-repquant"
+
+/* The secret of the session's cookie; false: the request has none. */
+bool access_cookie(const struct request *req, char ret[TOKEN_TEXT_SIZE]);
+
+/*
+ * What a page must send as X-Repquant-Csrf with everything that changes something: it follows from the cookie's secret, so nothing is
+ * stored, and tells nothing of it.  A page of another site can make a browser send the cookie, but cannot read this.
+ */
+void access_csrf(const char *secret, char ret[HASH_HEX_SIZE]);
+
 bool access_is_admin(const struct request *req);
 
 /*

@@ -18,6 +18,7 @@ static void fill(const struct request *req, const struct reply *reply, struct au
     snprintf(row->request, sizeof row->request, "%s", req->id);
     snprintf(row->team, sizeof row->team, "%s", req->who.team);
     snprintf(row->token, sizeof row->token, "%s", req->who.id);
+    snprintf(row->session, sizeof row->session, "%s", req->session.id);
     snprintf(row->peer, sizeof row->peer, "%s", req->peer);
     snprintf(row->method, sizeof row->method, "%s", req->method);
     snprintf(row->action, sizeof row->action, "%s", req->route ? req->route->pattern : "");

@@ -15,5 +15,6 @@ handler list_job_artifacts, get_artifact, get_artifact_content;                 
 handler get_whoami, post_token, list_tokens, get_token, delete_token;                             /* tokens.c */
 handler post_team, list_teams, get_team, delete_team, put_team_quota;                             /* teams.c */
 handler get_audit;                                                                                /* audit.c */
+handler post_session, get_session, delete_session, list_sessions, delete_one_session;             /* sessions.c */
 
 #endif

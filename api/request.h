@@ -18,7 +18,7 @@
 #include "core/base/buf.h"
 #include "core/base/json.h"
 #include "storage/blob.h"
-#include "storage/token.h"
+#include "storage/session.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,7 +31,7 @@ struct app;
     X(CONTENT_TYPE, "Content-Type") X(CONTENT_ENCODING, "Content-Encoding") X(EXPECT, "Expect")          \
     X(AUTHORIZATION, "Authorization") X(ORIGIN, "Origin") X(SEC_FETCH_SITE, "Sec-Fetch-Site")            \
     X(RANGE, "Range") X(IF_RANGE, "If-Range") X(IF_NONE_MATCH, "If-None-Match")                          \
-    X(IDEMPOTENCY_KEY, "Idempotency-Key")
+    X(IDEMPOTENCY_KEY, "Idempotency-Key") X(COOKIE, "Cookie") X(CSRF, "X-Repquant-Csrf")
 
 enum request_header {
 #define X(name, text) HDR_##name,
@@ -67,7 +67,9 @@ struct request {
     struct target target;
     const struct route *route;
     const char *param[REQUEST_MAX_SEGMENTS];        /* what the pattern's {names} matched, in order */
+    enum { BY_NOBODY, BY_TOKEN, BY_SESSION } by;    /* how the asker was told; BY_NOBODY also without tokens */
     struct token who;                               /* whose token it is; on open routes nobody's: all "" */
+    struct session session;                         /* BY_SESSION: which; else all "" */
 
     /* the body: one of the two, as the route says */
     struct buf body;                                /* BODY_JSON */

@@ -12,7 +12,7 @@
 #include "server/launcher.h"
 #include "server/worker.h"
 #include "storage/audit.h"
-#include "storage/token.h"
+#include "storage/session.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -228,7 +228,7 @@ static int run(struct daemon *d, const sigset_t *mine)
 {
     struct timespec second = { .tv_sec = 1 };
     for (int64_t swept = clock_mono_us();;) {
-        struct err audit = { 0 }, sweep = { 0 };
+        struct err audit = { 0 }, sweep = { 0 }, sessions = { 0 };
         int removed, sig = sigtimedwait(mine, NULL, &second);
         if (sig > 0)
             return sig;
@@ -241,6 +241,8 @@ static int run(struct daemon *d, const sigset_t *mine)
         swept = clock_mono_us();
         store_sweep(d->store, UPLOAD_GRACE_US, &removed, &sweep);
         warn("store.sweep", &sweep);
+        session_sweep(d->store, &sessions);
+        warn("session.sweep", &sessions);
     }
 }
 

@@ -9,6 +9,7 @@
 #include "storage/db.h"
 #include "storage/job.h"
 #include "storage/stmt.h"
+#include "storage/token.h"
 
 #include <pthread.h>
 
@@ -61,6 +62,14 @@ bool err_clean(const struct err *why, struct err *e);
 
 /* The id a page starts behind, for "id < ?" or "id > ?". */
 const char *page_start(struct page page);
+
+/*
+ * 256 random bits in base 62 behind a prefix of three characters; what is stored of them, in hexadecimal; whether a text could be
+ * such a secret.
+ */
+bool secret_make(const char *prefix, char ret[TOKEN_TEXT_SIZE], struct err *e);
+void secret_hash(const char *text, char ret[HASH_HEX_SIZE]);
+bool secret_well_formed(const char *prefix, const char *text);
 
 /* The team's row, made if there is none. */
 bool team_ensure(struct conn *c, const char *team, struct err *e);

@@ -111,6 +111,14 @@ static const char *const steps[] = {
     ") STRICT;"
     "CREATE INDEX audit_team ON audit (team, seq);"
     AUDIT_KEEPS_ITS_ROWS ";" AUDIT_KEEPS_THEM_AS_THEY_ARE ";",
+
+    /* 4: browsers that are logged in. */
+    "CREATE TABLE sessions ("
+    "  id TEXT PRIMARY KEY, team TEXT NOT NULL, token_id TEXT NOT NULL REFERENCES tokens ON DELETE CASCADE, hash TEXT NOT NULL UNIQUE,"
+    "  created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, last_used_at INTEGER NOT NULL"
+    ") STRICT;"
+    "CREATE INDEX sessions_team ON sessions (team, id);"
+    "CREATE INDEX sessions_token ON sessions (token_id);",
 };
 enum { STEPS = sizeof steps / sizeof steps[0] };
 

@@ -26,6 +26,7 @@
     " (SELECT count(*) FROM jobs r WHERE r.state IN ('running', 'canceling') AND r.team = t.name))"
 #define TOKEN_ADMIN "instr(' ' || scopes || ' ', ' admin ')"
 #define AUDIT_COLUMNS "seq, at, request, team, token, session, peer, method, action, target, status, code, prev, hash"
+#define SESSION_COLUMNS "id, team, token_id, created_at, expires_at, last_used_at"
 #define TEAM_COLUMNS "name, created_at, max_running, max_queued, max_bytes"
 
 #define SQL_STATEMENTS(X)                                                                               \
@@ -147,6 +148,18 @@
     X(TEAM_HAS, "SELECT EXISTS (SELECT 1 FROM tokens WHERE team = ?1), EXISTS (SELECT 1 FROM jobs WHERE team = ?1)," \
                 " EXISTS (SELECT 1 FROM assets WHERE team = ?1), EXISTS (SELECT 1 FROM blob_owners WHERE team = ?1)") \
     X(TEAM_DELETE, "DELETE FROM teams WHERE name = ?1")                                                 \
+    /* sessions */                                                                                      \
+    X(SESSION_INSERT, "INSERT INTO sessions (id, team, token_id, hash, created_at, expires_at, last_used_at)" \
+                      " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?5)")                                           \
+    X(SESSION_BY_HASH, "SELECT " SESSION_COLUMNS " FROM sessions WHERE hash = ?1")                      \
+    X(SESSION_USED, "UPDATE sessions SET last_used_at = ?2 WHERE id = ?1 AND last_used_at < ?2")        \
+    X(SESSION_COUNT, "SELECT count(*) FROM sessions WHERE token_id = ?1")                               \
+    X(SESSION_LIST_DOWN, "SELECT " SESSION_COLUMNS " FROM sessions WHERE team = ?1 AND id < ?2 AND (?3 IS NULL OR token_id = ?3)" \
+                         " ORDER BY id DESC LIMIT ?4")                                                  \
+    X(SESSION_LIST_UP, "SELECT " SESSION_COLUMNS " FROM sessions WHERE team = ?1 AND id > ?2 AND (?3 IS NULL OR token_id = ?3)" \
+                       " ORDER BY id LIMIT ?4")                                                         \
+    X(SESSION_DELETE, "DELETE FROM sessions WHERE team = ?1 AND id = ?2 AND (?3 IS NULL OR token_id = ?3)") \
+    X(SESSION_EXPIRE, "DELETE FROM sessions WHERE expires_at <= ?1 OR last_used_at <= ?2")              \
     /* the audit log */                                                                                 \
     X(AUDIT_LAST, "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")                              \
     X(AUDIT_INSERT, "INSERT INTO audit (" AUDIT_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)") \

@@ -29,12 +29,12 @@ static char next_digit(uint8_t number[TOKEN_BYTES])
     return digits[rest];
 }
 
-static bool make_text(char ret[TOKEN_TEXT_SIZE], struct err *e)
+bool secret_make(const char *prefix, char ret[TOKEN_TEXT_SIZE], struct err *e)
 {
     uint8_t random[TOKEN_BYTES];
     if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
         return err_sys(e, "token", "draw random bytes");
-    memcpy(ret, "rq_", 3);
+    memcpy(ret, prefix, 3);
     for (int i = 2 + TOKEN_DIGITS; i >= 3; i--)
         ret[i] = next_digit(random);
     ret[3 + TOKEN_DIGITS] = '\0';
@@ -42,7 +42,7 @@ static bool make_text(char ret[TOKEN_TEXT_SIZE], struct err *e)
     return true;
 }
 
-static void hash_of(const char *text, char ret[HASH_HEX_SIZE])
+void secret_hash(const char *text, char ret[HASH_HEX_SIZE])
 {
     uint8_t digest[HASH_SIZE];
     hash_bytes(text, strlen(text), digest);
@@ -70,14 +70,14 @@ bool token_issue(struct store *s, const char *team, const struct token_request *
 {
     char text[TOKEN_TEXT_SIZE], hash[HASH_HEX_SIZE];
     struct token t = { .created_at = clock_now_us(), .expires_at = request->expires_at };
-    if (!make_text(text, e))
+    if (!secret_make("rq_", text, e))
         return false;
     id_new("tok", t.id);
     snprintf(t.team, sizeof t.team, "%s", team);
     snprintf(t.name, sizeof t.name, "%s", request->name);
     snprintf(t.scopes, sizeof t.scopes, "%s", request->scopes);
     snprintf(t.created_by, sizeof t.created_by, "%s", request->created_by ? request->created_by : "");
-    hash_of(text, hash);
+    secret_hash(text, hash);
     struct conn *c = db_write(s->db, e);
     bool ok = c && db_write_end(c, team_ensure(c, team, e) && insert_token(c, &t, hash, e), e);
     if (ok) {
@@ -143,9 +143,9 @@ static void note_use(struct store *s, const struct token *t, int64_t now)
     db_write_end(c, ok, NULL);
 }
 
-static bool well_formed(const char *text)
+bool secret_well_formed(const char *prefix, const char *text)
 {
-    return strncmp(text, "rq_", 3) == 0 && strspn(text + 3, digits) == TOKEN_DIGITS && text[3 + TOKEN_DIGITS] == '\0';
+    return strncmp(text, prefix, 3) == 0 && strspn(text + 3, digits) == TOKEN_DIGITS && text[3 + TOKEN_DIGITS] == '\0';
 }
 
 bool token_verify(struct store *s, const char *text, struct token *ret, struct err *e)
@@ -154,8 +154,8 @@ bool token_verify(struct store *s, const char *text, struct token *ret, struct e
     struct token t = { 0 };
     struct err why = { 0 };
     int64_t now = clock_now_us();
-    hash_of(text, hash);
-    bool known = well_formed(text) && find(s, hash, &t, &why);
+    secret_hash(text, hash);
+    bool known = secret_well_formed("rq_", text) && find(s, hash, &t, &why);
     if (!err_clean(&why, e))
         return false;
     if (!known || (t.expires_at && t.expires_at <= now))

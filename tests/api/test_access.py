@@ -1,4 +1,4 @@
-"""Quotas, rates and the audit log, as clients meet them."""
+"""Quotas, rates, the audit log and browser sessions, as clients meet them."""
 import concurrent.futures
 import hashlib
 import http.client
@@ -254,3 +254,90 @@ def test_knocking_does_not_fill_the_log(make_daemon):
     refused = sum(r["status"] == 401 for r in rows)
     assert refused + sum(int(r["code"].split()[0]) for r in dropped) == 400
     assert ask("GET", "/healthz").status_code == 200
+
+
+# ---- browser sessions ----
+
+def log_in(daemon, token):
+    answer = asker(daemon, token)("POST", "/v1/session")
+    assert answer.status_code == 201, answer.text
+    cookie = answer.headers["Set-Cookie"]
+    secret = re.fullmatch(r"__Host-repquant=(rs_[0-9A-Za-z]{43}); Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=\d+", cookie)[1]
+    return answer.json(), f"__Host-repquant={secret}"
+
+
+def test_a_browser_logs_in_acts_and_logs_out(make_daemon):
+    daemon = make_daemon()
+    token = make_token(daemon, role="member")
+    session, cookie = log_in(daemon, token["token"])
+    page = asker(daemon, None, Cookie=f"other=1; {cookie}; more=2")
+    own = {"Sec-Fetch-Site": "same-origin", "X-Repquant-Csrf": session["csrf_token"]}
+    assert page("GET", "/v1/whoami").json()["token_id"] == token["id"]
+    assert page("GET", "/v1/session").json()["csrf_token"] == session["csrf_token"]
+    assert page("PUT", "/v1/models?name=x", headers=own, data=b"#inspect result result.json {}\n").status_code == 201
+    assert [s["id"] for s in page("GET", "/v1/sessions").json()["data"]] == [session["id"]]
+    answer = page("DELETE", "/v1/session", headers=own)
+    assert answer.status_code == 204 and "Max-Age=0" in answer.headers["Set-Cookie"]
+    problem(page("GET", "/v1/whoami"), 401, "auth.required")
+    assert asker(daemon, token["token"])("GET", "/v1/whoami").status_code == 200
+    rows = [json.loads(line) for line in daemon("GET", "/v1/audit").text.splitlines()]
+    assert [r["session"] for r in rows if r["method"] == "PUT"] == [session["id"]]
+
+
+@pytest.mark.parametrize("method, path", [("POST", "/v1/jobs"), ("PUT", "/v1/models?name=x"), ("DELETE", "/v1/models/x"), ("DELETE", "/v1/session")])
+def test_a_cookie_alone_changes_nothing(daemon, method, path):
+    session, cookie = log_in(daemon, daemon.token)
+    page, token = asker(daemon, None, Cookie=cookie), session["csrf_token"]
+    body = {"json": {}} if method == "POST" else {"data": b"x"} if method == "PUT" else {}
+    same = {"Sec-Fetch-Site": "same-origin"}
+    for headers in ({}, {"X-Repquant-Csrf": token}, same, {**same, "X-Repquant-Csrf": token[:-1] + ("0" if token[-1] != "0" else "1")},
+                    {"Sec-Fetch-Site": "none", "X-Repquant-Csrf": token}, {"Sec-Fetch-Site": "same-site", "X-Repquant-Csrf": token},
+                    {"Sec-Fetch-Site": "cross-site", "X-Repquant-Csrf": token}, {"Origin": "http://evil.example", "X-Repquant-Csrf": token},
+                    {"Origin": "null", "X-Repquant-Csrf": token}, {**same, "X-Repquant-Csrf": ""}):
+        problem(page(method, path, headers=headers, **body), 403, "auth.forbidden")
+    allowed = page(method, path, headers={"Origin": daemon.url, "X-Repquant-Csrf": token}, **body)
+    assert allowed.status_code not in (401, 403), allowed.text
+
+
+def test_what_is_no_session_is_nobody(daemon):
+    session, cookie = log_in(daemon, daemon.token)
+    for bad in (cookie[:-1], cookie + "0", cookie.replace("__Host-", ""), cookie.replace("rs_", "rq_"), "__Host-repquant=", "__Host-repquant",
+                f"x{cookie}", f"__Host-repquant={daemon.token}", "__Host-repquant=' OR 1=1"):
+        problem(asker(daemon, None, Cookie=bad)("GET", "/v1/whoami"), 401, "auth.required")
+    problem(asker(daemon, session["id"])("GET", "/v1/whoami"), 401, "auth.required")
+    problem(asker(daemon, cookie.split("=")[1])("GET", "/v1/whoami"), 401, "auth.required")         # as a bearer it is nothing
+    own = {"Sec-Fetch-Site": "same-origin", "X-Repquant-Csrf": session["csrf_token"]}
+    problem(asker(daemon, None, Cookie=cookie)("POST", "/v1/session", headers=own), 403, "auth.forbidden")   # no session from a session
+
+
+def test_a_session_ends_with_its_token_and_when_somebody_ends_it(make_daemon):
+    daemon = make_daemon()
+    member, other = make_token(daemon, role="member"), make_token(daemon, role="member")
+    (mine, cookie), (second, cookie2) = log_in(daemon, member["token"]), log_in(daemon, member["token"])
+    (theirs, cookie3) = log_in(daemon, other["token"])
+    ask = asker(daemon, member["token"])
+    assert {s["id"] for s in ask("GET", "/v1/sessions").json()["data"]} == {mine["id"], second["id"]}
+    assert ask("DELETE", f"/v1/sessions/{theirs['id']}").status_code == 404         # another token's: an administrator's business
+    assert ask("DELETE", f"/v1/sessions/{second['id']}").status_code == 204
+    assert asker(daemon, None, Cookie=cookie2)("GET", "/v1/whoami").status_code == 401
+    assert {s["id"] for s in daemon("GET", "/v1/sessions").json()["data"]} == {mine["id"], theirs["id"]}
+    assert daemon("DELETE", f"/v1/tokens/{member['id']}").status_code == 204
+    assert asker(daemon, None, Cookie=cookie)("GET", "/v1/whoami").status_code == 401
+    assert daemon("DELETE", f"/v1/sessions/{theirs['id']}").status_code == 204
+    assert asker(daemon, None, Cookie=cookie3)("GET", "/v1/whoami").status_code == 401
+    assert daemon("GET", "/v1/sessions").json()["data"] == []
+
+
+@pytest.mark.parametrize("change", ["last_used_at = last_used_at - 8 * 3600 * 1000000", "expires_at = created_at"])
+def test_a_session_that_is_idle_or_old_has_ended(make_daemon, change):
+    daemon = make_daemon()
+    session, cookie = log_in(daemon, daemon.token)
+    assert daemon.stop() == 0
+    with sqlite3.connect(daemon.data / "repquant.db") as db:
+        row = db.execute("SELECT hash, expires_at - created_at FROM sessions").fetchone()
+        assert row == (hashlib.sha256(cookie.split("=")[1].encode()).hexdigest(), 7 * 24 * 3600 * 1000000)
+        db.execute(f"UPDATE sessions SET {change}")
+    daemon.start()
+    problem(asker(daemon, None, Cookie=cookie)("GET", "/v1/whoami"), 401, "auth.required")
+    log_in(daemon, daemon.token)                # and makes room for the next
+    assert session["id"] not in [s["id"] for s in daemon("GET", "/v1/sessions").json()["data"]]

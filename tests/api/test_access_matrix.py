@@ -30,6 +30,8 @@ MATRIX = {
     "POST /v1/teams": "admin", "GET /v1/teams": ANYBODY, "GET /v1/teams/{team}": ANYBODY, "DELETE /v1/teams/{team}": "admin",
     "PUT /v1/teams/{team}/quota": "admin",
     "GET /v1/audit": "team_admin",
+    "POST /v1/session": ANYBODY, "GET /v1/session": ANYBODY, "DELETE /v1/session": ANYBODY,
+    "GET /v1/sessions": ANYBODY, "DELETE /v1/sessions/{session}": ANYBODY,
 }
 
 # Operations whose last path segment is a name the client gives: there is nothing of another team to name.
@@ -40,7 +42,7 @@ ACROSS_TEAMS = {"GET /v1/teams/{team}", "DELETE /v1/teams/{team}", "PUT /v1/team
 BLOB = "#inspect result result.json {}\n"
 DIGEST_OF_NOTHING = "sha256:" + "0" * 64
 ABSENT = {"digest": DIGEST_OF_NOTHING, "model": "mdl_" + "0" * 26, "dataset": "ds_" + "0" * 26, "job": "job_" + "0" * 26,
-          "artifact": "art_" + "0" * 26, "token": "tok_" + "0" * 26, "team": "none", "name": "none", "index": "0"}
+          "artifact": "art_" + "0" * 26, "token": "tok_" + "0" * 26, "session": "ses_" + "0" * 26, "team": "none", "name": "none", "index": "0"}
 RUN = ('layer 1; result model.onnx {name}; result report.json {{"team":"{name}"}}; result details.json [{{"index":0}}]')
 
 
@@ -58,9 +60,18 @@ class Team:
         assert answer.status_code == 201, answer.text
         return answer.json()
 
+    def log_in(self, role):
+        """What a browser sends that has logged in, and the session's id."""
+        answer = self.ask(role, "POST /v1/session", {})
+        assert answer.status_code == 201, answer.text
+        session = answer.json()
+        return {"Cookie": answer.headers["Set-Cookie"].split(";")[0], "Sec-Fetch-Site": "same-origin", "X-Repquant-Csrf": session["csrf_token"]}, session["id"]
+
     def ask(self, role, operation, names, **more):
         method, path = operation.split(" ")
         headers = {"Authorization": f"Bearer {self.tokens[role]}"} if role else {}
+        if role and operation in ("GET /v1/session", "DELETE /v1/session"):
+            headers, _ = self.log_in(role)
         return requests.request(method, self.daemon.url + path.format(**names), headers=headers, timeout=30, **more)
 
     def put(self, kind, script):
@@ -81,7 +92,7 @@ class Team:
         self.daemon.session.headers["Authorization"] = f"Bearer {token}"
         artifact = self.ask("viewer", "GET /v1/jobs/{job}/artifacts", {"job": job["id"]}).json()["data"][0]
         return {"digest": model["digest"], "model": model["id"], "dataset": data["id"], "job": job["id"], "artifact": artifact["id"],
-                "token": self.make_token("viewer")["id"], "team": self.name, "name": "minmax-w8a8", "index": "0"}
+                "token": self.make_token("viewer")["id"], "session": self.log_in("admin")[1], "team": self.name, "name": "minmax-w8a8", "index": "0"}
 
     def body(self, operation, names):
         """What makes the operation do something to what `names` names."""
@@ -139,9 +150,22 @@ def test_a_stranger_gets_nothing(red, operation):
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_sessions_of_another_token_are_an_administrators_business(red, role):
+    session = red.log_in("viewer" if role != "viewer" else "member")[1]
+    answer = red.ask(role, "DELETE /v1/sessions/{session}", {"session": session})
+    if ROLES.index(role) >= ROLES.index("team_admin"):
+        assert answer.status_code == 204
+        return
+    absent = red.ask(role, "DELETE /v1/sessions/{session}", ABSENT)
+    assert answer.status_code == 404 and told(answer, {"session": session}) == told(absent, ABSENT)
+
+
+@pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("operation", MATRIX)
 def test_a_role_may_what_the_matrix_says_and_no_more(red, operation, role):
     names = red.make() if operation.startswith("DELETE ") else red.objects
+    if "{session}" in operation:
+        names = {**names, "session": red.log_in(role)[1]}       # everybody may end the own ones
     if operation == "DELETE /v1/teams/{team}":
         names = {**names, "team": "red-empty"}
         red.daemon("POST", "/v1/teams", json={"name": "red-empty"})
