@@ -57,7 +57,7 @@ $(O)/%.o: %.c Makefile
 # Files that are part of the program; the assembler reads them.
 $(O)/api/embed.o: api/page.html api/style.css api/openapi.json
 # The loops the compiler vectorises are worth -O3.
-$(call obj,$(wildcard core/kernel/*.c core/exec/op_*.c core/sweep/moments.c core/quant/row_block*.c core/quant/smooth.c)): OPT += -O3
+$(call obj,$(wildcard core/kernel/*.c core/exec/op_*.c core/learn/*.c core/sweep/moments.c core/quant/row_block*.c core/quant/smooth.c)): OPT += -O3
 # Files that become part of the program (.incbin).
 $(call obj,api/embed.c): $(wildcard api/*.html api/*.css api/*.js api/*.json)
 

@@ -2,6 +2,7 @@
  * main.c - repquantd: the order in which things start, and end.
  */
 #include "api/app.h"
+#include "core/base/clock.h"
 #include "core/base/io.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
@@ -12,7 +13,8 @@
 #include "server/launcher.h"
 #include "server/outbound.h"
 #include "server/worker.h"
-#include "storage/token.h"
+#include "storage/audit.h"
+#include "storage/session.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +28,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SWEEP_SECONDS = 3600, MAX_HOSTS = 32 };
+enum { MAX_HOSTS = 32 };
+static const int64_t SWEEP_US = 3600LL * 1000000;
 static const int64_t UPLOAD_GRACE_US = 24LL * 3600 * 1000000;  /* to register what was uploaded */
 
 struct daemon {
@@ -38,6 +41,7 @@ struct daemon {
     struct importer *importer;
     struct app app;
     struct http *http;
+    struct rate_table *rates, *guesses, *stranger_rows;
     char *hosts_text;
     const char *hosts[MAX_HOSTS + 1];
 };
@@ -178,11 +182,23 @@ static bool app_import(void *server, const char *team, const char *url, const ch
     return importer_add(((struct daemon *)server)->importer, team, url, want, ret, e);
 }
 
+/* No limit is no table. */
+static bool make_rates(struct daemon *d, struct err *e)
+{
+    enum { TOKENS = 8192, ADDRESSES = 8192, GUESSES_BURST = 10 };
+    const struct config *c = &d->config;
+    struct rate_limit tokens = { .per_second = c->rate, .burst = c->rate_burst };
+    struct rate_limit guesses = { .per_second = c->guesses, .burst = c->guesses * GUESSES_BURST };
+    return (!c->rate || (d->rates = rate_new(tokens, TOKENS, e))) && (!c->guesses || (d->guesses = rate_new(guesses, ADDRESSES, e)))
+        && (d->stranger_rows = rate_new((struct rate_limit){ .per_second = 1, .burst = 60 }, 1, e));
+}
+
 static void fill_app(struct daemon *d)
 {
     d->app = (struct app){
         .store = d->store, .version = VERSION, .max_upload = (uint64_t)d->config.max_upload, .auth = d->config.auth,
-        .hosts = d->hosts, .workers = d->config.workers,
+        .hosts = d->hosts, .rates = d->rates, .guesses = d->guesses,
+        .stranger_rows = d->stranger_rows, .workers = d->config.workers,
         .server = d, .kick = app_kick, .cancel = app_cancel, .inspect = app_inspect, .validate = app_validate,
         .import = app_import,
     };
@@ -218,17 +234,32 @@ static void *exit_at_once(void *mine)
     _exit(EXIT_FAILURE);
 }
 
-/* Waits for the end; once an hour forgets uploads that nobody registered. */
+static void warn(const char *event, const struct err *e)
+{
+    if (e->code)
+        log_line(LOG_WARN, event, "%s: %s", e->where, e->text);
+}
+
+/* Waits for the end; once a second writes down what was refused, once an hour forgets uploads that nobody registered. */
 static int run(struct daemon *d, const sigset_t *mine)
 {
-    struct timespec hour = { .tv_sec = SWEEP_SECONDS };
-    for (;;) {
-        struct err e = { 0 };
-        int removed, sig = sigtimedwait(mine, NULL, &hour);
+    struct timespec second = { .tv_sec = 1 };
+    for (int64_t swept = clock_mono_us();;) {
+        struct err audit = { 0 }, sweep = { 0 }, sessions = { 0 };
+        int removed, sig = sigtimedwait(mine, NULL, &second);
         if (sig > 0)
             return sig;
-        if (errno == EAGAIN && !store_sweep(d->store, UPLOAD_GRACE_US, &removed, &e))
-            log_line(LOG_WARN, "store.sweep", "%s: %s", e.where, e.text);
+        if (errno != EAGAIN)
+            continue;
+        audit_flush(d->store, &audit);
+        warn("audit.flush", &audit);
+        if (clock_mono_us() - swept < SWEEP_US)
+            continue;
+        swept = clock_mono_us();
+        store_sweep(d->store, UPLOAD_GRACE_US, &removed, &sweep);
+        warn("store.sweep", &sweep);
+        session_sweep(d->store, &sessions);
+        warn("session.sweep", &sessions);
     }
 }
 
@@ -237,7 +268,7 @@ static bool start(struct daemon *d, struct err *e)
     const struct config *c = &d->config;
     if (c->port_file[0])
         unlink(c->port_file);                           /* one that a killed daemon left would be believed */
-    if (!set_log_level(c->log_level, e) || !split_hosts(d, e))
+    if (!set_log_level(c->log_level, e) || !split_hosts(d, e) || !make_rates(d, e))
         return false;
     if (!(d->outbound = outbound_new(c->import_hosts, c->outbound_private, c->outbound_ca, e)))     /* before the first thread */
         return false;
@@ -275,6 +306,9 @@ static void stop(struct daemon *d)
     store_close(d->store);
     if (d->http && d->config.port_file[0])
         unlink(d->config.port_file);
+    rate_free(d->rates);
+    rate_free(d->guesses);
+    rate_free(d->stranger_rows);
     free(d->hosts_text);
 }
 

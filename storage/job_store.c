@@ -127,7 +127,7 @@ static bool queue_job(struct store *s, struct conn *c, const char *team, const c
     char id[ID_SIZE];
     id_new("job", id);
     return has_assets(c, team, r, e) && insert_key(c, team, &r->idempotency, id, e)
-        && insert_job(c, team, id, retry_of, r, e) && disk_promise_job(s, c, team, id, r, e)
+        && quota_admit_job(c, team, e) && insert_job(c, team, id, retry_of, r, e) && disk_promise_job(s, c, team, id, r, e)
         && event_add(c, team, id, "job.queued", json_pack("{s:s, s:i}", "state", "queued", "attempt", 0), e)
         && read_job(c, team, id, ret, e);
 }

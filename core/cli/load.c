@@ -56,7 +56,7 @@ bool load_model(struct loaded_model *m, const struct file_ref *files, size_t n, 
         m->bytes += m->maps[i].size;
         if (!(m->names[i] = arena_strndup(m->mem, files[i].name, strlen(files[i].name), e)))
             return false;
-        views[i] = (struct onnx_file){ files[i].name, m->maps[i].data, m->maps[i].size };
+        views[i] = (struct onnx_file){ files[i].name, m->maps[i].data, m->maps[i].size, true };
     }
     m->how.tiled = true;
     return onnx_read(m->mem, views, n, &m->onnx, e)
