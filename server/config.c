@@ -29,6 +29,8 @@ static const struct option {
     { "port", INT, AT(port), "8080", 0, 65535, "TCP port; 0 takes any free one and prints it" },
     { "port-file", STR, AT(port_file), "", 0, 0, "file to write the port to when listening" },
     { "hosts", STR, AT(hosts), "", 0, 0, "names the service is reached by, separated by commas; loopback names always are" },
+    { "trusted-proxies", STR, AT(trusted_proxies), "", 0, 0, "addresses or networks of proxies whose X-Forwarded-For is believed, separated by commas" },
+    { "proxy-secret-file", STR, AT(proxy_secret_file), "", 0, 0, "file with what such a proxy sends as X-Repquant-Proxy-Secret, so that its X-Forwarded-User is believed" },
     { "data", STR, AT(data), "/var/lib/repquant", 0, 0, "data folder, on a local disk" },
     { "auth", BOOL, AT(auth), "on", 0, 0, "whether requests need a token" },
     { "rate", INT, AT(rate), "200", 0, 1000000, "requests one token may make a second, on average; 0: no limit" },

@@ -15,6 +15,8 @@ struct config {
     int64_t port;                   /* 0: any free one */
     const char *port_file;          /* written when listening; "": none */
     const char *hosts;              /* names it is reached by, beside the loopback ones; separated by commas */
+    const char *trusted_proxies;    /* addresses and networks, separated by commas */
+    const char *proxy_secret_file;  /* what a trusted proxy shows to be believed about who logged in; "": nobody is */
     const char *data;               /* the data folder */
     bool auth;
     int64_t rate, rate_burst;       /* requests of one token a second, and at once; rate 0: no limit */

@@ -37,6 +37,8 @@ struct daemon {
     struct workers *workers;
     struct app app;
     struct http *http;
+    struct proxies proxies;
+    char *proxy_secret;
     struct rate_table *rates, *guesses, *stranger_rows;
     char *hosts_text;
     const char *hosts[MAX_HOSTS + 1];
@@ -141,6 +143,25 @@ static bool first_token(struct daemon *d, struct err *e)
     return ok;
 }
 
+/* A small file that an option names; malloc'd. */
+static char *read_text(const char *path, const char *option, struct err *e)
+{
+    enum { TEXT_MAX = 256 << 10 };
+    struct err why = { 0 };
+    char *text = NULL;
+    size_t n;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        err_sys(&why, path, "open");
+    else
+        io_read_all(fd, path, TEXT_MAX, &text, &n, &why);
+    if (fd >= 0)
+        close(fd);
+    if (!text)
+        err_set(e, ERR_CONFIG, option, "%.200s: %s", path, why.text);
+    return text;
+}
+
 static bool split_hosts(struct daemon *d, struct err *e)
 {
     int n = 0;
@@ -166,6 +187,21 @@ static bool app_inspect(void *server, const char *team, enum asset_kind kind, co
     return inspect_wait(((struct daemon *)server)->inspector, team, kind, files, n, ret_json, e);
 }
 
+static bool take_proxies(struct daemon *d, struct err *e)
+{
+    enum { SECRET_MIN = 16 };
+    const char *path = d->config.proxy_secret_file;
+    if (!proxies_parse(d->config.trusted_proxies, &d->proxies, e))
+        return false;
+    if (!path[0])
+        return true;
+    if (!(d->proxy_secret = read_text(path, "proxy-secret-file", e)))
+        return false;
+    d->proxy_secret[strcspn(d->proxy_secret, "\r\n")] = '\0';
+    return strlen(d->proxy_secret) >= SECRET_MIN
+        || err_set(e, ERR_CONFIG, "proxy-secret-file", "%.100s must hold a line of at least %d bytes", path, (int)SECRET_MIN);
+}
+
 /* No limit is no table. */
 static bool make_rates(struct daemon *d, struct err *e)
 {
@@ -181,7 +217,7 @@ static void fill_app(struct daemon *d)
 {
     d->app = (struct app){
         .store = d->store, .version = VERSION, .max_upload = (uint64_t)d->config.max_upload, .auth = d->config.auth,
-        .hosts = d->hosts, .rates = d->rates, .guesses = d->guesses,
+        .hosts = d->hosts, .proxies = &d->proxies, .proxy_secret = d->proxy_secret, .rates = d->rates, .guesses = d->guesses,
         .stranger_rows = d->stranger_rows, .workers = d->config.workers,
         .server = d, .kick = app_kick, .cancel = app_cancel, .inspect = app_inspect,
     };
@@ -251,7 +287,7 @@ static bool start(struct daemon *d, struct err *e)
     const struct config *c = &d->config;
     if (c->port_file[0])
         unlink(c->port_file);                           /* one that a killed daemon left would be believed */
-    if (!set_log_level(c->log_level, e) || !split_hosts(d, e) || !make_rates(d, e))
+    if (!set_log_level(c->log_level, e) || !split_hosts(d, e) || !take_proxies(d, e) || !make_rates(d, e))
         return false;
     if (!(d->store = store_open(c->data, e)) || !recover(d, e) || !first_token(d, e))
         return false;
@@ -281,6 +317,7 @@ static void stop(struct daemon *d)
     rate_free(d->guesses);
     rate_free(d->stranger_rows);
     free(d->hosts_text);
+    free(d->proxy_secret);
 }
 
 int main(int argc, char **argv)
