@@ -38,7 +38,7 @@ struct daemon {
     struct app app;
     struct http *http;
     struct proxies proxies;
-    char *proxy_secret;
+    char *proxy_secret, *tls_cert, *tls_key;
     struct rate_table *rates, *guesses, *stranger_rows;
     char *hosts_text;
     const char *hosts[MAX_HOSTS + 1];
@@ -202,6 +202,13 @@ static bool take_proxies(struct daemon *d, struct err *e)
         || err_set(e, ERR_CONFIG, "proxy-secret-file", "%.100s must hold a line of at least %d bytes", path, (int)SECRET_MIN);
 }
 
+static bool take_certificate(struct daemon *d, struct err *e)
+{
+    const struct config *c = &d->config;
+    return !c->tls_cert[0]
+        || ((d->tls_cert = read_text(c->tls_cert, "tls-cert", e)) && (d->tls_key = read_text(c->tls_key, "tls-key", e)));
+}
+
 /* No limit is no table. */
 static bool make_rates(struct daemon *d, struct err *e)
 {
@@ -229,7 +236,7 @@ static bool announce(struct daemon *d, struct err *e)
     char text[16], *dir = NULL;
     const char *path = d->config.port_file, *slash = strrchr(path, '/');
     int port = http_port(d->http);
-    log_line(LOG_INFO, "daemon.listening", "http://%s:%d", d->config.listen, port);
+    log_line(LOG_INFO, "daemon.listening", "%s://%s:%d", d->tls_cert ? "https" : "http", d->config.listen, port);
     if (d->config.port == 0)
         printf("listening on port %d\n", port);
     fflush(stdout);
@@ -287,7 +294,7 @@ static bool start(struct daemon *d, struct err *e)
     const struct config *c = &d->config;
     if (c->port_file[0])
         unlink(c->port_file);                           /* one that a killed daemon left would be believed */
-    if (!set_log_level(c->log_level, e) || !split_hosts(d, e) || !take_proxies(d, e) || !make_rates(d, e))
+    if (!set_log_level(c->log_level, e) || !split_hosts(d, e) || !take_proxies(d, e) || !take_certificate(d, e) || !make_rates(d, e))
         return false;
     if (!(d->store = store_open(c->data, e)) || !recover(d, e) || !first_token(d, e))
         return false;
@@ -296,7 +303,7 @@ static bool start(struct daemon *d, struct err *e)
     if (!(d->workers = workers_start(c, d->store, e)))
         return false;
     fill_app(d);
-    struct http_options options = { .listen = c->listen, .port = c->port };
+    struct http_options options = { .listen = c->listen, .port = c->port, .tls_cert = d->tls_cert, .tls_key = d->tls_key };
     return (d->http = http_start(&options, &d->app, e)) && announce(d, e);
 }
 
@@ -318,6 +325,10 @@ static void stop(struct daemon *d)
     rate_free(d->stranger_rows);
     free(d->hosts_text);
     free(d->proxy_secret);
+    free(d->tls_cert);
+    if (d->tls_key)
+        explicit_bzero(d->tls_key, strlen(d->tls_key));
+    free(d->tls_key);
 }
 
 int main(int argc, char **argv)

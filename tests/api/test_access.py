@@ -1,4 +1,4 @@
-"""Quotas, rates, the audit log, browser sessions and proxies, as clients meet them."""
+"""Quotas, rates, the audit log, browser sessions, proxies and TLS, as clients meet them."""
 import concurrent.futures
 import hashlib
 import http.client
@@ -401,8 +401,48 @@ def test_the_clients_address_is_what_the_nearest_trusted_proxy_saw(proxied):
 @pytest.mark.parametrize("options, names", [
     (["--trusted-proxies=10.0.0.0/33"], "trusted-proxies"), (["--trusted-proxies=proxy.example"], "trusted-proxies"),
     (["--trusted-proxies=10.0.0.1/-1"], "trusted-proxies"), (["--proxy-secret-file=/nonexistent"], "proxy-secret-file"),
-    (["--proxy-secret-file=/dev/null"], "proxy-secret-file"),
+    (["--proxy-secret-file=/dev/null"], "proxy-secret-file"), (["--tls-cert=/dev/null"], "tls-key"),
+    (["--listen=0.0.0.0"], "plain-http"),
 ])
 def test_a_wrong_option_is_named(tmp_path, options, names):
     ended = subprocess.run([REPQUANTD, f"--data={tmp_path / 'data'}", "--port=0", *options], capture_output=True, text=True, timeout=10)
     assert ended.returncode == 2 and names in ended.stderr, ended.stderr
+
+
+# ---- TLS ----
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
+                   check=True, capture_output=True)
+    return folder
+
+
+def test_it_speaks_tls_itself(make_daemon, certificate):
+    daemon = make_daemon(tls_cert=str(certificate / "cert.pem"), tls_key=str(certificate / "key.pem"))
+    url, verify = daemon.url.replace("http:", "https:"), str(certificate / "cert.pem")
+    headers = {"Authorization": f"Bearer {daemon.token}"}
+    answer = requests.put(url + "/v1/models?name=x", headers=headers, data=b"#inspect result result.json {}\n" + b"x" * 3_000_000, verify=verify, timeout=30)
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
+    blob = requests.get(url + f"/v1/blobs/{answer.json()['digest']}", headers=headers, verify=verify, timeout=30)
+    assert hashlib.sha256(blob.content).hexdigest() == answer.json()["digest"].removeprefix("sha256:")
+    for version, status in (("1.1", None), ("1.2", 200), ("1.3", 200)):
+        # At security level 0 the client would do with 1.1.
+        asked = subprocess.run(["curl", "-s", "--noproxy", "*", "--cacert", verify, f"--tlsv{version}", "--tls-max", version, "--ciphers",
+                                "DEFAULT:@SECLEVEL=0", "-o", "/dev/null", "-w", "%{http_code}", url + "/healthz"], capture_output=True, text=True, timeout=20)
+        assert (asked.stdout, asked.returncode == 0) == (str(status or "000"), status is not None), (version, asked)
+    with pytest.raises(requests.exceptions.RequestException):
+        requests.get(daemon.url + "/healthz", timeout=10)               # plain text to the TLS port
+    assert requests.get(url + "/healthz", verify=verify, timeout=10).status_code == 200
+    assert daemon.stop() == 0
+
+
+def test_a_key_that_does_not_belong_to_the_certificate_is_told_at_start(tmp_path, certificate):
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", tmp_path / "other.pem"], check=True, capture_output=True)
+    for cert, key in ((certificate / "cert.pem", tmp_path / "other.pem"), (certificate / "key.pem", certificate / "key.pem")):
+        ended = subprocess.run([REPQUANTD, f"--data={tmp_path / 'data'}", "--port=0", f"--tls-cert={cert}", f"--tls-key={key}", "--repquant=/bin/true"],
+                               capture_output=True, text=True, timeout=10)
+        assert ended.returncode == 2 and "tls" in ended.stderr, ended.stderr
