@@ -1,6 +1,7 @@
 /* The vocabulary: errors, arenas, buffers, files, hashes, sizes, the thread team. */
 #include "core/base/arena.h"
 #include "core/base/buf.h"
+#include "core/base/clock.h"
 #include "core/base/hash.h"
 #include "core/base/io.h"
 #include "core/base/json.h"
@@ -262,6 +263,29 @@ static void json_is_strict(void **state)
     json_decref(v);
 }
 
+static void times_are_read_as_they_are_written(void **state)
+{
+    (void)state;
+    static const struct { const char *text; int64_t us; } good[] = {
+        { "1970-01-01T00:00:00Z", 0 }, { "2026-01-31T18:00:00.5Z", 1769882400500000 }, { "2026-01-31t18:00:00.123456789z", 1769882400123456 },
+        { "2026-01-31 19:30:00+01:30", 1769882400000000 }, { "2024-02-29T23:59:59-00:01", 1709251259000000 },
+    };
+    static const char *const bad[] = { "", "2026", "2026-01-31", "2026-01-31T18:00:00", "2026-02-29T00:00:00Z", "2026-13-01T00:00:00Z",
+                                       "2026-01-31T24:00:00Z", "2026-01-31T18:00:00.Z", "2026-01-31T18:00:00Zx", "2026-01-31T18:00:00+1:00",
+                                       "1969-12-31T23:59:59Z", "1970-01-01T00:00:00+01:00", "2026-1-31T18:00:00Z", "-2026-01-31T18:00:00Z" };
+    char text[CLOCK_RFC3339_SIZE];
+    int64_t us;
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        if (!clock_parse_rfc3339(good[i].text, &us) || us != good[i].us)
+            fail_msg("%s is %lld", good[i].text, (long long)us);
+        assert_true(clock_parse_rfc3339(clock_rfc3339(us, text), &us));
+        assert_int_equal(us, good[i].us / 1000 * 1000);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        if (clock_parse_rfc3339(bad[i], &us))
+            fail_msg("\"%s\" is no time", bad[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -276,6 +300,7 @@ int main(void)
         cmocka_unit_test(newfile_is_whole_or_absent_whatever_fails),
         cmocka_unit_test(every_piece_runs_once),
         cmocka_unit_test(json_is_strict),
+        cmocka_unit_test(times_are_read_as_they_are_written),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }
