@@ -11,6 +11,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* A job that is only asked about. */
+struct foresight { const struct asset *model, *dataset, *evaluation; /* NULL: none */ const char *recipe; };
+
 struct app {
     struct store *store;
     const char *version;            /* of the service */
@@ -18,6 +21,8 @@ struct app {
     bool auth;                      /* false: everybody is the administrator of TEAM_LOCAL; for loopback only */
     const char *const *hosts;       /* served beside the loopback names; NULL-terminated, or NULL */
     int64_t workers;                /* jobs that run at a time, for people to read */
+    int64_t jobs_memory;            /* bytes that all running jobs may take; 0: any */
+    int64_t job_threads, job_budget;    /* of each job; an estimate is for these */
 
     /* What the rest of the server does for us; `server` is handed back to it. */
     void *server;
@@ -26,6 +31,8 @@ struct app {
     /* Looks into uploaded files in a child process and waits for it.  *ret_json: the inventory, malloc'd. */
     bool (*inspect)(void *server, const char *team, enum asset_kind kind, const struct asset_file *files, size_t n,
                     char **ret_json, struct err *e);
+    /* What a job would do and take: the JSON of core/cli/foresee.h, malloc'd, or {}.  Waits.  NULL: nobody can tell. */
+    bool (*foresee)(void *server, const char *team, const struct foresight *of, char **ret_json, struct err *e);
 
     atomic_bool draining;           /* shutting down: no new work, readiness is over */
 };

@@ -33,4 +33,8 @@ bool inspect_submit(struct inspector *i, const char *team, enum asset_kind kind,
 bool inspect_wait(struct inspector *i, const char *team, enum asset_kind kind, const struct asset_file *files, size_t n,
                   char **ret_json, struct err *e);
 
+/* What a job would do and take (type inspect_job of docs/job.md), for a caller that may wait. */
+struct inspect_job { const struct asset *model, *dataset, *evaluation; /* NULL: none */ const char *recipe; };
+bool inspect_job_wait(struct inspector *i, const char *team, const struct inspect_job *job, char **ret_json, struct err *e);
+
 #endif

@@ -9,6 +9,7 @@
 #include "server/http.h"
 #include "server/inspect.h"
 #include "server/launcher.h"
+#include "server/task.h"
 #include "server/worker.h"
 #include "storage/token.h"
 
@@ -162,12 +163,19 @@ static bool app_inspect(void *server, const char *team, enum asset_kind kind, co
     return inspect_wait(((struct daemon *)server)->inspector, team, kind, files, n, ret_json, e);
 }
 
+static bool app_foresee(void *server, const char *team, const struct foresight *of, char **ret_json, struct err *e)
+{
+    struct inspect_job job = { .model = of->model, .dataset = of->dataset, .evaluation = of->evaluation, .recipe = of->recipe };
+    return inspect_job_wait(((struct daemon *)server)->inspector, team, &job, ret_json, e);
+}
+
 static void fill_app(struct daemon *d)
 {
     d->app = (struct app){
         .store = d->store, .version = VERSION, .max_upload = (uint64_t)d->config.max_upload, .auth = d->config.auth,
         .hosts = d->hosts, .workers = d->config.workers,
-        .server = d, .kick = app_kick, .cancel = app_cancel, .inspect = app_inspect,
+        .server = d, .kick = app_kick, .cancel = app_cancel, .inspect = app_inspect, .foresee = app_foresee,
+        .jobs_memory = task_jobs_memory(&d->config), .job_threads = task_threads(&d->config), .job_budget = d->config.memory,
     };
 }
 
@@ -201,17 +209,31 @@ static void *exit_at_once(void *mine)
     _exit(EXIT_FAILURE);
 }
 
-/* Waits for the end; once an hour forgets uploads that nobody registered. */
+/* Forgets what was kept long enough, and uploads that nobody registered. */
+static void sweep(struct daemon *d)
+{
+    static const int64_t DAY_US = 86400LL * 1000000;
+    struct err e = { 0 };
+    struct forgotten f;
+    int removed;
+    struct retention keep = { d->config.keep_jobs * DAY_US, d->config.keep_events * DAY_US, d->config.keep_artifacts * DAY_US };
+    if (!store_forget(d->store, &keep, &f, &e) || !store_sweep(d->store, UPLOAD_GRACE_US, &removed, &e))
+        log_line(LOG_WARN, "store.sweep", "%s: %s", e.where, e.text);
+    else if (f.jobs || f.events || f.artifacts || removed)
+        log_line(LOG_INFO, "store.sweep", "removed: %lld jobs, %lld events, %lld artifacts, %d blobs", (long long)f.jobs,
+                 (long long)f.events, (long long)f.artifacts, removed);
+}
+
+/* Waits for the end; sweeps now and once an hour. */
 static int run(struct daemon *d, const sigset_t *mine)
 {
     struct timespec hour = { .tv_sec = SWEEP_SECONDS };
-    for (;;) {
-        struct err e = { 0 };
-        int removed, sig = sigtimedwait(mine, NULL, &hour);
+    for (int sig = 0;;) {
         if (sig > 0)
             return sig;
-        if (errno == EAGAIN && !store_sweep(d->store, UPLOAD_GRACE_US, &removed, &e))
-            log_line(LOG_WARN, "store.sweep", "%s: %s", e.where, e.text);
+        if (sig == 0 || errno == EAGAIN)
+            sweep(d);
+        sig = sigtimedwait(mine, NULL, &hour);
     }
 }
 
