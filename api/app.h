@@ -6,6 +6,7 @@
 #define API_APP_H
 
 #include "storage/asset.h"
+#include "storage/upload.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -33,6 +34,11 @@ struct app {
                     char **ret_json, struct err *e);
     /* What a job would do and take: the JSON of core/cli/foresee.h, malloc'd, or {}.  Waits.  NULL: nobody can tell. */
     bool (*foresee)(void *server, const char *team, const struct foresight *of, char **ret_json, struct err *e);
+
+    /* The same for a data set against a model, both with their files.  *ret_json: {ok, samples, checks}. */
+    bool (*validate)(void *server, const char *team, const struct asset *model, const struct asset *data, char **ret_json, struct err *e);
+    /* Begins to fetch a file; *ret: the upload it becomes.  want: "sha256:..." or NULL. */
+    bool (*import)(void *server, const char *team, const char *url, const char *want, struct upload *ret, struct err *e);
 
     atomic_bool draining;           /* shutting down: no new work, readiness is over */
 };

@@ -7,16 +7,18 @@
  * then anything that costs memory or disk.
  */
 #include "api/app.h"
+#include "api/handlers.h"
 #include "api/problem.h"
 #include "api/request.h"
+#include "api/rows.h"
+#include "api/uploads.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
-/* Digits alone: no sign, no space, no overflow. */
-static bool parse_length(const char *text, uint64_t *ret)
+bool request_digits(const char *text, uint64_t *ret)
 {
     uint64_t n = 0;
     if (!*text)
@@ -44,7 +46,7 @@ static bool check_framing(const struct request *req, struct err *e)
         return err_set(e, ERR_REQUEST_FRAMING, "Transfer-Encoding", "send Content-Length or Transfer-Encoding, not both");
     if (coding && strcasecmp(coding, "chunked") != 0)
         return err_set(e, ERR_REQUEST_FRAMING, "Transfer-Encoding", "the only transfer coding taken is chunked");
-    if (length && !parse_length(length, &n))
+    if (length && !request_digits(length, &n))
         return err_set(e, ERR_REQUEST_FRAMING, "Content-Length", "Content-Length must be a decimal number");
     return true;
 }
@@ -146,6 +148,7 @@ static bool check_type(const struct request *req, bool body, struct err *e)
         [BODY_JSON] = "application/json",
         [BODY_BLOB] = "application/octet-stream application/onnx application/x-onnx application/x-protobuf "
                       "application/zip application/x-npy application/x-npz",
+        [BODY_PART] = "application/offset+octet-stream",
     };
     const char *type = req->header[HDR_CONTENT_TYPE], *coding = req->header[HDR_CONTENT_ENCODING];
     if (!body || req->route->body == BODY_NONE)
@@ -165,29 +168,49 @@ static bool check_length(const struct app *app, const struct request *req, bool 
     uint64_t n = 0, limit = request_body_limit(app, req);
     bool chunked = req->header[HDR_TRANSFER_ENCODING];
     if (length)
-        parse_length(length, &n);
+        request_digits(length, &n);
     if (req->route->body == BODY_BLOB && !length && !chunked)
         return err_set(e, ERR_REQUEST_LENGTH, "Content-Length", "send Content-Length, or a chunked body");
     if (n > limit)
         return err_set(e, ERR_REQUEST_TOO_LARGE, "Content-Length", "this path takes at most %llu bytes",
                        (unsigned long long)limit);
-    /* Room for the declared bytes and for the database to go on. */
-    uint64_t room = req->route->body == BODY_BLOB ? store_free_bytes(app->store) : 0;
-    if (room && n > room)
-        return err_set(e, ERR_DISK, "Content-Length", "%llu bytes are declared, %llu are free", (unsigned long long)n,
-                       (unsigned long long)room);
     *ret_body = chunked || n > 0;
     return true;
 }
 
-static bool begin_body(const struct app *app, struct request *req, struct err *e)
+/* The disk space of the declared bytes is taken before they are sent. */
+static bool begin_blob(const struct app *app, struct request *req, struct err *e)
+{
+    const char *last = req->target.segment[req->target.segments - 1], *length = req->header[HDR_CONTENT_LENGTH];
+    uint8_t digest[HASH_SIZE];
+    uint64_t n = 0;
+    if (length)
+        request_digits(length, &n);
+    return blob_begin(&req->upload, app->store, req->who.team, hash_parse(last, digest) ? last : NULL, app->max_upload, e)
+        && blob_reserve(&req->upload, n, e);
+}
+
+static bool begin_body(struct app *app, struct request *req, bool body, struct err *e)
 {
     req->body = BUF_INIT((size_t)req->route->body_limit);
-    if (req->route->body != BODY_BLOB)
-        return true;
-    const char *last = req->target.segment[req->target.segments - 1];
-    uint8_t digest[HASH_SIZE];
-    return blob_begin(&req->upload, app->store, req->who.team, hash_parse(last, digest) ? last : NULL, app->max_upload, e);
+    switch (req->route->body) {
+    case BODY_BLOB: return begin_blob(app, req, e);
+    case BODY_PART: return uploads_begin(app, req, body, e);
+    case BODY_JSON:
+    case BODY_NONE: break;
+    }
+    return true;
+}
+
+/* Bytes that this team owns need not be sent again, if the client asks before it sends. */
+static bool known_blob(const struct app *app, const struct request *req, struct reply *reply)
+{
+    struct blob blob;
+    const char *expect = req->header[HDR_EXPECT];
+    if (req->route->handle != put_blob || !expect || strcasecmp(expect, "100-continue") != 0
+        || !blob_owned(app->store, req->who.team, req->param[0], &blob))
+        return false;
+    return reply_blob(reply, &blob, NULL) && reply->status == 200;
 }
 
 static bool admit(struct app *app, struct request *req, char *allow, size_t allow_size, bool *ret_body, struct err *e)
@@ -196,7 +219,7 @@ static bool admit(struct app *app, struct request *req, char *allow, size_t allo
         return false;
     req->route = route_find(req->method, req->target.segments, req->target.segment, req->param, allow, allow_size, e);
     return req->route && check_site(req, e) && check_token(app, req, e) && check_query(req, e)
-        && check_length(app, req, ret_body, e) && check_type(req, *ret_body, e) && begin_body(app, req, e);
+        && check_length(app, req, ret_body, e) && check_type(req, *ret_body, e);
 }
 
 bool request_admit(struct app *app, struct request *req, struct reply *reply)
@@ -204,11 +227,16 @@ bool request_admit(struct app *app, struct request *req, struct reply *reply)
     struct err e = { 0 };
     char allow[128] = "";
     bool body = false;
-    if (admit(app, req, allow, sizeof allow, &body, &e))
+    uploads_fields(req, reply);
+    bool ok = admit(app, req, allow, sizeof allow, &body, &e), known = ok && known_blob(app, req, reply);
+    if (ok && !known && begin_body(app, req, body, &e))
         return true;
-    if (e.code == ERR_METHOD && strcmp(req->method, "OPTIONS") == 0) {
+    if (known) {
+        /* answered */
+    } else if (e.code == ERR_METHOD && strcmp(req->method, "OPTIONS") == 0) {
         reply->status = 204;
         reply_field(reply, "Allow", "%s", allow);
+        uploads_options(app, req, reply);
     } else {
         if (e.code == ERR_METHOD)
             reply_field(reply, "Allow", "%s", allow);

@@ -6,8 +6,9 @@
 
 handler get_page, get_style, get_healthz, get_readyz, get_openapi, get_capabilities, get_queue;   /* service.c */
 handler put_blob, get_blob;                                                                       /* blobs.c */
+handler post_upload, patch_upload, get_upload, delete_upload, post_import;                        /* uploads.c */
 handler list_models, post_model, put_model, get_model, delete_model;                              /* assets.c */
-handler list_datasets, post_dataset, put_dataset, get_dataset, delete_dataset;
+handler list_datasets, post_dataset, put_dataset, get_dataset, delete_dataset, post_validation;
 handler list_recipes, get_recipe;                                                                 /* recipes.c */
 handler list_jobs, get_job, post_job_cancel, delete_job;                                          /* jobs.c */
 handler post_job, post_job_retry;                                                                 /* submit.c */

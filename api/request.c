@@ -53,7 +53,7 @@ void request_field(struct request *req, const char *name, const char *value, siz
 
 uint64_t request_body_limit(const struct app *app, const struct request *req)
 {
-    return req->route->body == BODY_BLOB ? app->max_upload : req->route->body_limit;
+    return req->route->body == BODY_JSON ? req->route->body_limit : req->route->body == BODY_NONE ? 0 : app->max_upload;
 }
 
 bool request_body(struct app *app, struct request *req, const void *data, size_t n)
@@ -67,6 +67,8 @@ bool request_body(struct app *app, struct request *req, const void *data, size_t
         err_set(&req->body_error, ERR_REQUEST_TOO_LARGE, "body", "this path takes at most %llu bytes", (unsigned long long)limit);
     else if (req->route->body == BODY_BLOB)
         blob_write(&req->upload, data, n, &req->body_error);
+    else if (req->route->body == BODY_PART)
+        upload_write(&req->part, data, n, &req->body_error);
     else
         buf_add(&req->body, data, n);
     if (req->body.bad)
@@ -87,9 +89,12 @@ void request_answer(struct app *app, struct request *req, struct reply *reply)
 void request_release(struct request *req)
 {
     blob_abort(&req->upload);
+    upload_abandon(&req->part);
     buf_release(&req->body);
     target_release(&req->target);
 }
+
+bool request_lingers(const struct request *req) { return req->part.store != NULL; }
 
 const char *request_query(const struct request *req, const char *name)
 {

@@ -18,8 +18,14 @@ const struct route routes[] = {
     { "GET",    "/v1/capabilities",               "models:read",    BODY_NONE, 0,         LANE_HERE, "",                 get_capabilities },
     { "GET",    "/v1/queue",                      "jobs:read",      BODY_NONE, 0,         LANE_IO,   "",                 get_queue },
 
-    { "PUT",    "/v1/blobs/{digest}",             "models:write",   BODY_BLOB, 0,         LANE_SLOW, "",                 put_blob },
+    { "PUT",    "/v1/blobs/{digest}",             "models:write",   BODY_BLOB, 0,         LANE_DISK, "",                 put_blob },
     { "GET",    "/v1/blobs/{digest}",             "models:read",    BODY_NONE, 0,         LANE_IO,   "",                 get_blob },
+
+    { "POST",   "/v1/uploads",                    "models:write",   BODY_PART, 0,         LANE_DISK, "",                 post_upload },
+    { "PATCH",  "/v1/uploads/{upload}",           "models:write",   BODY_PART, 0,         LANE_DISK, "",                 patch_upload },
+    { "GET",    "/v1/uploads/{upload}",           "models:write",   BODY_NONE, 0,         LANE_DISK, "",                 get_upload },
+    { "DELETE", "/v1/uploads/{upload}",           "models:write",   BODY_NONE, 0,         LANE_DISK, "",                 delete_upload },
+    { "POST",   "/v1/imports",                    "models:write",   BODY_JSON, 16 * KiB,  LANE_DISK, "",                 post_import },
 
     { "GET",    "/v1/models",                     "models:read",    BODY_NONE, 0,         LANE_IO,   "limit cursor order", list_models },
     { "POST",   "/v1/models",                     "models:write",   BODY_JSON, 64 * KiB,  LANE_SLOW, "",                 post_model },
@@ -34,6 +40,7 @@ const struct route routes[] = {
     { "PUT",    "/v1/datasets/{dataset}",         "models:write",   BODY_BLOB, 0,         LANE_SLOW, "name format",      put_dataset },
     { "GET",    "/v1/datasets/{dataset}",         "models:read",    BODY_NONE, 0,         LANE_IO,   "",                 get_dataset },
     { "DELETE", "/v1/datasets/{dataset}",         "models:write",   BODY_NONE, 0,         LANE_IO,   "",                 delete_dataset },
+    { "POST",   "/v1/datasets/{dataset}/validations", "models:read", BODY_JSON, 4 * KiB,  LANE_SLOW, "",                 post_validation },
 
     { "GET",    "/v1/recipes",                    "models:read",    BODY_NONE, 0,         LANE_HERE, "",                 list_recipes },
     { "GET",    "/v1/recipes/{name}",             "models:read",    BODY_NONE, 0,         LANE_HERE, "",                 get_recipe },

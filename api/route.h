@@ -26,13 +26,16 @@ enum body_kind {
     BODY_NONE,          /* anything but an empty body is refused */
     BODY_JSON,          /* application/json, kept in memory */
     BODY_BLOB,          /* any bytes, streamed into the blob store while they are hashed */
+    BODY_PART,          /* a part of an upload (tus), streamed into its file */
 };
 
 /* Where the handler runs.  The HTTP threads are few and shared, so they never wait. */
 enum lane {
     LANE_HERE,          /* from memory alone: on the HTTP thread */
     LANE_IO,            /* database and small files: milliseconds, on the I/O workers */
-    LANE_SLOW,          /* finishing a large file, inspecting it in a child: seconds, on workers of its own */
+    LANE_DISK,          /* finishing a large file: as long as the disk takes, on workers of its own */
+    LANE_SLOW,          /* inspecting an upload in a child: seconds, on workers of its own */
+    LANES
 };
 
 struct route {

@@ -26,7 +26,8 @@ struct request {
     enum asset_kind kind;
     struct asset_file *files;       /* a copy */
     size_t n;
-    json_t *job;                    /* more members of job.json, for a model and a whole job; NULL: none */
+    struct asset_file *data;        /* a copy, or NULL */
+    json_t *job;                    /* a reference, or NULL */
     inspect_done_fn *done;
     void *arg;
 };
@@ -54,8 +55,9 @@ struct inspector {
 
 static void request_free(struct request *r)
 {
-    json_decref(r->job);
     free(r->files);
+    free(r->data);
+    json_decref(r->job);
     free(r);
 }
 
@@ -64,9 +66,10 @@ static void request_free(struct request *r)
 static bool prepare(struct inspector *i, const struct request *r, const char *folder, struct task *t, struct err *e)
 {
     bool model = r->kind == ASSET_MODEL;
-    return task_begin(t, r->job ? "inspect_job" : model ? "inspect_model" : "inspect_dataset", e)
+    return task_begin(t, r->data ? "validate" : r->job ? "inspect_job" : model ? "inspect_model" : "inspect_dataset", e)
         && (model ? task_add_model(t, i->store, r->team, r->files, r->n, e)
                   : task_add_file(t, "calibration", i->store, r->team, &r->files[0], e))
+        && (!r->data || task_add_file(t, "calibration", i->store, r->team, r->data, e))
         && (!r->job || task_set_all(t, r->job, e))
         && task_set_int(t, "threads", r->job ? task_threads(i->config) : 1, e) && task_set_int(t, "memory", i->config->memory, e)
         && scratch_make_named(i->store, folder, &t->scratch, e) && task_write(t, e);
@@ -173,22 +176,24 @@ static void *inspect_main(void *arg)
 
 /* ---- asking ---- */
 
-/* Takes `job`. */
-static struct request *request_new(const char *team, enum asset_kind kind, const struct asset_file *files, size_t n, json_t *job,
-                                   inspect_done_fn *done, void *arg)
+static void *copy_files(const struct asset_file *files, size_t n)
+{
+    void *copy = n ? calloc(n, sizeof *files) : NULL;
+    return copy ? memcpy(copy, files, n * sizeof *files) : NULL;
+}
+
+static struct request *request_new(const struct inspect_wish *w, inspect_done_fn *done, void *arg)
 {
     struct request *r = calloc(1, sizeof *r);
-    if (!r) {
-        json_decref(job);
+    if (!r)
         return NULL;
-    }
-    *r = (struct request){ .kind = kind, .n = n, .job = job, .done = done, .arg = arg };
-    snprintf(r->team, sizeof r->team, "%s", team);
-    r->files = calloc(n ? n : 1, sizeof *files);
-    if (r->files && n) {
-        memcpy(r->files, files, n * sizeof *files);
+    *r = (struct request){ .kind = w->kind, .n = w->n, .done = done, .arg = arg };
+    snprintf(r->team, sizeof r->team, "%s", w->team);
+    r->files = copy_files(w->files, w->n);
+    r->data = w->data ? copy_files(w->data, 1) : NULL;
+    r->job = json_incref(w->job);
+    if (r->files && (r->data || !w->data))
         return r;
-    }
     request_free(r);
     return NULL;
 }
@@ -206,8 +211,9 @@ static bool put(struct inspector *i, struct request *r, struct err *e)
     return true;
 }
 
-static bool submit(struct inspector *i, struct request *r, struct err *e)
+bool inspect_submit(struct inspector *i, const struct inspect_wish *wish, inspect_done_fn *done, void *arg, struct err *e)
 {
+    struct request *r = request_new(wish, done, arg);
     if (!r)
         return err_set(e, ERR_MEMORY, "files", "the request could not be kept; give at least one file");
     pthread_mutex_lock(&i->mu);
@@ -216,12 +222,6 @@ static bool submit(struct inspector *i, struct request *r, struct err *e)
     if (!ok)
         request_free(r);
     return ok;
-}
-
-bool inspect_submit(struct inspector *i, const char *team, enum asset_kind kind, const struct asset_file *files, size_t n,
-                    inspect_done_fn *done, void *arg, struct err *e)
-{
-    return submit(i, request_new(team, kind, files, n, NULL, done, arg), e);
 }
 
 struct waiter {
@@ -243,12 +243,10 @@ static void wake(void *arg, char *json, const struct err *e)
     pthread_mutex_unlock(&w->mu);
 }
 
-/* Takes `job`. */
-static bool submit_and_wait(struct inspector *i, const char *team, enum asset_kind kind, const struct asset_file *files, size_t n,
-                            json_t *job, char **ret_json, struct err *e)
+bool inspect_wait(struct inspector *i, const struct inspect_wish *wish, char **ret_json, struct err *e)
 {
     struct waiter w = { .mu = PTHREAD_MUTEX_INITIALIZER, .answered = PTHREAD_COND_INITIALIZER };
-    if (!submit(i, request_new(team, kind, files, n, job, wake, &w), e))
+    if (!inspect_submit(i, wish, wake, &w, e))
         return false;
     pthread_mutex_lock(&w.mu);
     while (!w.done)
@@ -260,24 +258,6 @@ static bool submit_and_wait(struct inspector *i, const char *team, enum asset_ki
         return err_set(e, w.error.code, w.error.where, "%s", w.error.text);
     *ret_json = w.json;
     return true;
-}
-
-bool inspect_wait(struct inspector *i, const char *team, enum asset_kind kind, const struct asset_file *files, size_t n,
-                  char **ret_json, struct err *e)
-{
-    return submit_and_wait(i, team, kind, files, n, NULL, ret_json, e);
-}
-
-static json_t *stored(const char *text) { return json_loads(text, JSON_REJECT_DUPLICATES, NULL); }
-
-bool inspect_job_wait(struct inspector *i, const char *team, const struct inspect_job *job, char **ret_json, struct err *e)
-{
-    json_t *evaluation = job->evaluation ? stored(job->evaluation->inventory) : NULL;
-    json_t *more = json_pack("{s:o, s:o, s:o*}", "calibration_inventory", stored(job->dataset->inventory), "recipe", stored(job->recipe),
-                             "evaluation_inventory", evaluation);
-    if (!more)
-        return err_set(e, ERR_MEMORY, "", "no memory to look ahead; try again");
-    return submit_and_wait(i, team, ASSET_MODEL, job->model->files, job->model->nfiles, more, ret_json, e);
 }
 
 /* ---- starting and stopping ---- */

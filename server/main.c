@@ -7,8 +7,10 @@
 #include "core/base/log.h"
 #include "server/config.h"
 #include "server/http.h"
+#include "server/import.h"
 #include "server/inspect.h"
 #include "server/launcher.h"
+#include "server/outbound.h"
 #include "server/task.h"
 #include "server/worker.h"
 #include "storage/token.h"
@@ -33,6 +35,8 @@ struct daemon {
     struct store *store;
     struct inspector *inspector;
     struct workers *workers;
+    struct outbound *outbound;
+    struct importer *importer;
     struct app app;
     struct http *http;
     char *hosts_text;
@@ -160,13 +164,40 @@ static void app_cancel(void *server, const char *job_id) { workers_cancel(((stru
 static bool app_inspect(void *server, const char *team, enum asset_kind kind, const struct asset_file *files, size_t n,
                         char **ret_json, struct err *e)
 {
-    return inspect_wait(((struct daemon *)server)->inspector, team, kind, files, n, ret_json, e);
+    struct inspect_wish wish = { .team = team, .kind = kind, .files = files, .n = n };
+    return inspect_wait(((struct daemon *)server)->inspector, &wish, ret_json, e);
+}
+
+static bool app_validate(void *server, const char *team, const struct asset *model, const struct asset *data, char **ret_json, struct err *e)
+{
+    struct inspect_wish wish = { .team = team, .kind = ASSET_MODEL, .files = model->files, .n = model->nfiles, .data = &data->files[0] };
+    return inspect_wait(((struct daemon *)server)->inspector, &wish, ret_json, e);
+}
+
+static bool app_import(void *server, const char *team, const char *url, const char *want, struct upload *ret, struct err *e)
+{
+    return importer_add(((struct daemon *)server)->importer, team, url, want, ret, e);
+}
+
+/* What a plan needs of a data set's description; pictures have more in theirs. */
+static json_t *shapes_of(const struct asset *data)
+{
+    json_t *all = data ? json_loads(data->inventory, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    json_t *some = json_pack("{s:O*, s:O*}", "format", json_object_get(all, "format"), "arrays", json_object_get(all, "arrays"));
+    json_decref(all);
+    return some;
 }
 
 static bool app_foresee(void *server, const char *team, const struct foresight *of, char **ret_json, struct err *e)
 {
-    struct inspect_job job = { .model = of->model, .dataset = of->dataset, .evaluation = of->evaluation, .recipe = of->recipe };
-    return inspect_job_wait(((struct daemon *)server)->inspector, team, &job, ret_json, e);
+    struct inspect_wish wish = { .team = team, .kind = ASSET_MODEL, .files = of->model->files, .n = of->model->nfiles };
+    json_t *recipe = json_loads(of->recipe, JSON_REJECT_DUPLICATES, NULL);
+    wish.job = json_pack("{s:o, s:o, s:o*}", "recipe", recipe, "calibration_inventory", shapes_of(of->dataset), "evaluation_inventory",
+                         of->evaluation ? shapes_of(of->evaluation) : NULL);
+    bool ok = (wish.job || err_set(e, ERR_MEMORY, "", "no memory to look ahead; try again"))
+           && inspect_wait(((struct daemon *)server)->inspector, &wish, ret_json, e);
+    json_decref(wish.job);
+    return ok;
 }
 
 static void fill_app(struct daemon *d)
@@ -174,7 +205,8 @@ static void fill_app(struct daemon *d)
     d->app = (struct app){
         .store = d->store, .version = VERSION, .max_upload = (uint64_t)d->config.max_upload, .auth = d->config.auth,
         .hosts = d->hosts, .workers = d->config.workers,
-        .server = d, .kick = app_kick, .cancel = app_cancel, .inspect = app_inspect, .foresee = app_foresee,
+        .server = d, .kick = app_kick, .cancel = app_cancel, .inspect = app_inspect, .validate = app_validate,
+        .import = app_import, .foresee = app_foresee,
         .jobs_memory = task_jobs_memory(&d->config), .job_threads = task_threads(&d->config), .job_budget = d->config.memory,
     };
 }
@@ -244,9 +276,17 @@ static bool start(struct daemon *d, struct err *e)
         unlink(c->port_file);                           /* one that a killed daemon left would be believed */
     if (!set_log_level(c->log_level, e) || !split_hosts(d, e))
         return false;
-    if (!(d->store = store_open(c->data, e)) || !recover(d, e) || !first_token(d, e))
+    if (!(d->outbound = outbound_new(c->import_hosts, c->outbound_private, c->outbound_ca, e)))     /* before the first thread */
+        return false;
+    if (!(d->store = store_open(c->data, e)))
+        return false;
+    store_limit(d->store, &(struct store_limits){ .keep_free = (uint64_t)c->keep_free, .upload_expiry_us = c->upload_seconds * 1000000,
+                                                  .uploads_per_team = (int)c->uploads });
+    if (!recover(d, e) || !first_token(d, e))
         return false;
     if (!(d->inspector = inspector_start(c, d->store, e)))
+        return false;
+    if (!(d->importer = importer_start(c, d->store, d->outbound, e)))
         return false;
     if (!(d->workers = workers_start(c, d->store, e)))
         return false;
@@ -260,11 +300,15 @@ static void stop(struct daemon *d)
 {
     if (d->inspector)
         inspector_drain(d->inspector);                  /* requests wait for it, so it ends first */
+    if (d->importer)
+        importer_drain(d->importer);
     if (d->workers)
         workers_drain(d->workers);                      /* the children end while the requests do */
     http_stop(d->http, (int)d->config.drain_seconds);   /* no new jobs from here */
     workers_stop(d->workers);                           /* running ones go back to the queue */
     inspector_stop(d->inspector);
+    importer_stop(d->importer);
+    outbound_free(d->outbound);
     store_close(d->store);
     if (d->http && d->config.port_file[0])
         unlink(d->config.port_file);

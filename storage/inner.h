@@ -5,9 +5,11 @@
 #define STORAGE_INNER_H
 
 #include "core/base/json.h"
+#include "storage/blob.h"
 #include "storage/db.h"
 #include "storage/job.h"
 #include "storage/stmt.h"
+#include "storage/upload.h"
 
 #include <pthread.h>
 
@@ -18,8 +20,21 @@ struct store {
     int lock_fd;                    /* flock'ed while we live */
     char boot_id[40];
     struct db *db;
+    struct store_limits limits;
     pthread_mutex_t publish_mu;     /* orders the naming of blobs against their removal; taken before a write */
+    pthread_mutex_t room_mu;        /* orders those who take disk space */
+    pthread_mutex_t parts_mu;       /* guards the list below and what upload.h says; taken before a part's own lock */
+    pthread_cond_t parts_changed;
+    struct upload_part *parts;      /* uploads somebody is writing to */
 };
+
+/*
+ * Takes disk space for bytes [from, from + bytes) of a file under blobs/ without changing its size.  ERR_DISK if there is not
+ * that much left.
+ */
+bool disk_take(struct store *s, int fd, uint64_t from, uint64_t bytes, struct err *e);
+/* In the transaction that queues the job: what its end will need, or ERR_DISK. */
+bool disk_promise_job(struct store *s, struct conn *c, const char *team, const char *id, const struct job_request *r, struct err *e);
 
 /* Adds an event to a job.  Takes `data`; NULL is out of memory. */
 bool event_add(struct conn *c, const char *team, const char *job_id, const char *type, json_t *data, struct err *e);
@@ -63,8 +78,37 @@ bool list_grow(void *items, size_t n, size_t size, struct err *e);
 enum { BLOB_PATH_SIZE = 3 + HASH_HEX_SIZE };
 bool blob_path(const char *digest, char ret[BLOB_PATH_SIZE]);
 
+/* The rows of a blob whose file has its name.  Fills b->existed. */
+bool blob_add_rows(struct conn *c, const char *team, struct blob *b, struct err *e);
+/* Makes a name in blobs/xx/ durable. */
+bool blob_sync_folder(struct store *s, const char *path, struct err *e);
+/* Hashes what fd holds from its start. */
+bool blob_hash_file(int fd, struct hash *ret, struct err *e);
+
+/* Starts the writing of what a file has grown by, once it is enough; *flushed is how far that has come. */
+void blob_flush_behind(int fd, uint64_t size, uint64_t *flushed);
+
+/* ---- uploads: upload_row.c for upload.c, but the last ---- */
+
+/* The row of an upload that has not expired.  ret_hash (HASH_STATE_SIZE) and ret_want (HASH_TEXT_SIZE) may be NULL. */
+bool upload_row_get(struct store *s, const char *team, const char *id, struct upload *ret, char *ret_hash, char *ret_want, struct err *e);
+bool upload_row_insert(struct store *s, struct conn *c, const struct upload_state *st, const char *digest, struct err *e);
+bool upload_row_update(struct store *s, struct conn *c, const struct upload_state *st, struct err *e);
+bool upload_row_end(struct store *s, struct conn *c, const struct upload_state *st, const char *digest, struct err *e);
+bool upload_row_delete(struct store *s, const char *team, const char *id, bool *ret_was, struct err *e);
+/* ERR_QUOTA when the team has as many unfinished ones as it may. */
+bool upload_few_enough(struct store *s, const char *team, struct err *e);
+bool upload_none(const char *id, struct err *e);            /* ERR_NOT_FOUND */
+bool upload_is_written(struct store *s, const char *id);    /* whether a part is open */
+
+/* Removes files of uploads that no row names. */
+void upload_sweep_files(struct store *s);
+/* Removes uploads that were abandoned. */
+bool upload_sweep(struct store *s, struct err *e);
+
 /* Reserves the space of DIR/ballast if there is plenty; else does nothing. */
 void ballast_make(struct store *s);
+void ballast_drop(void *store);
 
 /* Removes files in blobs/ that no row names. */
 bool blob_sweep_files(struct store *s, int *ret_removed, struct err *e);

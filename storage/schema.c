@@ -85,7 +85,18 @@ static const char *const steps[] = {
     ") STRICT;"
     "CREATE INDEX tokens_team ON tokens (team, id);",
 
-    /* 2: the queue is fair between teams and knows time, memory and repeated requests.  shares.served is what a team got, in
+    /* 2: uploads in parts, and the disk space that a job which has not ended will need */
+    "CREATE TABLE uploads ("
+    "  id TEXT PRIMARY KEY, team TEXT NOT NULL, length INTEGER NOT NULL, offset INTEGER NOT NULL, hash TEXT NOT NULL,"
+    "  want TEXT NOT NULL, metadata TEXT NOT NULL, source TEXT NOT NULL DEFAULT '', digest TEXT NOT NULL DEFAULT '',"
+    "  problem TEXT, created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL"
+    ") STRICT;"
+    "CREATE INDEX uploads_team ON uploads (team, id);"
+    "CREATE INDEX uploads_expiry ON uploads (expires_at);"
+    "ALTER TABLE jobs ADD COLUMN reserved INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX jobs_reserved ON jobs (reserved) WHERE state IN ('queued', 'running', 'canceling');",
+
+    /* 3: the queue is fair between teams and knows time, memory and repeated requests.  shares.served is what a team got, in
      * microseconds of workers; the row of team '' is the virtual time of the last claim. */
     "ALTER TABLE jobs ADD COLUMN not_before INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE jobs ADD COLUMN waits INTEGER NOT NULL DEFAULT 0 CHECK (waits IN (0, 1));"

@@ -25,6 +25,7 @@
     " AND max(coalesce(canceled_at, 0), coalesce(failed_at, 0), coalesce(succeeded_at, 0))"
 #define ASSET_COLUMNS "id, team, kind, name, format, digest, bytes, created_at"
 #define ARTIFACT_COLUMNS "id, job_id, name, media_type, digest, size, created_at"
+#define UPLOAD_COLUMNS "id, length, offset, hash, want, metadata, source, digest, problem, created_at, expires_at"
 #define TOKEN_COLUMNS "id, team, name, scopes, created_at, expires_at, last_used_at"
 
 #define SQL_STATEMENTS(X)                                                                               \
@@ -42,6 +43,22 @@
     X(BLOB_ORPHAN, "SELECT digest FROM blobs AS b"                                                      \
                    " WHERE NOT EXISTS (SELECT 1 FROM blob_owners o WHERE o.digest = b.digest) LIMIT 1") \
     X(BLOB_DELETE, "DELETE FROM blobs WHERE digest = ?1")                                               \
+    /* uploads in parts */                                                                              \
+    X(UPLOAD_INSERT, "INSERT INTO uploads (team, " UPLOAD_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, NULL, ?10, ?11)") \
+    X(UPLOAD_GET, "SELECT " UPLOAD_COLUMNS " FROM uploads WHERE team = ?1 AND id = ?2")                 \
+    X(UPLOAD_KNOWN, "SELECT 1 FROM uploads WHERE id = ?1 AND digest = '' AND problem IS NULL")          \
+    X(UPLOAD_OPEN, "SELECT count(*) FROM uploads WHERE team = ?1 AND digest = '' AND problem IS NULL AND expires_at >= ?2") \
+    X(UPLOAD_PROGRESS, "UPDATE uploads SET offset = ?3, hash = ?4, expires_at = ?5, length = ?6 WHERE team = ?1 AND id = ?2") \
+    X(UPLOAD_FINISH, "UPDATE uploads SET offset = ?3, length = ?3, hash = '', digest = ?4, expires_at = ?5 WHERE team = ?1 AND id = ?2") \
+    X(UPLOAD_FAIL, "UPDATE uploads SET problem = ?3 WHERE team = ?1 AND id = ?2")                       \
+    X(UPLOAD_FAIL_IMPORTS, "UPDATE uploads SET problem = ?1 WHERE source <> '' AND digest = '' AND problem IS NULL") \
+    X(UPLOAD_DELETE, "DELETE FROM uploads WHERE team = ?1 AND id = ?2")                                 \
+    X(UPLOAD_EXPIRED, "SELECT id, team FROM uploads WHERE expires_at < ?1 AND id > ?2 ORDER BY id LIMIT 1") \
+    /* disk space */                                                                                    \
+    X(DISK_PROMISED, "SELECT coalesce(sum(reserved), 0) FROM jobs WHERE state IN ('queued', 'running', 'canceling')") \
+    X(JOB_RESERVE, "UPDATE jobs SET reserved = ?3 WHERE team = ?1 AND id = ?2")                         \
+    X(JOB_NEEDS, "SELECT coalesce(sum(CASE kind WHEN 'model' THEN 3 * bytes ELSE 2 * bytes END), 0) FROM assets" \
+                 " WHERE team = ?1 AND id IN (?2, ?3, ?4)")                                             \
     /* models and data sets */                                                                          \
     X(ASSET_INSERT, "INSERT INTO assets (" ASSET_COLUMNS ", inventory)"                                 \
                     " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")                                     \

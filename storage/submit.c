@@ -161,18 +161,19 @@ static bool insert_job(struct conn *c, const char *team, const char *id, const c
     return ok;
 }
 
-static bool make_job(struct conn *c, const char *team, const char *retry_of, const struct job_request *r, struct job *ret,
+static bool make_job(struct store *s, struct conn *c, const char *team, const char *retry_of, const struct job_request *r, struct job *ret,
                      struct err *e)
 {
     char id[ID_SIZE];
     id_new("job", id);
     return (r->dedupe != DEDUPE_REPLACE_QUEUED || cancel_twins(c, team, r->fingerprint, id, e))
         && stmt_exec(c, SQL_SHARE_JOIN, team, NULL, e) && insert_job(c, team, id, retry_of, r, e)
+        && disk_promise_job(s, c, team, id, r, e)
         && event_add(c, team, id, "job.queued", json_pack("{s:s, s:i}", "state", "queued", "attempt", 0), e)
         && job_read(c, team, id, ret, e);
 }
 
-static bool queue_job(struct conn *c, const char *team, const char *retry_of, const struct job_request *r,
+static bool queue_job(struct store *s, struct conn *c, const char *team, const char *retry_of, const struct job_request *r,
                       struct job *ret, struct err *e)
 {
     char twin[ID_SIZE] = "";
@@ -183,7 +184,7 @@ static bool queue_job(struct conn *c, const char *team, const char *retry_of, co
         return false;
     if (twin[0] && r->dedupe == DEDUPE_REJECT)
         return err_set(e, ERR_CONFLICT, "/dedupe", "%s is the same job; use it, or ask with \"dedupe\": \"reuse\" or \"new\"", twin);
-    bool ok = twin[0] ? job_read(c, team, twin, &job, e) : make_job(c, team, retry_of, r, &job, e);
+    bool ok = twin[0] ? job_read(c, team, twin, &job, e) : make_job(s, c, team, retry_of, r, &job, e);
     job.reused = twin[0] != '\0';
     if (ok && insert_key(c, team, &r->idempotency, &job, e)) {
         *ret = job;
@@ -196,10 +197,10 @@ static bool queue_job(struct conn *c, const char *team, const char *retry_of, co
 bool job_insert(struct store *s, const char *team, const struct job_request *request, struct job *ret, struct err *e)
 {
     struct conn *c = db_write(s->db, e);
-    return c && end_with_job(c, queue_job(c, team, "", request, ret, e), ret, e);
+    return c && end_with_job(c, queue_job(s, c, team, "", request, ret, e), ret, e);
 }
 
-static bool queue_again(struct conn *c, const char *team, const struct job *old, const struct idempotency *key,
+static bool queue_again(struct store *s, struct conn *c, const char *team, const struct job *old, const struct idempotency *key,
                         struct job *ret, struct err *e)
 {
     if (old->state != JOB_FAILED && old->state != JOB_CANCELED)
@@ -213,14 +214,14 @@ static bool queue_again(struct conn *c, const char *team, const struct job *old,
     };
     if (key)
         r.idempotency = *key;
-    return queue_job(c, team, old->id, &r, ret, e);
+    return queue_job(s, c, team, old->id, &r, ret, e);
 }
 
 bool job_retry(struct store *s, const char *team, const char *id, const struct idempotency *key, struct job *ret, struct err *e)
 {
     struct job old = { 0 };
     struct conn *c = db_write(s->db, e);
-    bool ok = c && end_with_job(c, job_read(c, team, id, &old, e) && queue_again(c, team, &old, key, ret, e), ret, e);
+    bool ok = c && end_with_job(c, job_read(c, team, id, &old, e) && queue_again(s, c, team, &old, key, ret, e), ret, e);
     job_release(&old);
     return ok;
 }

@@ -45,11 +45,11 @@ struct state {
 bool pipeline_divide_rows(struct loaded_model *m, struct roles *roles, const struct recipe *r, struct err *e)
 {
     struct recipe_choice choice;
-    if (r->activations.mode != RECIPE_DYNAMIC)
+    if (r->activations.granularity != RECIPE_PER_TOKEN)
         return true;
     bool *wanted = arena_array(m->mem, (uint64_t)roles->n_layers, sizeof *wanted, e);
     for (int i = 0; wanted && i < roles->n_layers; i++) {
-        recipe_match(r, roles->layers[i].name, &choice);
+        recipe_match(r, roles->layers[i].name, RECIPE_ANY_PART, &choice);
         wanted[i] = choice.quantize;
     }
     return wanted && graph_unit_rows(m->g, roles, wanted, e) && roles_find(m->g, m->mem, roles, e)
@@ -146,9 +146,10 @@ static bool export_model(struct state *s, struct err *e)
                                   .how = &sw->quantized, .metadata = metadata, .n_metadata = sizeof metadata / sizeof metadata[0] };
     for (int i = 0; i < sw->n_layers; i++) {
         const struct sweep_layer *l = &sw->layers[i];
+        struct artifact_layer a = { l->l, l->w.codes ? &l->w : NULL, sweep_input(sw, l->x), sweep_input(sw, l->other), sweep_input(sw, l->out) };
+        a.x.dynamic = l->dynamic;
         if (l->quantize)
-            layers[spec.n_layers++] = (struct artifact_layer){ l->l, l->w.codes ? &l->w : NULL, sweep_input(sw, l->x),
-                                                               sweep_input(sw, l->other), sweep_input(sw, l->out) };
+            layers[spec.n_layers++] = a;
     }
     return build(s, &spec, &m, e)
         && artifact_save(&m, s->p->dir, "model.onnx", &s->artifact_bytes, s->artifact_digest, e);

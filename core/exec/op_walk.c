@@ -1,4 +1,4 @@
-/* op_walk.c - strides and broadcasting; see op_internal.h. */
+/* op_walk.c - strides and broadcasting; see walk.h. */
 #include "core/exec/op_internal.h"
 
 #include <string.h>

@@ -2,7 +2,8 @@
  * record.c - what the journal holds of a sweep.
  *
  *   site     struct site_record, then mul[channels] and shift[channels] where there are such
- *   weight   struct weight_record, then codes[k*n], scale[n], and zero[n], bias[n] where there are such
+ *   weight   struct weight_record, then codes[k*n], scale[groups*n], and zero[groups*n], step and stored_zero[steps], bias[n],
+ *            low_u[k*rank] and low_v[rank*n] where there are such
  *   layer    struct layer_record
  *   factors  struct factors_record, then mul[channels] where there are any
  */
@@ -13,7 +14,7 @@
 #include <string.h>
 
 struct site_record { struct site_choice q; struct site_summary summary; uint64_t channels; uint8_t has_mul, has_shift; };
-struct weight_record { struct weight_summary summary; uint64_t k, n; uint8_t has_zero, has_bias; };
+struct weight_record { struct weight_summary summary; uint64_t k, n, group, step_group, rank; uint8_t has_zero, has_stored_zero, has_bias; };
 struct layer_record { struct errors accumulated, isolated; double seconds; };
 struct factors_record { double exponent; uint64_t channels; uint64_t has_mul; };
 
@@ -84,11 +85,18 @@ bool record_weight(struct journal *j, const struct sweep *s, int layer, struct e
     r.summary = l->weight;
     r.k = l->w.k;
     r.n = l->w.n;
+    r.group = l->w.group;
+    r.step_group = l->w.step_group;
+    r.rank = l->w.rank;
     r.has_zero = l->w.zero != NULL;
+    r.has_stored_zero = l->w.stored_zero != NULL;
     r.has_bias = l->w.bias != NULL;
-    struct journal_piece pieces[] = { { &r, sizeof r }, { l->w.codes, l->w.k * l->w.n }, { l->w.scale, l->w.n * sizeof(float) },
-                                      { l->w.zero, r.has_zero ? l->w.n : 0 }, { l->w.bias, r.has_bias ? l->w.n * sizeof(float) : 0 } };
-    return journal_append(j, JOURNAL_WEIGHT, (uint32_t)layer, pieces, 5, e);
+    size_t scales = qweight_scales(&l->w), steps = qweight_steps(&l->w);
+    struct journal_piece pieces[] = { { &r, sizeof r }, { l->w.codes, l->w.k * l->w.n }, { l->w.scale, scales * sizeof(float) },
+                                      { l->w.zero, r.has_zero ? scales : 0 }, { l->w.step, steps },
+                                      { l->w.stored_zero, r.has_stored_zero ? steps : 0 }, { l->w.bias, r.has_bias ? l->w.n * sizeof(float) : 0 },
+                                      { l->w.low_u, l->w.k * l->w.rank * sizeof(float) }, { l->w.low_v, l->w.rank * l->w.n * sizeof(float) } };
+    return journal_append(j, JOURNAL_WEIGHT, (uint32_t)layer, pieces, sizeof pieces / sizeof pieces[0], e);
 }
 
 static bool replay_weight(struct replay *to, uint32_t index, const void *p, uint64_t n, struct err *e)
@@ -98,15 +106,23 @@ static bool replay_weight(struct replay *to, uint32_t index, const void *p, uint
         return misfit(e, "weight");
     memcpy(&r, p, sizeof r);
     struct sweep_layer *l = &to->s->layers[index];
-    struct reader in = { (const char *)p + sizeof r, (const char *)p + n, to->codes, r.k != (uint64_t)l->l->k || r.n != (uint64_t)l->l->n };
-    struct qweight q = { .k = (size_t)r.k, .n = (size_t)r.n, .bits = r.summary.bits, .signal = r.summary.signal,
+    bool fits = r.k == (uint64_t)l->l->k && r.n == (uint64_t)l->l->n && (!r.group || r.k % r.group == 0) && (!r.step_group || r.k % r.step_group == 0)
+             && r.rank <= r.k && r.rank <= r.n;
+    struct reader in = { (const char *)p + sizeof r, (const char *)p + n, to->codes, !fits };
+    struct qweight q = { .k = (size_t)r.k, .n = (size_t)r.n, .group = (size_t)r.group, .step_group = (size_t)r.step_group,
+                         .rank = (size_t)r.rank, .bits = r.summary.bits, .signal = r.summary.signal,
                          .error = r.summary.noise, .zero_channels = r.summary.zero_channels, .rounding_gain_db = r.summary.rounding_gain_db,
                          .bias_gain_db = r.summary.bias_gain_db };
+    size_t scales = fits ? qweight_scales(&q) : 0, steps = fits ? qweight_steps(&q) : 0;
     q.codes = take(&in, r.k * r.n, e);
     in.mem = to->mem;
-    q.scale = take(&in, r.n * sizeof(float), e);
-    q.zero = r.has_zero ? take(&in, r.n, e) : NULL;
+    q.scale = take(&in, scales * sizeof(float), e);
+    q.zero = r.has_zero ? take(&in, scales, e) : NULL;
+    q.step = steps ? take(&in, steps, e) : NULL;
+    q.stored_zero = r.has_stored_zero ? take(&in, steps, e) : NULL;
     q.bias = r.has_bias ? take(&in, r.n * sizeof(float), e) : NULL;
+    q.low_u = r.rank ? take(&in, r.k * r.rank * sizeof(float), e) : NULL;
+    q.low_v = r.rank ? take(&in, r.rank * r.n * sizeof(float), e) : NULL;
     if (in.bad || in.at != in.end)
         return misfit(e, "weight");
     to->s->replayed_weights += !l->w.codes;

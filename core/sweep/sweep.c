@@ -2,6 +2,7 @@
 
 #include "core/kernel/kernel.h"
 #include "core/sweep/absorb.h"
+#include "core/sweep/compensate.h"
 #include "core/sweep/journal.h"
 #include "core/sweep/moments.h"
 #include "core/sweep/sample.h"
@@ -26,7 +27,7 @@ void sweep_fingerprint(const uint8_t model[HASH_SIZE], const uint8_t data[HASH_S
                        uint8_t ret[HASH_SIZE])
 {
     struct hash h;
-    size_t layout[] = { sizeof(struct site_summary), sizeof(struct weight_summary), sizeof(struct site_choice) };
+    size_t layout[] = { sizeof(struct site_summary), sizeof(struct weight_summary), sizeof(struct site_choice), sizeof(struct qweight) };
     hash_init(&h);
     hash_add(&h, VERSION, sizeof VERSION);
     hash_add(&h, blas_kernel(), strlen(blas_kernel()));     /* the manifest names one, and half of the bytes would be another's */
@@ -48,7 +49,8 @@ static bool stack_weights(const struct sweep_task *t, const struct sweep *s, int
     for (int i = 0; readers && i < s->n_layers; i++)
         if (s->layers[i].x == site && s->layers[i].quantize) {
             v->n += (size_t)s->layers[i].l->n;
-            readers[v->n_readers++] = (struct smooth_reader){ v->n, s->layers[i].choice.weight_bits };
+            readers[v->n_readers++] = (struct smooth_reader){ v->n, s->layers[i].choice.weight_bits,
+                                                              weight_grid_of(t->recipe, s->layers[i].l, s->layers[i].choice.weight_bits) };
         }
     float *stack = arena_array(mem, v->n * v->rows.channels, sizeof *stack, e);
     v->w = stack;
@@ -96,9 +98,13 @@ static bool keep_weight(struct arena *mem, struct arena *codes, struct qweight *
 {
     bool ok = true;
     w->codes = kept(codes, w->codes, w->k * w->n, &ok, e);
-    w->scale = kept(mem, w->scale, w->n * sizeof *w->scale, &ok, e);
-    w->zero = kept(mem, w->zero, w->n, &ok, e);
+    w->scale = kept(mem, w->scale, qweight_scales(w) * sizeof *w->scale, &ok, e);
+    w->zero = kept(mem, w->zero, qweight_scales(w), &ok, e);
+    w->step = kept(mem, w->step, qweight_steps(w), &ok, e);
+    w->stored_zero = kept(mem, w->stored_zero, qweight_steps(w), &ok, e);
     w->bias = kept(mem, w->bias, w->n * sizeof *w->bias, &ok, e);
+    w->low_u = kept(mem, w->low_u, w->k * w->rank * sizeof *w->low_u, &ok, e);
+    w->low_v = kept(mem, w->low_v, w->rank * w->n * sizeof *w->low_v, &ok, e);
     return ok;
 }
 
@@ -161,8 +167,11 @@ static const struct sweep_layer *same_weight(const struct sweep *s, const struct
 static bool make_weights(const struct walk *w, const struct weight_view *v, struct qweight *ret, struct err *e)
 {
     struct arena *scratch = arena_new(UINT64_MAX / 2);
+    struct weight_view own = *v;           /* without moments that were gathered for the compensation alone */
+    own.rows = w->t->method->wants_moments(w->t->recipe) ? v->rows : 0;
     bool ok = (scratch || err_set(e, ERR_MEMORY, v->l->name, "no memory for the layer's weights"))
-           && w->t->method->weights(w->t->recipe, v, w->t->pool, scratch, ret, e) && keep_weight(w->mem, w->codes, ret, e);
+           && w->t->method->weights(w->t->recipe, &own, w->t->pool, scratch, ret, e) && compensate(w->t->recipe, v, scratch, ret, e)
+           && keep_weight(w->mem, w->codes, ret, e);
     arena_free(scratch);
     if (!ok)
         *ret = (struct qweight){ 0 };
@@ -180,6 +189,9 @@ static bool decide_weight(struct walk *w, int index, struct weight_view *v, stru
         l->weight = same->weight;
         return true;
     }
+    if (weight_grid_falls_back(w->t->recipe, l->l))
+        events_warning(w->t->events, "weights.no_group", l->l->name, "no power of two from 16 on divides its %lld inputs: it has one scale per output channel",
+                       (long long)l->l->k);
     v->g = w->t->g;
     v->l = l->l;
     v->bits = l->choice.weight_bits;
@@ -444,6 +456,7 @@ bool sweep_run(const struct sweep_task *t, struct arena *mem, struct sweep *ret,
     int64_t samples = t->recipe->calibration.samples;
     bool ok = sweep_list_sites(t, mem, ret, e) && lowering_new(&ret->quantized, t->g, mem, e);
     ret->quantized.may_float = t->method->folds_last;
+    ret->quantized.low_rank = (size_t)t->recipe->compensation.rank;
     ok = ok && chunks_new(&ret->chunks, t->g, &ret->quantized, mem, t->samples, 0, samples, e)
       && journal_open(&w.journal, t->dir, t->fingerprint, record_replay, &replay, e) && tell_replayed(t, ret)
       && (!t->method->absorbs || (absorb_factors(t, ret, &w.journal, mem, e)
@@ -496,11 +509,14 @@ void sweep_row(const struct sweep_task *t, const struct sweep *s, int i, struct 
     int64_t params = has_weight ? l->l->k * l->l->n + (l->l->bias >= 0 ? l->l->n : 0) : 0;
     int act_bits = l->quantize ? s->sites[l->x].bits : 0, weight_bits = l->quantize ? l->choice.weight_bits : 0;
     int64_t codes = artifact_may_pack(t->recipe->target, weight_bits) ? (l->l->k * l->l->n + 1) / 2 : l->l->k * l->l->n;
+    /* A scale of four bytes and a zero point of one; of two levels a step and a zero point of one each. */
+    int64_t scales = l->w.scale ? 5 * (int64_t)qweight_scales(&l->w) + 2 * (int64_t)qweight_steps(&l->w) : 5 * l->l->n;
+    int64_t thin = 4 * (int64_t)l->w.rank * (l->l->k + l->l->n);
     /* A product has no weights: its second operand's bits stand in the precision's name. */
     const char *precision = l->quantize ? precision_name(has_weight ? weight_bits : act_bits, act_bits) : "float";
     *ret = (struct layer_row){
         .name = l->l->name, .op = op_info[t->g->nodes[l->l->node].op].type, .block = l->l->block,
-        .role = layer_role_name[l->l->kind], .weight_bits = has_weight ? weight_bits : 0, .act_bits = act_bits,
+        .role = layer_role_name[l->l->kind], .part = layer_part_name[l->l->part], .weight_bits = has_weight ? weight_bits : 0, .act_bits = act_bits,
         .planned = precision, .actual = precision, .skip_reason = l->quantize ? "" : l->choice.reason,
         .has_weight = has_weight, .weight = has_weight && l->quantize ? &l->weight : NULL,
         .accumulated = l->accumulated, .isolated = l->isolated,
@@ -508,7 +524,8 @@ void sweep_row(const struct sweep_task *t, const struct sweep *s, int i, struct 
         .clip_gain_db = l->x >= 0 ? s->sites[l->x].q.clip_gain_db : 0, .exponent = l->x >= 0 ? s->sites[l->x].q.exponent : 0,
         .residual_target = l->residual >= 0 && sweep_gathers(t, l) && t->recipe->reconstruction.target > 0,
         .params = params, .bytes_before = params * 4,
-        .bytes_after = l->quantize && has_weight ? codes + (l->l->bias >= 0 || l->w.bias ? 4 : 0) * l->l->n + 5 * l->l->n : params * 4,
+        .group = (int64_t)(l->w.group ? l->w.group : l->w.step_group),
+        .bytes_after = l->quantize && has_weight ? codes + (l->l->bias >= 0 || l->w.bias ? 4 : 0) * l->l->n + scales + thin : params * 4,
         .seconds = l->seconds,
     };
 }

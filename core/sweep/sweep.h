@@ -56,6 +56,8 @@ struct sweep_layer {
     const struct layer *l;
     struct recipe_choice choice;
     bool quantize;
+    bool dynamic;                      /* the artifact finds the range of its input, the tensor's, when it runs; the site's is what
+                                          calibration showed */
     int x, other, out;                 /* sites, or -1 */
     int result;                        /* the node whose output both streams have in one unit: itself, or what multiplies divided rows again */
     int region;

@@ -97,6 +97,11 @@ static void a_sweep_cut_behind_any_record_ends_with_the_same_bytes(void **state)
     struct recipe r = preset("minmax-w8a8"), rebuilt = preset("repquant-w4a4");
     check_every_record(digits, &r, 1);
     check_every_record(digits, &rebuilt, 5);
+    /* Scales of groups; steps of two levels and zero points; thin matrices. */
+    rebuilt.compensation.rank = 2;
+    rebuilt.weights.group_size = 32;
+    for (rebuilt.weights.granularity = RECIPE_PER_GROUP; rebuilt.weights.granularity <= RECIPE_TWO_LEVEL; rebuilt.weights.granularity++)
+        check_every_record(digits, &rebuilt, 17);
 }
 
 static void a_torn_or_damaged_journal_ends_with_the_same_bytes(void **state)

@@ -91,7 +91,8 @@ static void the_same_query_parameters_are_described_and_taken(void **state)
 
 static void bodies_and_open_routes_are_described_as_they_are(void **state)
 {
-    static const char *const types[] = { [BODY_JSON] = "application/json", [BODY_BLOB] = "application/octet-stream" };
+    static const char *const types[] = { [BODY_JSON] = "application/json", [BODY_BLOB] = "application/octet-stream",
+                                         [BODY_PART] = "application/offset+octet-stream" };
     (void)state;
     for (size_t i = 0; i < routes_count; i++) {
         const struct route *r = &routes[i];

@@ -1,0 +1,315 @@
+/* tape_matrix.c - matrix products: of operators, and of quantized rows. */
+#include "core/learn/tape_rules.h"
+
+#include <stdlib.h>
+
+/* ---- a batch of matrices, leading dimensions broadcast ---- */
+
+struct batch { size_t n, m, k, cols; };            /* products [m,k] x [k,cols] */
+
+static struct batch batch_of(const struct tensor *x, const struct tensor *y, const struct tensor *out)
+{
+    struct batch b = { 1, tape_dim(x, 2), tape_dim(x, 1), tape_dim(y, 1) };
+    for (int i = 0; i < out->shape.rank - 2; i++)
+        b.n *= (size_t)out->shape.dim[i];
+    if (y->shape.rank == 2 && b.n > 1) {           /* one matrix for all: the rows are one long matrix */
+        b.m *= b.n;
+        b.n = 1;
+    }
+    return b;
+}
+
+/* The matrix of an operand that product `index` uses. */
+static size_t matrix_at(const struct tensor *t, const struct tensor *out, size_t index)
+{
+    size_t at = 0, stride = 1;
+    for (int i = 3; i <= out->shape.rank; i++) {
+        size_t od = tape_dim(out, i), td = tape_dim(t, i);
+        at += td > 1 ? index % od * stride : 0;
+        stride *= td;
+        index /= od;
+    }
+    return at;
+}
+
+struct factors { const struct tensor *x, *y, *out; const real *xs, *ys; };
+
+static void multiply(struct tape *t, const struct factors *f, real *to)
+{
+    struct batch b = batch_of(f->x, f->y, f->out);
+    t->products += (double)(b.n * b.m * b.k * b.cols);
+    for (size_t i = 0; i < b.n; i++)
+        real_gemm(false, false, b.m, b.cols, b.k, f->xs + matrix_at(f->x, f->out, i) * b.m * b.k, b.k,
+                  f->ys + matrix_at(f->y, f->out, i) * b.k * b.cols, b.cols, false, to + i * b.m * b.cols, b.cols);
+}
+
+/* dx += dy y^T, dys += x^T dy; either may be NULL. */
+static void multiply_back(struct tape *t, const struct factors *f, const real *dy, real *dx, real *dys)
+{
+    struct batch b = batch_of(f->x, f->y, f->out);
+    t->products += (double)(b.n * b.m * b.k * b.cols) * ((dx != NULL) + (dys != NULL));
+    for (size_t i = 0; i < b.n; i++) {
+        size_t at_x = matrix_at(f->x, f->out, i) * b.m * b.k, at_y = matrix_at(f->y, f->out, i) * b.k * b.cols;
+        const real *d = dy + i * b.m * b.cols;
+        if (dx)
+            real_gemm(false, true, b.m, b.k, b.cols, d, b.cols, f->ys + at_y, b.cols, true, dx + at_x, b.k);
+        if (dys)
+            real_gemm(true, false, b.k, b.cols, b.m, f->xs + at_x, b.k, d, b.cols, true, dys + at_y, b.cols);
+    }
+}
+
+bool tape_fits_matmul(const struct graph *g, const struct node *n)
+{
+    return g->values[n->in[0]].shape.rank >= 2 && g->values[n->in[1]].shape.rank >= 2;
+}
+
+bool tape_back_matmul(struct tape *t, int node, const real *dy, struct err *e)
+{
+    struct tensor room[2];
+    struct factors f = { tape_input(t, node, 0, &room[0]), tape_input(t, node, 1, &room[1]), &t->t[tape_graph(t)->nodes[node].out[0]], NULL, NULL };
+    f.xs = f.x->data;
+    f.ys = f.y->data;
+    (void)e;
+    multiply_back(t, &f, dy, tape_want(t, node, 0), tape_want(t, node, 1));
+    return !t->e.code;
+}
+
+/* ---- Gemm ---- */
+
+bool tape_fits_gemm(const struct graph *g, const struct node *n)
+{
+    const struct shape *y = &g->values[n->out[0]].shape;
+    bool plain = !node_int(n, "transA", 0) && node_float(n, "alpha", 1) == 1.0f && node_float(n, "beta", 1) == 1.0f;
+    return plain && (n->n_in < 3 || n->in[2] < 0 || shape_elements(&g->values[n->in[2]].shape) == y->dim[1]);
+}
+
+static void add_rows(size_t rows, size_t n, const real *dy, real *restrict to)
+{
+    for (size_t r = 0; to && r < rows; r++)
+        for (size_t i = 0; i < n; i++)
+            to[i] += dy[r * n + i];
+}
+
+bool tape_back_gemm(struct tape *t, int node, const real *dy, struct err *e)
+{
+    const struct node *n = &tape_graph(t)->nodes[node];
+    struct tensor room[2];
+    const struct tensor *x = tape_input(t, node, 0, &room[0]), *y = tape_input(t, node, 1, &room[1]);
+    bool turned = node_int(n, "transB", 0);
+    size_t m = tape_dim(x, 2), k = tape_dim(x, 1), cols = turned ? tape_dim(y, 2) : tape_dim(y, 1);
+    real *dx = tape_want(t, node, 0), *dys = tape_want(t, node, 1);
+    (void)e;
+    if (dx)
+        real_gemm(false, !turned, m, k, cols, dy, cols, y->data, tape_dim(y, 1), true, dx, k);
+    if (dys && turned)
+        real_gemm(true, false, cols, k, m, dy, cols, x->data, k, true, dys, k);
+    else if (dys)
+        real_gemm(true, false, k, cols, m, x->data, k, dy, cols, true, dys, cols);
+    add_rows(m, cols, dy, n->n_in > 2 ? tape_want(t, node, 2) : NULL);
+    return !t->e.code;
+}
+
+/* ---- codes ---- */
+
+/* Codes minus the zero point of x / scale; what rounding adds is kept for tests. */
+static void to_codes(struct tape *t, int slot, const struct affine *a, size_t n, const real *x, real *ret)
+{
+    real scale = (real)a->scale, lo = (real)(a->qmin - a->zero), hi = (real)(a->qmax - a->zero), *kept = t->rounding[slot];
+#ifdef LEARN_DOUBLE
+    if (!kept)
+        kept = t->rounding[slot] = calloc(n + 1, sizeof *kept);
+#endif
+    for (size_t i = 0; t->frozen && i < n; i++)
+        ret[i] = x[i] / scale + kept[i];
+    for (size_t i = 0; !t->frozen && i < n; i++) {
+        real q = real_round(x[i] / scale);
+        q = q < lo ? lo : q;
+        ret[i] = q > hi ? hi : q;
+    }
+    for (size_t i = 0; kept && !t->frozen && i < n; i++)
+        kept[i] = ret[i] - x[i] / scale;
+}
+
+/* dx += d * factor where x was not clipped. */
+static void through_codes(const struct affine *a, size_t n, const real *x, const real *d, real factor, real *restrict dx)
+{
+    real scale = (real)a->scale, lo = ((real)(a->qmin - a->zero) - (real)0.5) * scale, hi = ((real)(a->qmax - a->zero) + (real)0.5) * scale;
+    for (size_t i = 0; i < n; i++)
+        dx[i] += x[i] >= lo && x[i] <= hi ? d[i] * factor : 0;
+}
+
+/* ---- a quantized linear: y = codes(x mul + shift) . w + add ---- */
+
+/* The row's input as it is quantized; in a block of its own where there are factors. */
+static const real *scaled_input(struct tape *t, const struct qop *q, size_t count, struct err *e)
+{
+    const real *x = t->t[q->x].data;
+    if (!q->mul)
+        return x;
+    real *scaled = tape_take(t, count, false, e);
+    for (size_t at = 0; scaled && at < count; at += q->k)
+        for (size_t i = 0; i < q->k; i++)
+            scaled[at + i] = x[at + i] * (real)q->mul[i] + (q->shift ? (real)q->shift[i] : 0);
+    return scaled;
+}
+
+bool tape_run_linear(struct tape *t, int node, struct err *e)
+{
+    const struct qop *q = tape_row(t, node);
+    struct tensor *y = &t->t[tape_graph(t)->nodes[node].out[0]];
+    size_t rows = q->n ? tape_elements(y) / q->n : 0, count = rows * q->k;
+    const struct learned *added = program_learned(t->p, LEARN_ADDED, node, 0);
+    const real *x = scaled_input(t, q, count, e);
+    real *codes = x ? tape_take(t, count, false, e) : NULL, *to = y->data;
+    if (!codes)
+        return false;
+    to_codes(t, 2 * node, &q->ax, count, x, codes);
+    t->kept[2 * node] = codes;
+    t->kept[2 * node + 1] = (real *)(uintptr_t)x;
+    real_gemm(false, false, rows, q->n, q->k, codes, q->k, t->w->linear[node], q->n, false, to, q->n);
+    t->products += (double)(count * q->n);
+    for (size_t r = 0; (added || q->add) && r < rows; r++)
+        for (size_t i = 0; i < q->n; i++)
+            to[r * q->n + i] += added ? t->w->all[added->at + i] : (real)q->add[i];
+    return true;
+}
+
+/* The steps of some columns as of now. */
+enum { COLUMNS = 64 };
+static void steps_now(const struct qop *q, const real *logs, size_t first, size_t n, real *ret)
+{
+    for (size_t i = 0; i < n; i++)
+        ret[i] = (real)q->scale[first + i] * (logs ? (real)exp((double)logs[first + i]) : 1);
+}
+
+/* What the weights' derivative says of codes and steps. */
+static void split_weights(const struct tape *t, int node, const real *dw, const struct learned *codes, const struct learned *steps)
+{
+    const struct qop *q = tape_row(t, node);
+    const real *w = t->w->linear[node], *logs = steps ? t->w->all + steps->at : NULL;
+    real *du = t->learned_grad + codes->at, *dt = steps ? t->learned_grad + steps->at : NULL, step[COLUMNS];
+    for (size_t first = 0; first < q->n; first += COLUMNS) {
+        size_t n = q->n - first < COLUMNS ? q->n - first : COLUMNS;
+        steps_now(q, logs, first, n, step);
+        for (size_t k = 0; k < q->k; k++)
+            for (size_t i = 0; i < n; i++) {
+                size_t at = k * q->n + first + i;
+                du[at] += dw[at] * step[i];
+                if (dt)
+                    dt[first + i] += dw[at] * w[at];
+            }
+    }
+}
+
+static bool back_weights(struct tape *t, int node, size_t rows, const real *dy, struct err *e)
+{
+    const struct qop *q = tape_row(t, node);
+    const struct learned *codes = program_learned(t->p, LEARN_CODES, node, 0), *steps = program_learned(t->p, LEARN_STEPS, node, 0);
+    const struct learned *added = program_learned(t->p, LEARN_ADDED, node, 0);
+    if (added)
+        add_rows(rows, q->n, dy, t->learned_grad + added->at);
+    if (!codes)
+        return true;
+    real *dw = tape_take(t, q->k * q->n, false, e);
+    if (!dw)
+        return false;
+    real_gemm(true, false, q->k, q->n, rows, t->kept[2 * node], q->k, dy, q->n, false, dw, q->n);
+    t->products += (double)(q->k * q->n * rows);
+    split_weights(t, node, dw, codes, steps);
+    tape_give(t, dw);
+    return true;
+}
+
+bool tape_back_linear(struct tape *t, int node, const real *dy, struct err *e)
+{
+    const struct qop *q = tape_row(t, node);
+    const struct tensor *y = &t->t[tape_graph(t)->nodes[node].out[0]];
+    size_t rows = q->n ? tape_elements(y) / q->n : 0, count = rows * q->k;
+    real *dx = tape_want_value(t, q->x);
+    if (!back_weights(t, node, rows, dy, e))
+        return false;
+    if (!dx)
+        return !t->e.code;
+    real *dc = tape_take(t, count, false, e);
+    if (!dc)
+        return false;
+    real_gemm(false, true, rows, q->k, q->n, dy, q->n, t->w->linear[node], q->n, false, dc, q->k);
+    t->products += (double)(count * q->n);
+    for (size_t at = 0; q->mul && at < count; at += q->k)
+        for (size_t i = 0; i < q->k; i++)
+            dc[at + i] *= (real)q->mul[i];
+    through_codes(&q->ax, count, t->kept[2 * node + 1], dc, 1 / (real)q->ax.scale, dx);
+    tape_give(t, dc);
+    return true;
+}
+
+void tape_weigh(const struct program *p, int node, const real *all, real *ret)
+{
+    const struct qop *q = &p->of.how->qop[node];
+    const struct learned *codes = program_learned(p, LEARN_CODES, node, 0), *steps = program_learned(p, LEARN_STEPS, node, 0);
+    real step[COLUMNS];
+    for (size_t first = 0; first < q->n; first += COLUMNS) {
+        size_t n = q->n - first < COLUMNS ? q->n - first : COLUMNS;
+        steps_now(q, steps ? all + steps->at : NULL, first, n, step);
+        for (size_t k = 0; k < q->k; k++)
+            for (size_t i = 0; i < n; i++) {
+                size_t at = k * q->n + first + i;
+                ret[at] = (codes ? real_round(all[codes->at + at]) : (real)q->w[at]) * step[i];
+            }
+    }
+}
+
+/* ---- quantized products ---- */
+
+/* An operand as its codes say, in a block of its own. */
+static real *quantized(struct tape *t, int slot, const struct affine *a, const struct tensor *x, struct err *e)
+{
+    size_t n = tape_elements(x);
+    real *ret = tape_take(t, n, false, e);
+    if (!ret)
+        return NULL;
+    to_codes(t, slot, a, n, x->data, ret);
+    for (size_t i = 0; i < n; i++)
+        ret[i] *= (real)a->scale;
+    return ret;
+}
+
+bool tape_run_product(struct tape *t, int node, struct err *e)
+{
+    const struct qop *q = tape_row(t, node);
+    struct tensor *out = &t->t[tape_graph(t)->nodes[node].out[0]];
+    struct factors f = { &t->t[q->x], &t->t[q->y], out, NULL, NULL };
+    f.xs = q->kind == QOP_HALF ? f.x->data : quantized(t, 2 * node, &q->ax, f.x, e);
+    f.ys = f.xs ? quantized(t, 2 * node + 1, &q->ay, f.y, e) : NULL;
+    if (!f.ys)
+        return false;
+    t->kept[2 * node] = (real *)(uintptr_t)f.xs;
+    t->kept[2 * node + 1] = (real *)(uintptr_t)f.ys;
+    multiply(t, &f, out->data);
+    return true;
+}
+
+/* The derivative by one operand, given that by its codes' values. */
+static void operand_back(struct tape *t, const struct affine *a, const struct tensor *x, real *d, real *dx)
+{
+    if (dx)
+        through_codes(a, tape_elements(x), x->data, d, 1, dx);
+    tape_give(t, d);
+}
+
+bool tape_back_product(struct tape *t, int node, const real *dy, struct err *e)
+{
+    const struct qop *q = tape_row(t, node);
+    struct factors f = { &t->t[q->x], &t->t[q->y], &t->t[tape_graph(t)->nodes[node].out[0]], t->kept[2 * node], t->kept[2 * node + 1] };
+    real *dx = tape_want_value(t, q->x), *dys = tape_want_value(t, q->y);
+    bool half = q->kind == QOP_HALF;
+    real *to_x = half || !dx ? dx : tape_take(t, tape_elements(f.x), true, e);
+    real *to_y = dys ? tape_take(t, tape_elements(f.y), true, e) : NULL;
+    if (t->e.code)
+        return false;
+    multiply_back(t, &f, dy, to_x, to_y);
+    if (!half)
+        operand_back(t, &q->ax, f.x, to_x, dx);
+    operand_back(t, &q->ay, f.y, to_y, dys);
+    return true;
+}
