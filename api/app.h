@@ -5,6 +5,7 @@
 #ifndef API_APP_H
 #define API_APP_H
 
+#include "api/rate.h"
 #include "storage/asset.h"
 #include "storage/upload.h"
 
@@ -21,6 +22,9 @@ struct app {
     uint64_t max_upload;            /* bytes of one upload */
     bool auth;                      /* false: everybody is the administrator of TEAM_LOCAL; for loopback only */
     const char *const *hosts;       /* served beside the loopback names; NULL-terminated, or NULL */
+    struct rate_table *rates;       /* requests by token; NULL: no limit */
+    struct rate_table *guesses;     /* tokens that are not valid, by address; NULL: no limit */
+    struct rate_table *stranger_rows;   /* refusals of strangers that the audit log names one by one; NULL: all */
     int64_t workers;                /* jobs that run at a time, for people to read */
     int64_t jobs_memory;            /* bytes that all running jobs may take; 0: any */
     int64_t job_threads, job_budget;    /* of each job; an estimate is for these */

@@ -41,16 +41,10 @@ static json_t *asset_json(const struct asset *a, bool whole)
     return row;
 }
 
-/* 1 to 200 bytes for people; JSON and the query decoder have seen to it that they are UTF-8. */
 static bool take_name(struct asset *a, const char *name, const char *where, struct err *e)
 {
-    enum { NAME_MAX_BYTES = 200 };
-    size_t n = strlen(name);
-    if (n == 0 || n > NAME_MAX_BYTES)
-        return err_set(e, ERR_REQUEST_INVALID, where, "the name must have 1 to %d bytes", NAME_MAX_BYTES);
-    for (size_t i = 0; i < n; i++)
-        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7f)
-            return err_set(e, ERR_REQUEST_INVALID, where, "the name must not hold control characters");
+    if (!request_name(name, where, e))
+        return false;
     snprintf(a->name, sizeof a->name, "%s", name);
     return true;
 }

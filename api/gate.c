@@ -6,12 +6,15 @@
  * (a browser tricked by DNS rebinding names another); then the route; then who asks; and only
  * then anything that costs memory or disk.
  */
+#include "api/access.h"
 #include "api/app.h"
+#include "api/audit.h"
 #include "api/handlers.h"
 #include "api/problem.h"
 #include "api/request.h"
 #include "api/rows.h"
 #include "api/uploads.h"
+#include "storage/team.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -75,48 +78,6 @@ static bool check_host(const struct app *app, const struct request *req, struct 
     return err_set(e, ERR_AUTH_HOST, "Host", "this service does not answer for that host name; its operator can add it");
 }
 
-static bool safe_method(const char *method)
-{
-    return route_lists("GET HEAD OPTIONS", method);
-}
-
-/* A page of another site must not act through the browser of somebody who can reach us. */
-static bool check_site(const struct request *req, struct err *e)
-{
-    const char *site = req->header[HDR_SEC_FETCH_SITE], *origin = req->header[HDR_ORIGIN];
-    if (safe_method(req->method) || req->header[HDR_AUTHORIZATION])
-        return true;        /* no browser adds a bearer token by itself */
-    if (site)
-        return route_lists("same-origin none", site)
-            || err_set(e, ERR_AUTH_FORBIDDEN, "Sec-Fetch-Site", "a page of another site may not do this; use a token");
-    const char *host = origin ? strstr(origin, "://") : NULL;
-    if (origin && (!host || strcasecmp(host + 3, req->header[HDR_HOST]) != 0))
-        return err_set(e, ERR_AUTH_FORBIDDEN, "Origin", "a page of another site may not do this; use a token");
-    return true;
-}
-
-static bool check_token(const struct app *app, struct request *req, struct err *e)
-{
-    const char *text = req->header[HDR_AUTHORIZATION];
-    if (!req->route->scope)
-        return true;
-    if (!app->auth) {
-        snprintf(req->who.team, sizeof req->who.team, "%s", TEAM_LOCAL);
-        snprintf(req->who.scopes, sizeof req->who.scopes, "admin");
-        return true;
-    }
-    if (!text || strncasecmp(text, "Bearer ", 7) != 0)
-        return err_set(e, ERR_AUTH_REQUIRED, "Authorization", "send \"Authorization: Bearer rq_...\"");
-    text += 7;
-    if (strncmp(text, "rq_", 3) != 0 || strlen(text) >= TOKEN_TEXT_SIZE)
-        return err_set(e, ERR_AUTH_REQUIRED, "Authorization", "the token is not valid");
-    if (!token_verify(app->store, text, &req->who, e))
-        return false;
-    if (!route_lists(req->who.scopes, "admin") && !route_lists(req->who.scopes, req->route->scope))
-        return err_set(e, ERR_AUTH_FORBIDDEN, "Authorization", "the token needs the scope %s", req->route->scope);
-    return true;
-}
-
 static bool check_query(const struct request *req, struct err *e)
 {
     for (int i = 0; i < req->target.queries; i++) {
@@ -162,6 +123,13 @@ static bool check_type(const struct request *req, bool body, struct err *e)
     return true;
 }
 
+/* A blob that is sent once more costs the team nothing more. */
+static bool owned(const struct app *app, const struct request *req)
+{
+    struct blob blob;
+    return blob_get(app->store, req->who.team, req->target.segment[req->target.segments - 1], &blob, NULL);
+}
+
 static bool check_length(const struct app *app, const struct request *req, bool *ret_body, struct err *e)
 {
     const char *length = req->header[HDR_CONTENT_LENGTH];
@@ -175,7 +143,7 @@ static bool check_length(const struct app *app, const struct request *req, bool 
         return err_set(e, ERR_REQUEST_TOO_LARGE, "Content-Length", "this path takes at most %llu bytes",
                        (unsigned long long)limit);
     *ret_body = chunked || n > 0;
-    return true;
+    return req->route->body != BODY_BLOB || quota_check_bytes(app->store, req->who.team, owned(app, req) ? 0 : n, e);
 }
 
 /* The disk space of the declared bytes is taken before they are sent. */
@@ -213,12 +181,12 @@ static bool known_blob(const struct app *app, const struct request *req, struct 
     return reply_blob(reply, &blob, NULL) && reply->status == 200;
 }
 
-static bool admit(struct app *app, struct request *req, char *allow, size_t allow_size, bool *ret_body, struct err *e)
+static bool admit(struct app *app, struct request *req, struct reply *reply, char *allow, size_t allow_size, bool *ret_body, struct err *e)
 {
     if (!check_framing(req, e) || !check_host(app, req, e))
         return false;
     req->route = route_find(req->method, req->target.segments, req->target.segment, req->param, allow, allow_size, e);
-    return req->route && check_site(req, e) && check_token(app, req, e) && check_query(req, e)
+    return req->route && access_site(req, e) && access_token(app, req, reply, e) && check_query(req, e)
         && check_length(app, req, ret_body, e) && check_type(req, *ret_body, e);
 }
 
@@ -228,7 +196,7 @@ bool request_admit(struct app *app, struct request *req, struct reply *reply)
     char allow[128] = "";
     bool body = false;
     uploads_fields(req, reply);
-    bool ok = admit(app, req, allow, sizeof allow, &body, &e), known = ok && known_blob(app, req, reply);
+    bool ok = admit(app, req, reply, allow, sizeof allow, &body, &e), known = ok && known_blob(app, req, reply);
     if (ok && !known && begin_body(app, req, body, &e))
         return true;
     if (known) {
@@ -243,6 +211,7 @@ bool request_admit(struct app *app, struct request *req, struct reply *reply)
         if (e.code == ERR_AUTH_REQUIRED)
             reply_field(reply, "WWW-Authenticate", "Bearer realm=\"repquant\"");
         reply_problem(req, reply, &e);
+        audit_refused(app, req, reply);
     }
     /* What follows on the connection is a body nobody will read. */
     const char *length = req->header[HDR_CONTENT_LENGTH];

@@ -14,5 +14,9 @@ handler list_jobs, get_job, post_job_cancel, delete_job;                        
 handler post_job, post_job_retry;                                                                 /* submit.c */
 handler list_job_events, list_job_layers, get_layer_details, get_job_report;                      /* results.c */
 handler list_job_artifacts, get_artifact, get_artifact_content;                                   /* artifacts.c */
+handler get_whoami, post_token, list_tokens, get_token, delete_token;                             /* tokens.c */
+handler post_team, list_teams, get_team, delete_team, put_team_quota;                             /* teams.c */
+handler get_audit;                                                                                /* audit.c */
+handler post_session, get_session, delete_session, list_sessions, delete_one_session;             /* sessions.c */
 
 #endif

@@ -1,6 +1,7 @@
 #include "api/request.h"
 
 #include "api/app.h"
+#include "api/audit.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -84,6 +85,7 @@ void request_answer(struct app *app, struct request *req, struct reply *reply)
     if (e.code)
         reply_problem(req, reply, &e);
     reply_seal(reply);
+    audit_answered(app, req, reply);
 }
 
 void request_release(struct request *req)
@@ -157,4 +159,17 @@ json_t *request_json(const struct request *req, const char *const *members, bool
         return object;
     json_decref(object);
     return NULL;
+}
+
+/* JSON and the query decoder have seen to it that it is UTF-8. */
+bool request_name(const char *name, const char *where, struct err *e)
+{
+    enum { NAME_MAX_BYTES = 200 };
+    size_t n = strlen(name);
+    if (n == 0 || n > NAME_MAX_BYTES)
+        return err_set(e, ERR_REQUEST_INVALID, where, "the name must have 1 to %d bytes", NAME_MAX_BYTES);
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7f)
+            return err_set(e, ERR_REQUEST_INVALID, where, "the name must not hold control characters");
+    return true;
 }

@@ -18,7 +18,7 @@
 #include "core/base/buf.h"
 #include "core/base/json.h"
 #include "storage/blob.h"
-#include "storage/token.h"
+#include "storage/session.h"
 #include "storage/upload.h"
 
 #include <stdbool.h>
@@ -34,7 +34,8 @@ struct app;
     X(RANGE, "Range") X(IF_RANGE, "If-Range") X(IF_NONE_MATCH, "If-None-Match")                          \
     X(IDEMPOTENCY_KEY, "Idempotency-Key") X(TUS_RESUMABLE, "Tus-Resumable")                             \
     X(UPLOAD_LENGTH, "Upload-Length") X(UPLOAD_OFFSET, "Upload-Offset")                                  \
-    X(UPLOAD_METADATA, "Upload-Metadata") X(UPLOAD_CHECKSUM, "Upload-Checksum")
+    X(UPLOAD_METADATA, "Upload-Metadata") X(UPLOAD_CHECKSUM, "Upload-Checksum")                          \
+    X(COOKIE, "Cookie") X(CSRF, "X-Repquant-Csrf")
 
 enum request_header {
 #define X(name, text) HDR_##name,
@@ -62,6 +63,7 @@ struct request {
     /* set by the server */
     const char *method;                             /* borrowed, as sent */
     const char *header[HDR_COUNT];                  /* borrowed; NULL: absent */
+    char peer[64];                                  /* the address the request came from; "" if there is none */
     struct err head;                                /* the first thing found wrong with the head, if any */
 
     /* set by request_open() and request_admit() */
@@ -69,7 +71,9 @@ struct request {
     struct target target;
     const struct route *route;
     const char *param[REQUEST_MAX_SEGMENTS];        /* what the pattern's {names} matched, in order */
+    enum { BY_NOBODY, BY_TOKEN, BY_SESSION } by;    /* how the asker was told; BY_NOBODY also without tokens */
     struct token who;                               /* whose token it is; on open routes nobody's: all "" */
+    struct session session;                         /* BY_SESSION: which; else all "" */
 
     /* the body: one of the three, as the route says */
     struct buf body;                                /* BODY_JSON */
@@ -134,10 +138,14 @@ bool request_members(const json_t *object, const char *const *members, const cha
 
 /* Digits alone: no sign, no space, no overflow. */
 bool request_digits(const char *text, uint64_t *ret);
+/* Whether `name` may stand for something of the client's: 1 to 200 bytes without control characters. */
+bool request_name(const char *name, const char *where, struct err *e);
 
 uint64_t request_body_limit(const struct app *app, const struct request *req);
 
 void reply_field(struct reply *reply, const char *name, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+bool reply_has(const struct reply *reply, const char *name);
 
 /* Takes `json`; NULL is out of memory and becomes an error.  Always true: `return reply_json(...)`. */
 bool reply_json(struct reply *reply, int status, json_t *json, struct err *e);

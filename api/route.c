@@ -1,6 +1,7 @@
 #include "api/route.h"
 
 #include "api/handlers.h"
+#include "api/role.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -58,6 +59,23 @@ const struct route routes[] = {
     { "GET",    "/v1/jobs/{job}/artifacts",       "artifacts:read", BODY_NONE, 0,         LANE_IO,   "",                 list_job_artifacts },
     { "GET",    "/v1/artifacts/{artifact}",       "artifacts:read", BODY_NONE, 0,         LANE_IO,   "",                 get_artifact },
     { "GET",    "/v1/artifacts/{artifact}/content", "artifacts:read", BODY_NONE, 0,       LANE_IO,   "",                 get_artifact_content },
+
+    { "GET",    "/v1/whoami",                     SCOPE_ANY,        BODY_NONE, 0,         LANE_HERE, "",                 get_whoami },
+    { "POST",   "/v1/tokens",                     "team:admin",     BODY_JSON, 4 * KiB,   LANE_IO,   "",                 post_token },
+    { "GET",    "/v1/tokens",                     "team:admin",     BODY_NONE, 0,         LANE_IO,   "team limit cursor order", list_tokens },
+    { "GET",    "/v1/tokens/{token}",             "team:admin",     BODY_NONE, 0,         LANE_IO,   "team",             get_token },
+    { "DELETE", "/v1/tokens/{token}",             "team:admin",     BODY_NONE, 0,         LANE_IO,   "team",             delete_token },
+    { "POST",   "/v1/teams",                      SCOPE_ADMIN,      BODY_JSON, 4 * KiB,   LANE_IO,   "",                 post_team },
+    { "GET",    "/v1/teams",                      SCOPE_ANY,        BODY_NONE, 0,         LANE_IO,   "",                 list_teams },
+    { "GET",    "/v1/teams/{team}",               SCOPE_ANY,        BODY_NONE, 0,         LANE_IO,   "",                 get_team },
+    { "DELETE", "/v1/teams/{team}",               SCOPE_ADMIN,      BODY_NONE, 0,         LANE_IO,   "",                 delete_team },
+    { "PUT",    "/v1/teams/{team}/quota",         SCOPE_ADMIN,      BODY_JSON, 4 * KiB,   LANE_IO,   "",                 put_team_quota },
+    { "GET",    "/v1/audit",                      "audit:read",     BODY_NONE, 0,         LANE_IO,   "team actor after limit", get_audit },
+    { "POST",   "/v1/session",                    SCOPE_ANY,        BODY_JSON, 4 * KiB,   LANE_IO,   "",                 post_session },
+    { "GET",    "/v1/session",                    SCOPE_ANY,        BODY_NONE, 0,         LANE_HERE, "",                 get_session },
+    { "DELETE", "/v1/session",                    SCOPE_ANY,        BODY_NONE, 0,         LANE_IO,   "",                 delete_session },
+    { "GET",    "/v1/sessions",                   SCOPE_ANY,        BODY_NONE, 0,         LANE_IO,   "limit cursor order", list_sessions },
+    { "DELETE", "/v1/sessions/{session}",         SCOPE_ANY,        BODY_NONE, 0,         LANE_IO,   "",                 delete_one_session },
 };
 const size_t routes_count = sizeof routes / sizeof *routes;
 

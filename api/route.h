@@ -41,7 +41,7 @@ enum lane {
 struct route {
     const char *method;
     const char *pattern;        /* "{name}" matches one path segment: req->param[0], [1], ... in order */
-    const char *scope;          /* the token must hold it; NULL: open to everybody */
+    const char *scope;          /* the token must hold it, see role.h; SCOPE_ANY: any token; NULL: open to everybody */
     enum body_kind body;
     uint64_t body_limit;        /* bytes of a BODY_JSON; blobs have the configured upload limit */
     enum lane lane;

@@ -10,6 +10,7 @@
 #include "api/app.h"
 #include "api/handlers.h"
 #include "api/rows.h"
+#include "storage/team.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -116,11 +117,18 @@ static bool begin_patch(struct app *app, struct request *req, bool body, struct 
         && upload_resume(&req->part, app->store, req->who.team, req->param[0], offset, e);
 }
 
+/* The quota of the declared bytes is asked now, before they are sent, and again when they have become a blob. */
+static bool begin(struct app *app, struct request *req, const struct upload_wish *wish, struct err *e)
+{
+    return quota_check_bytes(app->store, req->who.team, wish->length > 0 ? (uint64_t)wish->length : 0, e)
+        && upload_begin(&req->part, app->store, req->who.team, wish, e);
+}
+
 static bool begin_post(struct app *app, struct request *req, struct err *e)
 {
     char want[HASH_TEXT_SIZE];
     struct upload_wish wish;
-    return take_wish(app, req, want, &wish, e) && upload_begin(&req->part, app->store, req->who.team, &wish, e);
+    return take_wish(app, req, want, &wish, e) && begin(app, req, &wish, e);
 }
 
 bool uploads_begin(struct app *app, struct request *req, bool body, struct err *e)
@@ -187,7 +195,7 @@ static bool create(struct app *app, struct request *req, struct upload *ret, str
     if (!take_wish(app, req, want, &wish, e))
         return false;
     return skip_known(app, req, &wish, ret)
-        || (upload_begin(&req->part, app->store, req->who.team, &wish, e) && upload_end(&req->part, ret, e));
+        || (begin(app, req, &wish, e) && upload_end(&req->part, ret, e));
 }
 
 bool post_upload(struct app *app, struct request *req, struct reply *reply, struct err *e)

@@ -17,6 +17,8 @@ struct config {
     const char *hosts;              /* names it is reached by, beside the loopback ones; separated by commas */
     const char *data;               /* the data folder */
     bool auth;
+    int64_t rate, rate_burst;       /* requests of one token a second, and at once; rate 0: no limit */
+    int64_t guesses;                /* invalid tokens from one address a second; 0: no limit */
     int64_t max_upload;             /* bytes of one upload */
     int64_t uploads;                /* unfinished ones of one team */
     int64_t upload_seconds;         /* an unfinished upload is kept after its last part */

@@ -39,7 +39,9 @@
 #include "core/base/log.h"
 #include "server/http_io.h"
 
+#include <arpa/inet.h>
 #include <microhttpd.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -165,9 +167,27 @@ static enum MHD_Result on_field(void *cls, enum MHD_ValueKind kind, const char *
     return MHD_YES;
 }
 
+/* An IPv4 client of an IPv6 socket is the same client. */
+static void name_peer(struct MHD_Connection *c, char *ret, size_t size)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *a = info ? info->client_addr : NULL;
+    ret[0] = '\0';
+    if (a && a->sa_family == AF_INET)
+        inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)a)->sin_addr, ret, (socklen_t)size);
+    if (a && a->sa_family == AF_INET6) {
+        const struct in6_addr *six = &((const struct sockaddr_in6 *)(const void *)a)->sin6_addr;
+        if (IN6_IS_ADDR_V4MAPPED(six))
+            inet_ntop(AF_INET, six->s6_addr + 12, ret, (socklen_t)size);
+        else
+            inet_ntop(AF_INET6, six, ret, (socklen_t)size);
+    }
+}
+
 static enum MHD_Result on_head(struct live *r, const char *method)
 {
     r->req.method = method;
+    name_peer(r->connection, r->req.peer, sizeof r->req.peer);
     MHD_get_connection_values_n(r->connection, MHD_HEADER_KIND, on_field, &r->req);
     if (request_admit(r->http->app, &r->req, &r->reply)) {
         r->stage = LIVE_BODY;

@@ -133,7 +133,7 @@ static void answer(struct inspect_thread *t, struct request *r)
     struct err e = { 0 };
     struct task task = TASK_NONE;
     char *json = NULL;
-    id_new("inspect", folder);
+    id_new("look", folder);
     bool ok = prepare(t->inspector, r, folder, &task, &e) && run_child(t, &task, &json, &e);
     task_release(&task);
     scratch_drop_named(t->inspector->store, folder);

@@ -2,6 +2,7 @@
  * main.c - repquantd: the order in which things start, and end.
  */
 #include "api/app.h"
+#include "core/base/clock.h"
 #include "core/base/io.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
@@ -13,7 +14,8 @@
 #include "server/outbound.h"
 #include "server/task.h"
 #include "server/worker.h"
-#include "storage/token.h"
+#include "storage/audit.h"
+#include "storage/session.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +29,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SWEEP_SECONDS = 3600, MAX_HOSTS = 32 };
+enum { MAX_HOSTS = 32 };
+static const int64_t SWEEP_US = 3600LL * 1000000;
 static const int64_t UPLOAD_GRACE_US = 24LL * 3600 * 1000000;  /* to register what was uploaded */
 
 struct daemon {
@@ -39,6 +42,7 @@ struct daemon {
     struct importer *importer;
     struct app app;
     struct http *http;
+    struct rate_table *rates, *guesses, *stranger_rows;
     char *hosts_text;
     const char *hosts[MAX_HOSTS + 1];
 };
@@ -200,11 +204,23 @@ static bool app_foresee(void *server, const char *team, const struct foresight *
     return ok;
 }
 
+/* No limit is no table. */
+static bool make_rates(struct daemon *d, struct err *e)
+{
+    enum { TOKENS = 8192, ADDRESSES = 8192, GUESSES_BURST = 10 };
+    const struct config *c = &d->config;
+    struct rate_limit tokens = { .per_second = c->rate, .burst = c->rate_burst };
+    struct rate_limit guesses = { .per_second = c->guesses, .burst = c->guesses * GUESSES_BURST };
+    return (!c->rate || (d->rates = rate_new(tokens, TOKENS, e))) && (!c->guesses || (d->guesses = rate_new(guesses, ADDRESSES, e)))
+        && (d->stranger_rows = rate_new((struct rate_limit){ .per_second = 1, .burst = 60 }, 1, e));
+}
+
 static void fill_app(struct daemon *d)
 {
     d->app = (struct app){
         .store = d->store, .version = VERSION, .max_upload = (uint64_t)d->config.max_upload, .auth = d->config.auth,
-        .hosts = d->hosts, .workers = d->config.workers,
+        .hosts = d->hosts, .rates = d->rates, .guesses = d->guesses,
+        .stranger_rows = d->stranger_rows, .workers = d->config.workers,
         .server = d, .kick = app_kick, .cancel = app_cancel, .inspect = app_inspect, .validate = app_validate,
         .import = app_import, .foresee = app_foresee,
         .jobs_memory = task_jobs_memory(&d->config), .job_threads = task_threads(&d->config), .job_budget = d->config.memory,
@@ -241,31 +257,47 @@ static void *exit_at_once(void *mine)
     _exit(EXIT_FAILURE);
 }
 
-/* Forgets what was kept long enough, and uploads that nobody registered. */
+static void warn(const char *event, const struct err *e)
+{
+    if (e->code)
+        log_line(LOG_WARN, event, "%s: %s", e->where, e->text);
+}
+
+/* Forgets what was kept long enough, uploads that nobody registered, and sessions that are over. */
 static void sweep(struct daemon *d)
 {
     static const int64_t DAY_US = 86400LL * 1000000;
-    struct err e = { 0 };
+    struct err e = { 0 }, sessions = { 0 };
     struct forgotten f;
     int removed;
     struct retention keep = { d->config.keep_jobs * DAY_US, d->config.keep_events * DAY_US, d->config.keep_artifacts * DAY_US };
-    if (!store_forget(d->store, &keep, &f, &e) || !store_sweep(d->store, UPLOAD_GRACE_US, &removed, &e))
-        log_line(LOG_WARN, "store.sweep", "%s: %s", e.where, e.text);
-    else if (f.jobs || f.events || f.artifacts || removed)
+    if (store_forget(d->store, &keep, &f, &e) && store_sweep(d->store, UPLOAD_GRACE_US, &removed, &e)
+        && (f.jobs || f.events || f.artifacts || removed))
         log_line(LOG_INFO, "store.sweep", "removed: %lld jobs, %lld events, %lld artifacts, %d blobs", (long long)f.jobs,
                  (long long)f.events, (long long)f.artifacts, removed);
+    warn("store.sweep", &e);
+    session_sweep(d->store, &sessions);
+    warn("session.sweep", &sessions);
 }
 
-/* Waits for the end; sweeps now and once an hour. */
+/* Waits for the end; once a second writes down what was refused; sweeps now and once an hour. */
 static int run(struct daemon *d, const sigset_t *mine)
 {
-    struct timespec hour = { .tv_sec = SWEEP_SECONDS };
-    for (int sig = 0;;) {
+    struct timespec second = { .tv_sec = 1 };
+    sweep(d);
+    for (int64_t swept = clock_mono_us();;) {
+        struct err audit = { 0 };
+        int sig = sigtimedwait(mine, NULL, &second);
         if (sig > 0)
             return sig;
-        if (sig == 0 || errno == EAGAIN)
-            sweep(d);
-        sig = sigtimedwait(mine, NULL, &hour);
+        if (errno != EAGAIN)
+            continue;
+        audit_flush(d->store, &audit);
+        warn("audit.flush", &audit);
+        if (clock_mono_us() - swept < SWEEP_US)
+            continue;
+        swept = clock_mono_us();
+        sweep(d);
     }
 }
 
@@ -274,7 +306,7 @@ static bool start(struct daemon *d, struct err *e)
     const struct config *c = &d->config;
     if (c->port_file[0])
         unlink(c->port_file);                           /* one that a killed daemon left would be believed */
-    if (!set_log_level(c->log_level, e) || !split_hosts(d, e))
+    if (!set_log_level(c->log_level, e) || !split_hosts(d, e) || !make_rates(d, e))
         return false;
     if (!(d->outbound = outbound_new(c->import_hosts, c->outbound_private, c->outbound_ca, e)))     /* before the first thread */
         return false;
@@ -312,6 +344,9 @@ static void stop(struct daemon *d)
     store_close(d->store);
     if (d->http && d->config.port_file[0])
         unlink(d->config.port_file);
+    rate_free(d->rates);
+    rate_free(d->guesses);
+    rate_free(d->stranger_rows);
     free(d->hosts_text);
 }
 

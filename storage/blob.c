@@ -114,10 +114,12 @@ static bool owned(struct conn *c, const char *team, const char *digest, uint64_t
     return got;
 }
 
-bool blob_add_rows(struct conn *c, const char *team, struct blob *b, struct err *e)
+bool blob_add_rows(struct conn *c, const char *team, bool exempt, struct blob *b, struct err *e)
 {
     uint64_t size;
     b->existed = owned(c, team, b->digest, &size, NULL);
+    if (!exempt && !b->existed && !quota_admit_bytes(c, team, b->size, e))
+        return false;
     struct stmt *s = stmt_begin(c, SQL_BLOB_INSERT);
     stmt_text(s, 1, b->digest);
     stmt_int(s, 2, (int64_t)b->size);
@@ -132,6 +134,26 @@ bool blob_add_rows(struct conn *c, const char *team, struct blob *b, struct err 
     return ok;
 }
 
+static bool known(struct store *s, const char *hex, bool *ret, struct err *e)
+{
+    char digest[HASH_TEXT_SIZE];
+    struct err why = { 0 };
+    snprintf(digest, sizeof digest, "sha256:%.64s", hex);
+    struct conn *c = db_read(s->db);
+    struct stmt *q = stmt_begin(c, SQL_BLOB_KNOWN);
+    stmt_text(q, 1, digest);
+    *ret = stmt_row(q, &why);
+    stmt_end(q);
+    db_read_end(c);
+    return err_clean(&why, e);
+}
+
+bool blob_withdraw(struct store *s, const char *path, const struct err *why)
+{
+    bool is_known = true;
+    return why->code == ERR_QUOTA && known(s, path + 3, &is_known, NULL) && !is_known && unlinkat(s->blobs_fd, path, 0) == 0;
+}
+
 static bool publish(struct blob_writer *w, struct blob *b, struct err *e)
 {
     char path[BLOB_PATH_SIZE];
@@ -144,9 +166,11 @@ static bool publish(struct blob_writer *w, struct blob *b, struct err *e)
     /* Over what may be there: the bytes are the same, or the old ones have rotted. */
     bool ok = newfile_commit(&w->file, path, 0400, e) && blob_sync_folder(s, path, e);
     struct conn *c = ok ? db_write(s->db, e) : NULL;
-    ok = c && db_write_end(c, blob_add_rows(c, w->team, b, e), e);
+    struct err why = { 0 };
+    ok = c && db_write_end(c, blob_add_rows(c, w->team, w->exempt, b, &why), &why);
+    blob_withdraw(s, path, &why);
     pthread_mutex_unlock(&s->publish_mu);
-    return ok;
+    return ok || (c && err_clean(&why, e));
 }
 
 bool blob_finish(struct blob_writer *w, struct blob *ret, struct err *e)
@@ -198,6 +222,7 @@ bool blob_adopt(struct store *s, const char *team, int fd, uint64_t limit, struc
     struct blob_writer w;
     bool ok = blob_begin(&w, s, team, NULL, limit, e);
     w.taken = UINT64_MAX;               /* a job's result: it was promised its space when the job was accepted */
+    w.exempt = true;
     ok = ok && each_piece(fd, write_piece, &w, e) && blob_finish(&w, ret, e);
     blob_abort(&w);
     return ok;
@@ -337,20 +362,6 @@ bool store_sweep(struct store *s, int64_t grace_us, int *ret_removed, struct err
     }
     ballast_make(s);
     return upload_sweep(s, e) && ok;
-}
-
-static bool known(struct store *s, const char *hex, bool *ret, struct err *e)
-{
-    char digest[HASH_TEXT_SIZE];
-    struct err why = { 0 };
-    snprintf(digest, sizeof digest, "sha256:%.64s", hex);
-    struct conn *c = db_read(s->db);
-    struct stmt *q = stmt_begin(c, SQL_BLOB_KNOWN);
-    stmt_text(q, 1, digest);
-    *ret = stmt_row(q, &why);
-    stmt_end(q);
-    db_read_end(c);
-    return err_clean(&why, e);
 }
 
 static bool sweep_folder(struct store *s, int i, int *removed, struct err *e)

@@ -30,6 +30,7 @@ struct blob_writer {
     char team[TEAM_SIZE];
     struct newfile file;
     struct hash hash;
+    bool exempt;                    /* from the team's quota: a result of a job that was accepted */
     bool expected;                  /* the digest was announced */
     uint64_t taken;                 /* bytes of disk space it has */
     uint64_t flushed;               /* bytes the disk was asked to write already */
@@ -44,7 +45,7 @@ bool blob_begin(struct blob_writer *w, struct store *s, const char *team, const 
 bool blob_reserve(struct blob_writer *w, uint64_t bytes, struct err *e);
 /* ERR_REQUEST_TOO_LARGE over the limit, ERR_DISK when the disk is full. */
 bool blob_write(struct blob_writer *w, const void *p, size_t n, struct err *e);
-/* Publishes; ERR_UPLOAD_DIGEST if the bytes are not those announced.  The writer is finished either way. */
+/* Publishes; ERR_UPLOAD_DIGEST if the bytes are not those announced, ERR_QUOTA if they are too many for the team.  The writer is finished either way. */
 bool blob_finish(struct blob_writer *w, struct blob *ret, struct err *e);
 void blob_abort(struct blob_writer *w);           /* accepts a finished writer */
 

@@ -5,13 +5,17 @@
 #define STORAGE_INNER_H
 
 #include "core/base/json.h"
+#include "storage/audit.h"
 #include "storage/blob.h"
 #include "storage/db.h"
 #include "storage/job.h"
 #include "storage/stmt.h"
+#include "storage/token.h"
 #include "storage/upload.h"
 
 #include <pthread.h>
+
+enum { AUDIT_WAITING = 64 };
 
 struct store {
     char *dir;                      /* the data folder and two below it, as paths */
@@ -21,6 +25,12 @@ struct store {
     char boot_id[40];
     struct db *db;
     struct store_limits limits;
+    struct {
+        pthread_mutex_t mu;         /* guards the rest; a leaf */
+        struct audit rows[AUDIT_WAITING];
+        int n;
+        int64_t dropped;
+    } audit;                        /* refusals on their way to the table */
     pthread_mutex_t publish_mu;     /* orders the naming of blobs against their removal; taken before a write */
     pthread_mutex_t room_mu;        /* orders those who take disk space */
     pthread_mutex_t parts_mu;       /* guards the list below and what upload.h says; taken before a part's own lock */
@@ -71,6 +81,29 @@ void moving_of_row(struct stmt *s, struct moving *ret);
 /* True if nothing failed; else hands `why` on to e.  A loop over rows cannot ask e itself, which may be NULL. */
 bool err_clean(const struct err *why, struct err *e);
 
+/* The id a page starts behind, for "id < ?" or "id > ?". */
+const char *page_start(struct page page);
+
+/*
+ * 256 random bits in base 62 behind a prefix of three characters; what is stored of them, in hexadecimal; whether a text could be
+ * such a secret.
+ */
+bool secret_make(const char *prefix, char ret[TOKEN_TEXT_SIZE], struct err *e);
+void secret_hash(const char *text, char ret[HASH_HEX_SIZE]);
+bool secret_well_formed(const char *prefix, const char *text);
+
+/* The team's row, made if there is none. */
+bool team_ensure(struct conn *c, const char *team, struct err *e);
+/* A team that has no row has no limits. */
+struct team;
+struct quota;
+bool team_read(struct conn *c, const char *name, struct team *ret, struct err *e);
+bool team_read_used(struct conn *c, const char *name, struct quota *ret, struct err *e);
+
+/* May the team queue one more job, store `more` bytes more?  ERR_QUOTA says which limit, and what helps. */
+bool quota_admit_job(struct conn *c, const char *team, struct err *e);
+bool quota_admit_bytes(struct conn *c, const char *team, uint64_t more, struct err *e);
+
 /* Makes room for items[n] in the malloc'd array that `items` points to; zeroes it. */
 bool list_grow(void *items, size_t n, size_t size, struct err *e);
 
@@ -78,8 +111,11 @@ bool list_grow(void *items, size_t n, size_t size, struct err *e);
 enum { BLOB_PATH_SIZE = 3 + HASH_HEX_SIZE };
 bool blob_path(const char *digest, char ret[BLOB_PATH_SIZE]);
 
-/* The rows of a blob whose file has its name.  Fills b->existed. */
-bool blob_add_rows(struct conn *c, const char *team, struct blob *b, struct err *e);
+/* The rows of a blob whose file has its name.  ERR_QUOTA if the team may have no more, unless it owned the bytes or is exempt.
+ * Fills b->existed. */
+bool blob_add_rows(struct conn *c, const char *team, bool exempt, struct blob *b, struct err *e);
+/* After rows were refused for that: takes the file's name away again if nobody owns the bytes, so that nothing is left.  With s->publish_mu. */
+bool blob_withdraw(struct store *s, const char *path, const struct err *why);
 /* Makes a name in blobs/xx/ durable. */
 bool blob_sync_folder(struct store *s, const char *path, struct err *e);
 /* Hashes what fd holds from its start. */

@@ -26,7 +26,14 @@
 #define ASSET_COLUMNS "id, team, kind, name, format, digest, bytes, created_at"
 #define ARTIFACT_COLUMNS "id, job_id, name, media_type, digest, size, created_at"
 #define UPLOAD_COLUMNS "id, length, offset, hash, want, metadata, source, digest, problem, created_at, expires_at"
-#define TOKEN_COLUMNS "id, team, name, scopes, created_at, expires_at, last_used_at"
+#define TOKEN_COLUMNS "id, team, name, scopes, created_at, expires_at, last_used_at, created_by"
+/* Whether one more job of the team `of` may run. */
+#define TEAM_MAY_RUN(of) "NOT EXISTS (SELECT 1 FROM teams t WHERE t.name = " of " AND t.max_running <="     \
+    " (SELECT count(*) FROM jobs r WHERE r.state IN ('running', 'canceling') AND r.team = t.name))"
+#define TOKEN_ADMIN "instr(' ' || scopes || ' ', ' admin ')"
+#define AUDIT_COLUMNS "seq, at, request, team, token, session, peer, method, action, target, status, code, prev, hash"
+#define SESSION_COLUMNS "id, team, token_id, created_at, expires_at, last_used_at"
+#define TEAM_COLUMNS "name, created_at, max_running, max_queued, max_bytes"
 
 #define SQL_STATEMENTS(X)                                                                               \
     X(PING, "SELECT count(*) FROM (SELECT 1 FROM jobs LIMIT 1)")                                        \
@@ -110,6 +117,7 @@
     X(QUEUE_NEXT, "SELECT h.id, h.memory, s.team FROM shares s JOIN jobs h ON h.id ="                   \
                   " (SELECT id FROM jobs INDEXED BY jobs_ready WHERE team = s.team AND state = 'queued' AND waits = 0" \
                   " ORDER BY priority DESC, id LIMIT 1)"                                                \
+                  " WHERE " TEAM_MAY_RUN("s.team")                                                      \
                   " ORDER BY (SELECT count(*) FROM jobs r INDEXED BY jobs_state WHERE r.state IN ('running', 'canceling')" \
                   " AND r.team = s.team), max(s.served, (SELECT served FROM shares WHERE team = '')), h.id LIMIT 1") \
     X(QUEUE_MEMORY, "SELECT coalesce(sum(memory), 0) FROM jobs INDEXED BY jobs_live WHERE state IN ('running', 'canceling')") \
@@ -176,13 +184,47 @@
     X(ARTIFACT_GET, "SELECT " ARTIFACT_COLUMNS " FROM artifacts WHERE team = ?1 AND id = ?2")           \
     X(ARTIFACT_FIND, "SELECT " ARTIFACT_COLUMNS " FROM artifacts WHERE team = ?1 AND job_id = ?2 AND name = ?3") \
     /* tokens */                                                                                        \
-    X(TOKEN_INSERT, "INSERT INTO tokens (id, team, name, scopes, hash, created_at, expires_at)"         \
-                    " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7)")                                             \
+    X(TOKEN_INSERT, "INSERT INTO tokens (id, team, name, scopes, hash, created_at, expires_at, created_by)" \
+                    " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8)")                                         \
     X(TOKEN_BY_HASH, "SELECT " TOKEN_COLUMNS ", hash FROM tokens WHERE hash = ?1")                      \
     X(TOKEN_USED, "UPDATE tokens SET last_used_at = ?2 WHERE id = ?1 AND last_used_at < ?2")            \
-    X(TOKEN_LIST, "SELECT " TOKEN_COLUMNS " FROM tokens WHERE team = ?1 ORDER BY id")                   \
+    X(TOKEN_GET, "SELECT " TOKEN_COLUMNS " FROM tokens WHERE team = ?1 AND id = ?2")                    \
+    X(TOKEN_LIST_DOWN, "SELECT " TOKEN_COLUMNS " FROM tokens WHERE team = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3") \
+    X(TOKEN_LIST_UP, "SELECT " TOKEN_COLUMNS " FROM tokens WHERE team = ?1 AND id > ?2 ORDER BY id LIMIT ?3") \
     X(TOKEN_DELETE, "DELETE FROM tokens WHERE team = ?1 AND id = ?2")                                   \
-    X(TOKEN_ANY, "SELECT 1 FROM tokens LIMIT 1")
+    X(TOKEN_LAST_ADMIN, "SELECT 1 FROM tokens WHERE team = ?1 AND id = ?2 AND " TOKEN_ADMIN " AND NOT EXISTS" \
+                        " (SELECT 1 FROM tokens WHERE id <> ?2 AND " TOKEN_ADMIN " AND (expires_at = 0 OR expires_at > ?3))") \
+    X(TOKEN_ANY, "SELECT 1 FROM tokens LIMIT 1")                                                        \
+    /* teams */                                                                                         \
+    X(TEAM_INSERT, "INSERT INTO teams (name, created_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")       \
+    X(TEAM_QUOTA, "UPDATE teams SET max_running = ?2, max_queued = ?3, max_bytes = ?4 WHERE name = ?1") \
+    X(TEAM_GET, "SELECT " TEAM_COLUMNS " FROM teams WHERE name = ?1")                                   \
+    X(TEAM_LIST, "SELECT " TEAM_COLUMNS " FROM teams ORDER BY name")                                    \
+    X(TEAM_USED, "SELECT (SELECT count(*) FROM jobs WHERE state IN ('running', 'canceling') AND team = ?1)," \
+                 " (SELECT count(*) FROM jobs WHERE state = 'queued' AND team = ?1),"                   \
+                 " (SELECT coalesce(sum(b.size), 0) FROM blob_owners o JOIN blobs b USING (digest) WHERE o.team = ?1)") \
+    X(TEAM_HAS, "SELECT EXISTS (SELECT 1 FROM tokens WHERE team = ?1), EXISTS (SELECT 1 FROM jobs WHERE team = ?1)," \
+                " EXISTS (SELECT 1 FROM assets WHERE team = ?1), EXISTS (SELECT 1 FROM blob_owners WHERE team = ?1)") \
+    X(TEAM_DELETE, "DELETE FROM teams WHERE name = ?1")                                                 \
+    /* sessions */                                                                                      \
+    X(SESSION_INSERT, "INSERT INTO sessions (id, team, token_id, hash, created_at, expires_at, last_used_at)" \
+                      " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?5)")                                           \
+    X(SESSION_BY_HASH, "SELECT " SESSION_COLUMNS " FROM sessions WHERE hash = ?1")                      \
+    X(SESSION_USED, "UPDATE sessions SET last_used_at = ?2 WHERE id = ?1 AND last_used_at < ?2")        \
+    X(SESSION_COUNT, "SELECT count(*) FROM sessions WHERE token_id = ?1")                               \
+    X(SESSION_LIST_DOWN, "SELECT " SESSION_COLUMNS " FROM sessions WHERE team = ?1 AND id < ?2 AND (?3 IS NULL OR token_id = ?3)" \
+                         " ORDER BY id DESC LIMIT ?4")                                                  \
+    X(SESSION_LIST_UP, "SELECT " SESSION_COLUMNS " FROM sessions WHERE team = ?1 AND id > ?2 AND (?3 IS NULL OR token_id = ?3)" \
+                       " ORDER BY id LIMIT ?4")                                                         \
+    X(SESSION_DELETE, "DELETE FROM sessions WHERE team = ?1 AND id = ?2 AND (?3 IS NULL OR token_id = ?3)") \
+    X(SESSION_EXPIRE, "DELETE FROM sessions WHERE expires_at <= ?1 OR last_used_at <= ?2")              \
+    /* the audit log */                                                                                 \
+    X(AUDIT_LAST, "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")                              \
+    X(AUDIT_INSERT, "INSERT INTO audit (" AUDIT_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)") \
+    X(AUDIT_LIST, "SELECT " AUDIT_COLUMNS " FROM audit WHERE ?1 IS NULL AND seq > ?2 AND (?3 IS NULL OR token = ?3)" \
+                  " ORDER BY seq LIMIT ?4")                                                             \
+    X(AUDIT_LIST_TEAM, "SELECT " AUDIT_COLUMNS " FROM audit INDEXED BY audit_team WHERE team = ?1 AND seq > ?2" \
+                       " AND (?3 IS NULL OR token = ?3) ORDER BY seq LIMIT ?4")
 
 /* ?3 ",queued,running," or NULL; ?4 an object of labels or NULL; ?5 a model or NULL */
 #define JOB_FILTER                                                                                      \

@@ -159,6 +159,7 @@ struct store *store_open(const char *dir, struct err *e)
     pthread_mutex_init(&s->room_mu, NULL);
     pthread_mutex_init(&s->parts_mu, NULL);
     pthread_cond_init(&s->parts_changed, NULL);
+    pthread_mutex_init(&s->audit.mu, NULL);
     if (open_all(s, dir, e))
         return s;
     store_close(s);     /* safe on a half-open store */
@@ -169,6 +170,8 @@ void store_close(struct store *s)
 {
     if (!s)
         return;
+    if (s->db)
+        audit_flush(s, NULL);
     db_close(s->db);
     int fds[] = { s->blobs_fd, s->scratch_fd, s->dir_fd, s->lock_fd };     /* the lock last */
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
@@ -181,6 +184,7 @@ void store_close(struct store *s)
     pthread_mutex_destroy(&s->room_mu);
     pthread_mutex_destroy(&s->parts_mu);
     pthread_cond_destroy(&s->parts_changed);
+    pthread_mutex_destroy(&s->audit.mu);
     free(s);
 }
 

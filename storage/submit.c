@@ -167,7 +167,7 @@ static bool make_job(struct store *s, struct conn *c, const char *team, const ch
     char id[ID_SIZE];
     id_new("job", id);
     return (r->dedupe != DEDUPE_REPLACE_QUEUED || cancel_twins(c, team, r->fingerprint, id, e))
-        && stmt_exec(c, SQL_SHARE_JOIN, team, NULL, e) && insert_job(c, team, id, retry_of, r, e)
+        && quota_admit_job(c, team, e) && stmt_exec(c, SQL_SHARE_JOIN, team, NULL, e) && insert_job(c, team, id, retry_of, r, e)
         && disk_promise_job(s, c, team, id, r, e)
         && event_add(c, team, id, "job.queued", json_pack("{s:s, s:i}", "state", "queued", "attempt", 0), e)
         && job_read(c, team, id, ret, e);

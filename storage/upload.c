@@ -345,11 +345,13 @@ static bool publish(struct store *s, const struct upload_state *st, struct blob 
     pthread_mutex_lock(&s->publish_mu);
     bool ok = name_bytes(s, st, path, e);
     struct conn *c = ok ? db_write(s->db, e) : NULL;
-    ok = c && db_write_end(c, blob_add_rows(c, st->team, b, e) && upload_row_end(s, c, st, b->digest, e), e);
+    struct err why = { 0 };
+    ok = c && db_write_end(c, blob_add_rows(c, st->team, false, b, &why) && upload_row_end(s, c, st, b->digest, &why), &why);
+    blob_withdraw(s, path, &why);
     pthread_mutex_unlock(&s->publish_mu);
     if (ok)
         unlinkat(s->blobs_fd, st->id, 0);
-    return ok;
+    return ok || (c && err_clean(&why, e));
 }
 
 /* All bytes are there.  Wrong ones are thrown away with the upload: sending the rest again would not help. */

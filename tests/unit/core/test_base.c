@@ -263,27 +263,25 @@ static void json_is_strict(void **state)
     json_decref(v);
 }
 
-static void times_are_read_as_they_are_written(void **state)
+static void times_are_parsed_strictly(void **state)
 {
-    (void)state;
-    static const struct { const char *text; int64_t us; } good[] = {
-        { "1970-01-01T00:00:00Z", 0 }, { "2026-01-31T18:00:00.5Z", 1769882400500000 }, { "2026-01-31t18:00:00.123456789z", 1769882400123456 },
-        { "2026-01-31 19:30:00+01:30", 1769882400000000 }, { "2024-02-29T23:59:59-00:01", 1709251259000000 },
+    static const struct { const char *text, *same; } good[] = {
+        { "1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000Z" }, { "2026-02-28T23:59:59.9994Z", "2026-02-28T23:59:59.999Z" },
+        { "2024-02-29T00:30:00+01:00", "2024-02-28T23:30:00.000Z" }, { "2106-02-07T06:28:16-05:30", "2106-02-07T11:58:16.000Z" },
+        { "2030-01-31t12:00:00z", "2030-01-31T12:00:00.000Z" }, { "2026-01-01T00:00:00.5z", "2026-01-01T00:00:00.500Z" },
     };
-    static const char *const bad[] = { "", "2026", "2026-01-31", "2026-01-31T18:00:00", "2026-02-29T00:00:00Z", "2026-13-01T00:00:00Z",
-                                       "2026-01-31T24:00:00Z", "2026-01-31T18:00:00.Z", "2026-01-31T18:00:00Zx", "2026-01-31T18:00:00+1:00",
-                                       "1969-12-31T23:59:59Z", "1970-01-01T00:00:00+01:00", "2026-1-31T18:00:00Z", "-2026-01-31T18:00:00Z" };
+    static const char *const bad[] = { "", "2026", "2026-01-01", "2026-01-01_00:00:00Z", "1969-12-31T23:59:59Z", "2026-01-01T00:00:00", "2026-1-1T00:00:00Z", "2026-02-30T00:00:00Z",
+                                       "2026-13-01T00:00:00Z", "2026-01-01T25:00:00Z", "2026-01-01T00:00:00.Z", "2026-01-01T00:00:00Z ",
+                                       "2026-01-01T00:00:00+1:00", "2026-01-01T00:00:00+24:00", "2026-01-01T00:00:00+0a:00", "+026-01-01T00:00:00Z" };
     char text[CLOCK_RFC3339_SIZE];
     int64_t us;
-    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
-        if (!clock_parse_rfc3339(good[i].text, &us) || us != good[i].us)
-            fail_msg("%s is %lld", good[i].text, (long long)us);
-        assert_true(clock_parse_rfc3339(clock_rfc3339(us, text), &us));
-        assert_int_equal(us, good[i].us / 1000 * 1000);
-    }
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        if (!clock_parse_rfc3339(good[i].text, &us) || strcmp(clock_rfc3339(us, text), good[i].same) != 0)
+            fail_msg("%s", good[i].text);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         if (clock_parse_rfc3339(bad[i], &us))
-            fail_msg("\"%s\" is no time", bad[i]);
+            fail_msg("%s is taken", bad[i]);
 }
 
 int main(void)
@@ -300,7 +298,7 @@ int main(void)
         cmocka_unit_test(newfile_is_whole_or_absent_whatever_fails),
         cmocka_unit_test(every_piece_runs_once),
         cmocka_unit_test(json_is_strict),
-        cmocka_unit_test(times_are_read_as_they_are_written),
+        cmocka_unit_test(times_are_parsed_strictly),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

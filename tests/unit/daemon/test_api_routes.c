@@ -151,7 +151,7 @@ static void every_other_route_refuses_no_token_and_a_token_without_the_scope(voi
         a.token = "rq_00000000000000000000000000000000000000000000";
         assert_int_equal(ask(&a, &routes[i]), 401);
         a.token = text;
-        if (ask(&a, &routes[i]) != 403)
+        if (routes[i].scope[0] && ask(&a, &routes[i]) != 403)
             fail_msg("%s %s: %d for a token without the scope", routes[i].method, routes[i].pattern, a.status);
         assert_int_equal(a.server.inspections + a.server.kicks, 0);
     }
