@@ -376,11 +376,14 @@ real *tape_want(struct tape *t, int node, int input)
 
 /* ---- forward ---- */
 
+/* Integers may be wider than numbers. */
 static bool make_outputs(struct tape *t, const struct node *n, struct err *e)
 {
-    for (int i = 0; i < n->n_out; i++)
-        if (n->out[i] >= 0 && !(t->t[n->out[i]].data = tape_take(t, tape_elements(&t->t[n->out[i]]), false, e)))
+    for (int i = 0; i < n->n_out; i++) {
+        struct tensor *out = n->out[i] >= 0 ? &t->t[n->out[i]] : NULL;
+        if (out && !(out->data = tape_take(t, tape_elements(out) * (size_t)dtype_bits(out->dtype) / (8 * sizeof(real)) + 1, false, e)))
             return false;
+    }
     return true;
 }
 

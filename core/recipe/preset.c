@@ -17,7 +17,7 @@
     .name = preset, .method = RECIPE_METHOD_REPQUANT,                                                           \
     .weights = { weight_bits, RECIPE_PER_CHANNEL, false, RECIPE_GPTQ },                                         \
     .activations = { act_bits, RECIPE_ONE_RANGE, RECIPE_STATIC, false, range, 0 },                             \
-    .channels = { RECIPE_NORMS_SEARCH, clip, true }, .reconstruction = { aim, true, hold, 0.05, 2, true },  \
+    .channels = { RECIPE_NORMS_SEARCH, clip, true }, .reconstruction = { aim, true, hold, 0.05, 2, true, false },  \
     .attention = { true, levels }, .convolutions = true, .target = RECIPE_TARGET_ONNXRUNTIME
 
 /* The method's published code: nothing rebuilt, nothing corrected; what RepQuant's own parts are to be judged against. */
@@ -26,6 +26,13 @@
     .weights = { width, RECIPE_PER_CHANNEL, false, RECIPE_NEAREST },                                \
     .activations = { width, RECIPE_ONE_RANGE, RECIPE_STATIC, false, RECIPE_OBSERVER_PERCENTILES, 0 }, \
     .attention = { true, RECIPE_SOFTMAX_LOG_SQRT2 }, .convolutions = true, .target = RECIPE_TARGET_ONNXRUNTIME
+
+/* Feed-forward layers as exporters name them, attention's own output aside: ZeroQuant's W4/8. */
+#define FEED_FORWARD_4                                                                              \
+    .n_overrides = 12,                                                                              \
+    .overrides = { { "*attention.output*", 8, 0 }, { "*attn*", 8, 0 }, { "*fc1*", 4, 0 }, { "*fc2*", 4, 0 }, { "*mlp*", 4, 0 },    \
+                   { "*intermediate*", 4, 0 }, { "*output.dense*", 4, 0 }, { "*ffn*", 4, 0 }, { "*feed_forward*", 4, 0 },           \
+                   { "*.gate*", 4, 0 }, { "*.up*", 4, 0 }, { "*.down*", 4, 0 } }
 
 static const struct recipe_preset presets[] = {
     { "minmax-w8a8",
@@ -44,6 +51,11 @@ static const struct recipe_preset presets[] = {
       "ZeroQuant, 8 bits: a range for each token, found while the artifact runs; for language models, whose tokens differ most.",
       { .name = "zeroquant-w8a8", .method = RECIPE_METHOD_ZEROQUANT, W8A8,
         .activations = { 8, RECIPE_PER_TOKEN, RECIPE_DYNAMIC, false, RECIPE_OBSERVER_MINMAX, 0 } } },
+    { "zeroquant-lkd-w4a8",
+      "ZeroQuant with layer-by-layer distillation: 4-bit weights in feed-forward layers, 8 bits elsewhere, a range for each token.",
+      { .name = "zeroquant-lkd-w4a8", .method = RECIPE_METHOD_ZEROQUANT, W8A8, FEED_FORWARD_4,
+        .activations = { 8, RECIPE_PER_TOKEN, RECIPE_DYNAMIC, false, RECIPE_OBSERVER_MINMAX, 0 },
+        .reconstruction = { .blocks = true }, .distillation = { RECIPE_TEACHER, 100, 16, 0.01, 0.01, 25 } } },
     { "repquant-w8a8",
       "RepQuant, 8 bits: channel scales folded into norms, weights rebuilt against the quantized inputs.",
       { REPQUANT("repquant-w8a8", 8, 8, RECIPE_OBSERVER_MSE, RECIPE_CLIP_MINMAX, 0.25, 1, RECIPE_SOFTMAX_UNIFORM) } },

@@ -4,9 +4,11 @@
  *   site     struct site_record, then mul[channels] and shift[channels] where there are such
  *   weight   struct weight_record, then codes[k*n], scale[n], and zero[n], bias[n] where there are such
  *   layer    struct layer_record
+ *   block    struct block_result; where it was kept, of each part (blocks.h) a weight as above, or a constant's floats
  */
 #include "core/sweep/sweep.h"
 
+#include "core/sweep/blocks.h"
 #include "core/sweep/journal.h"
 
 #include <string.h>
@@ -74,42 +76,62 @@ static bool replay_site(struct replay *to, uint32_t index, const void *p, uint64
 
 /* ---- weights ---- */
 
+enum { WEIGHT_PIECES = 5 };
+
+static void weight_pieces(const struct sweep_layer *l, struct weight_record *r, struct journal_piece ret[WEIGHT_PIECES])
+{
+    memset(r, 0, sizeof *r);
+    r->summary = l->weight;
+    r->k = l->w.k;
+    r->n = l->w.n;
+    r->has_zero = l->w.zero != NULL;
+    r->has_bias = l->w.bias != NULL;
+    ret[0] = (struct journal_piece){ r, sizeof *r };
+    ret[1] = (struct journal_piece){ l->w.codes, l->w.k * l->w.n };
+    ret[2] = (struct journal_piece){ l->w.scale, l->w.n * sizeof(float) };
+    ret[3] = (struct journal_piece){ l->w.zero, r->has_zero ? l->w.n : 0 };
+    ret[4] = (struct journal_piece){ l->w.bias, r->has_bias ? l->w.n * sizeof(float) : 0 };
+}
+
 bool record_weight(struct journal *j, const struct sweep *s, int layer, struct err *e)
 {
-    const struct sweep_layer *l = &s->layers[layer];
     struct weight_record r;
-    memset(&r, 0, sizeof r);
-    r.summary = l->weight;
-    r.k = l->w.k;
-    r.n = l->w.n;
-    r.has_zero = l->w.zero != NULL;
-    r.has_bias = l->w.bias != NULL;
-    struct journal_piece pieces[] = { { &r, sizeof r }, { l->w.codes, l->w.k * l->w.n }, { l->w.scale, l->w.n * sizeof(float) },
-                                      { l->w.zero, r.has_zero ? l->w.n : 0 }, { l->w.bias, r.has_bias ? l->w.n * sizeof(float) : 0 } };
-    return journal_append(j, JOURNAL_WEIGHT, (uint32_t)layer, pieces, 5, e);
+    struct journal_piece pieces[WEIGHT_PIECES];
+    weight_pieces(&s->layers[layer], &r, pieces);
+    return journal_append(j, JOURNAL_WEIGHT, (uint32_t)layer, pieces, WEIGHT_PIECES, e);
+}
+
+/* The next weight of a record, into the layer. */
+static bool take_weight(struct reader *in, const struct replay *to, struct sweep_layer *l, struct err *e)
+{
+    struct weight_record r;
+    if (in->bad || (uint64_t)(in->end - in->at) < sizeof r)
+        return false;
+    memcpy(&r, in->at, sizeof r);
+    in->at += sizeof r;
+    in->bad |= r.k != (uint64_t)l->l->k || r.n != (uint64_t)l->l->n;
+    struct qweight q = { .k = (size_t)r.k, .n = (size_t)r.n, .bits = r.summary.bits, .signal = r.summary.signal,
+                         .error = r.summary.noise, .zero_channels = r.summary.zero_channels, .rounding_gain_db = r.summary.rounding_gain_db,
+                         .bias_gain_db = r.summary.bias_gain_db };
+    in->mem = to->codes;
+    q.codes = take(in, r.k * r.n, e);
+    in->mem = to->mem;
+    q.scale = take(in, r.n * sizeof(float), e);
+    q.zero = r.has_zero ? take(in, r.n, e) : NULL;
+    q.bias = r.has_bias ? take(in, r.n * sizeof(float), e) : NULL;
+    if (in->bad)
+        return false;
+    l->w = q;
+    l->weight = r.summary;
+    return true;
 }
 
 static bool replay_weight(struct replay *to, uint32_t index, const void *p, uint64_t n, struct err *e)
 {
-    struct weight_record r;
-    if (index >= (uint32_t)to->s->n_layers || n < sizeof r)
+    if (index >= (uint32_t)to->s->n_layers)
         return misfit(e, "weight");
-    memcpy(&r, p, sizeof r);
-    struct sweep_layer *l = &to->s->layers[index];
-    struct reader in = { (const char *)p + sizeof r, (const char *)p + n, to->codes, r.k != (uint64_t)l->l->k || r.n != (uint64_t)l->l->n };
-    struct qweight q = { .k = (size_t)r.k, .n = (size_t)r.n, .bits = r.summary.bits, .signal = r.summary.signal,
-                         .error = r.summary.noise, .zero_channels = r.summary.zero_channels, .rounding_gain_db = r.summary.rounding_gain_db,
-                         .bias_gain_db = r.summary.bias_gain_db };
-    q.codes = take(&in, r.k * r.n, e);
-    in.mem = to->mem;
-    q.scale = take(&in, r.n * sizeof(float), e);
-    q.zero = r.has_zero ? take(&in, r.n, e) : NULL;
-    q.bias = r.has_bias ? take(&in, r.n * sizeof(float), e) : NULL;
-    if (in.bad || in.at != in.end)
-        return misfit(e, "weight");
-    l->w = q;
-    l->weight = r.summary;
-    return true;
+    struct reader in = { p, (const char *)p + n, to->mem, false };
+    return (take_weight(&in, to, &to->s->layers[index], e) && in.at == in.end) || misfit(e, "weight");
 }
 
 /* ---- layers ---- */
@@ -136,12 +158,73 @@ static bool replay_layer(struct replay *to, uint32_t index, const void *p, uint6
     return true;
 }
 
+/* ---- blocks ---- */
+
+static size_t constant_bytes(const struct sweep_task *t, const struct block_part *p)
+{
+    return (size_t)shape_elements(&t->g->values[t->g->nodes[p->node].in[p->input]].shape) * sizeof(float);
+}
+
+static bool append_block(struct journal *j, const struct sweep_task *t, const struct sweep *s, int block, struct arena *mem, struct err *e)
+{
+    const struct sweep_block *b = &s->blocks[block];
+    struct block_part *parts;
+    int n;
+    if (!blocks_parts(t, s, b, mem, &parts, &n, e))
+        return false;
+    struct journal_piece *pieces = arena_array(mem, 1 + (uint64_t)n * WEIGHT_PIECES, sizeof *pieces, e);
+    struct weight_record *records = arena_array(mem, (uint64_t)n + 1, sizeof *records, e);
+    size_t count = 1;
+    if (!pieces || !records)
+        return false;
+    pieces[0] = (struct journal_piece){ &b->result, sizeof b->result };
+    for (int i = 0; b->result.kept && i < n; i++) {
+        if (parts[i].layer >= 0)
+            weight_pieces(&s->layers[parts[i].layer], &records[i], pieces + count);
+        else
+            pieces[count] = (struct journal_piece){ b->constants[i], constant_bytes(t, &parts[i]) };
+        count += parts[i].layer >= 0 ? WEIGHT_PIECES : 1;
+    }
+    return journal_append(j, JOURNAL_BLOCK, (uint32_t)block, pieces, count, e);
+}
+
+bool record_block(struct journal *j, const struct sweep_task *t, const struct sweep *s, int block, struct err *e)
+{
+    struct arena *mem = arena_new(UINT64_MAX / 2);
+    bool ok = mem ? append_block(j, t, s, block, mem, e) : err_set(e, ERR_MEMORY, "journal", "no memory for a record");
+    arena_free(mem);
+    return ok;
+}
+
+static bool replay_block(struct replay *to, uint32_t index, const void *p, uint64_t n, struct err *e)
+{
+    struct block_part *parts;
+    int count;
+    if (index >= (uint32_t)to->s->n_blocks || n < sizeof(struct block_result))
+        return misfit(e, "block");
+    struct sweep_block *b = &to->s->blocks[index];
+    struct reader in = { (const char *)p + sizeof b->result, (const char *)p + n, to->mem, false };
+    memcpy(&b->result, p, sizeof b->result);
+    b->done = true;
+    if (!blocks_parts(to->t, to->s, b, to->mem, &parts, &count, e)
+        || !(b->constants = arena_array(to->mem, (uint64_t)count + 1, sizeof *b->constants, e)))
+        return false;
+    for (int i = 0; b->result.kept && i < count; i++) {
+        if (parts[i].layer < 0)
+            b->constants[i] = take(&in, constant_bytes(to->t, &parts[i]), e);
+        else if (!take_weight(&in, to, &to->s->layers[parts[i].layer], e))
+            return misfit(e, "block");
+    }
+    return (!in.bad && in.at == in.end) || misfit(e, "block");
+}
+
 bool record_replay(void *arg, enum journal_type type, uint32_t index, const void *p, uint64_t n, struct err *e)
 {
     switch (type) {
     case JOURNAL_SITE: return replay_site(arg, index, p, n, e);
     case JOURNAL_WEIGHT: return replay_weight(arg, index, p, n, e);
     case JOURNAL_LAYER: return replay_layer(arg, index, p, n, e);
+    case JOURNAL_BLOCK: return replay_block(arg, index, p, n, e);
     }
     return misfit(e, "foreign");
 }
