@@ -20,8 +20,8 @@ BASE     := $(wildcard core/base/*.c)
 RECIPE   := $(wildcard core/recipe/*.c)
 CORE     := $(filter-out core/main.c,$(wildcard core/*.c core/*/*.c core/*/*/*.c))
 DAEMON   := $(filter-out server/main.c,$(wildcard server/*.c)) $(wildcard api/*.c storage/*.c) $(BASE) $(RECIPE)
-LIBS_CORE   = -lopenblas -ljansson -lnettle -lz -lm
-LIBS_DAEMON = -lmicrohttpd -lsqlite3 -ljansson -lnettle -lm
+LIBS_CORE   = -lopenblas -ljansson -lnettle -ljpeg -lpng16 -lz -lm
+LIBS_DAEMON = -lmicrohttpd -lsqlite3 -lcurl-gnutls -ljansson -lnettle -lm
 
 UNIT_CORE   := $(patsubst tests/unit/core/%.c,$(O)/unit/core/%,$(wildcard tests/unit/core/test_*.c))
 UNIT_DAEMON := $(patsubst tests/unit/daemon/%.c,$(O)/unit/daemon/%,$(wildcard tests/unit/daemon/test_*.c))

@@ -5,7 +5,9 @@
 #ifndef API_APP_H
 #define API_APP_H
 
+#include "api/rate.h"
 #include "storage/asset.h"
+#include "storage/upload.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -17,6 +19,9 @@ struct app {
     uint64_t max_upload;            /* bytes of one upload */
     bool auth;                      /* false: everybody is the administrator of TEAM_LOCAL; for loopback only */
     const char *const *hosts;       /* served beside the loopback names; NULL-terminated, or NULL */
+    struct rate_table *rates;       /* requests by token; NULL: no limit */
+    struct rate_table *guesses;     /* tokens that are not valid, by address; NULL: no limit */
+    struct rate_table *stranger_rows;   /* refusals of strangers that the audit log names one by one; NULL: all */
     int64_t workers;                /* jobs that run at a time, for people to read */
 
     /* What the rest of the server does for us; `server` is handed back to it. */
@@ -26,6 +31,11 @@ struct app {
     /* Looks into uploaded files in a child process and waits for it.  *ret_json: the inventory, malloc'd. */
     bool (*inspect)(void *server, const char *team, enum asset_kind kind, const struct asset_file *files, size_t n,
                     char **ret_json, struct err *e);
+
+    /* The same for a data set against a model, both with their files.  *ret_json: {ok, samples, checks}. */
+    bool (*validate)(void *server, const char *team, const struct asset *model, const struct asset *data, char **ret_json, struct err *e);
+    /* Begins to fetch a file; *ret: the upload it becomes.  want: "sha256:..." or NULL. */
+    bool (*import)(void *server, const char *team, const char *url, const char *want, struct upload *ret, struct err *e);
 
     atomic_bool draining;           /* shutting down: no new work, readiness is over */
 };

@@ -41,16 +41,10 @@ static json_t *asset_json(const struct asset *a, bool whole)
     return row;
 }
 
-/* 1 to 200 bytes for people; JSON and the query decoder have seen to it that they are UTF-8. */
 static bool take_name(struct asset *a, const char *name, const char *where, struct err *e)
 {
-    enum { NAME_MAX_BYTES = 200 };
-    size_t n = strlen(name);
-    if (n == 0 || n > NAME_MAX_BYTES)
-        return err_set(e, ERR_REQUEST_INVALID, where, "the name must have 1 to %d bytes", NAME_MAX_BYTES);
-    for (size_t i = 0; i < n; i++)
-        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7f)
-            return err_set(e, ERR_REQUEST_INVALID, where, "the name must not hold control characters");
+    if (!request_name(name, where, e))
+        return false;
     snprintf(a->name, sizeof a->name, "%s", name);
     return true;
 }
@@ -237,6 +231,36 @@ static bool delete_asset(struct app *app, struct request *req, enum asset_kind k
 {
     reply->status = 204;
     return asset_delete(app->store, req->who.team, kind, req->param[0], e);
+}
+
+static bool validate(struct app *app, const struct request *req, const char *model_id, struct reply *reply, struct err *e)
+{
+    struct asset data = { 0 }, model = { 0 };
+    struct err missing = { 0 };
+    char *text = NULL;
+    const char *team = req->who.team;
+    bool ok = asset_get(app->store, team, ASSET_DATASET, req->param[0], &data, e);
+    if (ok && !asset_get(app->store, team, ASSET_MODEL, model_id, &model, &missing))
+        ok = missing.code == ERR_NOT_FOUND ? err_set(e, ERR_REQUEST_REFERENCE, "/model_id", "there is no model with this id")
+                                           : err_set(e, missing.code, missing.where, "%s", missing.text);
+    ok = ok && app->validate(app->server, team, &model, &data, &text, e);
+    asset_release(&data);
+    asset_release(&model);
+    json_t *report = ok ? row_stored(text) : NULL;
+    free(text);
+    return ok && reply_json(reply, 200, report, e);
+}
+
+/* Looked into anew each time: it says what a job would say, without one. */
+bool post_validation(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    static const char *const members[] = { "model_id", NULL };
+    const char *model_id;
+    json_t *body = request_json(req, members, false, e);
+    bool ok = body && json_get_str(body, "model_id", "", false, ID_SIZE - 1, &model_id, ERR_REQUEST_JSON, e)
+        && validate(app, req, model_id, reply, e);
+    json_decref(body);
+    return ok;
 }
 
 #define HANDLERS(verb, name, kind)                                                                     \

@@ -1,6 +1,7 @@
 /* blobs.c - /v1/blobs: bytes by their digest. */
 #include "api/app.h"
 #include "api/handlers.h"
+#include "api/rows.h"
 #include "api/serve.h"
 
 #include <stdio.h>
@@ -18,9 +19,7 @@ bool put_blob(struct app *app, struct request *req, struct reply *reply, struct 
     (void)app;
     if (!want_digest(req, e) || !blob_finish(&req->upload, &blob, e))
         return false;
-    reply_field(reply, "Location", "/v1/blobs/%s", blob.digest);
-    return reply_json(reply, blob.existed ? 200 : 201,
-                      json_pack("{s:s, s:I}", "digest", blob.digest, "bytes", (json_int_t)blob.size), e);
+    return reply_blob(reply, &blob, e);
 }
 
 bool get_blob(struct app *app, struct request *req, struct reply *reply, struct err *e)

@@ -6,17 +6,22 @@
  * (a browser tricked by DNS rebinding names another); then the route; then who asks; and only
  * then anything that costs memory or disk.
  */
+#include "api/access.h"
 #include "api/app.h"
+#include "api/audit.h"
+#include "api/handlers.h"
 #include "api/problem.h"
 #include "api/request.h"
+#include "api/rows.h"
+#include "api/uploads.h"
+#include "storage/team.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
-/* Digits alone: no sign, no space, no overflow. */
-static bool parse_length(const char *text, uint64_t *ret)
+bool request_digits(const char *text, uint64_t *ret)
 {
     uint64_t n = 0;
     if (!*text)
@@ -44,7 +49,7 @@ static bool check_framing(const struct request *req, struct err *e)
         return err_set(e, ERR_REQUEST_FRAMING, "Transfer-Encoding", "send Content-Length or Transfer-Encoding, not both");
     if (coding && strcasecmp(coding, "chunked") != 0)
         return err_set(e, ERR_REQUEST_FRAMING, "Transfer-Encoding", "the only transfer coding taken is chunked");
-    if (length && !parse_length(length, &n))
+    if (length && !request_digits(length, &n))
         return err_set(e, ERR_REQUEST_FRAMING, "Content-Length", "Content-Length must be a decimal number");
     return true;
 }
@@ -71,48 +76,6 @@ static bool check_host(const struct app *app, const struct request *req, struct 
         if (host_is(host, *h))
             return true;
     return err_set(e, ERR_AUTH_HOST, "Host", "this service does not answer for that host name; its operator can add it");
-}
-
-static bool safe_method(const char *method)
-{
-    return route_lists("GET HEAD OPTIONS", method);
-}
-
-/* A page of another site must not act through the browser of somebody who can reach us. */
-static bool check_site(const struct request *req, struct err *e)
-{
-    const char *site = req->header[HDR_SEC_FETCH_SITE], *origin = req->header[HDR_ORIGIN];
-    if (safe_method(req->method) || req->header[HDR_AUTHORIZATION])
-        return true;        /* no browser adds a bearer token by itself */
-    if (site)
-        return route_lists("same-origin none", site)
-            || err_set(e, ERR_AUTH_FORBIDDEN, "Sec-Fetch-Site", "a page of another site may not do this; use a token");
-    const char *host = origin ? strstr(origin, "://") : NULL;
-    if (origin && (!host || strcasecmp(host + 3, req->header[HDR_HOST]) != 0))
-        return err_set(e, ERR_AUTH_FORBIDDEN, "Origin", "a page of another site may not do this; use a token");
-    return true;
-}
-
-static bool check_token(const struct app *app, struct request *req, struct err *e)
-{
-    const char *text = req->header[HDR_AUTHORIZATION];
-    if (!req->route->scope)
-        return true;
-    if (!app->auth) {
-        snprintf(req->who.team, sizeof req->who.team, "%s", TEAM_LOCAL);
-        snprintf(req->who.scopes, sizeof req->who.scopes, "admin");
-        return true;
-    }
-    if (!text || strncasecmp(text, "Bearer ", 7) != 0)
-        return err_set(e, ERR_AUTH_REQUIRED, "Authorization", "send \"Authorization: Bearer rq_...\"");
-    text += 7;
-    if (strncmp(text, "rq_", 3) != 0 || strlen(text) >= TOKEN_TEXT_SIZE)
-        return err_set(e, ERR_AUTH_REQUIRED, "Authorization", "the token is not valid");
-    if (!token_verify(app->store, text, &req->who, e))
-        return false;
-    if (!route_lists(req->who.scopes, "admin") && !route_lists(req->who.scopes, req->route->scope))
-        return err_set(e, ERR_AUTH_FORBIDDEN, "Authorization", "the token needs the scope %s", req->route->scope);
-    return true;
 }
 
 static bool check_query(const struct request *req, struct err *e)
@@ -146,6 +109,7 @@ static bool check_type(const struct request *req, bool body, struct err *e)
         [BODY_JSON] = "application/json",
         [BODY_BLOB] = "application/octet-stream application/onnx application/x-onnx application/x-protobuf "
                       "application/zip application/x-npy application/x-npz",
+        [BODY_PART] = "application/offset+octet-stream",
     };
     const char *type = req->header[HDR_CONTENT_TYPE], *coding = req->header[HDR_CONTENT_ENCODING];
     if (!body || req->route->body == BODY_NONE)
@@ -159,44 +123,71 @@ static bool check_type(const struct request *req, bool body, struct err *e)
     return true;
 }
 
+/* A blob that is sent once more costs the team nothing more. */
+static bool owned(const struct app *app, const struct request *req)
+{
+    struct blob blob;
+    return blob_get(app->store, req->who.team, req->target.segment[req->target.segments - 1], &blob, NULL);
+}
+
 static bool check_length(const struct app *app, const struct request *req, bool *ret_body, struct err *e)
 {
     const char *length = req->header[HDR_CONTENT_LENGTH];
     uint64_t n = 0, limit = request_body_limit(app, req);
     bool chunked = req->header[HDR_TRANSFER_ENCODING];
     if (length)
-        parse_length(length, &n);
+        request_digits(length, &n);
     if (req->route->body == BODY_BLOB && !length && !chunked)
         return err_set(e, ERR_REQUEST_LENGTH, "Content-Length", "send Content-Length, or a chunked body");
     if (n > limit)
         return err_set(e, ERR_REQUEST_TOO_LARGE, "Content-Length", "this path takes at most %llu bytes",
                        (unsigned long long)limit);
-    /* Room for the declared bytes and for the database to go on. */
-    uint64_t room = req->route->body == BODY_BLOB ? store_free_bytes(app->store) : 0;
-    if (room && n > room)
-        return err_set(e, ERR_DISK, "Content-Length", "%llu bytes are declared, %llu are free", (unsigned long long)n,
-                       (unsigned long long)room);
     *ret_body = chunked || n > 0;
+    return req->route->body != BODY_BLOB || quota_check_bytes(app->store, req->who.team, owned(app, req) ? 0 : n, e);
+}
+
+/* The disk space of the declared bytes is taken before they are sent. */
+static bool begin_blob(const struct app *app, struct request *req, struct err *e)
+{
+    const char *last = req->target.segment[req->target.segments - 1], *length = req->header[HDR_CONTENT_LENGTH];
+    uint8_t digest[HASH_SIZE];
+    uint64_t n = 0;
+    if (length)
+        request_digits(length, &n);
+    return blob_begin(&req->upload, app->store, req->who.team, hash_parse(last, digest) ? last : NULL, app->max_upload, e)
+        && blob_reserve(&req->upload, n, e);
+}
+
+static bool begin_body(struct app *app, struct request *req, bool body, struct err *e)
+{
+    req->body = BUF_INIT((size_t)req->route->body_limit);
+    switch (req->route->body) {
+    case BODY_BLOB: return begin_blob(app, req, e);
+    case BODY_PART: return uploads_begin(app, req, body, e);
+    case BODY_JSON:
+    case BODY_NONE: break;
+    }
     return true;
 }
 
-static bool begin_body(const struct app *app, struct request *req, struct err *e)
+/* Bytes that this team owns need not be sent again, if the client asks before it sends. */
+static bool known_blob(const struct app *app, const struct request *req, struct reply *reply)
 {
-    req->body = BUF_INIT((size_t)req->route->body_limit);
-    if (req->route->body != BODY_BLOB)
-        return true;
-    const char *last = req->target.segment[req->target.segments - 1];
-    uint8_t digest[HASH_SIZE];
-    return blob_begin(&req->upload, app->store, req->who.team, hash_parse(last, digest) ? last : NULL, app->max_upload, e);
+    struct blob blob;
+    const char *expect = req->header[HDR_EXPECT];
+    if (req->route->handle != put_blob || !expect || strcasecmp(expect, "100-continue") != 0
+        || !blob_owned(app->store, req->who.team, req->param[0], &blob))
+        return false;
+    return reply_blob(reply, &blob, NULL) && reply->status == 200;
 }
 
-static bool admit(struct app *app, struct request *req, char *allow, size_t allow_size, bool *ret_body, struct err *e)
+static bool admit(struct app *app, struct request *req, struct reply *reply, char *allow, size_t allow_size, bool *ret_body, struct err *e)
 {
     if (!check_framing(req, e) || !check_host(app, req, e))
         return false;
     req->route = route_find(req->method, req->target.segments, req->target.segment, req->param, allow, allow_size, e);
-    return req->route && check_site(req, e) && check_token(app, req, e) && check_query(req, e)
-        && check_length(app, req, ret_body, e) && check_type(req, *ret_body, e) && begin_body(app, req, e);
+    return req->route && access_site(req, e) && access_token(app, req, reply, e) && check_query(req, e)
+        && check_length(app, req, ret_body, e) && check_type(req, *ret_body, e);
 }
 
 bool request_admit(struct app *app, struct request *req, struct reply *reply)
@@ -204,17 +195,23 @@ bool request_admit(struct app *app, struct request *req, struct reply *reply)
     struct err e = { 0 };
     char allow[128] = "";
     bool body = false;
-    if (admit(app, req, allow, sizeof allow, &body, &e))
+    uploads_fields(req, reply);
+    bool ok = admit(app, req, reply, allow, sizeof allow, &body, &e), known = ok && known_blob(app, req, reply);
+    if (ok && !known && begin_body(app, req, body, &e))
         return true;
-    if (e.code == ERR_METHOD && strcmp(req->method, "OPTIONS") == 0) {
+    if (known) {
+        /* answered */
+    } else if (e.code == ERR_METHOD && strcmp(req->method, "OPTIONS") == 0) {
         reply->status = 204;
         reply_field(reply, "Allow", "%s", allow);
+        uploads_options(app, req, reply);
     } else {
         if (e.code == ERR_METHOD)
             reply_field(reply, "Allow", "%s", allow);
         if (e.code == ERR_AUTH_REQUIRED)
             reply_field(reply, "WWW-Authenticate", "Bearer realm=\"repquant\"");
         reply_problem(req, reply, &e);
+        audit_refused(app, req, reply);
     }
     /* What follows on the connection is a body nobody will read. */
     const char *length = req->header[HDR_CONTENT_LENGTH];

@@ -18,6 +18,14 @@ void reply_field(struct reply *reply, const char *name, const char *fmt, ...)
     reply->field[reply->fields++].name = name;
 }
 
+bool reply_has(const struct reply *reply, const char *name)
+{
+    for (int i = 0; i < reply->fields; i++)
+        if (strcmp(reply->field[i].name, name) == 0)
+            return true;
+    return false;
+}
+
 bool reply_json(struct reply *reply, int status, json_t *json, struct err *e)
 {
     if (!json)
@@ -63,7 +71,7 @@ void reply_problem(const struct request *req, struct reply *reply, const struct 
     reply->type = "application/problem+json";
     reply->json = problem_json(e, req->target.path, req->id);
     serialize(reply);
-    if (reply->status == 503 || reply->status == 429)
+    if ((reply->status == 503 || reply->status == 429) && !reply_has(reply, "Retry-After"))
         reply_field(reply, "Retry-After", "%d", 2);
     if (e->code == ERR_REQUEST_FRAMING)
         reply->close = true;

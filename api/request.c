@@ -1,6 +1,7 @@
 #include "api/request.h"
 
 #include "api/app.h"
+#include "api/audit.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -53,7 +54,7 @@ void request_field(struct request *req, const char *name, const char *value, siz
 
 uint64_t request_body_limit(const struct app *app, const struct request *req)
 {
-    return req->route->body == BODY_BLOB ? app->max_upload : req->route->body_limit;
+    return req->route->body == BODY_JSON ? req->route->body_limit : req->route->body == BODY_NONE ? 0 : app->max_upload;
 }
 
 bool request_body(struct app *app, struct request *req, const void *data, size_t n)
@@ -67,6 +68,8 @@ bool request_body(struct app *app, struct request *req, const void *data, size_t
         err_set(&req->body_error, ERR_REQUEST_TOO_LARGE, "body", "this path takes at most %llu bytes", (unsigned long long)limit);
     else if (req->route->body == BODY_BLOB)
         blob_write(&req->upload, data, n, &req->body_error);
+    else if (req->route->body == BODY_PART)
+        upload_write(&req->part, data, n, &req->body_error);
     else
         buf_add(&req->body, data, n);
     if (req->body.bad)
@@ -82,14 +85,18 @@ void request_answer(struct app *app, struct request *req, struct reply *reply)
     if (e.code)
         reply_problem(req, reply, &e);
     reply_seal(reply);
+    audit_answered(app, req, reply);
 }
 
 void request_release(struct request *req)
 {
     blob_abort(&req->upload);
+    upload_abandon(&req->part);
     buf_release(&req->body);
     target_release(&req->target);
 }
+
+bool request_lingers(const struct request *req) { return req->part.store != NULL; }
 
 const char *request_query(const struct request *req, const char *name)
 {
@@ -152,4 +159,17 @@ json_t *request_json(const struct request *req, const char *const *members, bool
         return object;
     json_decref(object);
     return NULL;
+}
+
+/* JSON and the query decoder have seen to it that it is UTF-8. */
+bool request_name(const char *name, const char *where, struct err *e)
+{
+    enum { NAME_MAX_BYTES = 200 };
+    size_t n = strlen(name);
+    if (n == 0 || n > NAME_MAX_BYTES)
+        return err_set(e, ERR_REQUEST_INVALID, where, "the name must have 1 to %d bytes", NAME_MAX_BYTES);
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7f)
+            return err_set(e, ERR_REQUEST_INVALID, where, "the name must not hold control characters");
+    return true;
 }

@@ -18,7 +18,8 @@
 #include "core/base/buf.h"
 #include "core/base/json.h"
 #include "storage/blob.h"
-#include "storage/token.h"
+#include "storage/session.h"
+#include "storage/upload.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,7 +32,10 @@ struct app;
     X(CONTENT_TYPE, "Content-Type") X(CONTENT_ENCODING, "Content-Encoding") X(EXPECT, "Expect")          \
     X(AUTHORIZATION, "Authorization") X(ORIGIN, "Origin") X(SEC_FETCH_SITE, "Sec-Fetch-Site")            \
     X(RANGE, "Range") X(IF_RANGE, "If-Range") X(IF_NONE_MATCH, "If-None-Match")                          \
-    X(IDEMPOTENCY_KEY, "Idempotency-Key")
+    X(IDEMPOTENCY_KEY, "Idempotency-Key") X(TUS_RESUMABLE, "Tus-Resumable")                             \
+    X(UPLOAD_LENGTH, "Upload-Length") X(UPLOAD_OFFSET, "Upload-Offset")                                  \
+    X(UPLOAD_METADATA, "Upload-Metadata") X(UPLOAD_CHECKSUM, "Upload-Checksum")                          \
+    X(COOKIE, "Cookie") X(CSRF, "X-Repquant-Csrf")
 
 enum request_header {
 #define X(name, text) HDR_##name,
@@ -59,6 +63,7 @@ struct request {
     /* set by the server */
     const char *method;                             /* borrowed, as sent */
     const char *header[HDR_COUNT];                  /* borrowed; NULL: absent */
+    char peer[64];                                  /* the address the request came from; "" if there is none */
     struct err head;                                /* the first thing found wrong with the head, if any */
 
     /* set by request_open() and request_admit() */
@@ -66,16 +71,19 @@ struct request {
     struct target target;
     const struct route *route;
     const char *param[REQUEST_MAX_SEGMENTS];        /* what the pattern's {names} matched, in order */
+    enum { BY_NOBODY, BY_TOKEN, BY_SESSION } by;    /* how the asker was told; BY_NOBODY also without tokens */
     struct token who;                               /* whose token it is; on open routes nobody's: all "" */
+    struct session session;                         /* BY_SESSION: which; else all "" */
 
-    /* the body: one of the two, as the route says */
+    /* the body: one of the three, as the route says */
     struct buf body;                                /* BODY_JSON */
+    struct upload_part part;                        /* BODY_PART; the handler ends it with upload_end() */
     struct blob_writer upload;                      /* BODY_BLOB; the handler ends it with blob_finish() */
     uint64_t received, discarded;
     struct err body_error;                          /* the first failure while receiving; the rest is discarded */
 };
 
-enum { REPLY_MAX_FIELDS = 8 };
+enum { REPLY_MAX_FIELDS = 12, REPLY_MAX_VALUE = UPLOAD_METADATA_SIZE };
 
 /* What the server sends.  Exactly one of text, borrowed and fd is the body. */
 struct reply {
@@ -90,7 +98,7 @@ struct reply {
     struct err error;                               /* what a problem document is about, in full: for the log */
     bool close;                                     /* the connection ends after this answer */
     int fields;
-    struct { const char *name; char value[256]; } field[REPLY_MAX_FIELDS];
+    struct { const char *name; char value[REPLY_MAX_VALUE]; } field[REPLY_MAX_FIELDS];
 };
 #define REPLY_INIT ((struct reply){ .fd = -1 })
 
@@ -111,6 +119,8 @@ void request_answer(struct app *app, struct request *req, struct reply *reply);
 
 /* Aborts an upload that no handler took. */
 void request_release(struct request *req);
+/* Whether that will wait for the disk: what came of an upload's part is kept. */
+bool request_lingers(const struct request *req);
 
 /* The value of a query parameter, or NULL. */
 const char *request_query(const struct request *req, const char *name);
@@ -126,9 +136,16 @@ json_t *request_json(const struct request *req, const char *const *members, bool
 /* Whether `object` is one and has no members but these; `pointer` is where it stands in the body. */
 bool request_members(const json_t *object, const char *const *members, const char *pointer, struct err *e);
 
+/* Digits alone: no sign, no space, no overflow. */
+bool request_digits(const char *text, uint64_t *ret);
+/* Whether `name` may stand for something of the client's: 1 to 200 bytes without control characters. */
+bool request_name(const char *name, const char *where, struct err *e);
+
 uint64_t request_body_limit(const struct app *app, const struct request *req);
 
 void reply_field(struct reply *reply, const char *name, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+bool reply_has(const struct reply *reply, const char *name);
 
 /* Takes `json`; NULL is out of memory and becomes an error.  Always true: `return reply_json(...)`. */
 bool reply_json(struct reply *reply, int status, json_t *json, struct err *e);

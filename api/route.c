@@ -1,6 +1,7 @@
 #include "api/route.h"
 
 #include "api/handlers.h"
+#include "api/role.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -18,8 +19,14 @@ const struct route routes[] = {
     { "GET",    "/v1/capabilities",               "models:read",    BODY_NONE, 0,         LANE_HERE, "",                 get_capabilities },
     { "GET",    "/v1/queue",                      "jobs:read",      BODY_NONE, 0,         LANE_IO,   "",                 get_queue },
 
-    { "PUT",    "/v1/blobs/{digest}",             "models:write",   BODY_BLOB, 0,         LANE_SLOW, "",                 put_blob },
+    { "PUT",    "/v1/blobs/{digest}",             "models:write",   BODY_BLOB, 0,         LANE_DISK, "",                 put_blob },
     { "GET",    "/v1/blobs/{digest}",             "models:read",    BODY_NONE, 0,         LANE_IO,   "",                 get_blob },
+
+    { "POST",   "/v1/uploads",                    "models:write",   BODY_PART, 0,         LANE_DISK, "",                 post_upload },
+    { "PATCH",  "/v1/uploads/{upload}",           "models:write",   BODY_PART, 0,         LANE_DISK, "",                 patch_upload },
+    { "GET",    "/v1/uploads/{upload}",           "models:write",   BODY_NONE, 0,         LANE_DISK, "",                 get_upload },
+    { "DELETE", "/v1/uploads/{upload}",           "models:write",   BODY_NONE, 0,         LANE_DISK, "",                 delete_upload },
+    { "POST",   "/v1/imports",                    "models:write",   BODY_JSON, 16 * KiB,  LANE_DISK, "",                 post_import },
 
     { "GET",    "/v1/models",                     "models:read",    BODY_NONE, 0,         LANE_IO,   "limit cursor order", list_models },
     { "POST",   "/v1/models",                     "models:write",   BODY_JSON, 64 * KiB,  LANE_SLOW, "",                 post_model },
@@ -34,6 +41,7 @@ const struct route routes[] = {
     { "PUT",    "/v1/datasets/{dataset}",         "models:write",   BODY_BLOB, 0,         LANE_SLOW, "name format",      put_dataset },
     { "GET",    "/v1/datasets/{dataset}",         "models:read",    BODY_NONE, 0,         LANE_IO,   "",                 get_dataset },
     { "DELETE", "/v1/datasets/{dataset}",         "models:write",   BODY_NONE, 0,         LANE_IO,   "",                 delete_dataset },
+    { "POST",   "/v1/datasets/{dataset}/validations", "models:read", BODY_JSON, 4 * KiB,  LANE_SLOW, "",                 post_validation },
 
     { "GET",    "/v1/recipes",                    "models:read",    BODY_NONE, 0,         LANE_HERE, "",                 list_recipes },
     { "GET",    "/v1/recipes/{name}",             "models:read",    BODY_NONE, 0,         LANE_HERE, "",                 get_recipe },
@@ -50,6 +58,23 @@ const struct route routes[] = {
     { "GET",    "/v1/jobs/{job}/artifacts",       "artifacts:read", BODY_NONE, 0,         LANE_IO,   "",                 list_job_artifacts },
     { "GET",    "/v1/artifacts/{artifact}",       "artifacts:read", BODY_NONE, 0,         LANE_IO,   "",                 get_artifact },
     { "GET",    "/v1/artifacts/{artifact}/content", "artifacts:read", BODY_NONE, 0,       LANE_IO,   "",                 get_artifact_content },
+
+    { "GET",    "/v1/whoami",                     SCOPE_ANY,        BODY_NONE, 0,         LANE_HERE, "",                 get_whoami },
+    { "POST",   "/v1/tokens",                     "team:admin",     BODY_JSON, 4 * KiB,   LANE_IO,   "",                 post_token },
+    { "GET",    "/v1/tokens",                     "team:admin",     BODY_NONE, 0,         LANE_IO,   "team limit cursor order", list_tokens },
+    { "GET",    "/v1/tokens/{token}",             "team:admin",     BODY_NONE, 0,         LANE_IO,   "team",             get_token },
+    { "DELETE", "/v1/tokens/{token}",             "team:admin",     BODY_NONE, 0,         LANE_IO,   "team",             delete_token },
+    { "POST",   "/v1/teams",                      SCOPE_ADMIN,      BODY_JSON, 4 * KiB,   LANE_IO,   "",                 post_team },
+    { "GET",    "/v1/teams",                      SCOPE_ANY,        BODY_NONE, 0,         LANE_IO,   "",                 list_teams },
+    { "GET",    "/v1/teams/{team}",               SCOPE_ANY,        BODY_NONE, 0,         LANE_IO,   "",                 get_team },
+    { "DELETE", "/v1/teams/{team}",               SCOPE_ADMIN,      BODY_NONE, 0,         LANE_IO,   "",                 delete_team },
+    { "PUT",    "/v1/teams/{team}/quota",         SCOPE_ADMIN,      BODY_JSON, 4 * KiB,   LANE_IO,   "",                 put_team_quota },
+    { "GET",    "/v1/audit",                      "audit:read",     BODY_NONE, 0,         LANE_IO,   "team actor after limit", get_audit },
+    { "POST",   "/v1/session",                    SCOPE_ANY,        BODY_JSON, 4 * KiB,   LANE_IO,   "",                 post_session },
+    { "GET",    "/v1/session",                    SCOPE_ANY,        BODY_NONE, 0,         LANE_HERE, "",                 get_session },
+    { "DELETE", "/v1/session",                    SCOPE_ANY,        BODY_NONE, 0,         LANE_IO,   "",                 delete_session },
+    { "GET",    "/v1/sessions",                   SCOPE_ANY,        BODY_NONE, 0,         LANE_IO,   "limit cursor order", list_sessions },
+    { "DELETE", "/v1/sessions/{session}",         SCOPE_ANY,        BODY_NONE, 0,         LANE_IO,   "",                 delete_one_session },
 };
 const size_t routes_count = sizeof routes / sizeof *routes;
 

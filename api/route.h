@@ -26,19 +26,22 @@ enum body_kind {
     BODY_NONE,          /* anything but an empty body is refused */
     BODY_JSON,          /* application/json, kept in memory */
     BODY_BLOB,          /* any bytes, streamed into the blob store while they are hashed */
+    BODY_PART,          /* a part of an upload (tus), streamed into its file */
 };
 
 /* Where the handler runs.  The HTTP threads are few and shared, so they never wait. */
 enum lane {
     LANE_HERE,          /* from memory alone: on the HTTP thread */
     LANE_IO,            /* database and small files: milliseconds, on the I/O workers */
-    LANE_SLOW,          /* finishing a large file, inspecting it in a child: seconds, on workers of its own */
+    LANE_DISK,          /* finishing a large file: as long as the disk takes, on workers of its own */
+    LANE_SLOW,          /* inspecting an upload in a child: seconds, on workers of its own */
+    LANES
 };
 
 struct route {
     const char *method;
     const char *pattern;        /* "{name}" matches one path segment: req->param[0], [1], ... in order */
-    const char *scope;          /* the token must hold it; NULL: open to everybody */
+    const char *scope;          /* the token must hold it, see role.h; SCOPE_ANY: any token; NULL: open to everybody */
     enum body_kind body;
     uint64_t body_limit;        /* bytes of a BODY_JSON; blobs have the configured upload limit */
     enum lane lane;

@@ -34,6 +34,13 @@ bool row_page(const struct request *req, const char *prefix, struct page *ret, s
     return true;
 }
 
+bool reply_blob(struct reply *reply, const struct blob *b, struct err *e)
+{
+    reply_field(reply, "Location", "/v1/blobs/%s", b->digest);
+    return reply_json(reply, b->existed ? 200 : 201,
+                      json_pack("{s:s, s:I}", "digest", b->digest, "bytes", (json_int_t)b->size), e);
+}
+
 json_t *row_list(json_t *data, bool more, const char *last_id)
 {
     return json_pack("{s:o, s:o}", "data", data, "next_cursor", more ? json_string(last_id) : json_null());

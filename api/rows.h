@@ -12,6 +12,9 @@ json_t *row_stored(const char *json);         /* JSON that was stored as text; n
 /* limit, cursor and order of a list; `prefix` is what an id of the list starts with. */
 bool row_page(const struct request *req, const char *prefix, struct page *ret, struct err *e);
 
+/* Answers with a blob that was stored (201), or was the team's already (200). */
+bool reply_blob(struct reply *reply, const struct blob *b, struct err *e);
+
 /* {data, next_cursor}; takes `data`. */
 json_t *row_list(json_t *data, bool more, const char *last_id);
 

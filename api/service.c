@@ -20,10 +20,8 @@ bool get_healthz(struct app *app, struct request *req, struct reply *reply, stru
 
 bool get_readyz(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
-    enum { LOW_BYTES = 64 << 20 };
     struct err storage = { 0 };
-    uint64_t room = store_free_bytes(app->store);
-    bool draining = atomic_load(&app->draining), database = store_ping(app->store, &storage), disk = !room || room > LOW_BYTES;
+    bool draining = atomic_load(&app->draining), database = store_ping(app->store, &storage), disk = store_room(app->store) > 0;
     bool ready = !draining && database && disk;
     (void)req;
     reply->error = storage;     /* for the log; the client gets one word */

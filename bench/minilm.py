@@ -1,20 +1,25 @@
 #!/usr/bin/env python3
 """all-MiniLM-L6-v2, a sentence encoder: our engine beside ONNX Runtime's on STS-B's dev set.
 
-    bench/minilm.py            # needs numpy, onnxruntime, and Maven (Debian's maven) the first time
+    bench/minilm.py [--recipes NAME-OR-FILE ...] [--seed 0]      # needs numpy, onnxruntime, and Maven (Debian's maven) the first time
 
 The ONNX file and its tokenizer come from the jar that Maven Central serves under the name and version below; Maven's own client
 brings it into build/, where it stays, and the hashes must fit.  The 1500 sentence pairs of DATA_DIR/stsb become
 arrays by a WordPiece tokenizer of 40 lines, so no Python library is needed for it.  Printed: the largest difference of the
 token states, padding included, in units of the largest value, and Spearman's correlation of the cosine of
 mean-pooled sentences with the scores that people gave, for both engines.
+
+With recipes, each quantizes the model on the sentences of 128 pairs drawn by the seed, and the correlation of its artifact in ONNX Runtime is
+printed beside float's, on the other 1372 pairs.
 """
+import argparse
 import csv
 import hashlib
 import json
 import os
 import subprocess
 import sys
+import time
 import unicodedata
 import zipfile
 
@@ -32,7 +37,7 @@ FILES = {
     "all-minilm-l6-v2-tokenizer.json": "da0e79933b9ed51798a3ae27893d3c5fa4a201126cef75586296df9b4d2c62a0",
 }
 MODEL, TOKENIZER = (os.path.join(OUT, name) for name in FILES)
-LONGEST, BATCH = 128, 32
+LONGEST, BATCH, CALIBRATION_PAIRS = 128, 32, 128
 
 
 def fetch():
@@ -141,11 +146,12 @@ def run_ours(arrays):
         return f["last_hidden_state"]
 
 
-def run_theirs(arrays):
+def run_theirs(arrays, model=MODEL):
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    s = onnxruntime.InferenceSession(MODEL, options, providers=["CPUExecutionProvider"])
+    options.add_session_config_entry("session.x64quantprecision", "1")      # exact products without VNNI, too
+    s = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return np.concatenate([s.run(None, {n: a[at:at + BATCH] for n, a in arrays.items()})[0]
                            for at in range(0, len(arrays["input_ids"]), BATCH)])
 
@@ -161,10 +167,47 @@ def compare():
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max()), spearman(ours, mask, scores), spearman(theirs, mask, scores)
 
 
+def quantized(recipe, arrays):
+    """The artifact, and the seconds it took."""
+    data, out = os.path.join(OUT, "calibration.npz"), os.path.join(OUT, os.path.basename(recipe))
+    np.savez(data, **arrays)
+    begun = time.monotonic()
+    subprocess.run([REPQUANT, "quantize", MODEL, "--calibration", data, "--recipe", recipe, "--output", out, "--progress", "none"],
+                   check=True, stdout=subprocess.DEVNULL)
+    return os.path.join(out, "model.onnx"), time.monotonic() - begun
+
+
+def quantize(recipes, seed):
+    texts, scores = sentence_pairs()
+    n = len(scores)
+    order = np.random.default_rng(seed).permutation(n)
+    chosen, rest = order[:CALIBRATION_PAIRS], np.sort(order[CALIBRATION_PAIRS:])
+    calibration = encode([texts[i] for i in chosen] + [texts[n + i] for i in chosen])
+    arrays = encode([texts[i] for i in rest] + [texts[n + i] for i in rest])
+    mask, scores = arrays["attention_mask"], scores[rest]
+    plain = run_theirs(arrays)
+    base = spearman(plain, mask, scores)
+    print(f"float: Spearman {100 * base:.2f} on {len(rest)} pairs", flush=True)
+    for recipe in recipes:
+        model, seconds = quantized(recipe, calibration)
+        states = run_theirs(arrays, model)
+        real = mask.astype(bool)
+        sqnr = 10 * np.log10((plain[real] ** 2).sum() / ((plain[real] - states[real]) ** 2).sum())
+        print(f"{recipe}: Spearman {100 * spearman(states, mask, scores):.2f} ({100 * (spearman(states, mask, scores) - base):+.2f}), SQNR of the states {sqnr:.1f} dB, "
+              f"{seconds:.1f} s on {2 * CALIBRATION_PAIRS} sentences, file {100 * os.path.getsize(model) / os.path.getsize(MODEL):.1f} %", flush=True)
+
+
 def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipes", nargs="+", default=[])
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
     if not os.path.exists(PAIRS):
         sys.exit(f"skipped: {PAIRS} is absent (set DATA_DIR)")
     fetch()
+    if options.recipes:
+        quantize(options.recipes, options.seed)
+        return
     worst, ours, theirs = compare()
     print(f"all-MiniLM-L6-v2 ({ARTIFACT}) on STS-B dev: differs from ONNX Runtime by at most {worst:.1e} of the largest value; "
           f"Spearman {ours:.5f}, ONNX Runtime {theirs:.5f}")

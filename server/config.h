@@ -17,7 +17,16 @@ struct config {
     const char *hosts;              /* names it is reached by, beside the loopback ones; separated by commas */
     const char *data;               /* the data folder */
     bool auth;
+    int64_t rate, rate_burst;       /* requests of one token a second, and at once; rate 0: no limit */
+    int64_t guesses;                /* invalid tokens from one address a second; 0: no limit */
     int64_t max_upload;             /* bytes of one upload */
+    int64_t uploads;                /* unfinished ones of one team */
+    int64_t upload_seconds;         /* an unfinished upload is kept after its last part */
+    int64_t keep_free;              /* bytes of disk that uploads and jobs leave alone */
+    const char *import_hosts;       /* hosts to import from, separated by commas; "": imports are off */
+    int64_t import_seconds;         /* for one import */
+    const char *outbound_private;   /* networks that may be connected to although they are not public */
+    const char *outbound_ca;        /* certificates to trust; "": the system's */
     int64_t drain_seconds;          /* for open requests at shutdown */
 
     const char *repquant;           /* the program that computes; "": next to repquantd */

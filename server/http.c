@@ -14,7 +14,8 @@
  *   on_complete  all received: run the handler here, or suspend and hand it over
  *   run_task     on an I/O worker: run the handler, resume
  *   (resumed)    the library calls again: answer
- *   on_done      exactly once per request that on_target made, also when the client vanished: log and free
+ *   on_done      exactly once per request that on_target made, also when the client vanished: log and free; what came of
+ *                a broken upload is made durable on an I/O worker
  *
  * Thread per connection is not an option: with it this version of the library loses wake-ups of
  * suspended connections, and costs twice the processor time.
@@ -38,7 +39,9 @@
 #include "core/base/log.h"
 #include "server/http_io.h"
 
+#include <arpa/inet.h>
 #include <microhttpd.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,7 +51,7 @@
 enum {
     CONNECTION_BYTES = 64 * 1024,           /* per connection, in use while it is open; half of it is one piece of a body */
     CONNECTIONS_MAX = 4096, DESCRIPTORS_KEPT = 256,
-    IO_THREADS = 4, IO_QUEUE = 1024, SLOW_THREADS = 4, SLOW_QUEUE = 64,
+    IO_THREADS = 4, IO_QUEUE = 1024, DISK_THREADS = 8, DISK_QUEUE = 256, SLOW_THREADS = 4, SLOW_QUEUE = 64,
     STACK_BYTES = 512 * 1024,
 };
 
@@ -56,7 +59,7 @@ struct http {
     struct MHD_Daemon *mhd;
     struct app *app;
     struct reaper *reaper;
-    struct io_lane *lanes[LANE_SLOW + 1];   /* none for LANE_HERE */
+    struct io_lane *lanes[LANES];   /* none for LANE_HERE */
     int listener, port;
     atomic_bool stopping;                   /* every answer ends its connection */
     atomic_bool hurrying;                   /* the grace is over: no handler is started any more */
@@ -164,9 +167,27 @@ static enum MHD_Result on_field(void *cls, enum MHD_ValueKind kind, const char *
     return MHD_YES;
 }
 
+/* An IPv4 client of an IPv6 socket is the same client. */
+static void name_peer(struct MHD_Connection *c, char *ret, size_t size)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *a = info ? info->client_addr : NULL;
+    ret[0] = '\0';
+    if (a && a->sa_family == AF_INET)
+        inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)a)->sin_addr, ret, (socklen_t)size);
+    if (a && a->sa_family == AF_INET6) {
+        const struct in6_addr *six = &((const struct sockaddr_in6 *)(const void *)a)->sin6_addr;
+        if (IN6_IS_ADDR_V4MAPPED(six))
+            inet_ntop(AF_INET, six->s6_addr + 12, ret, (socklen_t)size);
+        else
+            inet_ntop(AF_INET6, six, ret, (socklen_t)size);
+    }
+}
+
 static enum MHD_Result on_head(struct live *r, const char *method)
 {
     r->req.method = method;
+    name_peer(r->connection, r->req.peer, sizeof r->req.peer);
     MHD_get_connection_values_n(r->connection, MHD_HEADER_KIND, on_field, &r->req);
     if (request_admit(r->http->app, &r->req, &r->reply)) {
         r->stage = LIVE_BODY;
@@ -262,6 +283,15 @@ static void log_request(const struct live *r, enum MHD_RequestTerminationCode ho
              r->req.id, r->req.who.id[0] ? r->req.who.id : "-", error);
 }
 
+static void forget(struct live *r)
+{
+    request_release(&r->req);
+    reply_release(&r->reply);
+    free(r);
+}
+
+static void run_forget(struct io_task *task) { forget((struct live *)task); }
+
 static void on_done(void *cls, struct MHD_Connection *c, void **state, enum MHD_RequestTerminationCode how)
 {
     (void)cls, (void)c;
@@ -270,10 +300,10 @@ static void on_done(void *cls, struct MHD_Connection *c, void **state, enum MHD_
         return;
     log_request(r, how);
     reaper_phase(r->conn, CONN_IDLE);
-    request_release(&r->req);
-    reply_release(&r->reply);
-    free(r);
     *state = NULL;
+    r->task.run = run_forget;
+    if (!request_lingers(&r->req) || !io_lane_submit(r->http->lanes[LANE_DISK], &r->task))
+        forget(r);
 }
 
 static void on_connection(void *cls, struct MHD_Connection *c, void **context, enum MHD_ConnectionNotificationCode code)
@@ -341,7 +371,7 @@ static struct MHD_Daemon *start_daemon(struct http *h)
 
 static void release(struct http *h)
 {
-    for (int i = 0; i <= LANE_SLOW; i++)
+    for (int i = 0; i < LANES; i++)
         io_lane_free(h->lanes[i]);
     reaper_stop(h->reaper);
     if (h->listener >= 0)
@@ -362,6 +392,7 @@ struct http *http_start(const struct http_options *options, struct app *app, str
     if (h->listener >= 0
         && (h->reaper = reaper_start(options->limits.header_seconds ? &options->limits : &limits_default, e))
         && (h->lanes[LANE_IO] = io_lane_new(IO_THREADS, IO_QUEUE, e))
+        && (h->lanes[LANE_DISK] = io_lane_new(DISK_THREADS, DISK_QUEUE, e))
         && (h->lanes[LANE_SLOW] = io_lane_new(SLOW_THREADS, SLOW_QUEUE, e))) {
         h->mhd = start_daemon(h);
         if (h->mhd)

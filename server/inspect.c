@@ -26,6 +26,7 @@ struct request {
     enum asset_kind kind;
     struct asset_file *files;       /* a copy */
     size_t n;
+    struct asset_file *data;        /* a copy, or NULL */
     inspect_done_fn *done;
     void *arg;
 };
@@ -54,6 +55,7 @@ struct inspector {
 static void request_free(struct request *r)
 {
     free(r->files);
+    free(r->data);
     free(r);
 }
 
@@ -62,9 +64,10 @@ static void request_free(struct request *r)
 static bool prepare(struct inspector *i, const struct request *r, const char *folder, struct task *t, struct err *e)
 {
     bool model = r->kind == ASSET_MODEL;
-    return task_begin(t, model ? "inspect_model" : "inspect_dataset", e)
+    return task_begin(t, r->data ? "validate" : model ? "inspect_model" : "inspect_dataset", e)
         && (model ? task_add_model(t, i->store, r->team, r->files, r->n, e)
                   : task_add_file(t, "calibration", i->store, r->team, &r->files[0], e))
+        && (!r->data || task_add_file(t, "calibration", i->store, r->team, r->data, e))
         && task_set_int(t, "threads", 1, e) && task_set_int(t, "memory", i->config->memory, e)
         && scratch_make_named(i->store, folder, &t->scratch, e) && task_write(t, e);
 }
@@ -170,19 +173,23 @@ static void *inspect_main(void *arg)
 
 /* ---- asking ---- */
 
-static struct request *request_new(const char *team, enum asset_kind kind, const struct asset_file *files, size_t n,
-                                   inspect_done_fn *done, void *arg)
+static void *copy_files(const struct asset_file *files, size_t n)
+{
+    void *copy = n ? calloc(n, sizeof *files) : NULL;
+    return copy ? memcpy(copy, files, n * sizeof *files) : NULL;
+}
+
+static struct request *request_new(const struct inspect_wish *w, inspect_done_fn *done, void *arg)
 {
     struct request *r = calloc(1, sizeof *r);
     if (!r)
         return NULL;
-    *r = (struct request){ .kind = kind, .n = n, .done = done, .arg = arg };
-    snprintf(r->team, sizeof r->team, "%s", team);
-    r->files = calloc(n ? n : 1, sizeof *files);
-    if (r->files && n) {
-        memcpy(r->files, files, n * sizeof *files);
+    *r = (struct request){ .kind = w->kind, .n = w->n, .done = done, .arg = arg };
+    snprintf(r->team, sizeof r->team, "%s", w->team);
+    r->files = copy_files(w->files, w->n);
+    r->data = w->data ? copy_files(w->data, 1) : NULL;
+    if (r->files && (r->data || !w->data))
         return r;
-    }
     request_free(r);
     return NULL;
 }
@@ -200,10 +207,9 @@ static bool put(struct inspector *i, struct request *r, struct err *e)
     return true;
 }
 
-bool inspect_submit(struct inspector *i, const char *team, enum asset_kind kind, const struct asset_file *files, size_t n,
-                    inspect_done_fn *done, void *arg, struct err *e)
+bool inspect_submit(struct inspector *i, const struct inspect_wish *wish, inspect_done_fn *done, void *arg, struct err *e)
 {
-    struct request *r = request_new(team, kind, files, n, done, arg);
+    struct request *r = request_new(wish, done, arg);
     if (!r)
         return err_set(e, ERR_MEMORY, "files", "the request could not be kept; give at least one file");
     pthread_mutex_lock(&i->mu);
@@ -233,11 +239,10 @@ static void wake(void *arg, char *json, const struct err *e)
     pthread_mutex_unlock(&w->mu);
 }
 
-bool inspect_wait(struct inspector *i, const char *team, enum asset_kind kind, const struct asset_file *files, size_t n,
-                  char **ret_json, struct err *e)
+bool inspect_wait(struct inspector *i, const struct inspect_wish *wish, char **ret_json, struct err *e)
 {
     struct waiter w = { .mu = PTHREAD_MUTEX_INITIALIZER, .answered = PTHREAD_COND_INITIALIZER };
-    if (!inspect_submit(i, team, kind, files, n, wake, &w, e))
+    if (!inspect_submit(i, wish, wake, &w, e))
         return false;
     pthread_mutex_lock(&w.mu);
     while (!w.done)

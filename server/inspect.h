@@ -22,15 +22,19 @@ void inspector_stop(struct inspector *i);       /* answers everything still queu
  */
 typedef void inspect_done_fn(void *arg, char *json, const struct err *e);
 
-/*
- * Copies files[0..n) (path and digest are used; team must own the blobs) and returns.  False, without a callback, with
- * ERR_BUSY when the queue is full or ERR_DRAINING.
- */
-bool inspect_submit(struct inspector *i, const char *team, enum asset_kind kind, const struct asset_file *files, size_t n,
-                    inspect_done_fn *done, void *arg, struct err *e);
+/* What is to be looked into.  Team must own the blobs; of a file path and digest are used. */
+struct inspect_wish {
+    const char *team;
+    enum asset_kind kind;
+    const struct asset_file *files;         /* [n]; copied */
+    size_t n;
+    const struct asset_file *data;          /* not NULL: the files are a model, and this data set is held against it */
+};
+
+/* Returns at once.  False, without a callback, with ERR_BUSY when the queue is full or ERR_DRAINING. */
+bool inspect_submit(struct inspector *i, const struct inspect_wish *w, inspect_done_fn *done, void *arg, struct err *e);
 
 /* The same for a caller that may wait: the result JSON, malloc'd, in *ret_json. */
-bool inspect_wait(struct inspector *i, const char *team, enum asset_kind kind, const struct asset_file *files, size_t n,
-                  char **ret_json, struct err *e);
+bool inspect_wait(struct inspector *i, const struct inspect_wish *w, char **ret_json, struct err *e);
 
 #endif

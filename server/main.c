@@ -2,15 +2,19 @@
  * main.c - repquantd: the order in which things start, and end.
  */
 #include "api/app.h"
+#include "core/base/clock.h"
 #include "core/base/io.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
 #include "server/config.h"
 #include "server/http.h"
+#include "server/import.h"
 #include "server/inspect.h"
 #include "server/launcher.h"
+#include "server/outbound.h"
 #include "server/worker.h"
-#include "storage/token.h"
+#include "storage/audit.h"
+#include "storage/session.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +28,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SWEEP_SECONDS = 3600, MAX_HOSTS = 32 };
+enum { MAX_HOSTS = 32 };
+static const int64_t SWEEP_US = 3600LL * 1000000;
 static const int64_t UPLOAD_GRACE_US = 24LL * 3600 * 1000000;  /* to register what was uploaded */
 
 struct daemon {
@@ -32,8 +37,11 @@ struct daemon {
     struct store *store;
     struct inspector *inspector;
     struct workers *workers;
+    struct outbound *outbound;
+    struct importer *importer;
     struct app app;
     struct http *http;
+    struct rate_table *rates, *guesses, *stranger_rows;
     char *hosts_text;
     const char *hosts[MAX_HOSTS + 1];
 };
@@ -159,15 +167,40 @@ static void app_cancel(void *server, const char *job_id) { workers_cancel(((stru
 static bool app_inspect(void *server, const char *team, enum asset_kind kind, const struct asset_file *files, size_t n,
                         char **ret_json, struct err *e)
 {
-    return inspect_wait(((struct daemon *)server)->inspector, team, kind, files, n, ret_json, e);
+    struct inspect_wish wish = { .team = team, .kind = kind, .files = files, .n = n };
+    return inspect_wait(((struct daemon *)server)->inspector, &wish, ret_json, e);
+}
+
+static bool app_validate(void *server, const char *team, const struct asset *model, const struct asset *data, char **ret_json, struct err *e)
+{
+    struct inspect_wish wish = { .team = team, .kind = ASSET_MODEL, .files = model->files, .n = model->nfiles, .data = &data->files[0] };
+    return inspect_wait(((struct daemon *)server)->inspector, &wish, ret_json, e);
+}
+
+static bool app_import(void *server, const char *team, const char *url, const char *want, struct upload *ret, struct err *e)
+{
+    return importer_add(((struct daemon *)server)->importer, team, url, want, ret, e);
+}
+
+/* No limit is no table. */
+static bool make_rates(struct daemon *d, struct err *e)
+{
+    enum { TOKENS = 8192, ADDRESSES = 8192, GUESSES_BURST = 10 };
+    const struct config *c = &d->config;
+    struct rate_limit tokens = { .per_second = c->rate, .burst = c->rate_burst };
+    struct rate_limit guesses = { .per_second = c->guesses, .burst = c->guesses * GUESSES_BURST };
+    return (!c->rate || (d->rates = rate_new(tokens, TOKENS, e))) && (!c->guesses || (d->guesses = rate_new(guesses, ADDRESSES, e)))
+        && (d->stranger_rows = rate_new((struct rate_limit){ .per_second = 1, .burst = 60 }, 1, e));
 }
 
 static void fill_app(struct daemon *d)
 {
     d->app = (struct app){
         .store = d->store, .version = VERSION, .max_upload = (uint64_t)d->config.max_upload, .auth = d->config.auth,
-        .hosts = d->hosts, .workers = d->config.workers,
-        .server = d, .kick = app_kick, .cancel = app_cancel, .inspect = app_inspect,
+        .hosts = d->hosts, .rates = d->rates, .guesses = d->guesses,
+        .stranger_rows = d->stranger_rows, .workers = d->config.workers,
+        .server = d, .kick = app_kick, .cancel = app_cancel, .inspect = app_inspect, .validate = app_validate,
+        .import = app_import,
     };
 }
 
@@ -201,17 +234,32 @@ static void *exit_at_once(void *mine)
     _exit(EXIT_FAILURE);
 }
 
-/* Waits for the end; once an hour forgets uploads that nobody registered. */
+static void warn(const char *event, const struct err *e)
+{
+    if (e->code)
+        log_line(LOG_WARN, event, "%s: %s", e->where, e->text);
+}
+
+/* Waits for the end; once a second writes down what was refused, once an hour forgets uploads that nobody registered. */
 static int run(struct daemon *d, const sigset_t *mine)
 {
-    struct timespec hour = { .tv_sec = SWEEP_SECONDS };
-    for (;;) {
-        struct err e = { 0 };
-        int removed, sig = sigtimedwait(mine, NULL, &hour);
+    struct timespec second = { .tv_sec = 1 };
+    for (int64_t swept = clock_mono_us();;) {
+        struct err audit = { 0 }, sweep = { 0 }, sessions = { 0 };
+        int removed, sig = sigtimedwait(mine, NULL, &second);
         if (sig > 0)
             return sig;
-        if (errno == EAGAIN && !store_sweep(d->store, UPLOAD_GRACE_US, &removed, &e))
-            log_line(LOG_WARN, "store.sweep", "%s: %s", e.where, e.text);
+        if (errno != EAGAIN)
+            continue;
+        audit_flush(d->store, &audit);
+        warn("audit.flush", &audit);
+        if (clock_mono_us() - swept < SWEEP_US)
+            continue;
+        swept = clock_mono_us();
+        store_sweep(d->store, UPLOAD_GRACE_US, &removed, &sweep);
+        warn("store.sweep", &sweep);
+        session_sweep(d->store, &sessions);
+        warn("session.sweep", &sessions);
     }
 }
 
@@ -220,11 +268,19 @@ static bool start(struct daemon *d, struct err *e)
     const struct config *c = &d->config;
     if (c->port_file[0])
         unlink(c->port_file);                           /* one that a killed daemon left would be believed */
-    if (!set_log_level(c->log_level, e) || !split_hosts(d, e))
+    if (!set_log_level(c->log_level, e) || !split_hosts(d, e) || !make_rates(d, e))
         return false;
-    if (!(d->store = store_open(c->data, e)) || !recover(d, e) || !first_token(d, e))
+    if (!(d->outbound = outbound_new(c->import_hosts, c->outbound_private, c->outbound_ca, e)))     /* before the first thread */
+        return false;
+    if (!(d->store = store_open(c->data, e)))
+        return false;
+    store_limit(d->store, &(struct store_limits){ .keep_free = (uint64_t)c->keep_free, .upload_expiry_us = c->upload_seconds * 1000000,
+                                                  .uploads_per_team = (int)c->uploads });
+    if (!recover(d, e) || !first_token(d, e))
         return false;
     if (!(d->inspector = inspector_start(c, d->store, e)))
+        return false;
+    if (!(d->importer = importer_start(c, d->store, d->outbound, e)))
         return false;
     if (!(d->workers = workers_start(c, d->store, e)))
         return false;
@@ -238,14 +294,21 @@ static void stop(struct daemon *d)
 {
     if (d->inspector)
         inspector_drain(d->inspector);                  /* requests wait for it, so it ends first */
+    if (d->importer)
+        importer_drain(d->importer);
     if (d->workers)
         workers_drain(d->workers);                      /* the children end while the requests do */
     http_stop(d->http, (int)d->config.drain_seconds);   /* no new jobs from here */
     workers_stop(d->workers);                           /* running ones go back to the queue */
     inspector_stop(d->inspector);
+    importer_stop(d->importer);
+    outbound_free(d->outbound);
     store_close(d->store);
     if (d->http && d->config.port_file[0])
         unlink(d->config.port_file);
+    rate_free(d->rates);
+    rate_free(d->guesses);
+    rate_free(d->stranger_rows);
     free(d->hosts_text);
 }
 

@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PIECE = 256 << 10 };
+enum { PIECE = 256 << 10, TAKE_MIN = 1 << 20, TAKE_MAX = 64 << 20, FLUSH = 8 << 20 };
 static const int64_t IDEMPOTENCY_US = 24LL * 3600 * 1000000;
 
 bool blob_path(const char *digest, char ret[BLOB_PATH_SIZE])
@@ -50,24 +50,50 @@ bool blob_begin(struct blob_writer *w, struct store *s, const char *team, const 
     return true;
 }
 
+bool blob_reserve(struct blob_writer *w, uint64_t bytes, struct err *e)
+{
+    if (bytes > w->file.limit)
+        bytes = w->file.limit;
+    if (bytes <= w->taken)
+        return true;
+    if (!disk_take(w->store, w->file.fd, w->taken, bytes - w->taken, e))
+        return false;
+    w->taken = bytes;
+    return true;
+}
+
+/* A body of unknown length takes space in steps that grow with it. */
+static bool reserve_more(struct blob_writer *w, size_t n, struct err *e)
+{
+    uint64_t step = w->file.size < TAKE_MIN ? TAKE_MIN : w->file.size < TAKE_MAX ? w->file.size : TAKE_MAX;
+    return w->file.size + n <= w->taken || blob_reserve(w, w->file.size + n + step, e);
+}
+
+/* The disk works while the rest is still on its way, so that the sync at the end finds little to do. */
+void blob_flush_behind(int fd, uint64_t size, uint64_t *flushed)
+{
+    if (size - *flushed < FLUSH)
+        return;
+    sync_file_range(fd, (off_t)*flushed, (off_t)(size - *flushed), SYNC_FILE_RANGE_WRITE);
+    *flushed = size;
+}
+
 bool blob_write(struct blob_writer *w, const void *p, size_t n, struct err *e)
 {
     if (n > w->file.limit - w->file.size)
         return err_set(e, ERR_REQUEST_TOO_LARGE, "body", "more than %llu bytes; send less or raise the daemon's limit",
                        (unsigned long long)w->file.limit);
-    if (!newfile_write(&w->file, p, n, e))
+    if (!reserve_more(w, n, e) || !newfile_write(&w->file, p, n, e))
         return false;
     hash_add(&w->hash, p, n);
+    blob_flush_behind(w->file.fd, w->file.size, &w->flushed);
     return true;
 }
 
-/* Renames over what may be there: the bytes are the same, or the old ones have rotted. */
-static bool name_file(struct blob_writer *w, const char *path, struct err *e)
+bool blob_sync_folder(struct store *s, const char *path, struct err *e)
 {
     char folder[3] = { path[0], path[1], '\0' };
-    if (!newfile_commit(&w->file, path, 0400, e))
-        return false;
-    int fd = openat(w->store->blobs_fd, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = openat(s->blobs_fd, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     bool ok = fd >= 0 && sys.fsync(fd) == 0;
     if (!ok)
         err_sys(e, "blobs", "sync the folder");
@@ -88,10 +114,12 @@ static bool owned(struct conn *c, const char *team, const char *digest, uint64_t
     return got;
 }
 
-static bool add_rows(struct conn *c, const char *team, struct blob *b, struct err *e)
+bool blob_add_rows(struct conn *c, const char *team, bool exempt, struct blob *b, struct err *e)
 {
     uint64_t size;
     b->existed = owned(c, team, b->digest, &size, NULL);
+    if (!exempt && !b->existed && !quota_admit_bytes(c, team, b->size, e))
+        return false;
     struct stmt *s = stmt_begin(c, SQL_BLOB_INSERT);
     stmt_text(s, 1, b->digest);
     stmt_int(s, 2, (int64_t)b->size);
@@ -106,20 +134,43 @@ static bool add_rows(struct conn *c, const char *team, struct blob *b, struct er
     return ok;
 }
 
+static bool known(struct store *s, const char *hex, bool *ret, struct err *e)
+{
+    char digest[HASH_TEXT_SIZE];
+    struct err why = { 0 };
+    snprintf(digest, sizeof digest, "sha256:%.64s", hex);
+    struct conn *c = db_read(s->db);
+    struct stmt *q = stmt_begin(c, SQL_BLOB_KNOWN);
+    stmt_text(q, 1, digest);
+    *ret = stmt_row(q, &why);
+    stmt_end(q);
+    db_read_end(c);
+    return err_clean(&why, e);
+}
+
+bool blob_withdraw(struct store *s, const char *path, const struct err *why)
+{
+    bool is_known = true;
+    return why->code == ERR_QUOTA && known(s, path + 3, &is_known, NULL) && !is_known && unlinkat(s->blobs_fd, path, 0) == 0;
+}
+
 static bool publish(struct blob_writer *w, struct blob *b, struct err *e)
 {
     char path[BLOB_PATH_SIZE];
     struct store *s = w->store;
     blob_path(b->digest, path);
-    /* The long fsync happens before the lock; the one inside newfile_commit() finds nothing to do. */
-    if (sys.fsync(w->file.fd) != 0)
+    /* Space that was taken and not used goes back.  The long fsync happens before the lock; newfile_commit()'s finds nothing to do. */
+    if ((w->taken > w->file.size && ftruncate(w->file.fd, (off_t)w->file.size) != 0) || sys.fsync(w->file.fd) != 0)
         return err_sys(e, "upload", "sync");
     pthread_mutex_lock(&s->publish_mu);
-    bool ok = name_file(w, path, e);
+    /* Over what may be there: the bytes are the same, or the old ones have rotted. */
+    bool ok = newfile_commit(&w->file, path, 0400, e) && blob_sync_folder(s, path, e);
     struct conn *c = ok ? db_write(s->db, e) : NULL;
-    ok = c && db_write_end(c, add_rows(c, w->team, b, e), e);
+    struct err why = { 0 };
+    ok = c && db_write_end(c, blob_add_rows(c, w->team, w->exempt, b, &why), &why);
+    blob_withdraw(s, path, &why);
     pthread_mutex_unlock(&s->publish_mu);
-    return ok;
+    return ok || (c && err_clean(&why, e));
 }
 
 bool blob_finish(struct blob_writer *w, struct blob *ret, struct err *e)
@@ -169,7 +220,10 @@ static bool write_piece(void *arg, const void *p, size_t n, struct err *e) { ret
 bool blob_adopt(struct store *s, const char *team, int fd, uint64_t limit, struct blob *ret, struct err *e)
 {
     struct blob_writer w;
-    bool ok = blob_begin(&w, s, team, NULL, limit, e) && each_piece(fd, write_piece, &w, e) && blob_finish(&w, ret, e);
+    bool ok = blob_begin(&w, s, team, NULL, limit, e);
+    w.taken = UINT64_MAX;               /* a job's result: it was promised its space when the job was accepted */
+    w.exempt = true;
+    ok = ok && each_piece(fd, write_piece, &w, e) && blob_finish(&w, ret, e);
     blob_abort(&w);
     return ok;
 }
@@ -199,16 +253,31 @@ static bool hash_piece(void *arg, const void *p, size_t n, struct err *e)
     return true;
 }
 
+bool blob_hash_file(int fd, struct hash *ret, struct err *e)
+{
+    hash_init(ret);
+    return each_piece(fd, hash_piece, ret, e);
+}
+
 static bool same_bytes(int fd, const char *digest, struct err *e)
 {
     struct hash h;
     uint8_t got[HASH_SIZE], want[HASH_SIZE];
-    hash_init(&h);
-    if (!each_piece(fd, hash_piece, &h, e))
+    if (!blob_hash_file(fd, &h, e))
         return false;
     hash_end(&h, got);
     return (hash_parse(digest, want) && hash_equal(got, want))
         || err_set(e, ERR_IO, "blob", "the stored bytes of %s have changed; upload them again", digest);
+}
+
+bool blob_owned(struct store *s, const char *team, const char *digest, struct blob *ret)
+{
+    int fd;
+    uint64_t size;
+    if (!blob_get(s, team, digest, ret, NULL) || !blob_open(s, team, digest, false, &fd, &size, NULL))
+        return false;
+    close(fd);
+    return true;
 }
 
 bool blob_open(struct store *s, const char *team, const char *digest, bool rehash,
@@ -292,21 +361,7 @@ bool store_sweep(struct store *s, int64_t grace_us, int *ret_removed, struct err
             break;
     }
     ballast_make(s);
-    return ok;
-}
-
-static bool known(struct store *s, const char *hex, bool *ret, struct err *e)
-{
-    char digest[HASH_TEXT_SIZE];
-    struct err why = { 0 };
-    snprintf(digest, sizeof digest, "sha256:%.64s", hex);
-    struct conn *c = db_read(s->db);
-    struct stmt *q = stmt_begin(c, SQL_BLOB_KNOWN);
-    stmt_text(q, 1, digest);
-    *ret = stmt_row(q, &why);
-    stmt_end(q);
-    db_read_end(c);
-    return err_clean(&why, e);
+    return upload_sweep(s, e) && ok;
 }
 
 static bool sweep_folder(struct store *s, int i, int *removed, struct err *e)

@@ -30,7 +30,10 @@ struct blob_writer {
     char team[TEAM_SIZE];
     struct newfile file;
     struct hash hash;
+    bool exempt;                    /* from the team's quota: a result of a job that was accepted */
     bool expected;                  /* the digest was announced */
+    uint64_t taken;                 /* bytes of disk space it has */
+    uint64_t flushed;               /* bytes the disk was asked to write already */
     uint8_t want[HASH_SIZE];
 };
 #define BLOB_WRITER_NONE ((struct blob_writer){ .file = NEWFILE_NONE })
@@ -38,15 +41,19 @@ struct blob_writer {
 /* digest: "sha256:..." if announced, else NULL.  At most `limit` bytes will be taken. */
 bool blob_begin(struct blob_writer *w, struct store *s, const char *team, const char *digest,
                 uint64_t limit, struct err *e);
+/* Takes the disk space of `bytes` in advance; ERR_DISK, so that nobody sends what will not fit. */
+bool blob_reserve(struct blob_writer *w, uint64_t bytes, struct err *e);
 /* ERR_REQUEST_TOO_LARGE over the limit, ERR_DISK when the disk is full. */
 bool blob_write(struct blob_writer *w, const void *p, size_t n, struct err *e);
-/* Publishes; ERR_UPLOAD_DIGEST if the bytes are not those announced.  The writer is finished either way. */
+/* Publishes; ERR_UPLOAD_DIGEST if the bytes are not those announced, ERR_QUOTA if they are too many for the team.  The writer is finished either way. */
 bool blob_finish(struct blob_writer *w, struct blob *ret, struct err *e);
 void blob_abort(struct blob_writer *w);           /* accepts a finished writer */
 
 /* Publishes what fd holds from its start: the way a job's result becomes a blob. */
 bool blob_adopt(struct store *s, const char *team, int fd, uint64_t limit, struct blob *ret, struct err *e);
 
+/* Whether the team owns it and its file is there in full length; tells nothing of other teams. */
+bool blob_owned(struct store *s, const char *team, const char *digest, struct blob *ret);
 /* ERR_NOT_FOUND unless the team owns it. */
 bool blob_get(struct store *s, const char *team, const char *digest, struct blob *ret, struct err *e);
 

@@ -129,7 +129,7 @@ static bool writer_open(struct db *db, const char *path, struct err *e)
         && exec(c->lite, "PRAGMA journal_mode = WAL;"
                          "PRAGMA synchronous = FULL;"           /* a 202 answer survives a power cut */
                          "PRAGMA journal_size_limit = 67108864", e)
-        && quick_check(c->lite, e) && schema_migrate(c->lite, e)
+        && quick_check(c->lite, e) && schema_migrate(c->lite, e) && schema_trust_code(c->lite, e)
         && (c->stmts = stmt_prepare_all(c->lite, e)) != NULL;
 }
 

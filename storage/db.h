@@ -43,6 +43,8 @@ void db_on_full(struct db *db, void (*fn)(void *arg), void *arg);
 struct sqlite3;
 bool schema_migrate(struct sqlite3 *lite, struct err *e);
 int schema_version(void);
+/* Lets triggers run, if there are none but ours; else ERR_CONFIG. */
+bool schema_trust_code(struct sqlite3 *lite, struct err *e);
 
 /* Fills *e from the connection's last error.  Always false. */
 bool db_fail(struct sqlite3 *lite, struct err *e, const char *doing);

@@ -5,11 +5,17 @@
 #define STORAGE_INNER_H
 
 #include "core/base/json.h"
+#include "storage/audit.h"
+#include "storage/blob.h"
 #include "storage/db.h"
 #include "storage/job.h"
 #include "storage/stmt.h"
+#include "storage/token.h"
+#include "storage/upload.h"
 
 #include <pthread.h>
+
+enum { AUDIT_WAITING = 64 };
 
 struct store {
     char *dir;                      /* the data folder and two below it, as paths */
@@ -18,8 +24,27 @@ struct store {
     int lock_fd;                    /* flock'ed while we live */
     char boot_id[40];
     struct db *db;
+    struct store_limits limits;
+    struct {
+        pthread_mutex_t mu;         /* guards the rest; a leaf */
+        struct audit rows[AUDIT_WAITING];
+        int n;
+        int64_t dropped;
+    } audit;                        /* refusals on their way to the table */
     pthread_mutex_t publish_mu;     /* orders the naming of blobs against their removal; taken before a write */
+    pthread_mutex_t room_mu;        /* orders those who take disk space */
+    pthread_mutex_t parts_mu;       /* guards the list below and what upload.h says; taken before a part's own lock */
+    pthread_cond_t parts_changed;
+    struct upload_part *parts;      /* uploads somebody is writing to */
 };
+
+/*
+ * Takes disk space for bytes [from, from + bytes) of a file under blobs/ without changing its size.  ERR_DISK if there is not
+ * that much left.
+ */
+bool disk_take(struct store *s, int fd, uint64_t from, uint64_t bytes, struct err *e);
+/* In the transaction that queues the job: what its end will need, or ERR_DISK. */
+bool disk_promise_job(struct store *s, struct conn *c, const char *team, const char *id, const struct job_request *r, struct err *e);
 
 /* Adds an event to a job.  Takes `data`; NULL is out of memory. */
 bool event_add(struct conn *c, const char *team, const char *job_id, const char *type, json_t *data, struct err *e);
@@ -50,6 +75,29 @@ void moving_of_row(struct stmt *s, struct moving *ret);
 /* True if nothing failed; else hands `why` on to e.  A loop over rows cannot ask e itself, which may be NULL. */
 bool err_clean(const struct err *why, struct err *e);
 
+/* The id a page starts behind, for "id < ?" or "id > ?". */
+const char *page_start(struct page page);
+
+/*
+ * 256 random bits in base 62 behind a prefix of three characters; what is stored of them, in hexadecimal; whether a text could be
+ * such a secret.
+ */
+bool secret_make(const char *prefix, char ret[TOKEN_TEXT_SIZE], struct err *e);
+void secret_hash(const char *text, char ret[HASH_HEX_SIZE]);
+bool secret_well_formed(const char *prefix, const char *text);
+
+/* The team's row, made if there is none. */
+bool team_ensure(struct conn *c, const char *team, struct err *e);
+/* A team that has no row has no limits. */
+struct team;
+struct quota;
+bool team_read(struct conn *c, const char *name, struct team *ret, struct err *e);
+bool team_read_used(struct conn *c, const char *name, struct quota *ret, struct err *e);
+
+/* May the team queue one more job, store `more` bytes more?  ERR_QUOTA says which limit, and what helps. */
+bool quota_admit_job(struct conn *c, const char *team, struct err *e);
+bool quota_admit_bytes(struct conn *c, const char *team, uint64_t more, struct err *e);
+
 /* Makes room for items[n] in the malloc'd array that `items` points to; zeroes it. */
 bool list_grow(void *items, size_t n, size_t size, struct err *e);
 
@@ -57,8 +105,40 @@ bool list_grow(void *items, size_t n, size_t size, struct err *e);
 enum { BLOB_PATH_SIZE = 3 + HASH_HEX_SIZE };
 bool blob_path(const char *digest, char ret[BLOB_PATH_SIZE]);
 
+/* The rows of a blob whose file has its name.  ERR_QUOTA if the team may have no more, unless it owned the bytes or is exempt.
+ * Fills b->existed. */
+bool blob_add_rows(struct conn *c, const char *team, bool exempt, struct blob *b, struct err *e);
+/* After rows were refused for that: takes the file's name away again if nobody owns the bytes, so that nothing is left.  With s->publish_mu. */
+bool blob_withdraw(struct store *s, const char *path, const struct err *why);
+/* Makes a name in blobs/xx/ durable. */
+bool blob_sync_folder(struct store *s, const char *path, struct err *e);
+/* Hashes what fd holds from its start. */
+bool blob_hash_file(int fd, struct hash *ret, struct err *e);
+
+/* Starts the writing of what a file has grown by, once it is enough; *flushed is how far that has come. */
+void blob_flush_behind(int fd, uint64_t size, uint64_t *flushed);
+
+/* ---- uploads: upload_row.c for upload.c, but the last ---- */
+
+/* The row of an upload that has not expired.  ret_hash (HASH_STATE_SIZE) and ret_want (HASH_TEXT_SIZE) may be NULL. */
+bool upload_row_get(struct store *s, const char *team, const char *id, struct upload *ret, char *ret_hash, char *ret_want, struct err *e);
+bool upload_row_insert(struct store *s, struct conn *c, const struct upload_state *st, const char *digest, struct err *e);
+bool upload_row_update(struct store *s, struct conn *c, const struct upload_state *st, struct err *e);
+bool upload_row_end(struct store *s, struct conn *c, const struct upload_state *st, const char *digest, struct err *e);
+bool upload_row_delete(struct store *s, const char *team, const char *id, bool *ret_was, struct err *e);
+/* ERR_QUOTA when the team has as many unfinished ones as it may. */
+bool upload_few_enough(struct store *s, const char *team, struct err *e);
+bool upload_none(const char *id, struct err *e);            /* ERR_NOT_FOUND */
+bool upload_is_written(struct store *s, const char *id);    /* whether a part is open */
+
+/* Removes files of uploads that no row names. */
+void upload_sweep_files(struct store *s);
+/* Removes uploads that were abandoned. */
+bool upload_sweep(struct store *s, struct err *e);
+
 /* Reserves the space of DIR/ballast if there is plenty; else does nothing. */
 void ballast_make(struct store *s);
+void ballast_drop(void *store);
 
 /* Removes files in blobs/ that no row names. */
 bool blob_sweep_files(struct store *s, int *ret_removed, struct err *e);

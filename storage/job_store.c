@@ -121,13 +121,13 @@ static bool insert_job(struct conn *c, const char *team, const char *id, const c
     return ok;
 }
 
-static bool queue_job(struct conn *c, const char *team, const char *retry_of, const struct job_request *r,
+static bool queue_job(struct store *s, struct conn *c, const char *team, const char *retry_of, const struct job_request *r,
                       struct job *ret, struct err *e)
 {
     char id[ID_SIZE];
     id_new("job", id);
     return has_assets(c, team, r, e) && insert_key(c, team, &r->idempotency, id, e)
-        && insert_job(c, team, id, retry_of, r, e)
+        && quota_admit_job(c, team, e) && insert_job(c, team, id, retry_of, r, e) && disk_promise_job(s, c, team, id, r, e)
         && event_add(c, team, id, "job.queued", json_pack("{s:s, s:i}", "state", "queued", "attempt", 0), e)
         && read_job(c, team, id, ret, e);
 }
@@ -144,10 +144,10 @@ static bool end_with_job(struct conn *c, bool ok, struct job *job, struct err *e
 bool job_insert(struct store *s, const char *team, const struct job_request *request, struct job *ret, struct err *e)
 {
     struct conn *c = db_write(s->db, e);
-    return c && end_with_job(c, queue_job(c, team, "", request, ret, e), ret, e);
+    return c && end_with_job(c, queue_job(s, c, team, "", request, ret, e), ret, e);
 }
 
-static bool queue_again(struct conn *c, const char *team, const struct job *old, const struct idempotency *key,
+static bool queue_again(struct store *s, struct conn *c, const char *team, const struct job *old, const struct idempotency *key,
                         struct job *ret, struct err *e)
 {
     if (old->state != JOB_FAILED && old->state != JOB_CANCELED)
@@ -160,14 +160,14 @@ static bool queue_again(struct conn *c, const char *team, const struct job *old,
     };
     if (key)
         r.idempotency = *key;
-    return queue_job(c, team, old->id, &r, ret, e);
+    return queue_job(s, c, team, old->id, &r, ret, e);
 }
 
 bool job_retry(struct store *s, const char *team, const char *id, const struct idempotency *key, struct job *ret, struct err *e)
 {
     struct job old = { 0 };
     struct conn *c = db_write(s->db, e);
-    bool ok = c && end_with_job(c, read_job(c, team, id, &old, e) && queue_again(c, team, &old, key, ret, e), ret, e);
+    bool ok = c && end_with_job(c, read_job(c, team, id, &old, e) && queue_again(s, c, team, &old, key, ret, e), ret, e);
     job_release(&old);
     return ok;
 }

@@ -21,3 +21,10 @@ bool list_grow(void *items, size_t n, size_t size, struct err *e)
     memset(*array + n * size, 0, size);
     return true;
 }
+
+const char *page_start(struct page page)
+{
+    if (page.cursor && page.cursor[0])
+        return page.cursor;
+    return page.ascending ? "" : "~";       /* '~' sorts behind every id */
+}

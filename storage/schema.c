@@ -8,6 +8,13 @@
 
 #include <sqlite3.h>
 #include <stdio.h>
+#include <string.h>
+
+/* The code in the database: as it stands in sqlite_schema, without the last semicolon. */
+#define AUDIT_KEEPS_ITS_ROWS "CREATE TRIGGER audit_keeps_its_rows BEFORE DELETE ON audit"                     \
+    " BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
+#define AUDIT_KEEPS_THEM_AS_THEY_ARE "CREATE TRIGGER audit_keeps_them_as_they_are BEFORE UPDATE ON audit"     \
+    " BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
 
 static const char *const steps[] = {
     /* 1: everything.  Claim token, lease, attempt and boot id are here from the start: a queue
@@ -84,6 +91,45 @@ static const char *const steps[] = {
     "  last_used_at INTEGER NOT NULL DEFAULT 0"
     ") STRICT;"
     "CREATE INDEX tokens_team ON tokens (team, id);",
+
+    /* 2: uploads in parts, and the disk space that a job which has not ended will need */
+    "CREATE TABLE uploads ("
+    "  id TEXT PRIMARY KEY, team TEXT NOT NULL, length INTEGER NOT NULL, offset INTEGER NOT NULL, hash TEXT NOT NULL,"
+    "  want TEXT NOT NULL, metadata TEXT NOT NULL, source TEXT NOT NULL DEFAULT '', digest TEXT NOT NULL DEFAULT '',"
+    "  problem TEXT, created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL"
+    ") STRICT;"
+    "CREATE INDEX uploads_team ON uploads (team, id);"
+    "CREATE INDEX uploads_expiry ON uploads (expires_at);"
+    "ALTER TABLE jobs ADD COLUMN reserved INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX jobs_reserved ON jobs (reserved) WHERE state IN ('queued', 'running', 'canceling');",
+
+    /* 3: teams have rows of their own, with what they may use (NULL: no limit); those that are in use already get theirs. */
+    "CREATE TABLE teams ("
+    "  name TEXT PRIMARY KEY, created_at INTEGER NOT NULL,"
+    "  max_running INTEGER CHECK (max_running >= 0), max_queued INTEGER CHECK (max_queued >= 0),"
+    "  max_bytes INTEGER CHECK (max_bytes >= 0)"
+    ") STRICT, WITHOUT ROWID;"
+    "INSERT INTO teams (name, created_at)"
+    "  SELECT team, min(at) FROM (SELECT team, created_at AS at FROM tokens UNION ALL SELECT team, created_at FROM blob_owners"
+    "  UNION ALL SELECT team, queued_at FROM jobs UNION ALL SELECT 'local', unixepoch() * 1000000) GROUP BY team;"
+    "ALTER TABLE tokens ADD COLUMN created_by TEXT NOT NULL DEFAULT '';",
+
+    /* 4: the audit log, see audit.h. */
+    "CREATE TABLE audit ("
+    "  seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, request TEXT NOT NULL, team TEXT NOT NULL, token TEXT NOT NULL,"
+    "  session TEXT NOT NULL, peer TEXT NOT NULL, method TEXT NOT NULL, action TEXT NOT NULL, target TEXT NOT NULL,"
+    "  status INTEGER NOT NULL, code TEXT NOT NULL, prev TEXT NOT NULL, hash TEXT NOT NULL"
+    ") STRICT;"
+    "CREATE INDEX audit_team ON audit (team, seq);"
+    AUDIT_KEEPS_ITS_ROWS ";" AUDIT_KEEPS_THEM_AS_THEY_ARE ";",
+
+    /* 5: browsers that are logged in. */
+    "CREATE TABLE sessions ("
+    "  id TEXT PRIMARY KEY, team TEXT NOT NULL, token_id TEXT NOT NULL REFERENCES tokens ON DELETE CASCADE, hash TEXT NOT NULL UNIQUE,"
+    "  created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, last_used_at INTEGER NOT NULL"
+    ") STRICT;"
+    "CREATE INDEX sessions_team ON sessions (team, id);"
+    "CREATE INDEX sessions_token ON sessions (token_id);",
 };
 enum { STEPS = sizeof steps / sizeof steps[0] };
 
@@ -135,4 +181,29 @@ bool schema_migrate(sqlite3 *lite, struct err *e)
         }
     }
     return true;
+}
+
+/* A trigger or view that is not ours would be somebody else's code, run at our next write. */
+static bool is_ours(const char *sql)
+{
+    return strcmp(sql, AUDIT_KEEPS_ITS_ROWS) == 0 || strcmp(sql, AUDIT_KEEPS_THEM_AS_THEY_ARE) == 0;
+}
+
+bool schema_trust_code(sqlite3 *lite, struct err *e)
+{
+    int ours = 0;
+    sqlite3_stmt *s = NULL;
+    bool ok = sqlite3_prepare_v2(lite, "SELECT name, sql FROM sqlite_schema WHERE type IN ('trigger', 'view')", -1, &s, NULL) == SQLITE_OK;
+    for (int rc; ok && (rc = sqlite3_step(s)) != SQLITE_DONE; ours++) {
+        const char *name = rc == SQLITE_ROW ? (const char *)sqlite3_column_text(s, 0) : NULL;
+        const char *sql = rc == SQLITE_ROW ? (const char *)sqlite3_column_text(s, 1) : NULL;
+        if (!sql)
+            ok = db_fail(lite, e, "read the schema's code");
+        else if (!is_ours(sql))
+            ok = err_set(e, ERR_CONFIG, "database", "it holds the trigger or view \"%.60s\", which is not ours; restore the last backup", name ? name : "");
+    }
+    sqlite3_finalize(s);
+    if (ok && ours != 2)
+        ok = err_set(e, ERR_CONFIG, "database", "the triggers that protect the audit log are gone; restore the last backup");
+    return ok && (sqlite3_db_config(lite, SQLITE_DBCONFIG_ENABLE_TRIGGER, 1, NULL) == SQLITE_OK || db_fail(lite, e, "enable the triggers"));
 }

@@ -20,7 +20,15 @@
 #define HELD " WHERE id = ?1 AND claim_token = ?2 AND state IN ('running', 'canceling')"
 #define ASSET_COLUMNS "id, team, kind, name, format, digest, bytes, created_at"
 #define ARTIFACT_COLUMNS "id, job_id, name, media_type, digest, size, created_at"
-#define TOKEN_COLUMNS "id, team, name, scopes, created_at, expires_at, last_used_at"
+#define UPLOAD_COLUMNS "id, length, offset, hash, want, metadata, source, digest, problem, created_at, expires_at"
+#define TOKEN_COLUMNS "id, team, name, scopes, created_at, expires_at, last_used_at, created_by"
+/* Whether one more job of the team `of` may run. */
+#define TEAM_MAY_RUN(of) "NOT EXISTS (SELECT 1 FROM teams t WHERE t.name = " of " AND t.max_running <="     \
+    " (SELECT count(*) FROM jobs r WHERE r.state IN ('running', 'canceling') AND r.team = t.name))"
+#define TOKEN_ADMIN "instr(' ' || scopes || ' ', ' admin ')"
+#define AUDIT_COLUMNS "seq, at, request, team, token, session, peer, method, action, target, status, code, prev, hash"
+#define SESSION_COLUMNS "id, team, token_id, created_at, expires_at, last_used_at"
+#define TEAM_COLUMNS "name, created_at, max_running, max_queued, max_bytes"
 
 #define SQL_STATEMENTS(X)                                                                               \
     X(PING, "SELECT count(*) FROM (SELECT 1 FROM jobs LIMIT 1)")                                        \
@@ -37,6 +45,22 @@
     X(BLOB_ORPHAN, "SELECT digest FROM blobs AS b"                                                      \
                    " WHERE NOT EXISTS (SELECT 1 FROM blob_owners o WHERE o.digest = b.digest) LIMIT 1") \
     X(BLOB_DELETE, "DELETE FROM blobs WHERE digest = ?1")                                               \
+    /* uploads in parts */                                                                              \
+    X(UPLOAD_INSERT, "INSERT INTO uploads (team, " UPLOAD_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, NULL, ?10, ?11)") \
+    X(UPLOAD_GET, "SELECT " UPLOAD_COLUMNS " FROM uploads WHERE team = ?1 AND id = ?2")                 \
+    X(UPLOAD_KNOWN, "SELECT 1 FROM uploads WHERE id = ?1 AND digest = '' AND problem IS NULL")          \
+    X(UPLOAD_OPEN, "SELECT count(*) FROM uploads WHERE team = ?1 AND digest = '' AND problem IS NULL AND expires_at >= ?2") \
+    X(UPLOAD_PROGRESS, "UPDATE uploads SET offset = ?3, hash = ?4, expires_at = ?5, length = ?6 WHERE team = ?1 AND id = ?2") \
+    X(UPLOAD_FINISH, "UPDATE uploads SET offset = ?3, length = ?3, hash = '', digest = ?4, expires_at = ?5 WHERE team = ?1 AND id = ?2") \
+    X(UPLOAD_FAIL, "UPDATE uploads SET problem = ?3 WHERE team = ?1 AND id = ?2")                       \
+    X(UPLOAD_FAIL_IMPORTS, "UPDATE uploads SET problem = ?1 WHERE source <> '' AND digest = '' AND problem IS NULL") \
+    X(UPLOAD_DELETE, "DELETE FROM uploads WHERE team = ?1 AND id = ?2")                                 \
+    X(UPLOAD_EXPIRED, "SELECT id, team FROM uploads WHERE expires_at < ?1 AND id > ?2 ORDER BY id LIMIT 1") \
+    /* disk space */                                                                                    \
+    X(DISK_PROMISED, "SELECT coalesce(sum(reserved), 0) FROM jobs WHERE state IN ('queued', 'running', 'canceling')") \
+    X(JOB_RESERVE, "UPDATE jobs SET reserved = ?3 WHERE team = ?1 AND id = ?2")                         \
+    X(JOB_NEEDS, "SELECT coalesce(sum(CASE kind WHEN 'model' THEN 3 * bytes ELSE 2 * bytes END), 0) FROM assets" \
+                 " WHERE team = ?1 AND id IN (?2, ?3, ?4)")                                             \
     /* models and data sets */                                                                          \
     X(ASSET_INSERT, "INSERT INTO assets (" ASSET_COLUMNS ", inventory)"                                 \
                     " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")                                     \
@@ -81,7 +105,7 @@
     X(RUN_CLAIM, "UPDATE jobs SET state = 'running', running_at = ?1, attempt = attempt + 1,"           \
                  " claim_token = claim_token + 1, lease_until = ?2, boot_id = ?3, worker = ?4, stage = ''," \
                  " done = 0, total = 0, warnings = 0 WHERE id ="                                        \
-                 " (SELECT id FROM jobs INDEXED BY jobs_queued WHERE state = 'queued'"                  \
+                 " (SELECT id FROM jobs j INDEXED BY jobs_queued WHERE state = 'queued' AND " TEAM_MAY_RUN("j.team") \
                  " ORDER BY priority DESC, id LIMIT 1)"                                                 \
                  " RETURNING " JOB_COLUMNS)                                                             \
     X(RUN_EXPIRED, "SELECT id, team, state, attempt, max_attempts FROM jobs INDEXED BY jobs_live"       \
@@ -119,13 +143,47 @@
     X(ARTIFACT_GET, "SELECT " ARTIFACT_COLUMNS " FROM artifacts WHERE team = ?1 AND id = ?2")           \
     X(ARTIFACT_FIND, "SELECT " ARTIFACT_COLUMNS " FROM artifacts WHERE team = ?1 AND job_id = ?2 AND name = ?3") \
     /* tokens */                                                                                        \
-    X(TOKEN_INSERT, "INSERT INTO tokens (id, team, name, scopes, hash, created_at, expires_at)"         \
-                    " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7)")                                             \
+    X(TOKEN_INSERT, "INSERT INTO tokens (id, team, name, scopes, hash, created_at, expires_at, created_by)" \
+                    " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8)")                                         \
     X(TOKEN_BY_HASH, "SELECT " TOKEN_COLUMNS ", hash FROM tokens WHERE hash = ?1")                      \
     X(TOKEN_USED, "UPDATE tokens SET last_used_at = ?2 WHERE id = ?1 AND last_used_at < ?2")            \
-    X(TOKEN_LIST, "SELECT " TOKEN_COLUMNS " FROM tokens WHERE team = ?1 ORDER BY id")                   \
+    X(TOKEN_GET, "SELECT " TOKEN_COLUMNS " FROM tokens WHERE team = ?1 AND id = ?2")                    \
+    X(TOKEN_LIST_DOWN, "SELECT " TOKEN_COLUMNS " FROM tokens WHERE team = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3") \
+    X(TOKEN_LIST_UP, "SELECT " TOKEN_COLUMNS " FROM tokens WHERE team = ?1 AND id > ?2 ORDER BY id LIMIT ?3") \
     X(TOKEN_DELETE, "DELETE FROM tokens WHERE team = ?1 AND id = ?2")                                   \
-    X(TOKEN_ANY, "SELECT 1 FROM tokens LIMIT 1")
+    X(TOKEN_LAST_ADMIN, "SELECT 1 FROM tokens WHERE team = ?1 AND id = ?2 AND " TOKEN_ADMIN " AND NOT EXISTS" \
+                        " (SELECT 1 FROM tokens WHERE id <> ?2 AND " TOKEN_ADMIN " AND (expires_at = 0 OR expires_at > ?3))") \
+    X(TOKEN_ANY, "SELECT 1 FROM tokens LIMIT 1")                                                        \
+    /* teams */                                                                                         \
+    X(TEAM_INSERT, "INSERT INTO teams (name, created_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")       \
+    X(TEAM_QUOTA, "UPDATE teams SET max_running = ?2, max_queued = ?3, max_bytes = ?4 WHERE name = ?1") \
+    X(TEAM_GET, "SELECT " TEAM_COLUMNS " FROM teams WHERE name = ?1")                                   \
+    X(TEAM_LIST, "SELECT " TEAM_COLUMNS " FROM teams ORDER BY name")                                    \
+    X(TEAM_USED, "SELECT (SELECT count(*) FROM jobs WHERE state IN ('running', 'canceling') AND team = ?1)," \
+                 " (SELECT count(*) FROM jobs WHERE state = 'queued' AND team = ?1),"                   \
+                 " (SELECT coalesce(sum(b.size), 0) FROM blob_owners o JOIN blobs b USING (digest) WHERE o.team = ?1)") \
+    X(TEAM_HAS, "SELECT EXISTS (SELECT 1 FROM tokens WHERE team = ?1), EXISTS (SELECT 1 FROM jobs WHERE team = ?1)," \
+                " EXISTS (SELECT 1 FROM assets WHERE team = ?1), EXISTS (SELECT 1 FROM blob_owners WHERE team = ?1)") \
+    X(TEAM_DELETE, "DELETE FROM teams WHERE name = ?1")                                                 \
+    /* sessions */                                                                                      \
+    X(SESSION_INSERT, "INSERT INTO sessions (id, team, token_id, hash, created_at, expires_at, last_used_at)" \
+                      " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?5)")                                           \
+    X(SESSION_BY_HASH, "SELECT " SESSION_COLUMNS " FROM sessions WHERE hash = ?1")                      \
+    X(SESSION_USED, "UPDATE sessions SET last_used_at = ?2 WHERE id = ?1 AND last_used_at < ?2")        \
+    X(SESSION_COUNT, "SELECT count(*) FROM sessions WHERE token_id = ?1")                               \
+    X(SESSION_LIST_DOWN, "SELECT " SESSION_COLUMNS " FROM sessions WHERE team = ?1 AND id < ?2 AND (?3 IS NULL OR token_id = ?3)" \
+                         " ORDER BY id DESC LIMIT ?4")                                                  \
+    X(SESSION_LIST_UP, "SELECT " SESSION_COLUMNS " FROM sessions WHERE team = ?1 AND id > ?2 AND (?3 IS NULL OR token_id = ?3)" \
+                       " ORDER BY id LIMIT ?4")                                                         \
+    X(SESSION_DELETE, "DELETE FROM sessions WHERE team = ?1 AND id = ?2 AND (?3 IS NULL OR token_id = ?3)") \
+    X(SESSION_EXPIRE, "DELETE FROM sessions WHERE expires_at <= ?1 OR last_used_at <= ?2")              \
+    /* the audit log */                                                                                 \
+    X(AUDIT_LAST, "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")                              \
+    X(AUDIT_INSERT, "INSERT INTO audit (" AUDIT_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)") \
+    X(AUDIT_LIST, "SELECT " AUDIT_COLUMNS " FROM audit WHERE ?1 IS NULL AND seq > ?2 AND (?3 IS NULL OR token = ?3)" \
+                  " ORDER BY seq LIMIT ?4")                                                             \
+    X(AUDIT_LIST_TEAM, "SELECT " AUDIT_COLUMNS " FROM audit INDEXED BY audit_team WHERE team = ?1 AND seq > ?2" \
+                       " AND (?3 IS NULL OR token = ?3) ORDER BY seq LIMIT ?4")
 
 /* ?3 ",queued,running," or NULL; ?4 an object of labels or NULL; ?5 a model or NULL */
 #define JOB_FILTER                                                                                      \

@@ -105,9 +105,11 @@ bool stmt_dup_text(struct stmt *s, int column, char **ret, struct err *e)
 
 int64_t stmt_get_int(struct stmt *s, int column) { return sqlite3_column_int64(s->lite, column); }
 
+bool stmt_is_null(struct stmt *s, int column) { return sqlite3_column_type(s->lite, column) == SQLITE_NULL; }
+
 double stmt_get_real(struct stmt *s, int column)
 {
-    return sqlite3_column_type(s->lite, column) == SQLITE_NULL ? NAN : sqlite3_column_double(s->lite, column);
+    return stmt_is_null(s, column) ? NAN : sqlite3_column_double(s->lite, column);
 }
 
 void stmt_end(struct stmt *s)

@@ -36,6 +36,7 @@ void stmt_end(struct stmt *s);
 void stmt_get_text(struct stmt *s, int column, char *ret, size_t size);   /* "" for NULL */
 bool stmt_dup_text(struct stmt *s, int column, char **ret, struct err *e);   /* malloc'd; NULL for NULL */
 int64_t stmt_get_int(struct stmt *s, int column);
+bool stmt_is_null(struct stmt *s, int column);
 double stmt_get_real(struct stmt *s, int column);                   /* NaN for NULL */
 
 /* Begin, one text bound, run, end: the shape of many. */

@@ -110,7 +110,7 @@ static bool open_folders(struct store *s, struct err *e)
  * On a full disk SQLite cannot write even to delete, so nobody could make room.  The ballast is room kept for
  * that moment: the write that found the disk full fails, the next one goes through.
  */
-static void ballast_drop(void *arg)
+void ballast_drop(void *arg)
 {
     struct store *s = arg;
     unlinkat(s->dir_fd, "ballast", 0);
@@ -141,6 +141,7 @@ static bool open_all(struct store *s, const char *dir, struct err *e)
         return false;
     db_on_full(s->db, ballast_drop, s);
     blob_sweep_unfinished(s);
+    upload_sweep_files(s);
     ballast_make(s);
     return true;
 }
@@ -153,7 +154,12 @@ struct store *store_open(const char *dir, struct err *e)
         return NULL;
     }
     s->dir_fd = s->blobs_fd = s->scratch_fd = s->lock_fd = -1;
+    s->limits = STORE_LIMITS_DEFAULT;
     pthread_mutex_init(&s->publish_mu, NULL);
+    pthread_mutex_init(&s->room_mu, NULL);
+    pthread_mutex_init(&s->parts_mu, NULL);
+    pthread_cond_init(&s->parts_changed, NULL);
+    pthread_mutex_init(&s->audit.mu, NULL);
     if (open_all(s, dir, e))
         return s;
     store_close(s);     /* safe on a half-open store */
@@ -164,6 +170,8 @@ void store_close(struct store *s)
 {
     if (!s)
         return;
+    if (s->db)
+        audit_flush(s, NULL);
     db_close(s->db);
     int fds[] = { s->blobs_fd, s->scratch_fd, s->dir_fd, s->lock_fd };     /* the lock last */
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
@@ -173,10 +181,16 @@ void store_close(struct store *s)
     free(s->blobs);
     free(s->scratch);
     pthread_mutex_destroy(&s->publish_mu);
+    pthread_mutex_destroy(&s->room_mu);
+    pthread_mutex_destroy(&s->parts_mu);
+    pthread_cond_destroy(&s->parts_changed);
+    pthread_mutex_destroy(&s->audit.mu);
     free(s);
 }
 
 const char *store_dir(const struct store *s) { return s->dir; }
+
+void store_limit(struct store *s, const struct store_limits *limits) { s->limits = *limits; }
 
 void store_watch(struct store *s, store_watch_fn *fn, void *arg) { db_watch(s->db, fn, arg); }
 

@@ -5,6 +5,7 @@
  *     DIR/repquant.db                  SQLite: every row of the service
  *     DIR/blobs/<2 hex>/<64 hex>       bytes by their SHA-256, 0400, never changed
  *     DIR/blobs/new.*                  uploads under way; swept at start
+ *     DIR/blobs/upl_*                  what has arrived of uploads in parts (upload.h)
  *     DIR/scratch/<job>/<claim>/       the folder of one attempt, see scratch.h
  *     DIR/ballast                      space that is given back when the disk is full, so that a job
  *                                      can still be canceled and a model deleted
@@ -42,6 +43,15 @@ void store_close(struct store *s);                 /* NULL is fine */
 
 const char *store_dir(const struct store *s);
 
+/* What an operator may bound.  Set once, before threads exist. */
+struct store_limits {
+    uint64_t keep_free;             /* bytes of disk that no upload and no job may take */
+    int64_t upload_expiry_us;       /* how long an unfinished upload waits for its next part */
+    int uploads_per_team;           /* unfinished at a time */
+};
+#define STORE_LIMITS_DEFAULT ((struct store_limits){ .upload_expiry_us = 24LL * 3600 * 1000000, .uploads_per_team = 100 })
+void store_limit(struct store *s, const struct store_limits *limits);
+
 /*
  * What a dead daemon left: jobs it was running go back to the queue, or fail when their attempts
  * are used up; jobs being canceled are canceled; scratch that no attempt needs and blobs that
@@ -66,6 +76,9 @@ bool store_ping(struct store *s, struct err *e);
 
 /* Free bytes of the file system under DIR; 0 if unknown. */
 uint64_t store_free_bytes(const struct store *s);
+
+/* Bytes of disk an upload or a job may still take: free, less what waiting jobs were promised and what is kept free. */
+uint64_t store_room(struct store *s);
 
 /* Where a page of a list starts and how long it is. */
 struct page {

@@ -29,12 +29,12 @@ static char next_digit(uint8_t number[TOKEN_BYTES])
     return digits[rest];
 }
 
-static bool make_text(char ret[TOKEN_TEXT_SIZE], struct err *e)
+bool secret_make(const char *prefix, char ret[TOKEN_TEXT_SIZE], struct err *e)
 {
     uint8_t random[TOKEN_BYTES];
     if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
         return err_sys(e, "token", "draw random bytes");
-    memcpy(ret, "rq_", 3);
+    memcpy(ret, prefix, 3);
     for (int i = 2 + TOKEN_DIGITS; i >= 3; i--)
         ret[i] = next_digit(random);
     ret[3 + TOKEN_DIGITS] = '\0';
@@ -42,7 +42,7 @@ static bool make_text(char ret[TOKEN_TEXT_SIZE], struct err *e)
     return true;
 }
 
-static void hash_of(const char *text, char ret[HASH_HEX_SIZE])
+void secret_hash(const char *text, char ret[HASH_HEX_SIZE])
 {
     uint8_t digest[HASH_SIZE];
     hash_bytes(text, strlen(text), digest);
@@ -59,31 +59,40 @@ static bool insert_token(struct conn *c, const struct token *t, const char *hash
     stmt_text(s, 5, hash);
     stmt_int(s, 6, t->created_at);
     stmt_int(s, 7, t->expires_at);
+    stmt_text(s, 8, t->created_by);
     bool ok = stmt_run(s, e);
     stmt_end(s);
     return ok;
 }
 
-bool token_create(struct store *s, const char *team, const char *name, const char *scopes, int64_t expires_at,
-                  struct token *ret, char ret_text[TOKEN_TEXT_SIZE], struct err *e)
+bool token_issue(struct store *s, const char *team, const struct token_request *request, struct token *ret,
+                 char ret_text[TOKEN_TEXT_SIZE], struct err *e)
 {
     char text[TOKEN_TEXT_SIZE], hash[HASH_HEX_SIZE];
-    struct token t = { .created_at = clock_now_us(), .expires_at = expires_at };
-    if (!make_text(text, e))
+    struct token t = { .created_at = clock_now_us(), .expires_at = request->expires_at };
+    if (!secret_make("rq_", text, e))
         return false;
     id_new("tok", t.id);
     snprintf(t.team, sizeof t.team, "%s", team);
-    snprintf(t.name, sizeof t.name, "%s", name);
-    snprintf(t.scopes, sizeof t.scopes, "%s", scopes);
-    hash_of(text, hash);
+    snprintf(t.name, sizeof t.name, "%s", request->name);
+    snprintf(t.scopes, sizeof t.scopes, "%s", request->scopes);
+    snprintf(t.created_by, sizeof t.created_by, "%s", request->created_by ? request->created_by : "");
+    secret_hash(text, hash);
     struct conn *c = db_write(s->db, e);
-    bool ok = c && db_write_end(c, insert_token(c, &t, hash, e), e);
+    bool ok = c && db_write_end(c, team_ensure(c, team, e) && insert_token(c, &t, hash, e), e);
     if (ok) {
         *ret = t;
         memcpy(ret_text, text, sizeof text);
     }
     explicit_bzero(text, sizeof text);
     return ok;
+}
+
+bool token_create(struct store *s, const char *team, const char *name, const char *scopes, int64_t expires_at,
+                  struct token *ret, char ret_text[TOKEN_TEXT_SIZE], struct err *e)
+{
+    struct token_request request = { .name = name, .scopes = scopes, .expires_at = expires_at };
+    return token_issue(s, team, &request, ret, ret_text, e);
 }
 
 /* ---- verifying ---- */
@@ -95,6 +104,7 @@ static void token_of_row(struct stmt *s, struct token *t)
     stmt_get_text(s, 1, t->team, sizeof t->team);
     stmt_get_text(s, 2, t->name, sizeof t->name);
     stmt_get_text(s, 3, t->scopes, sizeof t->scopes);
+    stmt_get_text(s, 7, t->created_by, sizeof t->created_by);
 }
 
 /*
@@ -111,7 +121,7 @@ static bool find(struct store *s, const char *hash, struct token *ret, struct er
     bool got = stmt_row(q, why);
     if (got) {
         token_of_row(q, ret);
-        stmt_get_text(q, 7, stored, sizeof stored);
+        stmt_get_text(q, 8, stored, sizeof stored);
     }
     stmt_end(q);
     db_read_end(c);
@@ -133,9 +143,9 @@ static void note_use(struct store *s, const struct token *t, int64_t now)
     db_write_end(c, ok, NULL);
 }
 
-static bool well_formed(const char *text)
+bool secret_well_formed(const char *prefix, const char *text)
 {
-    return strncmp(text, "rq_", 3) == 0 && strspn(text + 3, digits) == TOKEN_DIGITS && text[3 + TOKEN_DIGITS] == '\0';
+    return strncmp(text, prefix, 3) == 0 && strspn(text + 3, digits) == TOKEN_DIGITS && text[3 + TOKEN_DIGITS] == '\0';
 }
 
 bool token_verify(struct store *s, const char *text, struct token *ret, struct err *e)
@@ -144,8 +154,8 @@ bool token_verify(struct store *s, const char *text, struct token *ret, struct e
     struct token t = { 0 };
     struct err why = { 0 };
     int64_t now = clock_now_us();
-    hash_of(text, hash);
-    bool known = well_formed(text) && find(s, hash, &t, &why);
+    secret_hash(text, hash);
+    bool known = secret_well_formed("rq_", text) && find(s, hash, &t, &why);
     if (!err_clean(&why, e))
         return false;
     if (!known || (t.expires_at && t.expires_at <= now))
@@ -158,15 +168,38 @@ bool token_verify(struct store *s, const char *text, struct token *ret, struct e
 
 /* ---- lists ---- */
 
-bool token_list(struct store *s, const char *team, struct token_list *ret, struct err *e)
+static bool no_token(const char *id, struct err *e)
+{
+    return err_set(e, ERR_NOT_FOUND, "id", "there is no token %.40s", id);
+}
+
+bool token_get(struct store *s, const char *team, const char *id, struct token *ret, struct err *e)
+{
+    struct err why = { 0 };
+    struct conn *c = db_read(s->db);
+    struct stmt *q = stmt_begin(c, SQL_TOKEN_GET);
+    stmt_text(q, 1, team);
+    stmt_text(q, 2, id);
+    bool got = stmt_row(q, &why);
+    if (got)
+        token_of_row(q, ret);
+    stmt_end(q);
+    db_read_end(c);
+    return got || (err_clean(&why, e) && no_token(id, e));
+}
+
+bool token_list(struct store *s, const char *team, struct page page, struct token_list *ret, struct err *e)
 {
     struct token_list l = { 0 };
     struct err why = { 0 };
     struct conn *c = db_read(s->db);
-    struct stmt *q = stmt_begin(c, SQL_TOKEN_LIST);
+    struct stmt *q = stmt_begin(c, page.ascending ? SQL_TOKEN_LIST_UP : SQL_TOKEN_LIST_DOWN);
     stmt_text(q, 1, team);
-    while (stmt_row(q, &why)) {
-        if (!list_grow(&l.items, l.n, sizeof *l.items, &why))
+    stmt_text(q, 2, page_start(page));
+    stmt_int(q, 3, (int64_t)page.limit + 1);
+    while (!l.more && stmt_row(q, &why)) {
+        l.more = l.n == (size_t)page.limit;
+        if (l.more || !list_grow(&l.items, l.n, sizeof *l.items, &why))
             break;
         token_of_row(q, &l.items[l.n++]);
     }
@@ -184,6 +217,21 @@ void token_list_release(struct token_list *l)
     *l = (struct token_list){ 0 };
 }
 
+/* Somebody must be able to make the next token: the daemon makes one only where there is none at all. */
+static bool not_the_last(struct conn *c, const char *team, const char *id, struct err *e)
+{
+    struct err why = { 0 };
+    struct stmt *q = stmt_begin(c, SQL_TOKEN_LAST_ADMIN);
+    stmt_text(q, 1, team);
+    stmt_text(q, 2, id);
+    stmt_int(q, 3, clock_now_us());
+    bool last = stmt_row(q, &why);
+    stmt_end(q);
+    if (why.code)
+        return err_clean(&why, e);
+    return !last || err_set(e, ERR_CONFLICT, "id", "this is the last administrator's token; make another one first");
+}
+
 bool token_delete(struct store *s, const char *team, const char *id, struct err *e)
 {
     struct conn *c = db_write(s->db, e);
@@ -192,9 +240,9 @@ bool token_delete(struct store *s, const char *team, const char *id, struct err 
     struct stmt *q = stmt_begin(c, SQL_TOKEN_DELETE);
     stmt_text(q, 1, team);
     stmt_text(q, 2, id);
-    bool ok = stmt_run(q, e);
+    bool ok = not_the_last(c, team, id, e) && stmt_run(q, e);
     if (ok && stmt_changed(q) == 0)
-        ok = err_set(e, ERR_NOT_FOUND, "id", "there is no token %.40s", id);
+        ok = no_token(id, e);
     stmt_end(q);
     return db_write_end(c, ok, e);
 }

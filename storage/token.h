@@ -9,25 +9,39 @@
 #include "storage/store.h"
 #include "storage/ulid.h"
 
-enum { TOKEN_TEXT_SIZE = 48, TOKEN_NAME_SIZE = 128, TOKEN_SCOPES_SIZE = 256 };
+enum { TOKEN_TEXT_SIZE = 48, TOKEN_NAME_SIZE = 201, TOKEN_SCOPES_SIZE = 256 };
 
 struct token {
     char id[ID_SIZE], team[TEAM_SIZE];
     char name[TOKEN_NAME_SIZE];
     char scopes[TOKEN_SCOPES_SIZE];     /* words with one space between: "admin", "jobs:read jobs:write" */
     int64_t created_at, expires_at, last_used_at;       /* expires_at 0: never; last_used_at is right to a minute */
+    char created_by[ID_SIZE];           /* the token that made it; "": the daemon itself */
 };
 
-/* *ret_text is the token itself: shown once, stored nowhere. */
+struct token_request {
+    const char *name, *scopes;
+    int64_t expires_at;                 /* 0: never */
+    const char *created_by;             /* NULL: the daemon itself */
+};
+
+/* *ret_text is the token itself: shown once, stored nowhere.  A team that has no row yet gets one. */
+bool token_issue(struct store *s, const char *team, const struct token_request *request, struct token *ret,
+                 char ret_text[TOKEN_TEXT_SIZE], struct err *e);
+
+/* The same without a maker. */
 bool token_create(struct store *s, const char *team, const char *name, const char *scopes, int64_t expires_at,
                   struct token *ret, char ret_text[TOKEN_TEXT_SIZE], struct err *e);
 
 /* The token's row.  Unknown, deleted, expired and malformed are one answer: ERR_AUTH_REQUIRED. */
 bool token_verify(struct store *s, const char *text, struct token *ret, struct err *e);
 
-struct token_list { struct token *items; size_t n; };
-bool token_list(struct store *s, const char *team, struct token_list *ret, struct err *e);
+bool token_get(struct store *s, const char *team, const char *id, struct token *ret, struct err *e);
+
+struct token_list { struct token *items; size_t n; bool more; };
+bool token_list(struct store *s, const char *team, struct page page, struct token_list *ret, struct err *e);
 void token_list_release(struct token_list *l);
+/* ERR_CONFLICT if nobody could administer the service afterwards. */
 bool token_delete(struct store *s, const char *team, const char *id, struct err *e);
 
 /* Whether any team has a token: at the very first start there is none. */

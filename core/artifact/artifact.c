@@ -1,127 +1,9 @@
-#include "core/artifact/artifact.h"
+#include "core/artifact/writer.h"
 
-#include "core/artifact/builder.h"
 #include "core/artifact/opset.h"
 #include "core/base/io.h"
 
 #include <string.h>
-
-struct writer {
-    const struct artifact_spec *a;
-    struct builder b;
-    const struct artifact_layer **at;      /* [n_nodes]: the quantized layer of a node */
-    const struct artifact_layer **bias_at; /* [n_nodes]: the quantized layer whose bias this Add is */
-    struct pair { int value; struct artifact_input in; const char *name; } *pairs;   /* Q/DQ pairs so far */
-    int n_pairs;
-};
-
-/* x * mul (+ shift): a vector along the last axis, which MatMulAddFusion has no eye for. */
-static const char *scaled(struct writer *w, const char *x, const struct artifact_input *in, int64_t channels)
-{
-    struct builder *b = &w->b;
-    const char *y = builder_name(b, x, "_scaled");
-    const char *mul = builder_init_tensor(b, builder_name(b, x, "_channel_factors"), DT_F32, 1, &channels, in->mul);
-    builder_node_named(b, builder_name(b, x, "_Mul"), "Mul", x, mul, "", y, NULL, 0);
-    if (!in->shift)
-        return y;
-    const char *shift = builder_init_tensor(b, builder_name(b, x, "_channel_offsets"), DT_F32, 1, &channels, in->shift);
-    const char *z = builder_name(b, x, "_shifted");
-    builder_node_named(b, builder_name(b, x, "_Add"), "Add", y, shift, "", z, NULL, 0);
-    return z;
-}
-
-static bool same_input(const struct artifact_input *a, const struct artifact_input *b)
-{
-    return a->a.scale == b->a.scale && a->fraction == b->fraction && a->a.zero == b->a.zero && a->a.qmax == b->a.qmax
-        && a->mul == b->mul && a->shift == b->shift;
-}
-
-/* Codes that no integer type holds: Div, Round, Clip, Mul in float. */
-static const char *fake_quantized(struct writer *w, const char *x, const char *from, const struct artifact_input *in)
-{
-    struct builder *b = &w->b;
-    const char *scale = builder_scalar_f32(b, builder_name(b, x, "_scale"), in->a.scale);
-    const char *steps = builder_name(b, x, "_steps"), *round = builder_name(b, x, "_rounded"), *clip = builder_name(b, x, "_clipped");
-    const char *min = builder_scalar_f32(b, builder_name(b, x, "_first"), (float)(in->a.qmin - in->a.zero) - in->fraction);
-    const char *max = builder_scalar_f32(b, builder_name(b, x, "_last"), (float)(in->a.qmax - in->a.zero) - in->fraction);
-    const char *y = builder_name(b, x, "_dequantized");
-    builder_node_named(b, builder_name(b, x, "_Div"), "Div", from, scale, "", steps, NULL, 0);
-    builder_node_named(b, builder_name(b, x, "_Round"), "Round", steps, "", "", round, NULL, 0);
-    builder_node_named(b, builder_name(b, x, "_Clip"), "Clip", round, min, max, clip, NULL, 0);
-    builder_node_named(b, builder_name(b, x, "_from_steps"), "Mul", clip, scale, "", y, NULL, 0);
-    return y;
-}
-
-/* "x" -> Clip? -> Q -> DQ */
-static const char *coded(struct writer *w, const char *x, const char *from, const struct affine *a)
-{
-    struct builder *b = &w->b;
-    const char *scale = builder_scalar_f32(b, builder_name(b, x, "_scale"), a->scale);
-    const char *zero = builder_scalar_code(b, builder_name(b, x, "_zero_point"), a->dtype, a->zero);
-    const char *q = builder_name(b, x, "_quantized"), *dq = builder_name(b, x, "_dequantized");
-    bool whole = a->dtype == DT_U8 ? a->qmax == 255 : a->qmax == 127;
-    if (!whole) {
-        float lo, hi;
-        quantizer_limits(a, &lo, &hi);
-        const char *clipped = builder_name(b, x, "_clipped");
-        const char *min = builder_scalar_f32(b, builder_name(b, x, "_clip_min"), lo);
-        const char *max = builder_scalar_f32(b, builder_name(b, x, "_clip_max"), hi);
-        builder_node_named(b, builder_name(b, x, "_Clip"), "Clip", from, min, max, clipped, NULL, 0);
-        from = clipped;
-    }
-    builder_node_named(b, builder_name(b, x, "_QuantizeLinear"), "QuantizeLinear", from, scale, zero, q, NULL, 0);
-    builder_node_named(b, builder_name(b, x, "_DequantizeLinear"), "DequantizeLinear", q, scale, zero, dq, NULL, 0);
-    return dq;
-}
-
-/* "x" -> Mul? -> Add? -> codes and back; one for each value and quantizer. */
-static const char *quantized(struct writer *w, const struct artifact_layer *l, int value, const struct artifact_input *in)
-{
-    for (int i = 0; i < w->n_pairs; i++)
-        if (w->pairs[i].value == value && same_input(&w->pairs[i].in, in))
-            return w->pairs[i].name;
-    const char *x = builder_value(&w->b, value), *from = in->mul ? scaled(w, x, in, l->l->k) : x;
-    const char *y = in->fraction != 0 ? fake_quantized(w, x, from, in) : coded(w, x, from, &in->a);
-    w->pairs[w->n_pairs++] = (struct pair){ value, *in, y };
-    return y;
-}
-
-/* INT4 -> Cast to INT8: 4 bits in the file, 8 where they are multiplied. */
-static const char *packed_codes(struct writer *w, const struct artifact_layer *l, int rank, const int64_t *dims)
-{
-    struct builder *b = &w->b;
-    size_t count = l->w->k * l->w->n;
-    uint8_t *packed = arena_alloc(b->mem, (count + 1) / 2, b->e);
-    if (!packed) {
-        b->bad = true;
-        return "";
-    }
-    pack_int4(count, l->w->codes, packed);
-    const char *out = builder_name(b, l->l->name, ".weight_quantized");
-    const char *codes = builder_init_tensor(b, builder_name(b, l->l->name, ".weight_int4"), DT_I4, rank, dims, packed);
-    builder_node_named(b, builder_name(b, l->l->name, ".weight_Cast"), "Cast", codes, "", "", out, "to", DT_I8);
-    return out;
-}
-
-/* Codes of a weight -> DQ along its output axis. */
-static const char *dequantized_weight(struct writer *w, const struct artifact_layer *l, const float *scales, int rank,
-                                      const int64_t *dims, int axis)
-{
-    struct builder *b = &w->b;
-    const char *stem = l->l->name;
-    int64_t n = (int64_t)l->w->n;
-    void *zeros = l->w->zero ? l->w->zero : arena_alloc(b->mem, l->w->n, b->e);
-    if (!zeros)
-        b->bad = true;
-    const char *codes = w->a->packed && l->w->bits <= 4 ? packed_codes(w, l, rank, dims)
-                      : builder_init_tensor(b, builder_name(b, stem, ".weight_quantized"), DT_I8, rank, dims, l->w->codes);
-    const char *scale = builder_init_tensor(b, builder_name(b, stem, ".weight_scale"), DT_F32, 1, &n, scales);
-    const char *zero = builder_init_tensor(b, builder_name(b, stem, ".weight_zero_point"), DT_I8, 1, &n, zeros);
-    const char *out = builder_name(b, stem, ".weight_dequantized");
-    builder_node_named(b, builder_name(b, stem, ".weight_DequantizeLinear"), "DequantizeLinear", codes, scale, zero, out,
-                       "axis", axis);
-    return out;
-}
 
 static const float *bias_data(const struct writer *w, const struct artifact_layer *l)
 {
@@ -135,26 +17,96 @@ static const char *bias_of(struct writer *w, const struct artifact_layer *l)
     return builder_init_tensor(&w->b, builder_name(&w->b, l->l->name, ".bias_row"), DT_F32, rank, dims + 3 - rank, bias_data(w, l));
 }
 
+/* codes -> MatMulInteger -> Cast -> Mul by both scales */
+static void write_integer_product(struct writer *w, const struct artifact_layer *l, const char *name, const char *codes,
+                                  const struct weight_slice *s, const char *y)
+{
+    struct builder *b = &w->b;
+    int64_t n = (int64_t)l->w->n;
+    struct codes c = write_dynamic_codes(w, l);
+    const char *weight = write_weight_codes(w, l, s), *zeros = l->w->zero ? write_weight_zeros(w, l, s) : "";
+    const char *scale = builder_init_tensor(b, builder_name(b, l->l->name, ".weight_scale"), DT_F32, 1, &n, s->scales);
+    const char *sums = builder_name(b, y, "_sums"), *reals = builder_name(b, y, "_reals"), *both = builder_name(b, y, "_scale");
+    builder_node_named(b, builder_name(b, name, "_scale"), "Mul", c.scale, scale, "", both, NULL, 0);
+    struct onnx_node *product = builder_node(b, name, "MatMulInteger", l->w->zero ? 4 : 3, 1, 0);
+    if (!product)
+        return;
+    const char *const in[] = { codes, weight, c.zero, zeros };
+    memcpy(product->inputs, in, product->n_inputs * sizeof *in);
+    product->outputs[0] = sums;
+    builder_node_named(b, builder_name(b, name, "_Cast"), "Cast", sums, "", "", reals, "to", DT_F32);
+    builder_node_named(b, builder_name(b, name, "_Mul"), "Mul", reals, both, "", y, NULL, 0);
+}
+
+/* What a linear multiplies: x, or codes of it found at run time. */
+static void write_matmul(struct writer *w, const struct artifact_layer *l, const char *name, const char *x, const struct weight_slice *s,
+                         const char *y)
+{
+    bool matrix = w->a->g->values[l->l->x].shape.rank == 2;
+    if (l->x.dynamic)
+        write_integer_product(w, l, name, x, s, y);
+    else
+        builder_node_named(&w->b, name, matrix ? "Gemm" : "MatMul", x, write_weight(w, l, s), "", y, NULL, 0);
+}
+
+/* Products of groups of inputs, one added to the other; the last sum is `product`. */
+static void write_groups(struct writer *w, const struct artifact_layer *l, const struct node *n, const char *product)
+{
+    struct builder *b = &w->b;
+    size_t size = l->w->group, groups = l->w->k / size;
+    const int64_t dims[] = { (int64_t)size, l->l->n };
+    const char *const *parts = write_parts(w, l, size), *sum = NULL;
+    for (size_t i = 0; parts && i < groups && builder_ok(b); i++) {
+        struct weight_slice s = { i * size, size, 2, dims, 1, l->w->scale + i * l->w->n };
+        const char *y = builder_name(b, product, "_group");
+        write_matmul(w, l, i ? builder_name(b, n->name, "_group") : n->name, parts[i], &s, y);
+        if (i) {
+            const char *to = i == groups - 1 ? product : builder_name(b, product, "_sum");
+            builder_node_named(b, builder_name(b, n->name, "_Sum"), "Add", sum, y, "", to, NULL, 0);
+            y = to;
+        }
+        sum = y;
+    }
+}
+
+/* y = product + (x U) V */
+static void write_thin(struct writer *w, const struct artifact_layer *l, const char *product, const char *y)
+{
+    struct builder *b = &w->b;
+    const char *stem = l->l->name, *inner = builder_name(b, y, "_thin"), *outer = builder_name(b, y, "_given");
+    const int64_t left[] = { l->l->k, (int64_t)l->w->rank }, right[] = { (int64_t)l->w->rank, l->l->n };
+    const char *u = builder_init_tensor(b, builder_name(b, stem, ".compensation_in"), DT_F32, 2, left, l->w->low_u);
+    const char *v = builder_init_tensor(b, builder_name(b, stem, ".compensation_out"), DT_F32, 2, right, l->w->low_v);
+    builder_node_named(b, builder_name(b, stem, ".compensation_in_MatMul"), "MatMul", written_input(w, l), u, "", inner, NULL, 0);
+    builder_node_named(b, builder_name(b, stem, ".compensation_out_MatMul"), "MatMul", inner, v, "", outer, NULL, 0);
+    builder_node_named(b, builder_name(b, stem, ".compensation_Add"), "Add", product, outer, "", y, NULL, 0);
+}
+
 /* MatMul; Gemm where the input is a matrix, with its bias behind it. */
 static void write_linear(struct writer *w, const struct artifact_layer *l, const struct node *n)
 {
     struct builder *b = &w->b;
-    const struct graph *g = w->a->g;
     const int64_t dims[] = { l->l->k, l->l->n };
-    const char *x = quantized(w, l, l->l->x, &l->x), *weight = dequantized_weight(w, l, l->w->scale, 2, dims, 1);
+    const struct weight_slice whole = { 0, l->w->k, 2, dims, 1, l->w->scale };
     const char *y = builder_value(b, n->out[0]);
-    bool matrix = g->values[l->l->x].shape.rank == 2;
     bool own_bias = bias_data(w, l) && (l->l->bias_node < 0 || l->l->bias_node == l->l->node);
-    const char *product = own_bias ? builder_name(b, y, "_product") : y;
-    builder_node_named(b, n->name, matrix ? "Gemm" : "MatMul", x, weight, "", product, NULL, 0);
+    const char *sum = own_bias ? builder_name(b, y, "_product") : y, *product = l->w->rank ? builder_name(b, y, "_codes_product") : sum;
+    if (l->w->group) {
+        write_groups(w, l, n, product);
+    } else {
+        const char *x = l->x.dynamic ? write_dynamic_codes(w, l).q : write_codes(w, l, l->l->x, &l->x);
+        write_matmul(w, l, n->name, x, &whole, product);
+    }
+    if (l->w->rank)
+        write_thin(w, l, product, sum);
     if (own_bias)
-        builder_node_named(b, builder_name(b, n->name, "_Add"), "Add", product, bias_of(w, l), "", y, NULL, 0);
+        builder_node_named(b, builder_name(b, n->name, "_Add"), "Add", sum, bias_of(w, l), "", y, NULL, 0);
 }
 
 static void write_product(struct writer *w, const struct artifact_layer *l, const struct node *n)
 {
-    const char *x = l->x.levels ? builder_value(&w->b, l->l->x) : quantized(w, l, l->l->x, &l->x);
-    const char *other = quantized(w, l, l->l->other, &l->other);
+    const char *x = l->x.levels ? builder_value(&w->b, l->l->x) : write_codes(w, l, l->l->x, &l->x);
+    const char *other = write_codes(w, l, l->l->other, &l->other);
     builder_node_named(&w->b, n->name, "MatMul", x, other, "", builder_value(&w->b, n->out[0]), NULL, 0);
 }
 
@@ -182,7 +134,20 @@ static const char *conv_bias(struct writer *w, const struct artifact_layer *l, c
     return out;
 }
 
-/* raw -> Q -> DQ (-> Mul by what undoes the channels' factors) -> y */
+/* Of fewer than 8 bits the codes are clipped: a Clip before them would keep runtimes from computing the convolution on integers. */
+static const char *clipped_codes(struct writer *w, const struct affine *a, const char *q, const char *y)
+{
+    struct builder *b = &w->b;
+    if (a->dtype == DT_U8 ? a->qmin == 0 && a->qmax == 255 : a->qmin == -128 && a->qmax == 127)
+        return q;
+    const char *out = builder_name(b, y, "_clipped_out");
+    const char *min = builder_scalar_code(b, builder_name(b, y, "_first_code"), a->dtype, a->qmin);
+    const char *max = builder_scalar_code(b, builder_name(b, y, "_last_code"), a->dtype, a->qmax);
+    builder_node_named(b, builder_name(b, y, "_out_Clip"), "Clip", q, min, max, out, NULL, 0);
+    return out;
+}
+
+/* raw -> Q (-> Clip) -> DQ (-> Mul by what undoes the channels' factors) -> y */
 static void write_conv_output(struct writer *w, const struct artifact_layer *l, const struct conv_scales *s, const char *raw, const char *y)
 {
     struct builder *b = &w->b;
@@ -190,7 +155,7 @@ static void write_conv_output(struct writer *w, const struct artifact_layer *l, 
     const char *scale = builder_scalar_f32(b, builder_name(b, y, "_out_scale"), l->out.a.scale);
     const char *zero = builder_scalar_code(b, builder_name(b, y, "_out_zero_point"), l->out.a.dtype, l->out.a.zero);
     builder_node_named(b, builder_name(b, y, "_out_QuantizeLinear"), "QuantizeLinear", raw, scale, zero, q, NULL, 0);
-    builder_node_named(b, builder_name(b, y, "_out_DequantizeLinear"), "DequantizeLinear", q, scale, zero, dq, NULL, 0);
+    builder_node_named(b, builder_name(b, y, "_out_DequantizeLinear"), "DequantizeLinear", clipped_codes(w, &l->out.a, q, y), scale, zero, dq, NULL, 0);
     const int64_t dims[] = { l->l->n, 1, 1 };
     if (s->post)
         builder_node_named(b, builder_name(b, y, "_out_Mul"), "Mul", dq,
@@ -206,7 +171,8 @@ static void write_conv(struct writer *w, const struct artifact_layer *l, const s
         b->bad = true;
         return;
     }
-    const char *x = quantized(w, l, l->l->x, &l->x), *weight = dequantized_weight(w, l, scales.weight, s->rank, s->dim, 0);
+    const struct weight_slice whole = { 0, l->w->k, s->rank, s->dim, 0, scales.weight };
+    const char *x = write_codes(w, l, l->l->x, &l->x), *weight = write_weight(w, l, &whole);
     const char *bias = conv_bias(w, l, &scales);
     const char *y = builder_value(b, n->out[0]), *raw = builder_name(b, y, "_raw");
     struct onnx_node *conv = builder_node(b, n->name, "Conv", bias[0] ? 3 : 2, 1, n->n_attrs);

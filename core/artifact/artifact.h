@@ -10,6 +10,11 @@
  *                Channel factors that no norm took up: x -> Mul (-> Add) -> Q -> DQ.
  *                Weights of 4 bits and fewer: INT4 [K,N] -> Cast to INT8 -> DQ, which ONNX Runtime folds at load and then
  *                fuses; needs opset 21.  An INT4 DQ in front of a MatMul is not fused (0.5x of float).
+ *                Groups of inputs with scales of their own: x -> Q -> Split -> DQ, MatMul with a DQ each, and Adds behind them.
+ *                Two levels of 4 bits: INT4 [K/g,g,N] and steps [K/g,1,N] -> Casts, (Sub,) Mul, Cast to INT8, Reshape -> DQ, folded at load.
+ *                Compensated: MatMul by two thin float matrices beside the product, and an Add.
+ *                Ranges found at run time: x -> DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul by both scales; of these ONNX Runtime
+ *                makes one kernel.  (Ranges of tokens are in the graph itself: core/graph/unit_rows.h.)
  *   product      both operands Q -> DQ; p.v where p holds powers of 2 or sqrt 2: p as it is
  *   softmax      into such levels: LogSoftmax, Mul, Round, Clip, Mul, Exp, ThresholdedRelu in its place
  *   convolution  operands as above, weights per output channel on axis 0, int32 bias through DQ, and Q -> DQ behind it
@@ -35,6 +40,7 @@
 struct artifact_input {
     struct affine a;
     float fraction;                    /* added to the zero point; not 0: the codes are no integers and stay float */
+    bool dynamic;                      /* the artifact finds the quantizer, the tensor's: a is not looked at */
     bool levels;                       /* as it is: a softmax has put it on levels */
     const float *mul, *shift;          /* [channels] factors and offsets before the quantizer, or NULL */
 };

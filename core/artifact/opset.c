@@ -181,6 +181,7 @@ static const struct change { const char *op; int opset; convert *how; } changes[
     { "ReduceLogSumExp", 18, axes_as_input },
     { "ReduceMax", 20, NULL }, { "ReduceMin", 20, NULL },    /* booleans */
     { "Split", 18, number_of_parts },
+    { "DynamicQuantizeLinear", 11, NULL }, { "MatMulInteger", 10, NULL },     /* written by us; never changed */
     { "BatchNormalization", 14, no_training },
     { "BatchNormalization", 15, NULL },                      /* types of the statistics */
     { "GroupNormalization", 21, factors_per_group },

@@ -48,7 +48,12 @@
     X(RATE, "quota.rate", 429, 1, 1, "Too many requests")                                      \
     /* uploads */                                                                              \
     X(UPLOAD_DIGEST, "upload.digest_mismatch", 422, 1, 0, "The bytes do not match the digest") \
+    X(UPLOAD_CHECKSUM, "upload.checksum_mismatch", 460, 1, 1, "The bytes do not match the checksum") \
+    X(UPLOAD_OFFSET, "upload.offset", 409, 1, 0, "The upload stands at another offset")        \
+    X(UPLOAD_BUSY, "upload.busy", 423, 1, 1, "Another request is writing to the upload")       \
     X(UPLOAD_INCOMPLETE, "upload.incomplete", 400, 1, 1, "The upload ended early")             \
+    X(TARGET, "target.forbidden", 422, 1, 0, "This address may not be asked")                  \
+    X(TARGET_FAILED, "target.failed", 502, 1, 1, "The other server did not answer as it should") \
     /* models */                                                                               \
     X(MODEL_FORMAT, "model.format", 422, 1, 0, "The file is not an ONNX model")                \
     X(MODEL_INVALID, "model.invalid", 422, 1, 0, "The model breaks the ONNX rules")            \

@@ -1,7 +1,9 @@
 #include "core/base/hash.h"
 
+#include <nettle/base64.h>
 #include <nettle/memops.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 void hash_init(struct hash *h) { sha256_init(&h->ctx); }
@@ -51,3 +53,100 @@ bool hash_parse(const char *text, uint8_t ret[HASH_SIZE])
 }
 
 bool hash_equal(const uint8_t a[HASH_SIZE], const uint8_t b[HASH_SIZE]) { return memeql_sec(a, b, HASH_SIZE); }
+
+/* ---- a hash that goes on elsewhere ---- */
+
+/* The members, not the struct: its layout is the library's.  All in hexadecimal, behind a version. */
+enum { STATE_BYTES = 32 + 8 + 1 + 64 };
+_Static_assert(HASH_STATE_SIZE == 3 + 2 * STATE_BYTES + 1, "the version, the bytes in hexadecimal and the NUL");
+
+void hash_save(const struct hash *h, char ret[HASH_STATE_SIZE])
+{
+    uint8_t bytes[STATE_BYTES], *at = bytes;
+    for (int i = 0; i < 8; i++)
+        for (int k = 0; k < 4; k++)
+            *at++ = (uint8_t)(h->ctx.state[i] >> (8 * k));
+    for (int k = 0; k < 8; k++)
+        *at++ = (uint8_t)(h->ctx.count >> (8 * k));
+    *at++ = (uint8_t)h->ctx.index;
+    memcpy(at, h->ctx.block, 64);
+    memcpy(ret, "v1:", 3);
+    for (int i = 0; i < STATE_BYTES; i++) {
+        ret[3 + 2 * i] = "0123456789abcdef"[bytes[i] >> 4];
+        ret[4 + 2 * i] = "0123456789abcdef"[bytes[i] & 15];
+    }
+    ret[HASH_STATE_SIZE - 1] = '\0';
+}
+
+bool hash_load(const char *text, struct hash *ret)
+{
+    uint8_t bytes[STATE_BYTES], *at = bytes;
+    if (strlen(text) != HASH_STATE_SIZE - 1 || memcmp(text, "v1:", 3) != 0)
+        return false;
+    for (int i = 0; i < STATE_BYTES; i++) {
+        int hi = nibble(text[3 + 2 * i]), lo = nibble(text[4 + 2 * i]);
+        if (hi < 0 || lo < 0)
+            return false;
+        bytes[i] = (uint8_t)(hi << 4 | lo);
+    }
+    hash_init(ret);
+    for (int i = 0; i < 8; i++, at += 4)
+        ret->ctx.state[i] = (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+    ret->ctx.count = 0;
+    for (int k = 0; k < 8; k++)
+        ret->ctx.count |= (uint64_t)*at++ << (8 * k);
+    ret->ctx.index = *at++;
+    memcpy(ret->ctx.block, at, 64);
+    return ret->ctx.index < 64;
+}
+
+/* ---- a client's sums ---- */
+
+bool checksum_init(struct checksum *c, const char *name, size_t n)
+{
+    *c = (struct checksum){ .sha1 = n == 4 && memcmp(name, "sha1", 4) == 0 };
+    if (c->sha1)
+        sha1_init(&c->ctx.sha1);
+    else
+        sha256_init(&c->ctx.sha256);
+    return c->sha1 || (n == 6 && memcmp(name, "sha256", 6) == 0);
+}
+
+void checksum_add(struct checksum *c, const void *p, size_t n)
+{
+    if (c->sha1)
+        sha1_update(&c->ctx.sha1, n, p);
+    else
+        sha256_update(&c->ctx.sha256, n, p);
+}
+
+size_t checksum_end(struct checksum *c, uint8_t ret[HASH_SIZE])
+{
+    if (c->sha1)
+        sha1_digest(&c->ctx.sha1, SHA1_DIGEST_SIZE, ret);
+    else
+        sha256_digest(&c->ctx.sha256, HASH_SIZE, ret);
+    return c->sha1 ? SHA1_DIGEST_SIZE : HASH_SIZE;
+}
+
+size_t base64_decode(const char *text, size_t n, void *ret, size_t size)
+{
+    struct base64_decode_ctx ctx;
+    uint8_t bytes[128];
+    size_t got = sizeof bytes;
+    base64_decode_init(&ctx);
+    if (BASE64_DECODE_LENGTH(n) > sizeof bytes || !base64_decode_update(&ctx, &got, bytes, n, text) || !base64_decode_final(&ctx) || got > size)
+        return 0;
+    memcpy(ret, bytes, got);
+    return got;
+}
+
+char *base64_encode(const void *p, size_t n)
+{
+    char *text = malloc(BASE64_ENCODE_RAW_LENGTH(n) + 1);
+    if (!text)
+        return NULL;
+    base64_encode_raw(text, n, p);
+    text[BASE64_ENCODE_RAW_LENGTH(n)] = '\0';
+    return text;
+}

@@ -2,6 +2,7 @@
 #ifndef CORE_BASE_HASH_H
 #define CORE_BASE_HASH_H
 
+#include <nettle/sha1.h>
 #include <nettle/sha2.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,6 +23,27 @@ bool hash_parse(const char *text, uint8_t ret[HASH_SIZE]);                      
 
 /* Equal in time that does not depend on where they differ. */
 bool hash_equal(const uint8_t a[HASH_SIZE], const uint8_t b[HASH_SIZE]);
+
+/* A running hash as text, to go on from in another process. */
+enum { HASH_STATE_SIZE = 214 };
+void hash_save(const struct hash *h, char ret[HASH_STATE_SIZE]);
+bool hash_load(const char *text, struct hash *ret);                                 /* false: not what hash_save() wrote */
+
+/* The sums a client may send beside its bytes (tus): told apart by name, compared as bytes. */
+struct checksum {
+    bool sha1;                              /* else SHA-256 */
+    union { struct sha1_ctx sha1; struct sha256_ctx sha256; } ctx;
+};
+#define CHECKSUM_NAMES "sha256,sha1"
+bool checksum_init(struct checksum *c, const char *name, size_t n);                 /* false: no such algorithm */
+void checksum_add(struct checksum *c, const void *p, size_t n);
+size_t checksum_end(struct checksum *c, uint8_t ret[HASH_SIZE]);                    /* how many bytes it has */
+
+/* Base64 with padding, exactly; returns the number of bytes, 0 if it is none or over `size` or 90. */
+size_t base64_decode(const char *text, size_t n, void *ret, size_t size);
+
+/* malloc'd and NUL-terminated; NULL without memory. */
+char *base64_encode(const void *p, size_t n);
 
 /* A well-mixed 64-bit function of two numbers: the seeded choice of rows and samples (splitmix64). */
 static inline uint64_t hash_mix(uint64_t seed, uint64_t i)

@@ -9,6 +9,7 @@
 #include "core/cli/inventory.h"
 #include "core/cli/pipeline.h"
 #include "core/cli/progress.h"
+#include "core/cli/validation.h"
 #include "core/kernel/kernel.h"
 
 #include <errno.h>
@@ -169,10 +170,26 @@ static bool do_inspect_dataset(const char *dir, struct task *t, struct progress 
     return ok;
 }
 
+static bool do_validate(const char *dir, struct task *t, struct progress *pr, struct err *e)
+{
+    struct loaded_model m = { 0 };
+    struct loaded_data d = { 0 };
+    bool ok = ((t->n_model && t->calibration.name) || err_set(e, ERR_REQUEST_JSON, "/model", "a validate job needs model and calibration"))
+           && load_model(&m, t->model, t->n_model, e) && load_dataset(&d, &t->calibration, (uint64_t)t->memory, dir, e);
+    json_t *report = ok ? validation_json(&m, &d, e) : NULL;
+    ok = report && save_result(dir, report, e);
+    loaded_data_release(&d);
+    loaded_model_release(&m);
+    if (ok)
+        progress_done(pr, result_file, 1);
+    return ok;
+}
+
 static const struct { const char *type; bool (*run)(const char *, struct task *, struct progress *, struct err *); } types[] = {
     { "quantize", do_quantize },
     { "inspect_model", do_inspect_model },
     { "inspect_dataset", do_inspect_dataset },
+    { "validate", do_validate },
 };
 
 static bool run_task(const char *dir, struct task *t, struct progress *pr, struct err *e)
@@ -180,7 +197,7 @@ static bool run_task(const char *dir, struct task *t, struct progress *pr, struc
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
         if (strcmp(types[i].type, t->type) == 0)
             return types[i].run(dir, t, pr, e);
-    return err_set(e, ERR_REQUEST_JSON, "/type", "no job type \"%.40s\"; quantize, inspect_model and inspect_dataset are known", t->type);
+    return err_set(e, ERR_REQUEST_JSON, "/type", "no job type \"%.40s\"; quantize, inspect_model, inspect_dataset and validate are known", t->type);
 }
 
 int command_job(int argc, char **argv)

@@ -91,10 +91,10 @@ int command_quantize(int argc, char **argv)
     int64_t threads = 0, seed = 0, memory = (int64_t)1 << 30;
     enum progress_kind kind;
     const struct cli_option options[] = {
-        { "calibration", CLI_STRING, &calibration, 0, 0, true, "npz with the model's inputs, 32 samples or more" },
+        { "calibration", CLI_STRING, &calibration, 0, 0, true, "npz, npy, safetensors, or a folder or zip of pictures; 32 samples or more" },
         { "recipe", CLI_STRING, &recipe, 0, 0, true, "a preset (repquant recipes) or a JSON file" },
         { "output", CLI_STRING, &output, 0, 0, true, "folder for model.onnx and the reports" },
-        { "evaluation", CLI_STRING, &evaluation, 0, 0, false, "npz to judge float and quantized model on" },
+        { "evaluation", CLI_STRING, &evaluation, 0, 0, false, "the same to judge float and quantized model on" },
         { "threads", CLI_INT, &threads, 1, 64, false, "worker threads (default: the processors at hand)" },
         { "seed", CLI_INT, &seed, 0, INT64_MAX, false, "of everything random (default 0)" },
         { "memory", CLI_BYTES, &memory, 0, INT64_MAX, false, "budget of held activations, e.g. 512M (default 1G); beyond it they spill to disk" },

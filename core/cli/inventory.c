@@ -54,6 +54,7 @@ static json_t *layer_json(const struct graph *g, const struct layer *l)
     set_str(o, "name", l->name);
     set_str(o, "op", op_info[g->nodes[l->node].op].type);
     set_str(o, "role", layer_role_name[l->kind]);
+    json_object_set_new(o, "part", layer_part_name[l->part] ? json_string(layer_part_name[l->part]) : json_null());
     set_str(o, "block", l->block);
     set_str(o, "input", g->values[l->x].name);
     if (l->weight >= 0) {

@@ -56,7 +56,7 @@ bool load_model(struct loaded_model *m, const struct file_ref *files, size_t n, 
         m->bytes += m->maps[i].size;
         if (!(m->names[i] = arena_strndup(m->mem, files[i].name, strlen(files[i].name), e)))
             return false;
-        views[i] = (struct onnx_file){ files[i].name, m->maps[i].data, m->maps[i].size };
+        views[i] = (struct onnx_file){ files[i].name, m->maps[i].data, m->maps[i].size, true };
     }
     m->how.tiled = true;
     return onnx_read(m->mem, views, n, &m->onnx, e)
@@ -114,12 +114,21 @@ void loaded_model_release(struct loaded_model *m)
     *m = (struct loaded_model){ 0 };
 }
 
+/* Only a person names a folder: a job's inputs are descriptors of files. */
+static bool is_folder(const struct file_ref *f)
+{
+    struct stat st;
+    return f->fd < 0 && stat(f->path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 bool load_dataset(struct loaded_data *d, const struct file_ref *file, uint64_t memory, const char *dir, struct err *e)
 {
     struct hash h;
     *d = (struct loaded_data){ .mem = arena_new_paged(memory, dir) };
     if (!d->mem)
         return err_set(e, ERR_MEMORY, file->name, "no memory for a data set");
+    if (is_folder(file))
+        return dataset_open_folder(d->mem, file->path, &d->set, d->digest, e);
     if (!map_file(&d->map, file, e))
         return false;
     hash_init(&h);

@@ -43,18 +43,17 @@ struct state {
 };
 
 /* Ranges per token are written into the graph before anything is decided: what linears read is then fixed. */
-static bool divide_rows(struct state *s, struct err *e)
+bool pipeline_divide_rows(struct loaded_model *m, struct roles *roles, const struct recipe *r, struct err *e)
 {
-    struct loaded_model *m = &s->model;
     struct recipe_choice choice;
-    if (s->p->recipe->activations.mode != RECIPE_DYNAMIC)
+    if (r->activations.granularity != RECIPE_PER_TOKEN)
         return true;
-    bool *wanted = arena_array(m->mem, (uint64_t)s->roles.n_layers, sizeof *wanted, e);
-    for (int i = 0; wanted && i < s->roles.n_layers; i++) {
-        recipe_match(s->p->recipe, s->roles.layers[i].name, &choice);
+    bool *wanted = arena_array(m->mem, (uint64_t)roles->n_layers, sizeof *wanted, e);
+    for (int i = 0; wanted && i < roles->n_layers; i++) {
+        recipe_match(r, roles->layers[i].name, RECIPE_ANY_PART, &choice);
         wanted[i] = choice.quantize;
     }
-    return wanted && graph_unit_rows(m->g, &s->roles, wanted, e) && roles_find(m->g, m->mem, &s->roles, e)
+    return wanted && graph_unit_rows(m->g, roles, wanted, e) && roles_find(m->g, m->mem, roles, e)
         && lowering_from_qdq(&m->how, m->g, m->mem, e);
 }
 
@@ -65,7 +64,7 @@ static bool load(struct state *s, struct err *e)
     if (!blas_init(e) || !(s->pool = pool_new(p->threads, e)))
         return false;
     bool ok = p->find_external ? load_model_path(&s->model, p->model[0].path, e) : load_model(&s->model, p->model, p->n_model, e);
-    if (!ok || !roles_find(s->model.g, s->model.mem, &s->roles, e) || !divide_rows(s, e)
+    if (!ok || !roles_find(s->model.g, s->model.mem, &s->roles, e) || !pipeline_divide_rows(&s->model, &s->roles, p->recipe, e)
         || !load_samples(&s->calibration, &p->calibration, s->model.g, p->dir, e)
         || (p->recipe->calibration.random_tokens
             && !random_tokens(s->model.g, p->seed, s->calibration.mem, &s->calibration.samples, e)))
@@ -150,9 +149,10 @@ static bool export_model(struct state *s, struct err *e)
                                   .how = &sw->quantized, .metadata = metadata, .n_metadata = sizeof metadata / sizeof metadata[0] };
     for (int i = 0; i < sw->n_layers; i++) {
         const struct sweep_layer *l = &sw->layers[i];
+        struct artifact_layer a = { l->l, l->w.codes ? &l->w : NULL, sweep_input(sw, l->x), sweep_input(sw, l->other), sweep_input(sw, l->out) };
+        a.x.dynamic = l->dynamic;
         if (l->quantize)
-            layers[spec.n_layers++] = (struct artifact_layer){ l->l, l->w.codes ? &l->w : NULL, sweep_input(sw, l->x),
-                                                               sweep_input(sw, l->other), sweep_input(sw, l->out) };
+            layers[spec.n_layers++] = a;
     }
     return build(s, &spec, &m, e)
         && artifact_save(&m, s->p->dir, "model.onnx", &s->artifact_bytes, s->artifact_digest, e);
@@ -250,6 +250,10 @@ static json_t *summary_json(const struct state *s)
     json_object_set_new(o, "peak_held_bytes", json_integer(sw->peak_held));
     json_object_set_new(o, "spilled_bytes", json_integer(sw->spilled));
     json_object_set_new(o, "replayed_sites", json_integer(sw->replayed_sites));
+    json_object_set_new(o, "searched_sites", json_integer(sw->searched_sites));
+    json_object_set_new(o, "replayed_weights", json_integer(sw->replayed_weights));
+    json_object_set_new(o, "made_weights", json_integer(sw->made_weights));
+    json_object_set_new(o, "passes", json_real(sw->passes));
     return o;
 }
 

@@ -7,6 +7,7 @@
 #define CORE_CLI_PIPELINE_H
 
 #include "core/cli/load.h"
+#include "core/graph/roles.h"
 #include "core/recipe/recipe.h"
 #include "core/report/events.h"
 
@@ -35,6 +36,9 @@ struct pipeline_result {
 
 /* Writes dir/model.onnx, report.json, details.json, manifest.json; each complete or not at all. */
 bool pipeline_run(const struct pipeline *p, struct pipeline_result *ret, struct err *e);
+
+/* Writes ranges per token into the graph where the recipe has them; finds the roles again. */
+bool pipeline_divide_rows(struct loaded_model *m, struct roles *roles, const struct recipe *r, struct err *e);
 
 enum { PIPELINE_FILES = 4 };
 extern const char *const pipeline_files[PIPELINE_FILES];

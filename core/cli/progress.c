@@ -3,8 +3,11 @@
 #include "core/base/clock.h"
 #include "core/base/io.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 enum { MAX_LINE = 16 << 10, MIN_INTERVAL_US = 100000, BAR = 30 };
 
@@ -51,6 +54,13 @@ static void on_progress(void *arg, int done, int total, int64_t samples)
         draw_bar(p, done, total);
 }
 
+static void on_resumed(void *arg, int sites, int weights)
+{
+    struct progress *p = arg;
+    if (p->kind == PROGRESS_JSON)
+        write_line(p, json_pack("{s:s,s:i,s:i}", "event", "resumed", "sites", sites, "weights", weights));
+}
+
 static void on_layer(void *arg, int index, const json_t *row)
 {
     struct progress *p = arg;
@@ -82,7 +92,7 @@ static void on_metric(void *arg, const char *name, double reference, double quan
 void progress_init(struct progress *p, enum progress_kind kind, int fd)
 {
     *p = (struct progress){ .kind = kind, .fd = fd };
-    p->events = (struct events){ p, on_stage, on_progress, on_layer, on_warning, on_metric };
+    p->events = (struct events){ p, on_stage, on_progress, on_resumed, on_layer, on_warning, on_metric };
 }
 
 void progress_end(struct progress *p)
@@ -91,12 +101,32 @@ void progress_end(struct progress *p)
         dprintf(p->fd, "\r\033[K");
 }
 
+/* Most bytes this process had at any time; 0: unknown.  (getrusage() would count what the process was before exec.) */
+static int64_t peak_bytes(void)
+{
+    char text[4096] = "";
+    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+    if (fd >= 0)
+        close(fd);
+    const char *at = n > 0 ? strstr(text, "VmHWM:") : NULL;
+    return at ? 1024 * strtoll(at + strlen("VmHWM:"), NULL, 10) : 0;
+}
+
+static double cpu_seconds(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + 1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+}
+
 void progress_done(struct progress *p, const char *const *files, size_t n)
 {
     json_t *names = json_array();
     for (size_t i = 0; i < n; i++)
         json_array_append_new(names, json_string(files[i]));
-    write_line(p, json_pack("{s:s,s:o}", "event", "done", "files", names));
+    write_line(p, json_pack("{s:s,s:o,s:I,s:f}", "event", "done", "files", names, "peak_bytes", (json_int_t)peak_bytes(), "cpu_seconds",
+                            cpu_seconds()));
 }
 
 void progress_problem(struct progress *p, const struct err *e)

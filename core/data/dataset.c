@@ -106,8 +106,8 @@ static const struct signature {
     { "\x80\4", 2, 0, "a Python pickle", NULL, "pickles can run code and are never read; save the arrays with np.savez" },
     { "\x80\5", 2, 0, "a Python pickle", NULL, "pickles can run code and are never read; save the arrays with np.savez" },
     { "\x89HDF\r\n\x1a\n", 8, 0, "an HDF5 file", NULL, "read it with h5py and save the arrays with np.savez" },
-    { "\xff\xd8\xff", 3, 0, "a JPEG picture", NULL, "make one .npz of all pictures with images_to_npz.py" },
-    { "\x89PNG\r\n\x1a\n", 8, 0, "a PNG picture", NULL, "make one .npz of all pictures with images_to_npz.py" },
+    { "\xff\xd8\xff", 3, 0, "a JPEG picture", NULL, "put all pictures and a preprocess.json into one zip archive" },
+    { "\x89PNG\r\n\x1a\n", 8, 0, "a PNG picture", NULL, "put all pictures and a preprocess.json into one zip archive" },
     { "PAR1", 4, 0, "a Parquet file", NULL, "read it with pandas and save the arrays with np.savez" },
     { "ARROW1", 6, 0, "an Arrow file", NULL, "save the arrays with np.savez" },
     { "\x1f\x8b", 2, 0, "a gzip file", NULL, "unpack it, or save the arrays with np.savez_compressed" },
@@ -147,7 +147,7 @@ static bool refuse(const struct mapping *file, const char *name, const struct si
         return err_set(e, ERR_DATA_FORMAT, name,
                        "this is text (CSV or JSON?): make arrays of it, as the model takes them, and save them with np.savez");
     return err_set(e, ERR_DATA_FORMAT, name,
-                   "not a .npz, .npy or .safetensors file; save the arrays with np.savez(\"calib.npz\", input_name=array)");
+                   "not a .npz, .npy, .safetensors or .zip file; save the arrays with np.savez(\"calib.npz\", input_name=array)");
 }
 
 static bool names_differ(const struct dataset *d, const char *name, struct err *e)

@@ -1,7 +1,8 @@
 /*
  * dataset.h - calibration and evaluation samples: arrays named as the model's inputs, first axis = samples.
  *
- * Formats: .npz (stored or deflated .npy members), .npy, .safetensors.  A stranger's bytes:
+ * Formats: .npz (stored or deflated .npy members), .npy, .safetensors, and a .zip (or a folder) of JPEG and PNG pictures with
+ * preprocess.json and, where known, labels.csv (preprocess.h says what they become).  A stranger's bytes:
  * nothing is evaluated, no pickle is read, sizes are checked before memory is
  * taken, and the sum of what an archive unpacks to is bounded.
  */
@@ -9,6 +10,7 @@
 #define CORE_DATA_DATASET_H
 
 #include "core/base/arena.h"
+#include "core/base/hash.h"
 #include "core/base/io.h"
 #include "core/base/json.h"
 #include "core/base/tensor.h"
@@ -21,10 +23,18 @@ struct array {
     bool paged;                        /* a file is behind the data: array_rest() */
 };
 
+struct preview {
+    const char *file;
+    int width, height;
+    uint8_t *rgb;                      /* [height][width][3] */
+};
+
 struct dataset {
     struct array *arrays;
     size_t n;
-    const char *format;                /* "npz", "npy", "safetensors" */
+    const char *format;                /* "npz", "npy", "safetensors", "images" */
+    struct preview *previews;          /* the first few pictures as the model sees them, small; of images only */
+    size_t n_previews;
 };
 
 /*
@@ -38,8 +48,15 @@ bool dataset_open(struct arena *mem, const struct mapping *file, const char *nam
                   struct dataset *ret, struct err *e);
 
 /*
+ * The same for a folder of pictures, which a person names on the command line.  *ret_digest is of the names and bytes of what was
+ * read.  No link in it is followed.
+ */
+bool dataset_open_folder(struct arena *mem, const char *path, struct dataset *ret, uint8_t ret_digest[HASH_SIZE], struct err *e);
+
+/*
  * What a person wants to see of it: {"format", "samples", "arrays": [{"name", "dtype", "shape", "min", "max", "mean",
- * "nan_count", "inf_count"}], "has_labels"}.  `samples` is null where the arrays' first axes differ; min, max and
+ * "nan_count", "inf_count"}], "has_labels"}, of pictures also
+ * "previews": [{"file", "width", "height", "png" in base64}].  `samples` is null where the arrays' first axes differ; min, max and
  * mean leave out what is not finite and are null where nothing is left.  The caller decrefs; NULL without memory.
  */
 json_t *dataset_describe(const struct dataset *d);

@@ -1,6 +1,8 @@
 #include "core/data/convert.h"
+#include "core/data/picture.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 struct summary { double sum; int64_t counted, nan, inf; json_t *min, *max; };
 
@@ -69,6 +71,32 @@ static int64_t common_rows(const struct dataset *d)
     return rows;
 }
 
+/* {"file", "width", "height", "png": base64}. */
+static json_t *describe_preview(const struct preview *p)
+{
+    enum { PNG_MAX = 1 << 20 };
+    struct picture picture = { p->width, p->height, p->rgb };
+    struct buf png = BUF_INIT(PNG_MAX);
+    char *text = picture_png(&picture, &png) ? base64_encode(png.p, png.n) : NULL;
+    json_t *o = text ? json_pack("{s:s, s:i, s:i, s:s}", "file", p->file, "width", p->width, "height", p->height, "png", text) : NULL;
+    free(text);
+    buf_release(&png);
+    return o;
+}
+
+static json_t *describe_previews(const struct dataset *d)
+{
+    if (!d->n_previews)
+        return NULL;
+    json_t *all = json_array();
+    for (size_t i = 0; i < d->n_previews; i++)
+        if (json_array_append_new(all, describe_preview(&d->previews[i])) != 0) {
+            json_decref(all);
+            return NULL;
+        }
+    return all;
+}
+
 json_t *dataset_describe(const struct dataset *d)
 {
     int64_t rows = common_rows(d);
@@ -78,6 +106,7 @@ json_t *dataset_describe(const struct dataset *d)
             json_decref(arrays);
             return NULL;
         }
-    return json_pack("{s:s, s:o, s:o, s:b}", "format", d->format, "samples", rows < 0 ? json_null() : json_integer(rows),
-                     "arrays", arrays, "has_labels", dataset_find(d, "labels") != NULL);
+    return json_pack("{s:s, s:o, s:o, s:b, s:o*}", "format", d->format, "samples", rows < 0 ? json_null() : json_integer(rows),
+                     "arrays", arrays, "has_labels", dataset_find(d, "labels") != NULL,
+                     "previews", describe_previews(d));
 }

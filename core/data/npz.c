@@ -1,4 +1,5 @@
 /* npz.c - a zip archive of .npy arrays, as np.savez and np.savez_compressed write it. */
+#include "core/data/images.h"
 #include "core/data/npy.h"
 #include "core/data/zip.h"
 
@@ -13,7 +14,7 @@ static bool name_of_member(struct arena *mem, const struct zip_entry *entry, con
         const char *member = array_name(mem, entry->name, n, file_name, e);
         return member && err_set(e, ERR_DATA_FORMAT, member,
                                  "the archive holds a file that is not a .npy array; save arrays with np.savez, "
-                                 "or make them from a folder of pictures with images_to_npz.py");
+                                 "or put JPEG or PNG pictures and a preprocess.json into it");
     }
     *ret = array_name(mem, entry->name, n - sizeof suffix, file_name, e);
     return *ret != NULL;
@@ -73,6 +74,8 @@ bool npz_open(struct arena *mem, const struct mapping *file, const char *name, s
     struct zip z;
     if (!zip_open(mem, file, name, &z, e))
         return false;
+    if (images_in_zip(&z))
+        return images_open_zip(mem, &z, name, ret, e);
     if (z.n > DATASET_MAX_ARRAYS)
         return err_set(e, ERR_DATA_LIMIT, name, "the archive has %zu arrays, at most %d are read", z.n, DATASET_MAX_ARRAYS);
     ret->n = z.n;

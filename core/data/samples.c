@@ -57,11 +57,11 @@ static bool missing(struct check *c, const char *name)
     return false;
 }
 
-/* A .npy has no name inside, so it stands for the only input. */
+/* A .npy has no name inside, and who has pictures may not know it: the array stands for the only input. */
 static const struct array *find_input(const struct check *c, const struct input_spec *spec)
 {
     const struct array *a = dataset_find(c->data, spec->name);
-    return !a && c->n_specs == 1 && strcmp(c->data->format, "npy") == 0 ? &c->data->arrays[0] : a;
+    return !a && c->n_specs == 1 && (strcmp(c->data->format, "npy") == 0 || strcmp(c->data->format, "images") == 0) ? &c->data->arrays[0] : a;
 }
 
 /* ---- types ---- */

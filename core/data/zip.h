@@ -13,7 +13,7 @@
 
 #include <zlib.h>
 
-enum { ZIP_MAX_ENTRIES = 1024, ZIP_MAX_RATIO = 1000, ZIP_GRACE = 64 << 10 };
+enum { ZIP_MAX_ENTRIES = 20100, ZIP_MAX_RATIO = 1000, ZIP_GRACE = 64 << 10 };
 
 struct zip_entry {
     const uint8_t *name;                   /* borrowed from the file, name_size bytes, not terminated */

@@ -1,5 +1,6 @@
 #include "core/exec/group.h"
 
+#include "core/exec/fused.h"
 #include "core/exec/op_internal.h"
 #include "core/kernel/kernel.h"
 
@@ -199,7 +200,7 @@ bool groups_find(struct plan *p, struct arena *mem, struct err *e)
             p->group_at[k] = p->n_groups;
         i += f.g.n - 1;
     }
-    return true;
+    return fused_find(p, mem, e);
 }
 
 uint64_t group_bytes(const struct plan *p, const struct group *g, int value)
@@ -303,6 +304,19 @@ static bool run_node(const struct tile *t, const struct node *n, struct err *e)
     return (impl->fast ? impl->fast : impl->ref)(&(struct op_args){ t->f->plan->g, n, in, &out, t->f->scratch }, e);
 }
 
+/* A pattern of several nodes: all of it at its last.  The step behind, or 0: the step is a node by itself. */
+static int run_fused(const struct tile *t, int step)
+{
+    const struct plan *p = t->f->plan;
+    const struct fused *fused = &p->fused[step];
+    if (fused->kind == FUSED_NONE || fused->kind == FUSED_WITHIN)
+        return fused->kind == FUSED_WITHIN ? step + 1 : 0;
+    struct tensor x = part_of(t, fused->x), y = part_of(t, p->g->nodes[p->steps[step]].out[0]);
+    size_t n = (size_t)y.shape.dim[y.shape.rank - 1];
+    fused_run(fused, (size_t)shape_elements(&y.shape) / (n ? n : 1), n, x.data, y.data);
+    return step + 1;
+}
+
 bool group_run(struct frame *f, const struct group *g, struct err *e)
 {
     const struct plan *p = f->plan;
@@ -310,7 +324,8 @@ bool group_run(struct frame *f, const struct group *g, struct err *e)
         t.n = g->units - t.first < g->tile ? g->units - t.first : g->tile;
         for (int i = g->first, next; i < g->first + g->n; i = next) {
             const struct node *n = &p->g->nodes[p->steps[i]];
-            next = op_is_view(n->op) ? i + 1 : run_linear(&t, i);
+            next = op_is_view(n->op) ? i + 1 : run_fused(&t, i);
+            next = next ? next : run_linear(&t, i);
             if (next == 0 && !run_node(&t, n, e))
                 return false;
             next = next ? next : i + 1;

@@ -4,6 +4,8 @@
  *     x -> QuantizeLinear -> DequantizeLinear -+
  *                                              MatMul -> y        x and the weight's codes are all that is read
  *     int8 constant -> DequantizeLinear -------+
+ *
+ * Where weights have scales for groups of inputs, a Split of the codes along their last axis stands between Q and DQ.
  */
 #include "core/exec/lowering.h"
 
@@ -76,11 +78,36 @@ static bool same_affine(const struct affine *a, const struct affine *b)
     return a->scale == b->scale && a->zero == b->zero && a->dtype == b->dtype;
 }
 
-/* value = DQ(Q(x)): *ret_x and its quantizer. */
-static bool quantized_activation(const struct graph *g, int value, int *ret_x, struct affine *ret)
+/* Columns of a tensor: `first` and on, of `width`; 0: all of it. */
+struct part { size_t first, width; };
+
+/* value = some outputs of a Split of codes along the last axis: the Split's input, and where it stands there; else value itself. */
+static int whole_of(const struct graph *g, int value, struct part *ret)
+{
+    const struct node *split = producer(g, value, OP_SPLIT);
+    *ret = (struct part){ 0 };
+    if (!split || !producer(g, split->in[0], OP_QUANTIZELINEAR))
+        return value;
+    const struct shape *s = &g->values[split->in[0]].shape;
+    int64_t axis = node_int(split, "axis", 0), first = 0, width = s->rank > 0 ? s->dim[s->rank - 1] : -1;
+    if (width < 1 || (axis != -1 && axis != s->rank - 1))
+        return value;
+    for (int i = 0; i < split->n_out && split->out[i] != value; i++) {
+        const struct shape *part = split->out[i] >= 0 ? &g->values[split->out[i]].shape : NULL;
+        int64_t n = part && part->rank == s->rank ? part->dim[s->rank - 1] : -1;
+        if (n < 0)
+            return value;
+        first += n;
+    }
+    *ret = (struct part){ (size_t)first, (size_t)width };
+    return split->in[0];
+}
+
+/* value = DQ(Q(x)), or DQ of some columns of Q(x): *ret_x and its quantizer. */
+static bool quantized_activation(const struct graph *g, int value, int *ret_x, struct affine *ret, struct part *ret_part)
 {
     const struct node *dq = producer(g, value, OP_DEQUANTIZELINEAR);
-    const struct node *q = dq ? producer(g, dq->in[0], OP_QUANTIZELINEAR) : NULL;
+    const struct node *q = dq ? producer(g, whole_of(g, dq->in[0], ret_part), OP_QUANTIZELINEAR) : NULL;
     struct affine from;
     if (!q || !scalar_affine(g, dq, ret) || !scalar_affine(g, q, &from) || !same_affine(ret, &from)
         || g->values[q->in[0]].dtype != DT_F32)
@@ -158,16 +185,19 @@ static bool lower_matmul(struct qop *q, const struct graph *g, const struct node
 {
     struct qop r = { .kind = QOP_MATMUL, .y = -1 };
     struct weight w;
-    if (!quantized_activation(g, n->in[0], &r.x, &r.ax))
+    struct part part, other;
+    if (!quantized_activation(g, n->in[0], &r.x, &r.ax, &part))
         return true;
     if (quantized_weight(g, n->in[1], 1, &w) && w.codes->shape.rank == 2) {
         r.k = (size_t)w.codes->shape.dim[0];
         r.n = (size_t)w.codes->shape.dim[1];
+        r.x_first = part.first;
+        r.x_width = part.width;
         take_codes(&w, &r);
         if (!scales_of(mem, &w, r.n, &r, e))
             return false;
         *q = r;
-    } else if (quantized_activation(g, n->in[1], &r.y, &r.ay) && g->values[n->in[0]].shape.rank >= 2
+    } else if (!part.width && quantized_activation(g, n->in[1], &r.y, &r.ay, &other) && !other.width && g->values[n->in[0]].shape.rank >= 2
                && g->values[n->in[1]].shape.rank >= 2) {
         r.kind = QOP_PRODUCT;
         r.scale = lowering_scales(mem, r.ax.scale, &r.ay.scale, 1, e);
@@ -227,9 +257,10 @@ static bool lower_conv(struct qop *q, const struct graph *g, const struct node *
 {
     struct qop r = { .kind = QOP_CONV, .y = -1, .requantize = true };
     struct weight w;
+    struct part part;
     const struct node *out = output_quantizer(g, n);
     if (!out || g->values[n->in[0]].shape.rank != 4 || node_int(n, "group", 1) != 1 || node_auto_pads(n)
-        || !quantized_activation(g, n->in[0], &r.x, &r.ax) || !quantized_weight(g, n->in[1], 0, &w)
+        || !quantized_activation(g, n->in[0], &r.x, &r.ax, &part) || part.width || !quantized_weight(g, n->in[1], 0, &w)
         || !scalar_affine(g, out, &r.out))
         return true;
     r.n = (size_t)w.codes->shape.dim[0];
@@ -246,17 +277,29 @@ static bool lower_conv(struct qop *q, const struct graph *g, const struct node *
     return true;
 }
 
-/* A quantize or dequantize node that only absorbed readers look at is not run. */
+/* Of codes in parts readers take the whole: no row reads what a Split of them gives. */
+static bool is_needed(const struct lowering *l, const struct graph *g, int value)
+{
+    const struct value *v = &g->values[value];
+    bool needed = v->is_output;
+    for (int c = 0; c < v->n_consumers; c++)
+        needed |= !l->skip[v->consumers[c]] && l->qop[v->consumers[c]].kind == QOP_NONE;
+    return needed;
+}
+
+static bool may_skip(const struct graph *g, const struct node *n)
+{
+    return n->op == OP_QUANTIZELINEAR || n->op == OP_DEQUANTIZELINEAR || (n->op == OP_SPLIT && producer(g, n->in[0], OP_QUANTIZELINEAR));
+}
+
+/* A quantize or dequantize node that only absorbed readers look at is not run, nor is a Split between them. */
 static void skip_absorbed(struct lowering *l, const struct graph *g)
 {
     for (int i = g->n_nodes - 1; i >= 0; i--) {
         const struct node *n = &g->nodes[i];
-        if (n->op != OP_QUANTIZELINEAR && n->op != OP_DEQUANTIZELINEAR)
-            continue;
-        const struct value *out = &g->values[n->out[0]];
-        bool needed = out->is_output;
-        for (int c = 0; c < out->n_consumers; c++)
-            needed |= !l->skip[out->consumers[c]] && l->qop[out->consumers[c]].kind == QOP_NONE;
+        bool needed = !may_skip(g, n);
+        for (int o = 0; o < n->n_out && !needed; o++)
+            needed = n->out[o] >= 0 && is_needed(l, g, n->out[o]);
         l->skip[i] = !needed;
     }
 }

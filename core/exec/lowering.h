@@ -18,7 +18,8 @@
 enum qop_kind { QOP_NONE, QOP_MATMUL, QOP_FLOAT, QOP_PRODUCT, QOP_HALF, QOP_LEVELS, QOP_CONV };
 
 /*
- *   MATMUL   y[.., n] = float(sum_k (q(x')-zx) w[k,n]) * scale[n] + add[n]      x' = x, or x * mul[k] (+ shift[k])
+ *   MATMUL   y[.., n] = float(sum_k (q(x')-zx) w[k,n]) * scale[n] + add[n]      x' = x, or x * mul[k] (+ shift[k]); or some columns of x
+ *            with groups of inputs: float(sum over group 0) * scale[0,n] + float(sum over group 1) * scale[1,n] + ..  + add[n], in this order
  *   FLOAT    y[.., n] = sum_k (x'' back_mul[k] + back_shift[k]) w[k,n] + add[n] in float, x'' = clamp(rint(x' / scale), first, last) scale:
  *            codes that no integer type holds, or channels of their own steps, which have no integer sum
  *   PRODUCT  y = float(sum (q(x)-zx) (q(y)-zy)) * scale[0]        batched as MatMul
@@ -36,9 +37,15 @@ struct qop {
     const int8_t *codes;         /* MATMUL, in place of w (then NULL): [k, n] as the model has them, made floats tile by tile; borrowed */
     const int8_t *w_zero;        /* of codes: [n_zero], which is n or 1; NULL: none; borrowed */
     size_t n_zero;
+    bool dynamic;                /* MATMUL with w: x's quantizer is DynamicQuantizeLinear's, of the whole tensor; ax is not looked at, and
+                                    scale is the weight's own */
     int w_reach;                 /* the largest |w|; with `codes` it is looked up in each tile */
     size_t k, n;                 /* MATMUL: of w; CONV: n output channels */
-    const float *scale;          /* [n] (PRODUCT: [1]): float(ax.scale * weight scale); borrowed */
+    size_t group;                /* MATMUL with w: inputs of a group, dividing k; 0: all */
+    size_t x_first, x_width;     /* MATMUL: columns x_first .. x_first + k - 1 of x_width; x_width 0: x has k */
+    const float *scale;          /* [n] (PRODUCT: [1]; groups: [k / group, n]): float(ax.scale * weight scale); borrowed */
+    const float *low_u, *low_v;  /* MATMUL with w, FLOAT: (x' low_u) low_v is added in float: [k, rank], [rank, n]; NULL: nothing is; borrowed */
+    size_t rank;
     const float *add;            /* MATMUL, FLOAT: [n] added after scaling (Gemm's C), or NULL */
     const float *mul, *shift;    /* MATMUL, FLOAT: [k] channel factors and offsets of x, or NULL; borrowed */
     const float *back_mul, *back_shift;    /* FLOAT: [k] of the dequantized x', both or neither; borrowed */
@@ -63,6 +70,7 @@ struct lowering {
     bool *skip;                  /* [n_nodes]; absorbed by a qop: not run at all */
     bool tiled;                  /* plans run from end to end only: groups of nodes tile by tile (group.h) */
     bool may_float;              /* rows of kind FLOAT may come: plans keep room for a whole operand of them */
+    size_t low_rank;             /* the largest `rank` that may come */
     const struct edit **edit;    /* [n_nodes]; NULL: the graph's own inputs */
 };
 
@@ -93,6 +101,8 @@ const float *lowering_scales(struct arena *mem, float x_scale, const float *w_sc
  */
 uint64_t qop_scratch(enum op op, bool y_const, const struct tensor *x, const struct tensor *y, const struct tensor *out);
 uint64_t qop_tile_bytes(const struct qop *q);
+/* Scratch bytes of a row with thin matrices. */
+uint64_t qop_low_rank_bytes(size_t rank, const struct tensor *x, const struct tensor *out);
 
 /* A convolution's sizes on tensors of these shapes. */
 struct conv_shape qop_conv_shape(const struct graph *g, const struct node *node, const struct tensor *x, const struct tensor *out);

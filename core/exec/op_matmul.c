@@ -1,6 +1,7 @@
 /* op_matmul.c - MatMul (numpy's rules) and Gemm. */
 #include "core/exec/op_internal.h"
 
+#include "core/kernel/clones.h"
 #include "core/kernel/kernel.h"
 
 /*
@@ -74,11 +75,38 @@ bool op_matmul(const struct op_args *a, struct err *e)
     return true;
 }
 
+/* Codes as integers, which wrap: rows of y, times what x has for them. */
+KERNEL_CLONES
+static void matrix_i32(const struct product *p, const uint32_t *restrict x, const uint32_t *restrict y, uint32_t *restrict z)
+{
+    size_t n = (size_t)p->n;
+    for (int64_t i = 0; i < p->m; i++, z += n) {
+        memset(z, 0, n * sizeof *z);
+        for (int64_t k = 0; k < p->k; k++)
+            for (size_t j = 0; j < n; j++)
+                z[j] += x[i * p->k + k] * y[(size_t)k * n + j];
+    }
+}
+
+static void op_matmul_i32(const struct op_args *a)
+{
+    struct product p = product_of(a);
+    struct walk w;
+    uint32_t *z = a->out[0].data;
+    for (walk_init(&w, &p.batch, 2, (const walk_strides *)p.stride); w.more; walk_next(&w))
+        for (int64_t b = 0; b < w.n; b++, z += p.m * p.n)
+            matrix_i32(&p, (const uint32_t *)a->in[0]->data + (w.at[0] + b * w.step[0]) * p.m * p.k,
+                       (const uint32_t *)a->in[1]->data + (w.at[1] + b * w.step[1]) * p.k * p.n, z);
+}
+
 /* A run of matrices against one shared matrix, [b,m,k] x [k,n], is a single [b*m,k] x [k,n]. */
 bool op_matmul_fast(const struct op_args *a, struct err *e)
 {
-    if (!op_all_f32(a))
-        return op_matmul(a, e);
+    bool integers = a->in[0]->dtype == DT_I32 && a->in[1]->dtype == DT_I32 && a->out[0].dtype == DT_I32;
+    if (integers)
+        op_matmul_i32(a);
+    if (integers || !op_all_f32(a))
+        return integers || op_matmul(a, e);
     struct product p = product_of(a);
     const float *x = a->in[0]->data, *y = a->in[1]->data;
     float *z = a->out[0].data;

@@ -1,6 +1,6 @@
 #include "core/exec/plan.h"
 
-#include "core/exec/group.h"
+#include "core/exec/fused.h"
 #include "core/exec/op.h"
 
 #include <stdlib.h>
@@ -145,7 +145,7 @@ static bool place_outputs(struct plan *p, struct layout *l, int node, const stru
 
 /*
  * What a group reads from outside has to last until its last tile.  A tile's input of a product has to last for two nodes more:
- * the product may be computed onto the result of the additions behind it.
+ * the product may be computed onto the result of the additions behind it.  A pattern's input lasts until its last node.
  */
 static void prolong(const struct plan *p, const struct group *g, int *until)
 {
@@ -157,6 +157,8 @@ static void prolong(const struct plan *p, const struct group *g, int *until)
             if (until[root] < least && (!p->inner[root] || p->g->nodes[p->steps[i]].op == OP_MATMUL))
                 until[root] = least;
         }
+        if (p->fused[i].kind != FUSED_NONE && p->fused[i].kind != FUSED_WITHIN && until[p->root[p->fused[i].x]] < p->steps[i])
+            until[p->root[p->fused[i].x]] = p->steps[i];
     }
 }
 
@@ -236,6 +238,8 @@ static uint64_t scratch_of(const struct plan *p, int node)
         uint64_t quantized = qop_scratch(n->op, weight, &x, &y, &out[0]) + qop_tile_bytes(q);
         if (p->how->may_float && n->op != OP_CONV)
             quantized += (uint64_t)shape_elements(&x.shape) * sizeof(float);
+        uint64_t thin = p->how->low_rank && n->op != OP_CONV ? qop_low_rank_bytes(p->how->low_rank, &x, &out[0]) : 0;
+        quantized = thin > quantized ? thin : quantized;
         bytes = quantized > bytes ? quantized : bytes;
     }
     return bytes;

@@ -26,6 +26,7 @@ struct plan {
     uint64_t *offset;                 /* [n_values] of roots: place in the frame; UINT64_MAX: not in the frame */
     uint64_t frame_bytes, scratch_bytes;
     struct group *groups; int n_groups;    /* of a tiled lowering: see group.h */
+    struct fused *fused;              /* [n_steps] of a tiled lowering: see fused.h */
     int *group_at;                    /* [n_steps]: 1 + the group of a step; 0: none; NULL: no groups */
     bool *inner;                      /* [n_values]: only a tile of it is in the frame */
 };

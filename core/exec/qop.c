@@ -8,6 +8,8 @@
 
 #include "core/kernel/kernel.h"
 
+#include <math.h>
+
 enum { BLOCK_ROWS = 128, TILE = 4 << 20 };
 
 static size_t round64(size_t n) { return (n + 15) / 16 * 16; }      /* floats in a multiple of 64 bytes */
@@ -25,9 +27,10 @@ static size_t dim_from_end(const struct tensor *t, int i)
     return t->shape.rank >= i ? (size_t)t->shape.dim[t->shape.rank - i] : 1;
 }
 
+/* y: scales that are found at run time. */
 static struct parts parts_matmul(const struct tensor *x, const struct tensor *out)
 {
-    return parts_of(BLOCK_ROWS * dim_from_end(x, 1), 0, BLOCK_ROWS * dim_from_end(out, 1));
+    return parts_of(BLOCK_ROWS * dim_from_end(x, 1), dim_from_end(out, 1), BLOCK_ROWS * dim_from_end(out, 1));
 }
 
 static struct parts parts_product(const struct tensor *x, const struct tensor *y, const struct tensor *out)
@@ -58,25 +61,128 @@ uint64_t qop_scratch(enum op op, bool y_const, const struct tensor *x, const str
 /* Some columns of w, [k, n], and the largest |w| in them. */
 struct columns { const float *w; size_t first, n; int reach; };
 
-static void multiply_columns(const struct qop *q, const struct columns *c, const struct tensor *x, struct tensor *out, float *scratch)
+/* m rows of codes of x; `codes` has room for them. */
+static void quantize_rows(const struct qop *q, size_t m, const float *x, float *codes)
+{
+    const struct affine *a = &q->ax;
+    if (q->mul) {
+        vec_affine_row(m, q->k, x, q->mul, q->shift, codes);
+        x = codes;
+    }
+    if (!q->x_width || q->x_width == q->k) {
+        quantize_to_float(m * q->k, x, a->scale, a->zero, a->qmin, a->qmax, codes);
+        return;
+    }
+    for (size_t r = 0; r < m; r++)
+        quantize_to_float(q->k, x + r * q->x_width + q->x_first, a->scale, a->zero, a->qmin, a->qmax, codes + r * q->k);
+}
+
+static size_t width_of(const struct qop *q) { return q->x_width ? q->x_width : q->k; }
+
+/* DynamicQuantizeLinear's quantizer: from the least to the largest value, with 0, in bytes. */
+static struct affine find_affine(const struct qop *q, size_t rows, const float *x, float *room)
+{
+    struct range r = { 0 };
+    for (size_t at = 0; at < rows; at += BLOCK_ROWS) {
+        size_t m = rows - at < BLOCK_ROWS ? rows - at : BLOCK_ROWS;
+        const float *from = x + at * q->k;
+        if (q->mul) {
+            vec_affine_row(m, q->k, from, q->mul, q->shift, room);
+            from = room;
+        }
+        range_of(m * q->k, from, &r);
+    }
+    float scale = r.hi > r.lo ? (r.hi - r.lo) / 255 : 1, zero = rintf(fminf(fmaxf(0 - r.lo / scale, 0), 255));
+    return (struct affine){ scale, (int)zero, 0, 255, DT_U8 };
+}
+
+/* Where everything lies while some columns are multiplied. */
+struct room { float *codes, *scale, *sums; int32_t *acc; };
+
+static struct room room_of(const struct tensor *x, const struct tensor *out, float *scratch)
 {
     struct parts part = parts_matmul(x, out);
-    float *codes = scratch, *sums = codes + part.x;
-    int32_t *acc = (int32_t *)(void *)(sums + part.sums);
+    float *scale = scratch + part.x, *sums = scale + part.y;
+    return (struct room){ scratch, scale, sums, (int32_t *)(void *)(sums + part.sums) };
+}
+
+/* The scales of n sums from `first` on. */
+static const float *scales_of(const struct qop *q, size_t first, size_t n, float *room)
+{
+    if (!q->dynamic)
+        return q->scale + first;
+    for (size_t i = 0; i < n; i++)
+        room[i] = q->ax.scale * q->scale[first + i];
+    return room;
+}
+
+/* Products of groups of inputs, added as floats: what a MatMul for each group and an Add behind it give. */
+static void multiply_groups(const struct qop *q, size_t m, const struct room *r, float *to)
+{
+    for (size_t g = 0; g < q->k / q->group; g++) {
+        size_t at = g * q->group;
+        gemm_exact(false, m, q->n, q->group, r->codes + at, q->k, affine_reach(q->ax), q->w + at * q->n, q->n, q->w_reach, r->acc, q->n, r->sums);
+        dequantize_acc(m, q->n, r->acc, q->n, scales_of(q, g * q->n, q->n, r->scale), q->n, NULL, g ? r->sums : to, q->n);
+        for (size_t i = 0; g && i < m * q->n; i++)
+            to[i] += r->sums[i];
+    }
+    if (q->add)
+        vec_add_row(m, q->n, to, q->add, to);
+}
+
+static void multiply_columns(const struct qop *q, const struct columns *c, const struct tensor *x, struct tensor *out, float *scratch)
+{
+    struct room room = room_of(x, out, scratch);
     size_t rows = (size_t)shape_elements(&out->shape) / q->n;
     const float *from = x->data, *add = q->add ? q->add + c->first : NULL;
     float *to = (float *)out->data + c->first;
     for (size_t r = 0; r < rows; r += BLOCK_ROWS) {
         size_t m = rows - r < BLOCK_ROWS ? rows - r : BLOCK_ROWS;
-        const float *x_rows = from + r * q->k;
-        if (q->mul) {
-            vec_affine_row(m, q->k, x_rows, q->mul, q->shift, codes);
-            x_rows = codes;
+        quantize_rows(q, m, from + r * width_of(q), room.codes);
+        if (q->group) {
+            multiply_groups(q, m, &room, to + r * q->n);
+            continue;
         }
-        quantize_to_float(m * q->k, x_rows, q->ax.scale, q->ax.zero, q->ax.qmin, q->ax.qmax, codes);
-        gemm_exact(false, m, c->n, q->k, codes, q->k, affine_reach(q->ax), c->w, c->n, c->reach, acc, c->n, sums);
-        dequantize_acc(m, c->n, acc, c->n, q->scale + c->first, c->n, add, to + r * q->n, q->n);
+        gemm_exact(false, m, c->n, q->k, room.codes, q->k, affine_reach(q->ax), c->w, c->n, c->reach, room.acc, c->n, room.sums);
+        dequantize_acc(m, c->n, room.acc, c->n, scales_of(q, c->first, c->n, room.scale), c->n, add, to + r * q->n, q->n);
     }
+}
+
+uint64_t qop_low_rank_bytes(size_t rank, const struct tensor *x, const struct tensor *out)
+{
+    size_t elements = (size_t)shape_elements(&out->shape), n = dim_from_end(out, 1), rows = n ? elements / n : 0;
+    return ((uint64_t)round64((size_t)shape_elements(&x->shape)) + round64(rows * rank) + round64(elements)) * sizeof(float);
+}
+
+/* As operators of the artifact compute it: two MatMuls of all rows, an Add, and the bias behind that. */
+static void add_thin(const struct qop *q, const struct tensor *x, struct tensor *out, float *scratch)
+{
+    size_t elements = (size_t)shape_elements(&out->shape), rows = elements / q->n;
+    float *thin = scratch + round64(rows * q->k), *wide = thin + round64(rows * q->rank), *y = out->data;
+    const float *from = x->data;
+    if (q->mul) {
+        vec_affine_row(rows, q->k, from, q->mul, q->shift, scratch);
+        from = scratch;
+    }
+    gemm(false, false, rows, q->rank, q->k, from, q->k, q->low_u, q->rank, false, thin, q->rank);
+    gemm(false, false, rows, q->n, q->rank, thin, q->rank, q->low_v, q->n, false, wide, q->n);
+    for (size_t i = 0; i < elements; i++)
+        y[i] += wide[i];
+    if (q->add)
+        vec_add_row(rows, q->n, y, q->add, y);
+}
+
+/* A row whose quantizer is found now is one whose quantizer is known. */
+static void multiply_whole(const struct qop *q, const struct tensor *x, struct tensor *out, float *scratch)
+{
+    struct qop now = *q;
+    if (q->dynamic)
+        now.ax = find_affine(q, (size_t)shape_elements(&out->shape) / q->n, x->data, scratch);
+    if (q->rank)
+        now.add = NULL;
+    multiply_columns(&now, &(struct columns){ q->w, 0, q->n, q->w_reach }, x, out, scratch);
+    if (q->rank)
+        add_thin(q, x, out, scratch);
 }
 
 /* Columns whose codes are made floats at once: some TILE of them, so that small weights are taken whole. */
@@ -109,7 +215,7 @@ static int tile_floats(const struct qop *q, size_t first, size_t n, float *tile)
 static void run_matmul(const struct qop *q, const struct tensor *x, struct tensor *out, float *scratch)
 {
     if (!q->codes && q->n) {
-        multiply_columns(q, &(struct columns){ q->w, 0, q->n, q->w_reach }, x, out, scratch);
+        multiply_whole(q, x, out, scratch);
         return;
     }
     float *tile = scratch;
@@ -135,7 +241,9 @@ static void run_float(const struct qop *q, const struct tensor *x, struct tensor
     if (q->back_mul)
         vec_affine_row(rows, q->k, codes, q->back_mul, q->back_shift, codes);
     gemm(false, false, rows, q->n, q->k, codes, q->k, q->w, q->n, false, out->data, q->n);
-    if (q->add)
+    if (q->rank)
+        add_thin(q, x, out, codes);
+    else if (q->add)
         vec_add_row(rows, q->n, out->data, q->add, out->data);
 }
 

@@ -258,5 +258,5 @@ bool roles_find(const struct graph *g, struct arena *mem, struct roles *ret, str
     for (int i = 0; i < g->n_nodes; i++)
         if (!find_at(&f, i))
             return false;
-    return true;
+    return roles_find_parts(g, mem, ret, e);
 }

@@ -15,6 +15,9 @@
 
 enum layer_kind { LAYER_LINEAR, LAYER_CONV, LAYER_QK, LAYER_PV, LAYER_PRODUCT, LAYER_KINDS };
 extern const char *const layer_role_name[LAYER_KINDS];  /* "linear", "convolution", "attention_qk", ... */
+/* The part of a transformer's block that a layer belongs to: see roles_part.c. */
+enum layer_part { PART_OTHER, PART_ATTENTION, PART_FEED_FORWARD, PARTS };
+extern const char *const layer_part_name[PARTS];        /* NULL for PART_OTHER */
 
 /*
  *   LINEAR   y[.., n] = x[.., k] . W + bias     W is [k, n], or [n, k] if transposed
@@ -23,6 +26,7 @@ extern const char *const layer_role_name[LAYER_KINDS];  /* "linear", "convolutio
  */
 struct layer {
     enum layer_kind kind;
+    enum layer_part part;
     int node;                          /* the MatMul, Gemm or Conv */
     const char *name;                  /* "blocks.0.attn.qkv": unique, from node and weight names */
     const char *block;                 /* "blocks.0", or "" */
@@ -77,5 +81,7 @@ const char *roles_block_name(struct arena *mem, const char *layer, struct err *e
 /* Used by roles_find(); one pattern family each, anchored at node `at`.  False: not this. */
 bool roles_match_norm(const struct graph *g, int at, struct norm *ret);
 bool roles_match_activation(const struct graph *g, int at, struct activation *ret);
+/* Sets the part of every layer; everything else has been found. */
+bool roles_find_parts(const struct graph *g, struct arena *mem, struct roles *r, struct err *e);
 
 #endif

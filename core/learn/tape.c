@@ -139,7 +139,11 @@ static void add_given(struct program *p, int value)
 }
 
 /* A quantized row that a tape cannot run. */
-static bool is_strange(enum qop_kind kind) { return kind == QOP_CONV || kind == QOP_FLOAT; }
+static bool is_strange(const struct qop *q)
+{
+    bool other = q->kind == QOP_MATMUL && (!q->w || q->dynamic || q->rank || q->x_width);
+    return q->kind == QOP_CONV || q->kind == QOP_FLOAT || other;
+}
 
 static bool list_nodes(struct making *m, struct err *e)
 {
@@ -153,7 +157,7 @@ static bool list_nodes(struct making *m, struct err *e)
             leads |= n->out[k] >= 0 && m->leads[n->out[k]];
         if (!leads)
             continue;
-        if (is_strange(p->how->qop[i].kind))
+        if (is_strange(&p->how->qop[i]))
             return refuse(p, i, e);
         ret->nodes[ret->n_nodes++] = i;
         int count = reads_of(p, i, reads);

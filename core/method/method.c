@@ -101,7 +101,8 @@ bool method_round_weights(const struct recipe *r, const struct weight_view *v, s
                           struct qweight *ret, struct err *e)
 {
     (void)pool;
-    return qweight_round(v->g, v->l, v->mul, v->bits, r->weights.granularity == RECIPE_PER_CHANNEL, mem, ret, e);
+    struct weight_grid grid = weight_grid_of(r, v->l, v->bits);
+    return qweight_round(v->g, v->l, v->mul, v->bits, &grid, r->weights.symmetric, mem, ret, e);
 }
 
 double method_folded_bias(const struct weight_view *v, const float *w, double unit, size_t channel)

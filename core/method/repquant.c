@@ -153,6 +153,18 @@ static float *code_weights(const struct weight_view *v, struct arena *mem, struc
     return w;
 }
 
+static size_t scale_at(const struct reconstruct_result *q, size_t channel, size_t input, size_t k)
+{
+    return channel * q->groups + input / (k / q->groups);
+}
+
+/* The rebuilt weight of an output channel and an input, in units of codes. */
+static double rebuilt(const struct reconstruct_result *q, size_t channel, size_t input, size_t k)
+{
+    size_t at = scale_at(q, channel, input, k);
+    return (double)(q->codes[channel * k + input] - q->zero[at]) * (double)q->scale[at];
+}
+
 /* The mean of the target less what the codes give on average.  The gain is against method_folded_bias(), the other error being q's. */
 static bool correct_bias(const struct weight_view *v, const struct reconstruct_result *q, const float *code_w, struct arena *mem,
                          struct qweight *ret, struct err *e)
@@ -163,8 +175,8 @@ static bool correct_bias(const struct weight_view *v, const struct reconstruct_r
     for (size_t c = 0; ret->bias && c < ret->n; c++) {
         double sum = 0;
         for (size_t i = 0; i < k; i++)
-            sum += (double)(q->codes[c * k + i] - q->zero[c]) * v->mean[i];
-        double best = v->mean_y[c] - sum * (double)q->scale[c], off = best - method_folded_bias(v, code_w, (double)v->a.scale, c);
+            sum += rebuilt(q, c, i, k) * v->mean[i];
+        double best = v->mean_y[c] - sum, off = best - method_folded_bias(v, code_w, (double)v->a.scale, c);
         moved += off * off;
         ret->bias[c] = (float)best;
     }
@@ -173,24 +185,41 @@ static bool correct_bias(const struct weight_view *v, const struct reconstruct_r
 }
 
 /* From rows of output channels in units of codes to the layer's own layout in units of its scaled input. */
-static bool unpack(const struct weight_view *v, const struct reconstruct_result *q, const float *code_w, bool symmetric,
+static void unpack_scales(const struct weight_view *v, const struct reconstruct_result *q, struct qweight *ret)
+{
+    int8_t *zero = ret->step ? ret->stored_zero : ret->zero;
+    for (size_t c = 0; c < ret->n; c++) {
+        for (size_t g = 0; g < q->groups; g++) {
+            size_t from = c * q->groups + g, to = g * ret->n + c;
+            if (ret->step)
+                ret->step[to] = q->step[from];
+            else
+                ret->scale[to] = q->scale[from] / v->a.scale;
+            if (zero)
+                zero[to] = q->zero[from];
+        }
+        if (ret->step)
+            ret->scale[c] = q->unit[c] / v->a.scale;
+    }
+}
+
+static bool unpack(const struct weight_view *v, const struct reconstruct_result *q, const float *code_w, const struct reconstruct_task *t,
                    struct arena *mem, struct qweight *ret, struct err *e)
 {
-    size_t n = (size_t)v->l->n, k = (size_t)v->l->k;
-    *ret = (struct qweight){ .k = k, .n = n, .bits = v->bits, .codes = arena_array(mem, n * k, 1, e),
-                             .scale = arena_array(mem, n, sizeof *ret->scale, e), .zero = symmetric ? NULL : q->zero,
-                             .rounding_gain_db = gain_db(q->error_nearest, q->error_final) };
-    if (!ret->codes || !ret->scale)
+    size_t n = t->n, k = t->k;
+    if (!qweight_new(v->l, v->bits, &t->grid, t->symmetric, mem, ret, e))
         return false;
-    for (size_t c = 0; c < n; c++) {
-        ret->scale[c] = q->scale[c] / v->a.scale;
+    ret->rounding_gain_db = gain_db(q->error_nearest, q->error_final);
+    unpack_scales(v, q, ret);
+    for (size_t c = 0; c < n; c++)
         for (size_t i = 0; i < k; i++) {
-            ret->codes[qweight_at(v->l, c, i)] = q->codes[c * k + i];
-            double w = (double)code_w[c * k + i], off = w - (double)(q->codes[c * k + i] - q->zero[c]) * (double)q->scale[c];
+            size_t at = scale_at(q, c, i, k);
+            int code = q->codes[c * k + i];
+            ret->codes[qweight_at(v->l, c, i)] = (int8_t)(ret->step ? (code - q->zero[at]) * q->step[at] : code);
+            double w = (double)code_w[c * k + i], off = w - rebuilt(q, c, i, k);
             ret->signal += w * w;
             ret->error += off * off;
         }
-    }
     return true;
 }
 
@@ -207,11 +236,11 @@ bool method_rebuild_weights(const struct recipe *r, const struct weight_view *v,
     bool rebuild = r->weights.rounding != RECIPE_NEAREST;
     struct reconstruct_task t = {
         .v = w, .n = (size_t)v->l->n, .k = (size_t)v->l->k, .h = v->h, .c = rebuild ? v->c : NULL, .bits = v->bits,
-        .symmetric = r->weights.symmetric, .per_row = r->weights.granularity == RECIPE_PER_CHANNEL, .search = true, .act_order = true,
+        .symmetric = r->weights.symmetric, .grid = weight_grid_of(r, v->l, v->bits), .search = true, .act_order = true,
         .rounding = roundings[r->weights.rounding], .ridge = r->reconstruction.ridge, .damping = r->reconstruction.damping,
         .descents = rebuild ? r->reconstruction.descents : 0, .steps = 1000,
     };
-    return w && reconstruct(&t, pool, mem, &q, e) && unpack(v, &q, w, t.symmetric, mem, ret, e)
+    return w && reconstruct(&t, pool, mem, &q, e) && unpack(v, &q, w, &t, mem, ret, e)
         && (r->reconstruction.bias_correction ? correct_bias(v, &q, w, mem, ret, e) : method_fold_bias(v, w, (double)v->a.scale, mem, ret, e));
 }
 

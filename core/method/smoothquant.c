@@ -36,7 +36,7 @@ static bool find_factors(const struct recipe *r, const struct site_view *v, stru
 {
     struct ranges full = { v->o->lo, v->o->hi };
     struct smooth_task t = { .rows = &v->rows, .full = &full, .group = v->group, .groups = v->groups, .w = v->w, .readers = v->readers,
-                             .n_readers = v->n_readers, .per_channel = r->weights.granularity == RECIPE_PER_CHANNEL, .bits = v->bits,
+                             .n_readers = v->n_readers, .asymmetric = !r->weights.symmetric, .bits = v->bits,
                              .symmetric = r->activations.symmetric, .per_row = v->kind == SITE_ROWS };
     *ret_alpha = r->smoothing.alpha;
     if (r->smoothing.alpha != RECIPE_ALPHA_AUTO)

@@ -38,6 +38,7 @@ struct onnx_file {
     const char *name;                  /* "model.onnx", "weights/part1.bin" */
     const uint8_t *data;
     uint64_t size;
+    bool mapped;                       /* from a struct mapping: what has been copied may leave memory (mapping_rest) */
 };
 
 struct onnx_tensor {

@@ -3,12 +3,13 @@
  * or the typed field that belongs to the type.  tensor_size() says how many bytes there must be; nothing else does
  * arithmetic on the shape, and nothing is allocated before the count has been compared.
  */
+#include "core/base/io.h"
 #include "core/onnx/read.h"
 #include "core/onnx/rows.h"
 
 #include <string.h>
 
-enum { LOCATION_DEFAULT = 0, LOCATION_EXTERNAL = 1, MAX_ENTRIES = 16 };
+enum { LOCATION_DEFAULT = 0, LOCATION_EXTERNAL = 1, MAX_ENTRIES = 16, LARGE = 64 << 10 };
 
 struct wire_tensor {
     const char *name;
@@ -96,7 +97,7 @@ static bool wrong_size(struct reader *r, const struct wire_tensor *w, const stru
                    field, (unsigned long long)have, unit, dtype_name(t->dtype), shape_text(&t->shape, shape, sizeof shape), (unsigned long long)want);
 }
 
-/* A borrowed view where the bytes lie aligned to an element, as almost all do; else a copy. */
+/* A borrowed view where the bytes lie aligned to an element; else a copy, in place of the mapped pages and not besides. */
 static bool view(struct reader *r, const uint8_t *p, uint64_t n, struct tensor *t, struct err *e)
 {
     unsigned align = typed_of(t->dtype)->bytes;
@@ -107,6 +108,8 @@ static bool view(struct reader *r, const uint8_t *p, uint64_t n, struct tensor *
     t->data = arena_alloc(r->mem, n, e);
     if (t->data)
         memcpy(t->data, p, (size_t)n);
+    if (r->files[0].mapped && n >= LARGE)
+        mapping_rest(p, n);
     return t->data != NULL;
 }
 

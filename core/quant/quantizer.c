@@ -102,48 +102,114 @@ bool weight_rows(const struct graph *g, const struct layer *l, float *ret, struc
     return true;
 }
 
-static bool find_scales(const struct graph *g, const struct layer *l, const struct weight_source *s, bool per_channel,
-                        struct qweight *w, struct err *e)
+/* ---- rounding ---- */
+
+struct rounding {
+    struct weight_source s;
+    struct weight_grid grid;
+    size_t group, groups;              /* grid's, or all of k as one */
+    float *lo, *hi;                    /* [groups, n] */
+    struct weight_range *range;        /* [groups, n] */
+};
+
+/* What every channel covers in each group of inputs, with 0. */
+static bool cover_channels(const struct graph *g, const struct layer *l, struct rounding *r, struct qweight *w, struct err *e)
 {
-    float top = (float)((1 << (w->bits - 1)) - 1), widest = 0;
     for (size_t c = 0; c < w->n; c++) {
-        float reach = channel_reach(s, w->k, c);
+        float reach = channel_reach(&r->s, w->k, c);
         if (reach < 0)
             return not_finite(g, l, c, e);
-        widest = fmaxf(widest, reach);
         w->zero_channels += reach == 0;
-        w->scale[c] = reach > 0 ? fmaxf(reach / top, FLT_MIN) : 1.0f;
+        for (size_t k = 0; k < w->k; k++) {
+            size_t at = k / r->group * w->n + c;
+            float x = source_at(&r->s, k, c);
+            r->lo[at] = fminf(r->lo[at], x);
+            r->hi[at] = fmaxf(r->hi[at], x);
+        }
     }
-    for (size_t c = 0; c < w->n && !per_channel; c++)
-        w->scale[c] = widest > 0 ? fmaxf(widest / top, FLT_MIN) : 1.0f;
     return true;
 }
 
-static int8_t round_code(float x, float scale, int bits)
+/* Channels of one run cover what any of them does. */
+static void share_ranges(const struct weight_grid *grid, size_t n, float *lo, float *hi)
 {
-    float top = (float)((1 << (bits - 1)) - 1);
-    return (int8_t)fmaxf(-top - 1, fminf(top, rintf(x / scale)));
+    size_t rows = grid->rows ? grid->rows : n;
+    for (size_t first = 0; first < n; first += rows) {
+        size_t count = n - first < rows ? n - first : rows;
+        struct range all = { 0 };
+        range_of(count, lo + first, &all);
+        range_of(count, hi + first, &all);
+        for (size_t c = first; c < first + count; c++) {
+            lo[c] = all.lo;
+            hi[c] = all.hi;
+        }
+    }
 }
 
-bool qweight_round(const struct graph *g, const struct layer *l, const float *mul, int bits, bool per_channel, struct arena *mem,
-                   struct qweight *ret, struct err *e)
+static void set_scales(struct rounding *r, bool symmetric, struct qweight *w)
 {
-    struct qweight w = { .k = (size_t)l->k, .n = (size_t)l->n, .bits = bits };
-    w.codes = arena_array(mem, (uint64_t)w.k * w.n, 1, e);
-    w.scale = arena_array(mem, w.n, sizeof *w.scale, e);
-    struct weight_source s = weight_source_of(g, l);
-    s.mul = mul;
-    if (!w.codes || !w.scale || !find_scales(g, l, &s, per_channel, &w, e))
-        return false;
-    for (size_t k = 0; k < w.k; k++)
-        for (size_t n = 0; n < w.n; n++) {
-            float x = source_at(&s, k, n);
-            int8_t q = round_code(x, w.scale[n], bits);
-            double off = (double)x - (double)((float)q * w.scale[n]);
-            w.codes[qweight_at(l, n, k)] = q;
-            w.signal += (double)x * x;
-            w.error += off * off;
+    for (size_t c = 0; c < w->n; c++) {
+        float unit = w->step ? weight_unit(channel_reach(&r->s, w->k, c)) : 0;
+        for (size_t at = c; at < r->groups * w->n; at += w->n) {
+            struct weight_range *range = &r->range[at];
+            *range = weight_range_of(r->lo[at], r->hi[at], w->bits, symmetric, unit);
+            if (w->step)
+                w->step[at] = (uint8_t)range->step;
+            else
+                w->scale[at] = range->scale;
+            if (!symmetric)
+                (w->step ? w->stored_zero : w->zero)[at] = (int8_t)range->zero;
         }
+        if (w->step)
+            w->scale[c] = unit;
+    }
+}
+
+static void round_codes(const struct layer *l, const struct rounding *r, struct qweight *w)
+{
+    for (size_t k = 0; k < w->k; k++)
+        for (size_t c = 0; c < w->n; c++) {
+            const struct weight_range *range = &r->range[k / r->group * w->n + c];
+            float x = source_at(&r->s, k, c), q = fmaxf((float)range->lo, fminf((float)range->hi, rintf(x / range->scale)));
+            double off = (double)x - (double)(q * range->scale);
+            w->codes[qweight_at(l, c, k)] = (int8_t)(w->step ? (int)q * range->step : (int)q + range->zero);
+            w->signal += (double)x * (double)x;
+            w->error += off * off;
+        }
+}
+
+bool qweight_new(const struct layer *l, int bits, const struct weight_grid *grid, bool symmetric, struct arena *mem, struct qweight *ret,
+                 struct err *e)
+{
+    struct qweight w = { .k = (size_t)l->k, .n = (size_t)l->n, .bits = bits, .group = grid->two_level ? 0 : grid->group,
+                         .step_group = grid->two_level ? grid->group : 0 };
+    w.codes = arena_array(mem, (uint64_t)w.k * w.n, 1, e);
+    w.scale = arena_array(mem, qweight_scales(&w), sizeof *w.scale, e);
+    if (!w.codes || !w.scale || (grid->two_level && !(w.step = arena_alloc(mem, qweight_steps(&w), e))))
+        return false;
+    int8_t **zero = w.step ? &w.stored_zero : &w.zero;
+    if (!symmetric && !(*zero = arena_alloc(mem, w.step ? qweight_steps(&w) : qweight_scales(&w), e)))
+        return false;
+    *ret = w;
+    return true;
+}
+
+bool qweight_round(const struct graph *g, const struct layer *l, const float *mul, int bits, const struct weight_grid *grid,
+                   bool symmetric, struct arena *mem, struct qweight *ret, struct err *e)
+{
+    struct qweight w;
+    struct rounding r = { .s = weight_source_of(g, l), .grid = *grid, .group = grid->group ? grid->group : (size_t)l->k };
+    r.s.mul = mul;
+    r.groups = (size_t)l->k / r.group;
+    r.lo = arena_array(mem, r.groups * (size_t)l->n, sizeof *r.lo, e);
+    r.hi = arena_array(mem, r.groups * (size_t)l->n, sizeof *r.hi, e);
+    r.range = arena_array(mem, r.groups * (size_t)l->n, sizeof *r.range, e);
+    if (!r.lo || !r.hi || !r.range || !qweight_new(l, bits, grid, symmetric, mem, &w, e) || !cover_channels(g, l, &r, &w, e))
+        return false;
+    if (grid->rows != 1)
+        share_ranges(grid, w.n, r.lo, r.hi);
+    set_scales(&r, symmetric, &w);
+    round_codes(l, &r, &w);
     *ret = w;
     return true;
 }
@@ -163,15 +229,16 @@ void qweight_histogram(const struct graph *g, const struct layer *l, const struc
         reach = fmaxf(reach, channel_reach(&s, w->k, c));
     for (size_t k = 0; k < w->k; k++)
         for (size_t c = 0; c < w->n; c++) {
-            int code = w->codes[qweight_at(l, c, k)] - (w->zero ? w->zero[c] : 0);
+            size_t at = qweight_scale_at(w, c, k);
+            int code = w->codes[qweight_at(l, c, k)] - (w->zero ? w->zero[at] : 0);
             before[bin_of(s.w[k * s.step_k + c * s.step_n], -reach, reach, n)]++;
-            after[bin_of((float)code * w->scale[c] * (mul ? mul[k] : 1), -reach, reach, n)]++;
+            after[bin_of((float)code * w->scale[at] * (mul ? mul[k] : 1), -reach, reach, n)]++;
         }
     *ret_lo = -reach;
     *ret_hi = reach;
 }
 
-int qweight_reach(const struct qweight *w) { return w->zero ? (1 << w->bits) - 1 : 1 << (w->bits - 1); }
+int qweight_reach(const struct qweight *w) { return w->step ? 128 : w->zero ? (1 << w->bits) - 1 : 1 << (w->bits - 1); }
 
 float *qweight_floats(const struct qweight *w, const struct layer *l, struct arena *mem, struct err *e)
 {
@@ -180,7 +247,7 @@ float *qweight_floats(const struct qweight *w, const struct layer *l, struct are
         f[i] = (float)w->codes[i];
     for (size_t c = 0; f && w->zero && c < w->n; c++)
         for (size_t k = 0; k < w->k; k++)
-            f[qweight_at(l, c, k)] -= (float)w->zero[c];
+            f[qweight_at(l, c, k)] -= (float)w->zero[qweight_scale_at(w, c, k)];
     return f;
 }
 

@@ -11,6 +11,7 @@
 #include "core/base/arena.h"
 #include "core/graph/roles.h"
 #include "core/kernel/affine.h"
+#include "core/quant/weight_grid.h"
 
 /*
  * The quantizer of `bits` (2..8) bits that covers [lo, hi], widened to hold 0.
@@ -28,26 +29,49 @@ void quantizer_limits(const struct affine *a, float *ret_lo, float *ret_hi);
 
 /*
  * A quantized weight matrix: codes [k, n] for linears (always, whatever the source's layout), [n, k] for convolutions;
- * w'[.., j] = (codes - zero[j]) * scale[j], one scale per output channel or one for all (still n entries).
+ * w'[.., j] = (codes - zero[j]) * scale[j], one scale per output channel or one for several (still n entries); or of groups of
+ * inputs, [k / group, n].  With two levels codes are (stored - stored_zero) * step, stored being what has `bits` bits.
  * It multiplies the layer's input as it is quantized: where that has channel factors, w' is for the scaled input.
  */
 struct qweight {
-    int8_t *codes;             /* in [-2^(bits-1), 2^(bits-1)-1] */
-    float *scale;              /* [n], > 0 */
-    int8_t *zero;              /* [n], in the range of the codes; NULL: symmetric, all 0 */
+    int8_t *codes;             /* in [-2^(bits-1), 2^(bits-1)-1]; with two levels any */
+    float *scale;              /* [groups, n], > 0 */
+    int8_t *zero;              /* [groups, n], in the range of the codes; NULL: symmetric, all 0 */
     float *bias;               /* [n]: stands for the layer's own bias; NULL: that stays */
     size_t k, n;
+    size_t group;              /* inputs that share a row of scales; 0: all, groups is 1 */
+    size_t step_group;         /* two levels: inputs that share a row of steps; 0: one level */
+    uint8_t *step;             /* [k / step_group, n], >= 1; NULL: one level */
+    int8_t *stored_zero;       /* [k / step_group, n]; NULL: all 0 */
+    size_t rank;               /* w' + low_u low_v stands for the weight: float matrices [k, rank], [rank, n]; 0: none */
+    float *low_u, *low_v;
     int bits;
-    double signal, error;      /* sums of squares of the weights and of what rounding changed */
+    double signal, error;      /* sums of squares of the weights and of what rounding changed, less what the matrices give back */
     int64_t zero_channels;     /* channels that are all zero (their scale is 1) */
     double rounding_gain_db;   /* of the expected output error, against rounding to nearest in the same ranges; 0: that is what was done */
     double bias_gain_db;       /* of the expected output error, by a corrected bias; 0 without */
 };
 
-/* Rounds a layer's weights to nearest; mul: channel factors [k] that its input was multiplied by and they are divided by, or NULL.
- * ERR_NUMERIC_NONFINITE names the tensor and the channel of a NaN or infinity. */
-bool qweight_round(const struct graph *g, const struct layer *l, const float *mul, int bits, bool per_channel, struct arena *mem,
-                   struct qweight *ret, struct err *e);
+/* Room for a layer's codes, scales, and zero points unless symmetric; ERR_MEMORY. */
+bool qweight_new(const struct layer *l, int bits, const struct weight_grid *grid, bool symmetric, struct arena *mem, struct qweight *ret,
+                 struct err *e);
+
+/*
+ * Rounds a layer's weights to nearest; mul: channel factors [k] that its input was multiplied by and they are divided by, or NULL.
+ * ERR_NUMERIC_NONFINITE names the tensor and the channel of a NaN or infinity.
+ */
+bool qweight_round(const struct graph *g, const struct layer *l, const float *mul, int bits, const struct weight_grid *grid,
+                   bool symmetric, struct arena *mem, struct qweight *ret, struct err *e);
+
+static inline size_t qweight_groups(const struct qweight *w) { return w->group ? w->k / w->group : 1; }
+/* How many scales there are; how many steps. */
+static inline size_t qweight_scales(const struct qweight *w) { return qweight_groups(w) * w->n; }
+static inline size_t qweight_steps(const struct qweight *w) { return w->step_group ? w->k / w->step_group * w->n : 0; }
+/* Where the scale of (channel, input) stands. */
+static inline size_t qweight_scale_at(const struct qweight *w, size_t channel, size_t input)
+{
+    return (w->group ? input / w->group : 0) * w->n + channel;
+}
 
 /* A bias in units of `scale`: rint(b / scale) in int32, saturated. */
 int32_t quantizer_bias(float b, float scale);

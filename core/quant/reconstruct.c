@@ -2,7 +2,7 @@
  * Everything is divided by m, the mean of H's diagonal, so that floats hold it whatever the units of a are; errors
  * are multiplied back.  Rows are independent once Hd and its factor are there: blocks of ROWS are the pieces of work.
  */
-#include "core/quant/reconstruct.h"
+#include "core/quant/reconstruct_job.h"
 #include "core/kernel/kernel.h"
 #include "core/kernel/linalg.h"
 #include "core/quant/quantizer.h"
@@ -13,34 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FACTORS = 31, LEARN_ARRAYS = 4 };
-static const double LEAST_FACTOR = 0.4, LEAST_RIDGE = 1e-6, LEAST_RAISE = 1e-6, MOST_RAISE = 1e3;
+static const double LEAST_RIDGE = 1e-6, LEAST_RAISE = 1e-6, MOST_RAISE = 1e3;
+enum { LEARN_ARRAYS = 5 };
 
-/* One thread's memory. */
-struct bench {
-    struct row_block block;
-    double *rows;              /* [ROWS, k]: right-hand sides */
-    float *learning;
-};
-
-struct job {
-    const struct reconstruct_task *t;
-    struct reconstruct_result r;
-    struct pool *pool;
-    size_t pieces;
-    double m;
-    size_t *order;             /* [k]: the column of H and V at each place */
-    double *moments, *factor;  /* [k, k] in that order: the upper triangle of H / m, and what is factored */
-    float *h, *u;              /* [k, k] likewise: Hd / m, whole, and GPTQ's factor or NULL */
-    float *weight;             /* [k]: the diagonal of h */
-    struct bench *benches;     /* one per thread */
-    double (*errors)[3];       /* per piece: nearest, rounded, final */
-    double (*weighed)[FACTORS];
-    float lo, hi;              /* of the whole target */
-    int chosen;                /* the factor for the whole */
-};
-
-static bool run(struct job *j, pool_fn *fn, struct err *e)
+bool job_run(struct reconstruct_job *j, pool_fn *fn, struct err *e)
 {
     if (j->pool)
         return pool_run(j->pool, j->pieces, fn, j, e);
@@ -50,14 +26,14 @@ static bool run(struct job *j, pool_fn *fn, struct err *e)
     return true;
 }
 
-static size_t rows_of(const struct job *j, size_t piece)
+size_t job_rows(const struct reconstruct_job *j, size_t piece)
 {
     size_t left = j->t->n - piece * ROWS;
     return left < ROWS ? left : ROWS;
 }
 
 /* An input that never varies counts as an average one. */
-static void fill_moments(struct job *j)
+static void fill_moments(struct reconstruct_job *j)
 {
     size_t k = j->t->k;
     const double *h = j->t->h;
@@ -70,7 +46,7 @@ static void fill_moments(struct job *j)
 }
 
 /* factor: the upper triangle of H / m + extra I. */
-static void fill_damped(struct job *j, double extra)
+static void fill_damped(struct reconstruct_job *j, double extra)
 {
     size_t k = j->t->k;
     memcpy(j->factor, j->moments, k * k * sizeof *j->factor);
@@ -81,7 +57,7 @@ static void fill_damped(struct job *j, double extra)
 typedef bool factor_fn(size_t n, double *a);
 
 /* Factors H / m + *extra I into j->factor, with *extra raised as far as it takes; false if nothing helps. */
-static bool factor_damped(struct job *j, factor_fn *fn, double *extra)
+static bool factor_damped(struct reconstruct_job *j, factor_fn *fn, double *extra)
 {
     for (double try = *extra, last = fmax(try, MOST_RAISE); try <= last; try = fmax(10 * try, LEAST_RAISE)) {
         fill_damped(j, try);
@@ -113,9 +89,10 @@ static bool all_finite(size_t n, const double *x)
 
 static bool check_task(const struct reconstruct_task *t, struct err *e)
 {
-    if (t->n < 1 || t->k < 1 || t->k > 46340 || t->bits < 2 || t->bits > 8 || !(t->damping >= 0) || !(t->ridge >= 0))
-        return err_set(e, ERR_BUG, "reconstruct", "%zux%zu weights, %d bits, damping %g, ridge %g: not a task",
-                       t->n, t->k, t->bits, t->damping, t->ridge);
+    bool divides = t->grid.group == 0 || (t->k % t->grid.group == 0 && t->grid.rows == 1);
+    if (t->n < 1 || t->k < 1 || t->k > 46340 || t->bits < 2 || t->bits > 8 || !(t->damping >= 0) || !(t->ridge >= 0) || !divides)
+        return err_set(e, ERR_BUG, "reconstruct", "%zux%zu weights, %d bits, damping %g, ridge %g, groups of %zu: not a task",
+                       t->n, t->k, t->bits, t->damping, t->ridge, t->grid.group);
     if (!all_finite_f(t->n * t->k, t->v))
         return err_set(e, ERR_NUMERIC_NONFINITE, "", "a weight is NaN or infinite; export a trained model");
     bool moments = t->c ? all_finite(t->n * t->k, t->c) : true;
@@ -135,7 +112,7 @@ static int by_falling_h(const void *p, const void *q)
     return (a->column > b->column) - (a->column < b->column);
 }
 
-static bool order_moments(struct job *j, struct arena *scratch, struct err *e)
+static bool order_moments(struct reconstruct_job *j, struct arena *scratch, struct err *e)
 {
     const struct reconstruct_task *t = j->t;
     struct place *places = arena_array(scratch, t->k, sizeof *places, e);
@@ -147,8 +124,10 @@ static bool order_moments(struct job *j, struct arena *scratch, struct err *e)
     }
     if (t->act_order)
         qsort(places, t->k, sizeof *places, by_falling_h);
-    for (size_t i = 0; i < t->k; i++)
+    for (size_t i = 0; i < t->k; i++) {
         j->order[i] = places[i].column;
+        j->at[i] = places[i].column / (t->k / j->groups) * ROWS;
+    }
     if (!(j->m > 0))
         j->m = 1;
     fill_moments(j);
@@ -158,9 +137,9 @@ static bool order_moments(struct job *j, struct arena *scratch, struct err *e)
 /* ---- 1. the target ---- */
 
 /* V* = (C + ridge m V)(H + ridge m I)^-1: the same as in the header, without the product V H. */
-static void solve_rows(const struct job *j, size_t piece, double *rows)
+static void solve_rows(const struct reconstruct_job *j, size_t piece, double *rows)
 {
-    size_t k = j->t->k, first = piece * ROWS, n = rows_of(j, piece);
+    size_t k = j->t->k, first = piece * ROWS, n = job_rows(j, piece);
     const float *v = j->t->v + first * k;
     const double *c = j->t->c + first * k;
     for (size_t r = 0; r < n; r++)
@@ -177,8 +156,8 @@ static void solve_rows(const struct job *j, size_t piece, double *rows)
 
 static bool target_piece(void *arg, size_t piece, int thread, struct err *e)
 {
-    struct job *j = arg;
-    size_t k = j->t->k, n = rows_of(j, piece);
+    struct reconstruct_job *j = arg;
+    size_t k = j->t->k, n = job_rows(j, piece);
     float *to = j->r.target + piece * ROWS * k;
     if (j->r.ridge > 0)
         solve_rows(j, piece, j->benches[thread].rows);
@@ -190,125 +169,14 @@ static bool target_piece(void *arg, size_t piece, int thread, struct err *e)
     return all_finite_f(n * k, to) || err_set(e, ERR_NUMERIC_NONFINITE, "", "the regression overflows; use a larger ridge");
 }
 
-static bool find_target(struct job *j, struct err *e)
+static bool find_target(struct reconstruct_job *j, struct err *e)
 {
     if (j->t->c) {
         double ridge = fmax(j->t->ridge, LEAST_RIDGE);
         j->r.fell_back = !factor_damped(j, cholesky, &ridge);
         j->r.ridge = j->r.fell_back ? 0 : ridge;
     }
-    return run(j, target_piece, e);
-}
-
-/* ---- 2. ranges ---- */
-
-/* Takes a piece's rows of the target into the thread's block. */
-static struct row_block *load(struct job *j, size_t piece, int thread)
-{
-    struct row_block *b = &j->benches[thread].block;
-    size_t k = j->t->k, n = rows_of(j, piece);
-    const float *from = j->r.target + piece * ROWS * k;
-    b->h = j->h;
-    for (size_t i = 0; i < k; i++)
-        for (size_t r = 0; r < ROWS; r++)
-            b->v[i * ROWS + r] = r < n ? from[r * k + j->order[i]] : 0;
-    return b;
-}
-
-static void set_range(const struct job *j, struct row_block *b, size_t row, float lo, float hi, int factor)
-{
-    float shrink = (float)(1 - (1 - LEAST_FACTOR) * factor / (FACTORS - 1));
-    struct affine a = quantizer_from_range(lo * shrink, hi * shrink, j->t->bits, j->t->symmetric);
-    b->scale[row] = a.scale;
-    b->lo[row] = (float)(a.qmin - a.zero);
-    b->hi[row] = (float)(a.qmax - a.zero);
-}
-
-static void cover(const float *x, size_t n, float *lo, float *hi)
-{
-    struct range r = { 0 };    /* a range holds 0 */
-    range_of(n, x, &r);
-    *lo = r.lo;
-    *hi = r.hi;
-}
-
-/* What every row covers before it is shrunk. */
-static void full_ranges(const struct job *j, size_t piece, float lo[ROWS], float hi[ROWS])
-{
-    size_t k = j->t->k, n = rows_of(j, piece);
-    for (size_t r = 0; r < ROWS; r++) {
-        lo[r] = r < n ? j->lo : 0;
-        hi[r] = r < n ? j->hi : 0;
-        if (j->t->per_row && r < n)
-            cover(j->r.target + (piece * ROWS + r) * k, k, &lo[r], &hi[r]);
-    }
-}
-
-static int factors(const struct job *j) { return j->t->search ? FACTORS : 1; }
-
-/* Every row's best factor, and the sum over rows for each factor. */
-static void weigh_factors(struct job *j, struct row_block *b, size_t piece, int best[ROWS])
-{
-    float lo[ROWS], hi[ROWS];
-    double least[ROWS], sum[ROWS];
-    full_ranges(j, piece, lo, hi);
-    for (int f = 0; f < factors(j); f++) {
-        memset(sum, 0, sizeof sum);
-        for (size_t r = 0; r < ROWS; r++)
-            set_range(j, b, r, lo[r], hi[r], f);
-        row_block_weigh(b, j->weight, sum);
-        for (size_t r = 0; r < ROWS; r++) {
-            if (f == 0 || sum[r] < least[r]) {
-                least[r] = sum[r];
-                best[r] = f;
-            }
-            j->weighed[piece][f] += sum[r];
-        }
-    }
-}
-
-static bool weigh_piece(void *arg, size_t piece, int thread, struct err *e)
-{
-    (void)e;
-    int unused[ROWS];
-    weigh_factors(arg, load(arg, piece, thread), piece, unused);
-    return true;
-}
-
-static bool choose_common_range(struct job *j, struct err *e)
-{
-    cover(j->r.target, j->t->n * j->t->k, &j->lo, &j->hi);
-    if (!j->t->search)
-        return true;
-    if (!run(j, weigh_piece, e))
-        return false;
-    double least = INFINITY;
-    for (int f = 0; f < FACTORS; f++) {
-        double sum = 0;
-        for (size_t i = 0; i < j->pieces; i++)
-            sum += j->weighed[i][f];
-        if (sum < least) {
-            least = sum;
-            j->chosen = f;
-        }
-    }
-    return true;
-}
-
-static void find_ranges(struct job *j, struct row_block *b, size_t piece)
-{
-    float lo[ROWS], hi[ROWS];
-    int best[ROWS];
-    full_ranges(j, piece, lo, hi);
-    if (j->t->per_row && j->t->search)
-        weigh_factors(j, b, piece, best);
-    for (size_t r = 0; r < ROWS; r++)
-        set_range(j, b, r, lo[r], hi[r], j->t->per_row && j->t->search ? best[r] : j->chosen);
-    int half = 1 << (j->t->bits - 1);
-    for (size_t r = 0; r < rows_of(j, piece); r++) {
-        j->r.scale[piece * ROWS + r] = b->scale[r];
-        j->r.zero[piece * ROWS + r] = (int8_t)(-half - (int)b->lo[r]);
-    }
+    return job_run(j, target_piece, e);
 }
 
 /* ---- 3 and 4. codes ---- */
@@ -321,7 +189,7 @@ static double sum_of(const double x[ROWS])
     return sum;
 }
 
-static void round_better(struct job *j, struct bench *w, double error[ROWS])
+static void round_better(struct reconstruct_job *j, struct reconstruct_bench *w, double error[ROWS])
 {
     struct row_block *b = &w->block;
     if (j->u)
@@ -333,7 +201,7 @@ static void round_better(struct job *j, struct bench *w, double error[ROWS])
     row_block_errors(b, error);
 }
 
-static void descend(const struct job *j, struct row_block *b)
+static void descend(const struct reconstruct_job *j, struct row_block *b)
 {
     double error[ROWS];
     if (j->t->descents < 1)
@@ -345,21 +213,21 @@ static void descend(const struct job *j, struct row_block *b)
     row_block_keep_better(b, error);
 }
 
-static void store(struct job *j, const struct row_block *b, size_t piece)
+static void store(struct reconstruct_job *j, const struct row_block *b, size_t piece)
 {
     size_t k = j->t->k, first = piece * ROWS;
-    for (size_t r = 0; r < rows_of(j, piece); r++)
+    for (size_t r = 0; r < job_rows(j, piece); r++)
         for (size_t i = 0; i < k; i++)
-            j->r.codes[(first + r) * k + j->order[i]] = (int8_t)((int)b->q[i * ROWS + r] + j->r.zero[first + r]);
+            j->r.codes[(first + r) * k + j->order[i]] = (int8_t)((int)b->q[i * ROWS + r] + j->r.zero[(first + r) * j->groups + j->at[i] / ROWS]);
 }
 
 static bool code_piece(void *arg, size_t piece, int thread, struct err *e)
 {
     (void)e;
-    struct job *j = arg;
-    struct row_block *b = load(j, piece, thread);
+    struct reconstruct_job *j = arg;
+    struct row_block *b = job_load(j, piece, thread);
     double error[ROWS];
-    find_ranges(j, b, piece);
+    job_find_ranges(j, &j->benches[thread], piece);
     row_block_nearest(b);
     row_block_errors(b, error);
     memcpy(b->best, b->q, b->k * ROWS * sizeof *b->q);
@@ -377,7 +245,7 @@ static bool code_piece(void *arg, size_t piece, int thread, struct err *e)
 }
 
 /* Hd whole and in float, and for GPTQ its factor. */
-static bool prepare_moments(struct job *j, struct arena *scratch, struct err *e)
+static bool prepare_moments(struct reconstruct_job *j, struct arena *scratch, struct err *e)
 {
     size_t k = j->t->k;
     j->r.damping = j->t->damping;
@@ -399,7 +267,7 @@ static bool prepare_moments(struct job *j, struct arena *scratch, struct err *e)
     return true;
 }
 
-static void add_errors(struct job *j)
+static void add_errors(struct reconstruct_job *j)
 {
     double *sums[] = { &j->r.error_nearest, &j->r.error_rounded, &j->r.error_final };
     for (size_t s = 0; s < 3; s++)
@@ -409,25 +277,48 @@ static void add_errors(struct job *j)
 
 /* ---- memory ---- */
 
-static bool set_up_bench(struct bench *w, const struct reconstruct_task *t, struct arena *scratch, struct err *e)
+static bool set_up_ranges(struct reconstruct_bench *w, const struct reconstruct_job *j, struct arena *scratch, struct err *e)
 {
+    struct row_block *b = &w->block;
+    float **arrays[] = { &b->scale, &b->lo, &b->hi };
+    b->groups = j->groups;
+    b->at = j->at;
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
+        if (!(*arrays[i] = arena_array(scratch, j->groups, ROWS * sizeof(float), e)))
+            return false;
+    w->sum = arena_array(scratch, j->groups, ROWS * sizeof *w->sum, e);
+    w->least = arena_array(scratch, j->groups, ROWS * sizeof *w->least, e);
+    w->best = arena_array(scratch, j->groups, ROWS * sizeof *w->best, e);
+    return w->sum && w->least && w->best;
+}
+
+static bool set_up_bench(struct reconstruct_bench *w, const struct reconstruct_job *j, struct arena *scratch, struct err *e)
+{
+    const struct reconstruct_task *t = j->t;
     struct row_block *b = &w->block;
     float **arrays[] = { &b->v, &b->q, &b->e, &b->g, &b->work, &b->best };
     b->k = t->k;
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)
         if (!(*arrays[i] = arena_array(scratch, t->k, ROWS * sizeof(float), e)))
             return false;
+    if (!set_up_ranges(w, j, scratch, e))
+        return false;
     if (t->c && !(w->rows = arena_array(scratch, t->k, ROWS * sizeof(double), e)))
         return false;
     return t->rounding != ROUND_LEARNED || (w->learning = arena_array(scratch, t->k, LEARN_ARRAYS * ROWS * sizeof(float), e));
 }
 
-static bool set_up(struct job *j, struct arena *mem, struct arena *scratch, struct err *e)
+static bool set_up(struct reconstruct_job *j, struct arena *mem, struct arena *scratch, struct err *e)
 {
     const struct reconstruct_task *t = j->t;
     size_t threads = j->pool ? (size_t)pool_threads(j->pool) : 1;
-    if (!(j->r.codes = arena_array(mem, t->n, t->k, e)) || !(j->r.scale = arena_array(mem, t->n, sizeof(float), e))
-        || !(j->r.zero = arena_array(mem, t->n, 1, e)) || !(j->r.target = arena_array(mem, t->n * t->k, sizeof(float), e))
+    size_t ranges = t->n * j->groups;
+    j->r.groups = j->groups;
+    if (!(j->r.codes = arena_array(mem, t->n, t->k, e)) || !(j->r.scale = arena_array(mem, ranges, sizeof(float), e))
+        || !(j->r.zero = arena_array(mem, ranges, 1, e)) || !(j->r.target = arena_array(mem, t->n * t->k, sizeof(float), e))
+        || !(j->r.step = arena_array(mem, ranges, 1, e)) || !(j->r.unit = arena_array(mem, t->n, sizeof(float), e))
+        || !(j->lo = arena_array(scratch, ranges, sizeof *j->lo, e)) || !(j->hi = arena_array(scratch, ranges, sizeof *j->hi, e))
+        || !(j->chosen = arena_array(scratch, t->n, sizeof *j->chosen, e)) || !(j->at = arena_array(scratch, t->k, sizeof *j->at, e))
         || !(j->order = arena_array(scratch, t->k, sizeof *j->order, e))
         || !(j->moments = arena_array(scratch, t->k * t->k, sizeof *j->moments, e))
         || !(j->factor = arena_array(scratch, t->k * t->k, sizeof *j->factor, e))
@@ -435,10 +326,10 @@ static bool set_up(struct job *j, struct arena *mem, struct arena *scratch, stru
         || !(j->weight = arena_array(scratch, t->k, sizeof *j->weight, e))
         || !(j->benches = arena_array(scratch, threads, sizeof *j->benches, e))
         || !(j->errors = arena_array(scratch, j->pieces, sizeof *j->errors, e))
-        || !(j->weighed = arena_array(scratch, j->pieces, sizeof *j->weighed, e)))
+        || (job_shares_ranges(j) && t->search && !(j->weighed = arena_array(scratch, t->n, sizeof *j->weighed, e))))
         return false;
     for (size_t i = 0; i < threads; i++)
-        if (!set_up_bench(&j->benches[i], t, scratch, e))
+        if (!set_up_bench(&j->benches[i], j, scratch, e))
             return false;
     return true;
 }
@@ -448,12 +339,14 @@ bool reconstruct(const struct reconstruct_task *t, struct pool *pool, struct are
 {
     if (!check_task(t, e))
         return false;
-    struct job j = { .t = t, .pool = pool, .pieces = (t->n + ROWS - 1) / ROWS };
+    struct reconstruct_job j = { .t = t, .pool = pool, .pieces = (t->n + ROWS - 1) / ROWS, .groups = t->grid.group ? t->k / t->grid.group : 1 };
     struct arena *scratch = arena_new(UINT64_MAX / 2);
     if (!scratch)
         return err_set(e, ERR_MEMORY, "", "no memory to reconstruct weights");
-    bool ok = set_up(&j, mem, scratch, e) && order_moments(&j, scratch, e) && find_target(&j, e)
-              && prepare_moments(&j, scratch, e) && (t->per_row || choose_common_range(&j, e)) && run(&j, code_piece, e);
+    bool ok = set_up(&j, mem, scratch, e) && order_moments(&j, scratch, e) && find_target(&j, e) && prepare_moments(&j, scratch, e);
+    if (ok)
+        job_cover_rows(&j);
+    ok = ok && job_choose_factors(&j, e) && job_run(&j, code_piece, e);
     if (ok) {
         add_errors(&j);
         *ret = j.r;

@@ -11,8 +11,8 @@
  *
  *   1. The target.  V* = V + (C - V H)(H + ridge m I)^-1, m the mean of H's diagonal: ridge regression towards V
  *      (the Aqer of ERQ: Zhong et al. 2024, arXiv 2407.06794, in Gram form).  Without C, V* = V.
- *   2. Ranges of V*, per row or one for all, shrunk by the one of 31 factors (1.0 to 0.4) that gives the least
- *      sum of squared rounding errors weighted by the diagonal of Hd = H + damping m I.
+ *   2. Ranges of V*, for each row, for several or all, or for each group of inputs, shrunk by the one of 31 factors (1.0 to 0.4)
+ *      that gives the least sum of squared rounding errors weighted by the diagonal of Hd = H + damping m I.
  *   3. Codes: nearest; or GPTQ (Frantar et al. 2022, arXiv 2210.17323); or rounding up or down learned by descent on
  *      a soft choice (AdaRound: Nagel et al. 2020, arXiv 2004.10568, section 3).  Where a row ends worse
  *      than nearest, nearest is kept.
@@ -29,6 +29,7 @@
 
 #include "core/base/arena.h"
 #include "core/base/pool.h"
+#include "core/quant/weight_grid.h"
 
 #include <stdint.h>
 
@@ -41,7 +42,7 @@ struct reconstruct_task {
     const double *c;      /* [n, k], finite, or NULL: the target is V a itself */
     int bits;             /* 2..8 */
     bool symmetric;       /* zero == 0, scale = max|row| / (2^(bits-1) - 1); else from min(row, 0) to max(row, 0) */
-    bool per_row;         /* else one range for the matrix */
+    struct weight_grid grid;   /* what shares a range */
     bool search;          /* else the ranges are not shrunk */
     bool act_order;       /* GPTQ and descents go by falling H_ii, else by column */
     enum reconstruct_rounding rounding;
@@ -52,13 +53,16 @@ struct reconstruct_task {
 };
 
 /*
- * w'[row, i] = (codes[row, i] - zero[row]) * scale[row].  All arrays live in the arena that was given.
+ * w'[row, i] = (codes[row, i] - zero[row, group of i]) * scale[row, group of i].  All arrays live in the arena that was given.
  * Inputs that never vary (H_ii == 0) get target and weight 0: their part of the output belongs to the bias.
  */
 struct reconstruct_result {
     int8_t *codes;        /* [n, k] in [-2^(bits-1), 2^(bits-1) - 1] */
-    float *scale;         /* [n], > 0; 1 for a row of zeros */
-    int8_t *zero;         /* [n], in the range of codes: the unsigned zero point minus 2^(bits-1); 0 if symmetric */
+    size_t groups;        /* of inputs; 1 without */
+    float *scale;         /* [n, groups], > 0; 1 for a row of zeros */
+    int8_t *zero;         /* [n, groups], in the range of codes: the unsigned zero point minus 2^(bits-1); 0 if symmetric */
+    uint8_t *step;        /* [n, groups]: with two levels scale is step times unit[row]; else 1 */
+    float *unit;          /* [n] */
     float *target;        /* V* [n, k] */
     double error_nearest; /* tr(E Hd E^T) of rounding to nearest in the same ranges, */
     double error_rounded; /* of step 3 before the worse rows went back to nearest, */

@@ -4,8 +4,8 @@
  * Arrays are [k, ROWS]: a coordinate's 64 rows lie together, so that loops run over rows, which are independent
  * of each other, and the rest is matrix products.  A block short of rows is filled up with zeros.
  *
- * A code is held as a float without its zero point; lo and hi are the lowest and the highest of them.  Nothing here
- * allocates or fails.
+ * A code is held as a float without its zero point; lo and hi are the lowest and the highest of them.  Coordinates may be in groups
+ * with scales of their own.  Nothing here allocates or fails.
  */
 #ifndef CORE_QUANT_ROW_BLOCK_H
 #define CORE_QUANT_ROW_BLOCK_H
@@ -17,7 +17,9 @@ enum { ROWS = 64 };
 struct row_block {
     size_t k;
     const float *h;                           /* [k, k], symmetric, positive diagonal */
-    float scale[ROWS], lo[ROWS], hi[ROWS];
+    size_t groups;
+    float *scale, *lo, *hi;                   /* [groups, ROWS] */
+    const size_t *at;                         /* [k]: ROWS times the group of a coordinate */
     float *v;                                 /* [k, ROWS] the target */
     float *q;                                 /* codes */
     float *e, *g;                             /* q * scale - v and h e: valid after row_block_errors() */
@@ -26,8 +28,8 @@ struct row_block {
     double best_error[ROWS];                  /* ... and e^T h e of each row */
 };
 
-/* Adds to sum[row] the weighted squared errors of rounding to nearest; weight [k]. */
-void row_block_weigh(const struct row_block *b, const float *weight, double sum[ROWS]);
+/* Adds to sum [groups, ROWS] the weighted squared errors of rounding to nearest; weight [k]. */
+void row_block_weigh(const struct row_block *b, const float *weight, double *sum);
 
 void row_block_nearest(struct row_block *b);
 
@@ -45,7 +47,7 @@ size_t row_block_descend(struct row_block *b);
 
 /*
  * Rounds down or up as `steps` of Adam on a soft choice find best; best_error is what nearest gives.
- * scratch: 4 * k * ROWS floats.
+ * scratch: 5 * k * ROWS floats.
  */
 void row_block_learn(struct row_block *b, int steps, float *scratch);
 

@@ -18,7 +18,7 @@ enum { BETA_FIRST = 20, BETA_LAST = 2 };             /* whole, so that powers ar
 struct learning {
     float *x, *down;              /* [k, ROWS]: the choice before the sigmoid; floor(v / scale) */
     float *mean, *square;         /* of gradients, by Adam */
-    float weight[ROWS];           /* per row: 2 * scale / the error of nearest, so that losses start near 1 */
+    float *weight;                /* [groups, ROWS]: 2 * scale / the error of nearest, so that losses start near 1 */
 };
 
 KERNEL_INLINE float stretched(float sigmoid)
@@ -37,22 +37,24 @@ KERNEL_INLINE float clamped(float x, float lo, float hi)
 static void start(const struct row_block *b, struct learning *l)
 {
     for (size_t i = 0; i < b->k * ROWS; i++) {
-        float code = b->v[i] / b->scale[i % ROWS], down = floorf(code), p = (code - down - SHIFT) / STRETCH;
+        float code = b->v[i] / b->scale[b->at[i / ROWS] + i % ROWS], down = floorf(code), p = (code - down - SHIFT) / STRETCH;
         l->down[i] = down;
         l->x[i] = -logf(1 / p - 1);    /* s is now the fraction */
         l->mean[i] = l->square[i] = 0;
     }
-    for (size_t r = 0; r < ROWS; r++)
-        l->weight[r] = b->best_error[r] > 0 ? (float)(2 * (double)b->scale[r] / b->best_error[r]) : 0;
+    for (size_t i = 0; i < b->groups * ROWS; i++)
+        l->weight[i] = b->best_error[i % ROWS] > 0 ? (float)(2 * (double)b->scale[i] / b->best_error[i % ROWS]) : 0;
 }
 
 /* q: soft codes from the sigmoids in work. */
 KERNEL_CLONES
 static void soften(const struct row_block *restrict b, const float *restrict down, const float *restrict sigmoid, float *restrict q)
 {
-    for (size_t i = 0; i < b->k; i++, q += ROWS, down += ROWS, sigmoid += ROWS)
+    for (size_t i = 0; i < b->k; i++, q += ROWS, down += ROWS, sigmoid += ROWS) {
+        const float *lo = b->lo + b->at[i], *hi = b->hi + b->at[i];
         for (size_t r = 0; r < ROWS; r++)
-            q[r] = clamped(down[r] + stretched(sigmoid[r]), b->lo[r], b->hi[r]);
+            q[r] = clamped(down[r] + stretched(sigmoid[r]), lo[r], hi[r]);
+    }
 }
 
 KERNEL_INLINE float gradient(float sigmoid, float code, float lo, float hi, float pull, float lambda, int beta)
@@ -71,14 +73,17 @@ KERNEL_CLONES
 static void move(const struct row_block *restrict b, const float *restrict g, const float *restrict sigmoid,
                  const struct learning *restrict l, struct adam a, float *restrict x, float *restrict mean, float *restrict square)
 {
-    for (size_t i = 0; i < b->k * ROWS; i += ROWS)
+    for (size_t i = 0; i < b->k * ROWS; i += ROWS) {
+        size_t at = b->at[i / ROWS];
+        const float *lo = b->lo + at, *hi = b->hi + at, *weight = l->weight + at;
         for (size_t r = 0; r < ROWS; r++) {
             float code = l->down[i + r] + stretched(sigmoid[i + r]);
-            float d = gradient(sigmoid[i + r], code, b->lo[r], b->hi[r], g[i + r] * l->weight[r], a.lambda, a.beta);
+            float d = gradient(sigmoid[i + r], code, lo[r], hi[r], g[i + r] * weight[r], a.lambda, a.beta);
             mean[i + r] += (1 - MEMORY_1) * (d - mean[i + r]);
             square[i + r] += (1 - MEMORY_2) * (d * d - square[i + r]);
             x[i + r] -= a.rate * mean[i + r] / (sqrtf(square[i + r] * a.unbias_2) + 1e-8f);
         }
+    }
 }
 
 /* The penalty waits for the first fifth; beta then falls linearly. */
@@ -96,13 +101,13 @@ static struct adam schedule(int at, int steps)
 static void harden(struct row_block *b, const struct learning *l)
 {
     for (size_t i = 0; i < b->k * ROWS; i++)
-        b->q[i] = clamped(l->down[i] + (l->x[i] >= 0), b->lo[i % ROWS], b->hi[i % ROWS]);
+        b->q[i] = clamped(l->down[i] + (l->x[i] >= 0), b->lo[b->at[i / ROWS] + i % ROWS], b->hi[b->at[i / ROWS] + i % ROWS]);
 }
 
 void row_block_learn(struct row_block *b, int steps, float *scratch)
 {
     size_t size = b->k * ROWS;
-    struct learning l = { scratch, scratch + size, scratch + 2 * size, scratch + 3 * size, { 0 } };
+    struct learning l = { scratch, scratch + size, scratch + 2 * size, scratch + 3 * size, scratch + 4 * size };
     double unused[ROWS];
     start(b, &l);
     for (int at = 0; at < steps; at++) {

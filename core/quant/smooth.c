@@ -136,15 +136,33 @@ static void quantize_rows(const struct smooth_task *t, const float *s, struct be
     }
 }
 
-/* `rows` rows of scaled weights, in place, with one range. */
-static void round_weights(float *w, size_t n, int bits)
+/* Some rows of scaled weights [rows, channels], columns from..from + size, in place, with one range. */
+static void round_block(const struct smooth_task *t, float *w, size_t rows, size_t from, size_t size, int bits, float unit)
 {
-    struct range r = RANGE_EMPTY;
-    range_of(n, w, &r);
-    struct affine a = quantizer_from_range(r.lo, r.hi, bits, true);
-    quantize_to_float(n, w, a.scale, 0, a.qmin, a.qmax, w);
-    for (size_t i = 0; i < n; i++)
-        w[i] *= a.scale;
+    size_t channels = t->rows->channels;
+    struct range r = { 0 };
+    for (size_t i = 0; i < rows; i++)
+        range_of(size, w + i * channels + from, &r);
+    struct weight_range a = weight_range_of(r.lo, r.hi, bits, !t->asymmetric, unit);
+    for (size_t i = 0; i < rows; i++) {
+        float *row = w + i * channels + from;
+        quantize_to_float(size, row, a.scale, 0, a.lo, a.hi, row);
+        for (size_t c = 0; c < size; c++)
+            row[c] *= a.scale;
+    }
+}
+
+static void round_weights(const struct smooth_task *t, float *w, size_t rows, const struct smooth_reader *reader)
+{
+    size_t channels = t->rows->channels, group = reader->grid.group ? reader->grid.group : channels;
+    struct range r = { 0 };
+    float unit = 0;
+    if (reader->grid.two_level) {
+        range_of(rows * channels, w, &r);
+        unit = weight_unit(r.hi > -r.lo ? r.hi : -r.lo);
+    }
+    for (size_t from = 0; from < channels; from += group)
+        round_block(t, w, rows, from, group, reader->bits, unit);
 }
 
 static void quantize_weights(const struct smooth_task *t, const float *s, struct bench *b)
@@ -155,8 +173,8 @@ static void quantize_weights(const struct smooth_task *t, const float *s, struct
             b->w[o * channels + c] = t->w[o * channels + c] * s[c];
     for (size_t r = 0, o = 0; r < t->n_readers; r++)
         while (o < t->readers[r].end) {
-            size_t rows = t->per_channel ? 1 : t->readers[r].end - o;
-            round_weights(b->w + o * channels, rows * channels, t->readers[r].bits);
+            size_t left = t->readers[r].end - o, wanted = t->readers[r].grid.rows, rows = wanted && wanted < left ? wanted : left;
+            round_weights(t, b->w + o * channels, rows, &t->readers[r]);
             o += rows;
         }
 }

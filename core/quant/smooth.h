@@ -10,6 +10,7 @@
 #define CORE_QUANT_SMOOTH_H
 
 #include "core/quant/clip.h"
+#include "core/quant/weight_grid.h"
 
 struct smooth_task {
     const struct rows *rows;           /* of x; weight and columns are not looked at */
@@ -17,9 +18,9 @@ struct smooth_task {
     const int *group;                  /* [channels] below `groups`: channels of one number share a factor; NULL: each has its own */
     size_t groups;
     const float *w;                    /* [outputs, channels]: all that reads x, one under another */
-    const struct smooth_reader { size_t end; int bits; } *readers;     /* [n_readers]: its rows of w end before `end` */
+    const struct smooth_reader { size_t end; int bits; struct weight_grid grid; } *readers;    /* [n_readers]: its rows of w end before `end` */
     size_t n_readers;
-    bool per_channel;                  /* a weight has a range per output channel; else one */
+    bool asymmetric;                   /* weights have zero points */
     int bits;                          /* of x's codes */
     bool symmetric;                    /* x's codes are int8 around 0 */
     bool per_row;                      /* each row has a range of its own, as if its largest magnitude were 1 */

@@ -7,7 +7,11 @@ static const char *const methods[] = {
     [RECIPE_METHOD_REPQ_VIT] = "repq-vit", [RECIPE_METHOD_SMOOTHQUANT] = "smoothquant",
     [RECIPE_METHOD_ZEROQUANT] = "zeroquant", NULL,
 };
-static const char *const weight_granularities[] = { [RECIPE_PER_TENSOR] = "per_tensor", [RECIPE_PER_CHANNEL] = "per_channel", NULL };
+const char *const recipe_part_name[] = { "", [RECIPE_ATTENTION] = "attention", [RECIPE_FEED_FORWARD] = "feed_forward", NULL };
+static const char *const weight_granularities[] = {
+    [RECIPE_PER_TENSOR] = "per_tensor", [RECIPE_PER_CHANNEL] = "per_channel", [RECIPE_PER_ROWS] = "per_rows", [RECIPE_PER_GROUP] = "per_group",
+    [RECIPE_TWO_LEVEL] = "two_level", NULL,
+};
 static const char *const act_granularities[] = { [RECIPE_ONE_RANGE] = "per_tensor", [RECIPE_PER_TOKEN] = "per_token", NULL };
 static const char *const modes[] = { [RECIPE_STATIC] = "static", [RECIPE_DYNAMIC] = "dynamic", NULL };
 static const char *const observers[] = {
@@ -34,6 +38,9 @@ static const char *const targets[] = {
     [RECIPE_TARGET_TENSORRT] = "tensorrt", [RECIPE_TARGET_PORTABLE] = "portable", NULL,
 };
 
+static const char inside_the_sum[] = "a scale per channel of what a layer reads stands inside its sum, and no integer product can have it there; "
+                                     "scales of channels can go into norms and weights: see the methods smoothquant and repquant";
+
 #define AT(field) offsetof(struct recipe, field)
 #define OVERRIDE_AT(field) offsetof(struct recipe_override, field)
 
@@ -45,15 +52,19 @@ const struct field recipe_fields[RECIPE_FIELDS] = {
     { "weights", "bits", FIELD_INT, AT(weights.bits), OVERRIDE_AT(weight_bits), 2, 8, .required = true,
       .help = "bits of a weight's code" },
     { "weights", "granularity", FIELD_CHOICE, AT(weights.granularity), .choices = weight_granularities,
-      .fallback = RECIPE_PER_CHANNEL, .help = "one scale per tensor or per output channel" },
+      .fallback = RECIPE_PER_CHANNEL,
+      .help = "what shares a scale: the tensor, an output channel, rows of them, a group of inputs (a product for each), or such groups with whole multiples of one scale (two_level)" },
     { "weights", "symmetric", FIELD_BOOL, AT(weights.symmetric), .lo = 0, .hi = 1, .fallback = 1,
       .help = "weight codes are symmetric around zero; false: a zero point per output channel" },
     { "weights", "rounding", FIELD_CHOICE, AT(weights.rounding), .choices = roundings,
       .help = "nearest, or reconstruction of the layer's output on the quantized inputs" },
+    { "weights", "group_size", FIELD_INT, AT(weights.group_size), .lo = 16, .hi = 4096, .fallback = 64,
+      .help = "output channels or inputs that share a scale; where it does not divide a layer's inputs, the largest power of two from 16 that does" },
     { "activations", "bits", FIELD_INT, AT(activations.bits), OVERRIDE_AT(act_bits), 2, 8, .required = true,
       .help = "bits of an activation's code" },
     { "activations", "granularity", FIELD_CHOICE, AT(activations.granularity), .choices = act_granularities,
-      .help = "one scale per tensor, or one per token of what linears read; follows from mode" },
+      .refused = "per_channel", .why = inside_the_sum,
+      .help = "one scale per tensor, or one per token of what linears read; with the mode dynamic per_token unless said" },
     { "activations", "mode", FIELD_CHOICE, AT(activations.mode), .choices = modes,
       .help = "static: calibration fixes the ranges; dynamic: they are found while the artifact runs; follows from method" },
     { "activations", "symmetric", FIELD_BOOL, AT(activations.symmetric), .lo = 0, .hi = 1,
@@ -103,6 +114,8 @@ const struct field recipe_fields[RECIPE_FIELDS] = {
       .help = "quantize the products q.k and p.v of attention too" },
     { "attention", "softmax", FIELD_CHOICE, AT(attention.softmax), .choices = softmaxes,
       .help = "the quantizer of attention probabilities" },
+    { "compensation", "rank", FIELD_INT, AT(compensation.rank), .lo = 0, .hi = 64,
+      .help = "two float matrices of this rank beside each linear's weight give back what rounding took (LoRC); 0: none" },
     { .key = "convolutions", .kind = FIELD_BOOL, .at = AT(convolutions), .lo = 0, .hi = 1, .fallback = 1,
       .help = "quantize convolutions (the patch embedding of a vision model) too" },
     { .key = "codes", .kind = FIELD_CHOICE, .at = AT(codes), .choices = code_forms,
@@ -123,6 +136,7 @@ static const char one_observer[] = "the method decides the observer; leave the o
 static const char no_percentile[] = "only the observer percentile has one; leave it out or change the observer or the method";
 static const char plain[] = "a plain method does not do that; leave it out or set the method to repquant";
 static const char repquant_only[] = "only the method repquant does that; leave it out or change the method";
+static const char no_groups[] = "there are no groups; leave it out or set the granularity to per_rows, per_group or two_level";
 static const char per_row[] = "repq-vit has a range per output channel; leave it out or change the method";
 static const char published[] = "only the method repq-vit has published codes; leave it out or change the method";
 static const char all_codes[] = "published codes have no form for this target; leave the codes out or set the target to onnxruntime";
@@ -130,7 +144,7 @@ static const char smooth_only[] = "only the method smoothquant does that; leave 
 static const char not_smooth[] = "smoothquant does not do that; leave it out or set the method to repquant";
 static const char zero_only[] = "only the methods zeroquant and smoothquant find ranges while the artifact runs; leave the mode out or change the method";
 static const char zero_dynamic[] = "zeroquant finds a range for each token while the artifact runs; leave the mode out or set the method to minmax";
-static const char by_mode[] = "dynamic ranges are of one token, static ones of the tensor; leave the granularity out or change the mode";
+static const char by_mode[] = "static ranges are the tensor's; leave the granularity out or set the mode to dynamic";
 static const char not_zero[] = "zeroquant does not do that; leave it out or set the method to repquant";
 static const char as_published[] = "repq-vit is there to compare with, as it was published; leave it out or set the method to repquant";
 static const char no_blocks[] = "blocks are not taught; set \"reconstruction\": {\"blocks\": true} or leave it out";
@@ -165,20 +179,21 @@ static const struct field_rule rules[] = {
     { AT(activations.observer), RECIPE_OBSERVER_MINMAX, AT(activations.percentile), RULE_ABSENT, no_percentile },
     { AT(activations.observer), RECIPE_OBSERVER_MSE, AT(activations.percentile), RULE_ABSENT, no_percentile },
     { AT(activations.observer), RECIPE_OBSERVER_PERCENTILES, AT(activations.percentile), RULE_ABSENT, no_percentile },
-    PLAIN(weights.symmetric, 1), PLAIN(attention.softmax, RECIPE_SOFTMAX_UNIFORM), SMOOTH(weights.symmetric, 1),
-    SMOOTH(attention.softmax, RECIPE_SOFTMAX_UNIFORM),
+    PLAIN(attention.softmax, RECIPE_SOFTMAX_UNIFORM), SMOOTH(attention.softmax, RECIPE_SOFTMAX_UNIFORM),
     OTHERS(weights.rounding, RECIPE_NEAREST),
     OTHERS(channels.norms, RULE_ABSENT), OTHERS(channels.clipping, RULE_ABSENT), OTHERS(channels.activations, RULE_ABSENT),
     OTHERS(reconstruction.target, RULE_ABSENT), OTHERS(reconstruction.residual, RULE_ABSENT), OTHERS(reconstruction.ridge, RULE_ABSENT),
     OTHERS(reconstruction.damping, RULE_ABSENT), OTHERS(reconstruction.descents, RULE_ABSENT),
     OTHERS(reconstruction.bias_correction, RULE_ABSENT),
     { AT(method), RECIPE_METHOD_REPQ_VIT, AT(weights.granularity), RECIPE_PER_CHANNEL, per_row },
+    { AT(weights.granularity), RECIPE_PER_TENSOR, AT(weights.group_size), RULE_ABSENT, no_groups },
+    { AT(weights.granularity), RECIPE_PER_CHANNEL, AT(weights.group_size), RULE_ABSENT, no_groups },
     STATIC_METHOD(RECIPE_METHOD_MINMAX), STATIC_METHOD(RECIPE_METHOD_PERCENTILE), STATIC_METHOD(RECIPE_METHOD_REPQUANT),
     STATIC_METHOD(RECIPE_METHOD_REPQ_VIT),
     { AT(method), RECIPE_METHOD_ZEROQUANT, AT(activations.mode), RECIPE_DYNAMIC, zero_dynamic },
     { AT(activations.mode), RECIPE_STATIC, AT(activations.granularity), RECIPE_ONE_RANGE, by_mode },
-    { AT(activations.mode), RECIPE_DYNAMIC, AT(activations.granularity), RECIPE_PER_TOKEN, by_mode },
-    ZERO(weights.symmetric, 1), ZERO(attention.softmax, RECIPE_SOFTMAX_UNIFORM), ZERO(codes, RECIPE_CODES_STORABLE),
+    { AT(activations.mode), RECIPE_DYNAMIC, AT(activations.granularity), RECIPE_PER_TOKEN, NULL },
+    ZERO(attention.softmax, RECIPE_SOFTMAX_UNIFORM), ZERO(codes, RECIPE_CODES_STORABLE),
     ZERO(channels.norms, RULE_ABSENT), ZERO(channels.clipping, RULE_ABSENT), ZERO(channels.activations, RULE_ABSENT),
     SMOOTH_ONLY(smoothing.alpha), SMOOTH_ONLY(smoothing.multiply), SMOOTH(codes, RECIPE_CODES_STORABLE),
     PLAIN(codes, RECIPE_CODES_STORABLE), { AT(method), RECIPE_METHOD_REPQUANT, AT(codes), RECIPE_CODES_STORABLE, published },
@@ -193,6 +208,39 @@ static const struct field_rule rules[] = {
     { AT(target), RECIPE_TARGET_PORTABLE, AT(attention.softmax), RECIPE_SOFTMAX_UNIFORM, plain_softmax },
 };
 
+static bool finds_tensor_ranges(const struct recipe *r)
+{
+    return r->activations.mode == RECIPE_DYNAMIC && r->activations.granularity == RECIPE_ONE_RANGE;
+}
+
+static bool without_operator(const struct recipe *r)
+{
+    return finds_tensor_ranges(r) && (r->target == RECIPE_TARGET_TENSORRT || r->target == RECIPE_TARGET_PORTABLE);
+}
+
+static bool with_signed_codes(const struct recipe *r) { return finds_tensor_ranges(r) && r->activations.symmetric; }
+
+static bool with_few_bits(const struct recipe *r) { return finds_tensor_ranges(r) && r->activations.bits != 8; }
+
+static bool with_few_bits_somewhere(const struct recipe *r)
+{
+    for (int i = 0; i < r->n_overrides && finds_tensor_ranges(r); i++)
+        if (r->overrides[i].act_bits && r->overrides[i].act_bits != 8)
+            return true;
+    return false;
+}
+
+static const char no_operator[] = "this target has no DynamicQuantizeLinear, which finds the tensor's range; set the granularity to per_token or the mode to static";
+static const char bytes_only[] = "DynamicQuantizeLinear, which finds the tensor's range, gives 8-bit codes; set the granularity to per_token or the mode to static";
+static const char unsigned_only[] = "DynamicQuantizeLinear, which finds the tensor's range, gives codes with a zero point; leave symmetric out or set the granularity to per_token";
+
+static const struct recipe_refusal refusals[] = {
+    { without_operator, AT(activations.granularity), no_operator }, { with_few_bits, AT(activations.bits), bytes_only },
+    { with_few_bits_somewhere, AT(overrides), bytes_only }, { with_signed_codes, AT(activations.symmetric), unsigned_only },
+};
+
+const struct recipe_refusal *const recipe_refusals = refusals;
+const size_t recipe_n_refusals = sizeof refusals / sizeof refusals[0];
 const struct field_rule *const recipe_rules = rules;
 const size_t recipe_n_rules = sizeof rules / sizeof rules[0];
 
@@ -230,6 +278,8 @@ _Static_assert(sizeof(enum recipe_method) == sizeof(int) && sizeof(enum recipe_t
 
 bool field_applies(const struct field *f, const struct recipe *r)
 {
+    if (f->at == AT(weights.group_size))
+        return r->weights.granularity >= RECIPE_PER_ROWS;
     if (f->at == AT(activations.percentile))
         return r->activations.observer == RECIPE_OBSERVER_PERCENTILE;
     if (f->at == AT(codes))

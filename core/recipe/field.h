@@ -10,7 +10,7 @@
 
 enum field_kind { FIELD_NAME, FIELD_CHOICE, FIELD_INT, FIELD_REAL, FIELD_BOOL, FIELD_PATTERNS, FIELD_OVERRIDES };
 
-enum { RECIPE_FIELDS = 39 };
+enum { RECIPE_FIELDS = 41 };
 
 struct field {
     const char *section, *key;             /* section NULL: a member of the recipe itself */
@@ -19,6 +19,7 @@ struct field {
     size_t override_at;                    /* offset in struct recipe_override; 0: an override cannot change it */
     int lo, hi;                            /* INT, REAL: inclusive; BOOL: the values there are */
     const char *const *choices;            /* CHOICE: NULL-terminated, indexed by the enum */
+    const char *refused, *why;             /* CHOICE: a value that people ask for and that cannot be, and its reason; or NULL */
     const char *word;                      /* REAL: stands for word_value in place of a number; NULL: none does */
     double word_value;
     bool required;                         /* in a complete recipe */
@@ -33,11 +34,16 @@ struct field_rule {
     int if_value;
     size_t then_at;
     int then_value;                        /* RULE_ABSENT: the field has no meaning and is 0 */
-    const char *why;
+    const char *why;                       /* NULL: saying something else is no error; nor has a preset with the cause to change */
 };
 enum { RULE_ABSENT = -1 };
 extern const struct field_rule *const recipe_rules;
 extern const size_t recipe_n_rules;
+
+/* What no single rule can say.  `at` is the field to blame. */
+struct recipe_refusal { bool (*holds)(const struct recipe *r); size_t at; const char *why; };
+extern const struct recipe_refusal *const recipe_refusals;
+extern const size_t recipe_n_refusals;
 
 const struct field *field_at(size_t at);                                  /* the row of an offset */
 double field_get(const struct field *f, const struct recipe *r);          /* CHOICE, INT, REAL, BOOL */

@@ -25,7 +25,12 @@ bool recipe_glob(const char *pattern, const char *name)
     return *pattern == '\0';
 }
 
-void recipe_match(const struct recipe *r, const char *layer, struct recipe_choice *ret)
+static bool override_fits(const struct recipe_override *o, const char *layer, enum recipe_part part)
+{
+    return (!o->match[0] || recipe_glob(o->match, layer)) && (!o->part || o->part == part);
+}
+
+void recipe_match(const struct recipe *r, const char *layer, enum recipe_part part, struct recipe_choice *ret)
 {
     *ret = (struct recipe_choice){ true, r->weights.bits, r->activations.bits, "" };
     for (int i = 0; i < r->n_exclude; i++)
@@ -36,11 +41,11 @@ void recipe_match(const struct recipe *r, const char *layer, struct recipe_choic
         }
     for (int i = 0; i < r->n_overrides; i++) {
         const struct recipe_override *o = &r->overrides[i];
-        if (!recipe_glob(o->match, layer))
+        if (!override_fits(o, layer, part))
             continue;
         ret->weight_bits = o->weight_bits ? o->weight_bits : ret->weight_bits;
         ret->act_bits = o->act_bits ? o->act_bits : ret->act_bits;
-        snprintf(ret->reason, sizeof ret->reason, "override \"%s\"", o->match);
+        snprintf(ret->reason, sizeof ret->reason, "override \"%s\"", o->match[0] ? o->match : recipe_part_name[o->part]);
         return;
     }
 }

@@ -93,7 +93,11 @@ static bool parse_choice(struct parse *p, const struct field *f, const char *bas
         }
         buf_printf(&list, "%s\"%s\"", i ? ", " : "", f->choices[i]);
     }
-    bad_field(p, base, f->key, f->choices[1] ? "must be one of " : "must be ", list.p ? list.p : "");
+    char where[160];
+    if (s && f->refused && strcmp(s, f->refused) == 0)
+        err_set(p->e, ERR_RECIPE_COMBINATION, pointer_to(where, sizeof where, base, f->key), "\"%s\" is not possible: %s", s, f->why);
+    else
+        bad_field(p, base, f->key, f->choices[1] ? "must be one of " : "must be ", list.p ? list.p : "");
     buf_release(&list);
     return false;
 }
@@ -177,21 +181,35 @@ static bool parse_override_section(struct parse *p, struct recipe_override *o, c
     return true;
 }
 
+/* The layers an override is for: by name, by part of the block, or by both. */
+static bool parse_override_scope(struct parse *p, struct recipe_override *o, const char *base, const json_t *object)
+{
+    const json_t *match = json_object_get(object, "match"), *part = json_object_get(object, "part");
+    const char *pattern = json_string_value(match), *name = json_string_value(part);
+    if (match || !part) {
+        if (!pattern || !text_is_pattern(pattern))
+            return bad_field(p, base, "match", pattern_rule, "");
+        memcpy(o->match, pattern, strlen(pattern));
+    }
+    for (int i = 1; name && recipe_part_name[i]; i++)
+        if (strcmp(name, recipe_part_name[i]) == 0)
+            o->part = (enum recipe_part)i;
+    return !part || o->part || bad_field(p, base, "part", "must be one of ", "\"attention\", \"feed_forward\"");
+}
+
 static bool parse_override(struct parse *p, struct recipe_override *o, const char *base, const json_t *object)
 {
     const char *key;
     json_t *value;
     if (!json_is_object(object))
-        return err_set(p->e, ERR_RECIPE_FIELD, base, "an override must be an object with: match, weights, activations");
-    const char *match = json_string_value(json_object_get(object, "match"));
-    if (!match || !text_is_pattern(match))
-        return bad_field(p, base, "match", pattern_rule, "");
-    memcpy(o->match, match, strlen(match));
+        return err_set(p->e, ERR_RECIPE_FIELD, base, "an override must be an object with: match, part, weights, activations");
+    if (!parse_override_scope(p, o, base, object))
+        return false;
     json_object_foreach((json_t *)(uintptr_t)object, key, value) {
-        if (strcmp(key, "match") == 0)
+        if (strcmp(key, "match") == 0 || strcmp(key, "part") == 0)
             continue;
         if (strcmp(key, "weights") != 0 && strcmp(key, "activations") != 0)
-            return bad_field(p, base, key, "is not known; accepted here: ", "match, weights, activations");
+            return bad_field(p, base, key, "is not known; accepted here: ", "match, part, weights, activations");
         if (!parse_override_section(p, o, base, key, value))
             return false;
     }
@@ -308,6 +326,11 @@ static bool apply_rule(struct parse *p, const struct field_rule *rule)
     bool said = p->said[f - recipe_fields];
     if ((int)field_get(cause, &p->r) != rule->if_value)
         return true;
+    if (!rule->why) {
+        bool kept = said || (p->preset && (int)field_get(cause, p->preset) == rule->if_value);
+        field_set(f, &p->r, kept ? field_get(f, &p->r) : want);
+        return true;
+    }
     if (said && (rule->then_value == RULE_ABSENT || field_get(f, &p->r) != want)) {
         char where[160];
         field_pointer(p, f, where, sizeof where);
@@ -315,6 +338,18 @@ static bool apply_rule(struct parse *p, const struct field_rule *rule)
                        f->key, cause->key, cause->choices ? cause->choices[rule->if_value] : rule->if_value ? "true" : "false", rule->why);
     }
     field_set(f, &p->r, want);
+    return true;
+}
+
+static bool is_possible(struct parse *p)
+{
+    for (size_t i = 0; i < recipe_n_refusals; i++) {
+        const struct recipe_refusal *no = &recipe_refusals[i];
+        char where[160];
+        field_pointer(p, field_at(no->at), where, sizeof where);
+        if (no->holds(&p->r))
+            return err_set(p->e, ERR_RECIPE_COMBINATION, where, "\"%s\": %s", field_at(no->at)->key, no->why);
+    }
     return true;
 }
 
@@ -338,10 +373,13 @@ static bool complete(struct parse *p, bool changes_a_preset)
         if (!p->said[i] && field_applies(f, &p->r) && !field_applies(f, p->preset))
             field_set(f, &p->r, f->fallback);
     }
-    const struct field *percentile = field_at(offsetof(struct recipe, activations.percentile));
-    if (field_applies(percentile, &p->r) && field_get(percentile, &p->r) == 0)
-        field_set(percentile, &p->r, percentile->fallback);
-    return true;
+    static const size_t never_zero[] = { offsetof(struct recipe, activations.percentile), offsetof(struct recipe, weights.group_size) };
+    for (size_t i = 0; i < sizeof never_zero / sizeof never_zero[0]; i++) {
+        const struct field *f = field_at(never_zero[i]);
+        if (field_applies(f, &p->r) && field_get(f, &p->r) == 0)
+            field_set(f, &p->r, f->fallback);
+    }
+    return is_possible(p);
 }
 
 static void set_defaults(struct recipe *r)

@@ -14,6 +14,7 @@
  * Patterns.  `exclude` and `overrides[].match` are matched against the whole name of a node or
  * layer, case-sensitively: `*` is any run of characters ('/' and '.' too, the empty run too),
  * `?` is any one byte, everything else is itself.  "*fc1*" finds "/blocks.3/mlp/fc1/MatMul"; "fc1" does not.
+ * An override may say a part of the block ("attention", "feed_forward") in place of a pattern or with one: then both have to fit.
  */
 #ifndef CORE_RECIPE_RECIPE_H
 #define CORE_RECIPE_RECIPE_H
@@ -33,7 +34,8 @@ enum recipe_method {
     RECIPE_METHOD_MINMAX, RECIPE_METHOD_PERCENTILE, RECIPE_METHOD_REPQUANT, RECIPE_METHOD_REPQ_VIT, RECIPE_METHOD_SMOOTHQUANT,
     RECIPE_METHOD_ZEROQUANT,
 };
-enum recipe_granularity { RECIPE_PER_TENSOR, RECIPE_PER_CHANNEL };
+/* What shares a scale of a weight: all; an output channel; a run of those; a group of inputs of one; the same with whole multiples. */
+enum recipe_granularity { RECIPE_PER_TENSOR, RECIPE_PER_CHANNEL, RECIPE_PER_ROWS, RECIPE_PER_GROUP, RECIPE_TWO_LEVEL };
 enum recipe_tokens { RECIPE_ONE_RANGE, RECIPE_PER_TOKEN };
 enum recipe_mode { RECIPE_STATIC, RECIPE_DYNAMIC };       /* activation ranges are fixed by calibration; found while the artifact runs */
 enum recipe_observer { RECIPE_OBSERVER_MINMAX, RECIPE_OBSERVER_PERCENTILE, RECIPE_OBSERVER_MSE, RECIPE_OBSERVER_PERCENTILES };
@@ -52,8 +54,13 @@ enum recipe_codes { RECIPE_CODES_STORABLE, RECIPE_CODES_PUBLISHED };
 /* Who must be able to run the artifact; decides the type of activation codes and the form of biases. */
 enum recipe_target { RECIPE_TARGET_ONNXRUNTIME, RECIPE_TARGET_OPENVINO, RECIPE_TARGET_TENSORRT, RECIPE_TARGET_PORTABLE };
 
+/* What a layer is for, found by structure: products of attention and the linears around them; those around an activation function. */
+enum recipe_part { RECIPE_ANY_PART, RECIPE_ATTENTION, RECIPE_FEED_FORWARD };
+extern const char *const recipe_part_name[];               /* [0] is no name; NULL-terminated */
+
 struct recipe_override {
-    char match[RECIPE_MAX_PATTERN + 1];
+    char match[RECIPE_MAX_PATTERN + 1];    /* "": any name */
+    enum recipe_part part;                 /* never any with any name */
     int weight_bits, act_bits;             /* 0: as the recipe says; never both 0 */
 };
 
@@ -67,6 +74,7 @@ struct recipe {
         enum recipe_granularity granularity;
         bool symmetric;                    /* false: each row has a zero point */
         enum recipe_rounding rounding;
+        int group_size;                    /* 16..4096 channels or inputs; 0 where granularity has no groups */
     } weights;
     struct {
         int bits;                          /* 2..8 */
@@ -103,6 +111,9 @@ struct recipe {
         bool products;                     /* quantize q.k and p.v too */
         enum recipe_softmax softmax;
     } attention;
+    struct {
+        int rank;                          /* of two float matrices beside each weight that give back what rounding took; 0: none */
+    } compensation;
     bool convolutions;                     /* quantize convolutions too */
     enum recipe_codes codes;
     enum recipe_target target;
@@ -139,8 +150,8 @@ bool recipe_parse(const char *text, size_t n, struct recipe *ret, struct err *e)
 bool recipe_from_json(const json_t *value, const char *pointer, struct recipe *ret, struct err *e);
 
 /*
- * The complete recipe, every field written out in a fixed order (activations.percentile only where it
- * means something): equal recipes give equal text, so its digest identifies the recipe, and
+ * The complete recipe, every field written out in a fixed order (activations.percentile and weights.group_size only where they
+ * mean something): equal recipes give equal text, so its digest identifies the recipe, and
  * parsing it gives the same struct again.  The caller decrefs / frees; NULL without memory.
  * Who dumps the json_t himself should pass JSON_REAL_PRECISION(15), or 99.99 gets seventeen digits.
  */
@@ -156,8 +167,8 @@ struct recipe_choice {
     char reason[RECIPE_MAX_PATTERN + 48];  /* which pattern decided: excluded by "head"; "" if none did */
 };
 
-/* What the recipe asks for the layer of that name: `exclude` first, then the first override that matches. */
-void recipe_match(const struct recipe *r, const char *layer, struct recipe_choice *ret);
+/* What the recipe asks for the layer of that name and part: `exclude` first, then the first override that matches. */
+void recipe_match(const struct recipe *r, const char *layer, enum recipe_part part, struct recipe_choice *ret);
 
 /* Whether one pattern matches a whole name, in time proportional to the product of their lengths. */
 bool recipe_glob(const char *pattern, const char *name);

@@ -48,7 +48,10 @@ static json_t *patterns_json(const struct recipe *r)
 static json_t *override_json(const struct recipe_override *o)
 {
     struct writer w = { json_object(), true };
-    put(&w, w.root, "match", json_string(o->match));
+    if (o->match[0])
+        put(&w, w.root, "match", json_string(o->match));
+    if (o->part)
+        put(&w, w.root, "part", json_string(recipe_part_name[o->part]));
     for (int i = 0; i < RECIPE_FIELDS; i++) {
         const struct field *f = &recipe_fields[i];
         int value = f->override_at ? *(const int *)(const void *)((const char *)o + f->override_at) : 0;
@@ -124,12 +127,13 @@ static json_t *number_schema(const struct field *f)
     return json_pack("{s:s, s:i, s:i}", "type", f->kind == FIELD_INT ? "integer" : "number", "minimum", f->lo, "maximum", f->hi);
 }
 
-/* {"match": pattern, "weights": {"bits": ...}, "activations": {"bits": ...}}, with match and one of the others. */
+/* {"match": pattern, "part": name, "weights": {"bits": ...}, "activations": {"bits": ...}}, with one of either two. */
 static json_t *override_schema(void)
 {
     struct writer w = { json_object(), true };
     json_t *one_of = json_array();
     put(&w, w.root, "match", pattern_schema());
+    put(&w, w.root, "part", choices_schema(recipe_part_name + 1));
     for (int i = 0; i < RECIPE_FIELDS; i++) {
         const struct field *f = &recipe_fields[i];
         if (!f->override_at)
@@ -138,8 +142,8 @@ static json_t *override_schema(void)
                                               "minProperties", 1, "properties", f->key, number_schema(f)));
         json_array_append_new(one_of, json_pack("{s:[s]}", "required", f->section));
     }
-    return json_pack("{s:s, s:b, s:[s], s:o, s:o}", "type", "object", "additionalProperties", 0,
-                     "required", "match", "anyOf", one_of, "properties", finish(&w));
+    return json_pack("{s:s, s:b, s:[{s:[{s:[s]}, {s:[s]}]}, {s:o}], s:o}", "type", "object", "additionalProperties", 0, "allOf",
+                     "anyOf", "required", "match", "required", "part", "anyOf", one_of, "properties", finish(&w));
 }
 
 static json_t *value_schema(const struct field *f)
@@ -206,6 +210,8 @@ static json_t *rules_schema(void)
     json_t *list = json_array();
     for (size_t i = 0; i < recipe_n_rules; i++) {
         const struct field_rule *rule = &recipe_rules[i];
+        if (!rule->why)
+            continue;
         json_array_append_new(list, json_pack("{s:o, s:o}",
             "if", has_value(field_at(rule->if_at), rule->if_value, true),
             "then", has_value(field_at(rule->then_at), rule->then_value, false)));

@@ -15,6 +15,12 @@ void events_progress(const struct events *ev, int done, int total, int64_t sampl
         ev->progress(ev->arg, done, total, samples);
 }
 
+void events_resumed(const struct events *ev, int sites, int weights)
+{
+    if (ev && ev->resumed)
+        ev->resumed(ev->arg, sites, weights);
+}
+
 void events_layer(const struct events *ev, int index, const json_t *row)
 {
     if (ev && ev->layer)

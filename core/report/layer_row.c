@@ -102,7 +102,7 @@ void weight_summarize(const struct graph *g, const struct layer *l, const struct
     *ret = (struct weight_summary){ .signal = w->signal, .noise = w->error, .zero_channels = w->zero_channels,
                                     .rounding_gain_db = w->rounding_gain_db, .bias_gain_db = w->bias_gain_db,
                                     .bits = w->bits, .scale_min = w->scale[0], .scale_max = w->scale[0] };
-    for (size_t c = 0; c < w->n; c++) {
+    for (size_t c = 0; c < qweight_scales(w); c++) {
         ret->scale_min = fminf(ret->scale_min, w->scale[c]);
         ret->scale_max = fmaxf(ret->scale_max, w->scale[c]);
     }
@@ -125,8 +125,10 @@ json_t *layer_row_json(const struct layer_row *r)
     set_str(o, "op", r->op);
     set_str(o, "block", r->block);
     set_str(o, "role", r->role);
+    json_object_set_new(o, "part", r->part ? json_string(r->part) : json_null());
     set_int(o, "weight_bits", r->has_weight && r->weight_bits ? r->weight_bits : r->has_weight ? 32 : 0);
     set_int(o, "act_bits", r->act_bits ? r->act_bits : 32);
+    json_object_set_new(o, "weight_group", r->group ? json_integer(r->group) : json_null());
     set_str(o, "planned_precision", r->planned);
     set_str(o, "actual_precision", r->actual);
     set_str(o, "skip_reason", r->skip_reason);

@@ -57,7 +57,9 @@ void weight_summarize(const struct graph *g, const struct layer *l, const struct
 
 struct layer_row {
     const char *name, *op, *block, *role;
+    const char *part;                    /* "attention", "feed_forward"; NULL: neither */
     int weight_bits, act_bits;           /* 0: float */
+    int64_t group;                       /* inputs that share a scale of the weights; 0: all do */
     const char *planned, *actual;        /* "w8a8" or "float" */
     const char *skip_reason;             /* "" when quantized */
     bool has_weight;

@@ -13,6 +13,7 @@ static const double tolerance = 1e-3;
 struct absorber {
     const struct sweep_task *t;
     struct sweep *s;
+    struct journal *journal;
     struct arena *mem, *scratch;
     struct absorb_path *paths;
     int n;
@@ -152,8 +153,22 @@ static bool scale_readers(struct absorber *a, const struct absorb_path *p, const
     return true;
 }
 
+/* The search's result, where it outlives the search. */
+static bool keep_factors(struct absorber *a, struct site *s, const struct site_choice *choice, size_t channels, struct err *e)
+{
+    float *mul = choice->mul ? arena_array(a->mem, channels, sizeof *mul, e) : NULL;
+    if (choice->mul && !mul)
+        return false;
+    if (mul)
+        memcpy(mul, choice->mul, channels * sizeof *mul);
+    s->factors.known = true;
+    s->factors.mul = mul;
+    s->factors.exponent = choice->exponent;
+    return true;
+}
+
 /* Factors of one site from what was seen of it. */
-static bool absorb_one(struct absorber *a, const struct absorb_path *p, const struct observer *o, const struct sample *sample,
+static bool search_one(struct absorber *a, const struct absorb_path *p, const struct observer *o, const struct sample *sample,
                        struct err *e)
 {
     struct sweep_task now = *a->t;
@@ -168,16 +183,23 @@ static bool absorb_one(struct absorber *a, const struct absorb_path *p, const st
     v.free_factors = true;
     v.group = p->map;
     v.groups = (size_t)a->s->layers[p->layer].l->n;
-    ok = ok && a->t->method->site(a->t->recipe, &v, a->t->pool, work, &choice, e);
-    if (ok && choice.mul)
-        ok = start_edits(a, e) && scale_maker(a, p, choice.mul, e) && scale_readers(a, p, choice.mul, e);
-    if (ok) {
-        s->kind = SITE_PLAIN;
-        s->absorbed = choice.mul != NULL;
-        s->exponent = choice.exponent;
-    }
+    ok = ok && a->t->method->site(a->t->recipe, &v, a->t->pool, work, &choice, e)
+      && keep_factors(a, s, &choice, sweep_channels(a->s, p->site), e) && record_factors(a->journal, a->s, p->site, e);
     arena_free(work);
     return ok;
+}
+
+/* Moves the factors that are known. */
+static bool take_up(struct absorber *a, const struct absorb_path *p, struct err *e)
+{
+    struct site *s = &a->s->sites[p->site];
+    const float *mul = s->factors.mul;
+    if (mul && (!start_edits(a, e) || !scale_maker(a, p, mul, e) || !scale_readers(a, p, mul, e)))
+        return false;
+    s->kind = SITE_PLAIN;
+    s->absorbed = mul != NULL;
+    s->exponent = s->factors.exponent;
+    return true;
 }
 
 /* ---- the pass ---- */
@@ -197,7 +219,7 @@ static bool absorb_some(struct absorber *a, struct pass *pass, const struct abso
     }
     ok = ok && pass_run(pass, &st, e);
     for (int i = 0; ok && i < n; i++)
-        ok = absorb_one(a, &paths[i], &st.obs[i], &st.samples[i], e);
+        ok = (a->s->sites[sites[i]].factors.known || search_one(a, &paths[i], &st.obs[i], &st.samples[i], e)) && take_up(a, &paths[i], e);
     for (int i = 0; st.obs && st.samples && i < n; i++) {
         observer_release(&st.obs[i]);
         sample_release(&st.samples[i]);
@@ -205,17 +227,29 @@ static bool absorb_some(struct absorber *a, struct pass *pass, const struct abso
     return ok;
 }
 
+/* Everything is from the journal. */
+static bool absorb_known(struct absorber *a, struct err *e)
+{
+    for (int i = 0; i < a->n; i++)
+        if (!take_up(a, &a->paths[i], e))
+            return false;
+    return true;
+}
+
 static bool absorb_all(struct absorber *a, struct err *e)
 {
-    if (a->n == 0)
-        return true;
+    int known = 0;
+    for (int i = 0; i < a->n; i++)
+        known += a->s->sites[a->paths[i].site].factors.known;
+    if (known == a->n)
+        return absorb_known(a, e);
     thin_chunks(&a->s->chunks, a->s->sites[a->paths[0].site].value);
     struct pass *pass = pass_new(a->t, a->s, e);
     bool ok = pass != NULL;
     for (int i = 0; ok && i < a->n; i += SITES_AT_ONCE)
         ok = absorb_some(a, pass, a->paths + i, a->n - i < SITES_AT_ONCE ? a->n - i : SITES_AT_ONCE, e);
     pass_free(pass);
-    return ok;
+    return ok && journal_sync(a->journal, e);
 }
 
 /* ---- the promise ---- */
@@ -274,9 +308,9 @@ static bool check_unchanged(struct absorber *a, struct err *e)
     return true;
 }
 
-bool absorb_factors(const struct sweep_task *t, struct sweep *s, struct arena *mem, struct err *e)
+bool absorb_factors(const struct sweep_task *t, struct sweep *s, struct journal *j, struct arena *mem, struct err *e)
 {
-    struct absorber a = { .t = t, .s = s, .mem = mem, .scratch = arena_new(UINT64_MAX / 2) };
+    struct absorber a = { .t = t, .s = s, .journal = j, .mem = mem, .scratch = arena_new(UINT64_MAX / 2) };
     if (!a.scratch)
         return err_set(e, ERR_MEMORY, "", "no memory to move factors");
     bool ok = find_paths(&a, e)

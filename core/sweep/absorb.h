@@ -35,8 +35,9 @@ bool absorb_map(const struct graph *g, const struct sweep *s, struct frame *f, s
 /*
  * Finds the factors of all sites that have a path, as the method chooses them; such sites become plain ones.  If there are
  * any, s->g becomes a copy with changed constants (in mem) and is checked on the first chunk: ERR_BUG names the layer whose
- * output changed.
+ * output changed.  What is found goes to the journal; what the journal brought is not searched again, and if that is
+ * everything, nothing but the check is run.
  */
-bool absorb_factors(const struct sweep_task *t, struct sweep *s, struct arena *mem, struct err *e);
+bool absorb_factors(const struct sweep_task *t, struct sweep *s, struct journal *j, struct arena *mem, struct err *e);
 
 #endif

@@ -101,6 +101,7 @@ static bool lower_float(const struct lower *w, int index, struct qop *q, struct 
     for (size_t i = 0; values && i < q->k * q->n; i++)
         values[i] *= from->scale[i % q->n];
     q->kind = QOP_FLOAT;
+    q->rank = l->own.codes ? 0 : q->rank;
     q->w = values;
     q->first = (float)(q->ax.qmin - q->ax.zero) - fraction;
     q->last = (float)(q->ax.qmax - q->ax.zero) - fraction;
@@ -123,7 +124,12 @@ static bool lower_weight(const struct lower *w, int index, struct qop *q, struct
     if (runs_in_float(w, l))
         return lower_float(w, index, q, e);
     q->w_reach = qweight_reach(&l->w);
-    q->scale = lowering_scales(w->floats[index], q->ax.scale, l->w.scale, l->w.n, e);
+    q->group = l->w.group;
+    q->rank = l->w.rank;
+    q->low_u = l->w.low_u;
+    q->low_v = l->w.low_v;
+    q->dynamic = l->dynamic;
+    q->scale = l->dynamic ? l->w.scale : lowering_scales(w->floats[index], q->ax.scale, l->w.scale, qweight_scales(&l->w), e);
     q->w = qweight_floats(&l->w, l->l, w->floats[index], e);
     return q->scale && q->w;
 }

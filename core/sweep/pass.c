@@ -34,6 +34,7 @@ struct member {                                    /* what one thread works with
     int n_temps;
     float *room;                                   /* for a layer computed unquantized */
     size_t room_size;
+    int64_t steps;                                 /* nodes run in this stretch */
 };
 
 struct measure { struct errors accumulated, isolated; double seconds; };
@@ -317,6 +318,7 @@ static bool needs_float(const struct pass *p, int node) { return node < p->st->r
 static bool step(struct pass *p, struct member *m, int chunk, int node, struct err *e)
 {
     int layer = p->layer_at[node], result = p->result_at[node];
+    m->steps += 1 + needs_float(p, node);
     if (needs_float(p, node) && !frame_step(&m->frame[FLOAT], node, e))
         return false;
     int64_t start = clock_mono_us();
@@ -413,6 +415,7 @@ bool pass_run(struct pass *p, const struct stretch *st, struct err *e)
     bool ok = true;
     for (int m = 0; m < threads_of(p); m++) {
         p->members[m].obs = calloc((size_t)st->n_sites + 1, sizeof *p->members[m].obs);
+        p->members[m].steps = 0;
         ok = ok && p->members[m].obs;
     }
     if (!ok)
@@ -431,6 +434,7 @@ bool pass_run(struct pass *p, const struct stretch *st, struct err *e)
             observer_release(&p->members[m].obs[i]);
         free(p->members[m].obs);
         p->members[m].obs = NULL;
+        p->s->steps += p->members[m].steps;
     }
     return ok;
 }

@@ -2,8 +2,10 @@
  * record.c - what the journal holds of a sweep.
  *
  *   site     struct site_record, then mul[channels] and shift[channels] where there are such
- *   weight   struct weight_record, then codes[k*n], scale[n], and zero[n], bias[n] where there are such
+ *   weight   struct weight_record, then codes[k*n], scale[groups*n], and zero[groups*n], step and stored_zero[steps], bias[n],
+ *            low_u[k*rank] and low_v[rank*n] where there are such
  *   layer    struct layer_record
+ *   factors  struct factors_record, then mul[channels] where there are any
  *   block    struct block_result; where it was kept, of each part (blocks.h) a weight as above, or a constant's floats
  */
 #include "core/sweep/sweep.h"
@@ -14,8 +16,9 @@
 #include <string.h>
 
 struct site_record { struct site_choice q; struct site_summary summary; uint64_t channels; uint8_t has_mul, has_shift; };
-struct weight_record { struct weight_summary summary; uint64_t k, n; uint8_t has_zero, has_bias; };
+struct weight_record { struct weight_summary summary; uint64_t k, n, group, step_group, rank; uint8_t has_zero, has_stored_zero, has_bias; };
 struct layer_record { struct errors accumulated, isolated; double seconds; };
+struct factors_record { double exponent; uint64_t channels; uint64_t has_mul; };
 
 static bool misfit(struct err *e, const char *what)
 {
@@ -76,7 +79,7 @@ static bool replay_site(struct replay *to, uint32_t index, const void *p, uint64
 
 /* ---- weights ---- */
 
-enum { WEIGHT_PIECES = 5 };
+enum { WEIGHT_PIECES = 9 };
 
 static void weight_pieces(const struct sweep_layer *l, struct weight_record *r, struct journal_piece ret[WEIGHT_PIECES])
 {
@@ -84,13 +87,19 @@ static void weight_pieces(const struct sweep_layer *l, struct weight_record *r, 
     r->summary = l->weight;
     r->k = l->w.k;
     r->n = l->w.n;
+    r->group = l->w.group;
+    r->step_group = l->w.step_group;
+    r->rank = l->w.rank;
     r->has_zero = l->w.zero != NULL;
+    r->has_stored_zero = l->w.stored_zero != NULL;
     r->has_bias = l->w.bias != NULL;
-    ret[0] = (struct journal_piece){ r, sizeof *r };
-    ret[1] = (struct journal_piece){ l->w.codes, l->w.k * l->w.n };
-    ret[2] = (struct journal_piece){ l->w.scale, l->w.n * sizeof(float) };
-    ret[3] = (struct journal_piece){ l->w.zero, r->has_zero ? l->w.n : 0 };
-    ret[4] = (struct journal_piece){ l->w.bias, r->has_bias ? l->w.n * sizeof(float) : 0 };
+    size_t scales = qweight_scales(&l->w), steps = qweight_steps(&l->w);
+    const struct journal_piece pieces[WEIGHT_PIECES] = {
+        { r, sizeof *r }, { l->w.codes, l->w.k * l->w.n }, { l->w.scale, scales * sizeof(float) }, { l->w.zero, r->has_zero ? scales : 0 },
+        { l->w.step, steps }, { l->w.stored_zero, r->has_stored_zero ? steps : 0 }, { l->w.bias, r->has_bias ? l->w.n * sizeof(float) : 0 },
+        { l->w.low_u, l->w.k * l->w.rank * sizeof(float) }, { l->w.low_v, l->w.rank * l->w.n * sizeof(float) },
+    };
+    memcpy(ret, pieces, sizeof pieces);
 }
 
 bool record_weight(struct journal *j, const struct sweep *s, int layer, struct err *e)
@@ -109,18 +118,27 @@ static bool take_weight(struct reader *in, const struct replay *to, struct sweep
         return false;
     memcpy(&r, in->at, sizeof r);
     in->at += sizeof r;
-    in->bad |= r.k != (uint64_t)l->l->k || r.n != (uint64_t)l->l->n;
-    struct qweight q = { .k = (size_t)r.k, .n = (size_t)r.n, .bits = r.summary.bits, .signal = r.summary.signal,
+    bool fits = r.k == (uint64_t)l->l->k && r.n == (uint64_t)l->l->n && (!r.group || r.k % r.group == 0) && (!r.step_group || r.k % r.step_group == 0)
+             && r.rank <= r.k && r.rank <= r.n;
+    in->bad |= !fits;
+    struct qweight q = { .k = (size_t)r.k, .n = (size_t)r.n, .group = (size_t)r.group, .step_group = (size_t)r.step_group,
+                         .rank = (size_t)r.rank, .bits = r.summary.bits, .signal = r.summary.signal,
                          .error = r.summary.noise, .zero_channels = r.summary.zero_channels, .rounding_gain_db = r.summary.rounding_gain_db,
                          .bias_gain_db = r.summary.bias_gain_db };
+    size_t scales = fits ? qweight_scales(&q) : 0, steps = fits ? qweight_steps(&q) : 0;
     in->mem = to->codes;
     q.codes = take(in, r.k * r.n, e);
     in->mem = to->mem;
-    q.scale = take(in, r.n * sizeof(float), e);
-    q.zero = r.has_zero ? take(in, r.n, e) : NULL;
+    q.scale = take(in, scales * sizeof(float), e);
+    q.zero = r.has_zero ? take(in, scales, e) : NULL;
+    q.step = steps ? take(in, steps, e) : NULL;
+    q.stored_zero = r.has_stored_zero ? take(in, steps, e) : NULL;
     q.bias = r.has_bias ? take(in, r.n * sizeof(float), e) : NULL;
+    q.low_u = r.rank ? take(in, r.k * r.rank * sizeof(float), e) : NULL;
+    q.low_v = r.rank ? take(in, r.rank * r.n * sizeof(float), e) : NULL;
     if (in->bad)
         return false;
+    to->s->replayed_weights += !l->w.codes;
     l->w = q;
     l->weight = r.summary;
     return true;
@@ -155,6 +173,32 @@ static bool replay_layer(struct replay *to, uint32_t index, const void *p, uint6
     l->isolated = r.isolated;
     l->seconds = r.seconds;
     l->measured = true;
+    return true;
+}
+
+/* ---- factors that the linear before a site takes up ---- */
+
+bool record_factors(struct journal *j, const struct sweep *s, int site, struct err *e)
+{
+    const struct site *at = &s->sites[site];
+    struct factors_record r = { at->factors.exponent, sweep_channels(s, site), at->factors.mul != NULL };
+    struct journal_piece pieces[] = { { &r, sizeof r }, { at->factors.mul, r.has_mul ? (size_t)r.channels * sizeof(float) : 0 } };
+    return journal_append(j, JOURNAL_FACTORS, (uint32_t)site, pieces, 2, e);
+}
+
+static bool replay_factors(struct replay *to, uint32_t index, const void *p, uint64_t n, struct err *e)
+{
+    struct factors_record r;
+    if (index >= (uint32_t)to->s->n_sites || n < sizeof r)
+        return misfit(e, "factors");
+    memcpy(&r, p, sizeof r);
+    struct reader in = { (const char *)p + sizeof r, (const char *)p + n, to->mem, r.channels != sweep_channels(to->s, (int)index) };
+    float *mul = r.has_mul ? take(&in, r.channels * sizeof(float), e) : NULL;
+    if (in.bad || in.at != in.end)
+        return misfit(e, "factors");
+    to->s->sites[index].factors.known = true;
+    to->s->sites[index].factors.mul = mul;
+    to->s->sites[index].factors.exponent = r.exponent;
     return true;
 }
 
@@ -224,6 +268,7 @@ bool record_replay(void *arg, enum journal_type type, uint32_t index, const void
     case JOURNAL_SITE: return replay_site(arg, index, p, n, e);
     case JOURNAL_WEIGHT: return replay_weight(arg, index, p, n, e);
     case JOURNAL_LAYER: return replay_layer(arg, index, p, n, e);
+    case JOURNAL_FACTORS: return replay_factors(arg, index, p, n, e);
     case JOURNAL_BLOCK: return replay_block(arg, index, p, n, e);
     }
     return misfit(e, "foreign");

@@ -34,11 +34,14 @@ void sweep_row(const struct sweep_task *t, const struct sweep *s, int i, struct 
     int64_t params = has_weight ? l->l->k * l->l->n + (l->l->bias >= 0 ? l->l->n : 0) : 0;
     int act_bits = l->quantize ? s->sites[l->x].bits : 0, weight_bits = l->quantize ? l->choice.weight_bits : 0;
     int64_t codes = artifact_may_pack(t->recipe->target, weight_bits) ? (l->l->k * l->l->n + 1) / 2 : l->l->k * l->l->n;
+    /* A scale of four bytes and a zero point of one; of two levels a step and a zero point of one each. */
+    int64_t scales = l->w.scale ? 5 * (int64_t)qweight_scales(&l->w) + 2 * (int64_t)qweight_steps(&l->w) : 5 * l->l->n;
+    int64_t thin = 4 * (int64_t)l->w.rank * (l->l->k + l->l->n);
     /* A product has no weights: its second operand's bits stand in the precision's name. */
     const char *precision = l->quantize ? precision_name(has_weight ? weight_bits : act_bits, act_bits) : "float";
     *ret = (struct layer_row){
         .name = l->l->name, .op = op_info[t->g->nodes[l->l->node].op].type, .block = l->l->block,
-        .role = layer_role_name[l->l->kind], .weight_bits = has_weight ? weight_bits : 0, .act_bits = act_bits,
+        .role = layer_role_name[l->l->kind], .part = layer_part_name[l->l->part], .weight_bits = has_weight ? weight_bits : 0, .act_bits = act_bits,
         .planned = precision, .actual = precision, .skip_reason = l->quantize ? "" : l->choice.reason,
         .has_weight = has_weight, .weight = has_weight && l->quantize ? &l->weight : NULL,
         .accumulated = l->accumulated, .isolated = l->isolated,
@@ -46,7 +49,8 @@ void sweep_row(const struct sweep_task *t, const struct sweep *s, int i, struct 
         .clip_gain_db = l->x >= 0 ? s->sites[l->x].q.clip_gain_db : 0, .exponent = l->x >= 0 ? s->sites[l->x].q.exponent : 0,
         .residual_target = l->residual >= 0 && sweep_gathers(t, l) && t->recipe->reconstruction.target > 0,
         .params = params, .bytes_before = params * 4,
-        .bytes_after = l->quantize && has_weight ? codes + (l->l->bias >= 0 || l->w.bias ? 4 : 0) * l->l->n + 5 * l->l->n : params * 4,
+        .group = (int64_t)(l->w.group ? l->w.group : l->w.step_group),
+        .bytes_after = l->quantize && has_weight ? codes + (l->l->bias >= 0 || l->w.bias ? 4 : 0) * l->l->n + scales + thin : params * 4,
         .seconds = l->seconds,
     };
 }

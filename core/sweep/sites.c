@@ -55,9 +55,13 @@ static const char *off_reason(const struct layer *l)
     return l->kind == LAYER_CONV ? "the recipe has \"convolutions\": false" : "the recipe has \"attention\": {\"products\": false}";
 }
 
+static const enum recipe_part part_of[PARTS] = {
+    [PART_OTHER] = RECIPE_ANY_PART, [PART_ATTENTION] = RECIPE_ATTENTION, [PART_FEED_FORWARD] = RECIPE_FEED_FORWARD,
+};
+
 static void list_layer(const struct sweep_task *t, struct sweep *s, struct sweep_layer *l)
 {
-    recipe_match(t->recipe, l->l->name, &l->choice);
+    recipe_match(t->recipe, l->l->name, part_of[l->l->part], &l->choice);
     l->quantize = l->choice.quantize && wanted(t->recipe, l->l);
     if (l->choice.quantize && !l->quantize) {
         l->choice = (struct recipe_choice){ 0 };
@@ -65,6 +69,8 @@ static void list_layer(const struct sweep_task *t, struct sweep *s, struct sweep
     }
     if (!l->quantize)
         return;
+    l->dynamic = l->l->kind == LAYER_LINEAR && t->recipe->activations.mode == RECIPE_DYNAMIC
+              && t->recipe->activations.granularity == RECIPE_ONE_RANGE;
     /* An image has 8 bits already, and one layer of a model costs nothing. */
     if (l->l->kind == LAYER_CONV && t->method->conv_bits)
         l->choice.act_bits = t->method->conv_bits;
@@ -302,7 +308,7 @@ size_t sweep_channels(const struct sweep *s, int site)
 
 bool sweep_gathers(const struct sweep_task *t, const struct sweep_layer *l)
 {
-    return l->quantize && l->l->weight >= 0 && !l->l->shared_weight && t->method->wants_moments(t->recipe);
+    return l->quantize && l->l->weight >= 0 && !l->l->shared_weight && (t->method->wants_moments(t->recipe) || t->recipe->compensation.rank > 0);
 }
 
 bool sweep_sites_ready(const struct sweep *s, const struct sweep_layer *l, bool with_output)

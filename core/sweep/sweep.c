@@ -1,7 +1,9 @@
 #include "core/sweep/sweep.h"
 
+#include "core/kernel/kernel.h"
 #include "core/sweep/absorb.h"
 #include "core/sweep/blocks.h"
+#include "core/sweep/compensate.h"
 #include "core/sweep/journal.h"
 #include "core/sweep/moments.h"
 #include "core/sweep/sample.h"
@@ -26,9 +28,10 @@ void sweep_fingerprint(const uint8_t model[HASH_SIZE], const uint8_t data[HASH_S
                        uint8_t ret[HASH_SIZE])
 {
     struct hash h;
-    size_t layout[] = { sizeof(struct site_summary), sizeof(struct weight_summary), sizeof(struct site_choice) };
+    size_t layout[] = { sizeof(struct site_summary), sizeof(struct weight_summary), sizeof(struct site_choice), sizeof(struct qweight) };
     hash_init(&h);
     hash_add(&h, VERSION, sizeof VERSION);
+    hash_add(&h, blas_kernel(), strlen(blas_kernel()));     /* the manifest names one, and half of the bytes would be another's */
     hash_add(&h, layout, sizeof layout);
     hash_add(&h, model, HASH_SIZE);
     hash_add(&h, data, HASH_SIZE);
@@ -47,7 +50,8 @@ static bool stack_weights(const struct sweep_task *t, const struct sweep *s, int
     for (int i = 0; readers && i < s->n_layers; i++)
         if (s->layers[i].x == site && s->layers[i].quantize) {
             v->n += (size_t)s->layers[i].l->n;
-            readers[v->n_readers++] = (struct smooth_reader){ v->n, s->layers[i].choice.weight_bits };
+            readers[v->n_readers++] = (struct smooth_reader){ v->n, s->layers[i].choice.weight_bits,
+                                                              weight_grid_of(t->recipe, s->layers[i].l, s->layers[i].choice.weight_bits) };
         }
     float *stack = arena_array(mem, v->n * v->rows.channels, sizeof *stack, e);
     v->w = stack;
@@ -95,9 +99,13 @@ static bool keep_weight(struct arena *mem, struct arena *codes, struct qweight *
 {
     bool ok = true;
     w->codes = kept(codes, w->codes, w->k * w->n, &ok, e);
-    w->scale = kept(mem, w->scale, w->n * sizeof *w->scale, &ok, e);
-    w->zero = kept(mem, w->zero, w->n, &ok, e);
+    w->scale = kept(mem, w->scale, qweight_scales(w) * sizeof *w->scale, &ok, e);
+    w->zero = kept(mem, w->zero, qweight_scales(w), &ok, e);
+    w->step = kept(mem, w->step, qweight_steps(w), &ok, e);
+    w->stored_zero = kept(mem, w->stored_zero, qweight_steps(w), &ok, e);
     w->bias = kept(mem, w->bias, w->n * sizeof *w->bias, &ok, e);
+    w->low_u = kept(mem, w->low_u, w->k * w->rank * sizeof *w->low_u, &ok, e);
+    w->low_v = kept(mem, w->low_v, w->rank * w->n * sizeof *w->low_v, &ok, e);
     return ok;
 }
 
@@ -160,8 +168,11 @@ static const struct sweep_layer *same_weight(const struct sweep *s, const struct
 static bool make_weights(const struct walk *w, const struct weight_view *v, struct qweight *ret, struct err *e)
 {
     struct arena *scratch = arena_new(UINT64_MAX / 2);
+    struct weight_view own = *v;           /* without moments that were gathered for the compensation alone */
+    own.rows = w->t->method->wants_moments(w->t->recipe) ? v->rows : 0;
     bool ok = (scratch || err_set(e, ERR_MEMORY, v->l->name, "no memory for the layer's weights"))
-           && w->t->method->weights(w->t->recipe, v, w->t->pool, scratch, ret, e) && keep_weight(w->mem, w->codes, ret, e);
+           && w->t->method->weights(w->t->recipe, &own, w->t->pool, scratch, ret, e) && compensate(w->t->recipe, v, scratch, ret, e)
+           && keep_weight(w->mem, w->codes, ret, e);
     arena_free(scratch);
     if (!ok)
         *ret = (struct qweight){ 0 };
@@ -179,6 +190,9 @@ static bool decide_weight(struct walk *w, int index, struct weight_view *v, stru
         l->weight = same->weight;
         return true;
     }
+    if (weight_grid_falls_back(w->t->recipe, l->l))
+        events_warning(w->t->events, "weights.no_group", l->l->name, "no power of two from 16 on divides its %lld inputs: it has one scale per output channel",
+                       (long long)l->l->k);
     v->g = w->t->g;
     v->l = l->l;
     v->bits = l->choice.weight_bits;
@@ -187,6 +201,7 @@ static bool decide_weight(struct walk *w, int index, struct weight_view *v, stru
     v->shift = x->q.shift;
     if (!make_weights(w, v, &l->w, e))
         return false;
+    w->s->made_weights++;
     weight_summarize(w->t->g, l->l, &l->w, x->q.mul, &l->weight);
     return record_weight(&w->journal, w->s, index, e);
 }
@@ -436,11 +451,29 @@ static bool fold_all(struct walk *w, struct err *e)
     return w->pass != NULL;
 }
 
+static bool all_decided(const struct sweep *s)
+{
+    bool all = true;
+    for (int i = 0; i < s->n_sites; i++)
+        all &= s->sites[i].decided;
+    for (int i = 0; i < s->n_layers; i++)
+        all &= !s->layers[i].quantize || sweep_ready(s, &s->layers[i], true);
+    return all;
+}
+
+/* A first walk that the journal leaves nothing to decide in would be a replay beside that of the second. */
 static bool walk_all(struct walk *w, struct err *e)
 {
-    w->s->folding_waits = w->t->method->folds_last;
+    w->s->folding_waits = w->t->method->folds_last && !all_decided(w->s);
     return walk_graph(w, e) && (!w->s->folding_waits || (fold_all(w, e) && walk_graph(w, e)))
         && pass_keep_outputs(w->pass, w->mem, CHECKED_SAMPLES, e);
+}
+
+static bool tell_replayed(const struct sweep_task *t, const struct sweep *s)
+{
+    if (s->replayed_sites + s->replayed_weights > 0)
+        events_resumed(t->events, s->replayed_sites, s->replayed_weights);
+    return true;
 }
 
 bool sweep_run(const struct sweep_task *t, struct arena *mem, struct sweep *ret, struct err *e)
@@ -450,16 +483,22 @@ bool sweep_run(const struct sweep_task *t, struct arena *mem, struct sweep *ret,
     struct arena *codes = t->codes ? t->codes : mem;
     struct walk w = { .t = &own, .s = ret, .mem = mem, .codes = codes, .journal = { -1 }, .lower = { &own, ret, mem, NULL } };
     struct replay replay = { &own, ret, mem, codes };
-    bool ok = sweep_list_sites(t, mem, ret, e) && lowering_new(&ret->quantized, t->g, mem, e)
-           && (!t->method->absorbs || absorb_factors(t, ret, mem, e));
-    own.g = ret->g;
+    int64_t samples = t->recipe->calibration.samples;
+    bool ok = sweep_list_sites(t, mem, ret, e) && lowering_new(&ret->quantized, t->g, mem, e);
     ret->quantized.may_float = t->method->folds_last;
-    ok = ok && chunks_new(&ret->chunks, own.g, &ret->quantized, mem, t->samples, 0, t->recipe->calibration.samples, e)
-           && (w.lower.floats = arena_array(mem, (uint64_t)ret->n_layers + 1, sizeof *w.lower.floats, e))
-           && journal_open(&w.journal, t->dir, t->fingerprint, record_replay, &replay, e)
+    ret->quantized.low_rank = (size_t)t->recipe->compensation.rank;
+    ok = ok && chunks_new(&ret->chunks, t->g, &ret->quantized, mem, t->samples, 0, samples, e)
+      && journal_open(&w.journal, t->dir, t->fingerprint, record_replay, &replay, e) && tell_replayed(t, ret)
+      && (!t->method->absorbs || (absorb_factors(t, ret, &w.journal, mem, e)
+                                  && chunks_new(&ret->chunks, ret->g, &ret->quantized, mem, t->samples, 0, samples, e)));
+    own.g = ret->g;
+    ok = ok && (w.lower.floats = arena_array(mem, (uint64_t)ret->n_layers + 1, sizeof *w.lower.floats, e))
            && (w.pass = pass_new(&own, ret, e)) && walk_all(&w, e);
     if (w.pass)
         pass_usage(w.pass, &ret->peak_held, &ret->spilled);
+    ret->searched_sites = w.decided_now;
+    if (ret->chunks.n)
+        ret->passes = (double)ret->steps / ((double)ret->chunks.n * ret->chunks.chunk[0].plan->n_steps);
     if (w.lower.floats)
         lower_forget(&w.lower, INT32_MAX);
     pass_free(w.pass);

@@ -46,6 +46,7 @@ struct site {
     int norm;                          /* number of the norm that takes up its channel factors; -1: a Mul before the quantizer does */
     bool absorbed;                     /* the linear that makes it took up its factors before the walk; exponent: theirs */
     double exponent;
+    struct { bool known; float *mul; double exponent; } factors;    /* those: what the search before the walk gave; mul NULL: none */
     bool decided, checked;             /* checked: the fold into the norm leaves the float outputs as they were */
     struct site_choice q;
     struct site_summary summary;
@@ -56,6 +57,8 @@ struct sweep_layer {
     const struct layer *l;
     struct recipe_choice choice;
     bool quantize;
+    bool dynamic;                      /* the artifact finds the range of its input, the tensor's, when it runs; the site's is what
+                                          calibration showed */
     int x, other, out;                 /* sites, or -1 */
     int result;                        /* the node whose output both streams have in one unit: itself, or what multiplies divided rows again */
     int region;
@@ -111,14 +114,17 @@ struct sweep {
     bool folding_waits;                              /* this walk runs layers behind factors with their own weights */
     int n_regions;
     struct sweep_block *blocks; int n_blocks;        /* none unless the recipe wants them taught */
-    int replayed_sites;                              /* taken from the journal */
+    int replayed_sites, replayed_weights;            /* taken from the journal */
+    int searched_sites, made_weights;                /* by this process: with those above they are all, no more */
+    int64_t steps;                                   /* nodes run, on either stream, over all chunks */
+    double passes;                                   /* what these are in passes over all samples; without a journal a little over 2 */
     int64_t peak_held, spilled;                      /* bytes */
     /* The quantized stream's graph outputs for the first chunks, to compare the artifact with: [n_checked][n_outputs]. */
     int n_checked;
     struct tensor *checked;
 };
 
-/* SHA-256 over engine version, model and data digests, recipe, seed. */
+/* SHA-256 over engine version and BLAS kernel, model and data digests, recipe, seed. */
 void sweep_fingerprint(const uint8_t model[HASH_SIZE], const uint8_t data[HASH_SIZE], const struct recipe *r, uint64_t seed,
                        uint8_t ret[HASH_SIZE]);
 
@@ -166,6 +172,7 @@ void lower_forget(const struct lower *w, int pos);
 bool record_site(struct journal *j, const struct sweep *s, int site, struct err *e);
 bool record_weight(struct journal *j, const struct sweep *s, int layer, struct err *e);
 bool record_layer(struct journal *j, const struct sweep *s, int layer, struct err *e);
+bool record_factors(struct journal *j, const struct sweep *s, int site, struct err *e);
 bool record_block(struct journal *j, const struct sweep_task *t, const struct sweep *s, int block, struct err *e);
 struct replay { const struct sweep_task *t; struct sweep *s; struct arena *mem, *codes; };
 bool record_replay(void *replay, enum journal_type type, uint32_t index, const void *p, uint64_t n, struct err *e);

@@ -13,7 +13,8 @@ static bool inside(const struct sweep_block *b, int node) { return node >= b->fi
 
 static bool is_taught(const struct sweep_block *b, const struct sweep_layer *l)
 {
-    return l->quantize && l->l->kind == LAYER_LINEAR && l->l->weight >= 0 && !l->l->shared_weight && inside(b, l->l->node);
+    return l->quantize && l->l->kind == LAYER_LINEAR && l->l->weight >= 0 && !l->l->shared_weight && !l->w.step_group && !l->w.rank
+        && inside(b, l->l->node);
 }
 
 static bool add_constant(const struct graph *g, const struct sweep_block *b, int node, int input, struct block_part *ret, int *n)
@@ -65,9 +66,9 @@ static float *start_steps(const struct lesson *a, const struct sweep_layer *l, s
     float *ret = arena_array(a->mem, w->k * w->n, sizeof *ret, e);
     for (size_t k = 0; ret && k < w->k; k++)
         for (size_t n = 0; n < w->n; n++) {
-            size_t at = qweight_at(l->l, n, k);
-            float code = (float)(w->codes[at] - (w->zero ? w->zero[n] : 0));
-            float off = from.w[k * from.step_k + n * from.step_n] / (from.mul ? from.mul[k] : 1) / w->scale[n] - code;
+            size_t at = qweight_at(l->l, n, k), scale = qweight_scale_at(w, n, k);
+            float code = (float)(w->codes[at] - (w->zero ? w->zero[scale] : 0));
+            float off = from.w[k * from.step_k + n * from.step_n] / (from.mul ? from.mul[k] : 1) / w->scale[scale] - code;
             ret[at] = code + (off >= -0.5f && off <= 0.5f ? 0.9f * off : 0);
         }
     return ret;
@@ -75,18 +76,16 @@ static float *start_steps(const struct lesson *a, const struct sweep_layer *l, s
 
 static bool add_linear(struct lesson *a, const struct sweep_layer *l, struct err *e)
 {
-    size_t n = l->w.n;
+    size_t n = qweight_scales(&l->w), k = l->w.group ? l->w.group : l->w.k;
     float *lo = arena_array(a->mem, 2 * n, sizeof *lo, e), *hi = lo + n;
     struct learn_linear *to = &a->linears[a->n_linears++];
     *to = (struct learn_linear){ l->l->node, l->w.bits, start_steps(a, l, e), lo, hi };
     for (size_t i = 0; lo && i < n; i++) {
         int zero = l->w.zero ? l->w.zero[i] : 0, half = 1 << (l->w.bits - 1);
-        lo[i] = (float)(-half - zero);
+        lo[i] = (float)((l->w.zero ? -half : 1 - half) - zero);       /* symmetric codes stay so */
         hi[i] = (float)(half - 1 - zero);
-        if (!l->w.zero)
-            lo[i] = (float)(1 - half);             /* symmetric codes stay so */
-        for (size_t k = 0; to->start && k < l->w.k; k++)
-            lo[i] = fminf(lo[i], rintf(to->start[qweight_at(l->l, i, k)]));
+        for (size_t at = i / l->w.n * k; to->start && at < (i / l->w.n + 1) * k; at++)
+            lo[i] = fminf(lo[i], rintf(to->start[qweight_at(l->l, i % l->w.n, at)]));
     }
     return to->start && lo;
 }
@@ -150,7 +149,8 @@ static void count_error(const struct lesson *a, const struct sweep_layer *l, str
     for (size_t k = 0; k < w->k; k++)
         for (size_t n = 0; n < w->n; n++) {
             double x = (double)from.w[k * from.step_k + n * from.step_n] / (mul ? (double)mul[k] : 1);
-            double off = x - (double)(w->codes[qweight_at(l->l, n, k)] - (w->zero ? w->zero[n] : 0)) * (double)w->scale[n];
+            size_t scale = qweight_scale_at(w, n, k);
+            double off = x - (double)(w->codes[qweight_at(l->l, n, k)] - (w->zero ? w->zero[scale] : 0)) * (double)w->scale[scale];
             w->signal += x * x;
             w->error += off * off;
         }
@@ -165,13 +165,13 @@ static bool take_weights(const struct lesson *a, const struct learn_result *r, i
     const struct learned *bias = input >= 0 ? learned_at(r, LEARN_CONSTANT, l->l->bias_node, input) : learned_at(r, LEARN_ADDED, l->l->node, 0);
     struct qweight w = l->w;
     w.codes = arena_array(a->codes, w.k * w.n, 1, e);
-    w.scale = arena_array(a->w->mem, w.n, sizeof *w.scale, e);
+    w.scale = arena_array(a->w->mem, qweight_scales(&w), sizeof *w.scale, e);
     w.bias = bias ? copied(a->w->mem, r, bias, e) : l->w.bias;
     if (!w.codes || !w.scale || (bias && !w.bias))
         return false;
     for (size_t i = 0; i < w.k * w.n; i++)
-        w.codes[i] = (int8_t)(rintf(r->all[codes->at + i]) + (w.zero ? (float)w.zero[i % w.n] : 0));
-    for (size_t n = 0; n < w.n; n++)
+        w.codes[i] = (int8_t)(rintf(r->all[codes->at + i]) + (w.zero ? (float)w.zero[qweight_scale_at(&w, i % w.n, i / w.n)] : 0));
+    for (size_t n = 0; n < qweight_scales(&w); n++)
         w.scale[n] = steps ? (float)((double)l->w.scale[n] * exp((double)r->all[steps->at + n])) : l->w.scale[n];
     count_error(a, l, &w);
     l->w = w;

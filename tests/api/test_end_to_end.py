@@ -21,7 +21,7 @@ from support import DIGITS, PICTURES, VITS, load, needs, pictures
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 import ort_eval  # noqa: E402
 
-PRESETS = ["minmax-w8a8", "percentile-w8a8", "smoothquant-w8a8", "zeroquant-w8a8", "zeroquant-lkd-w4a8", "repquant-w8a8", "repquant-w4a4", "repq-vit-w4a4"]
+PRESETS = ["minmax-w8a8", "percentile-w8a8", "smoothquant-w8a8", "smoothquant-group-w8a8", "zeroquant-w8a8", "zeroquant-w4a8", "zeroquant-lkd-w4a8", "repquant-w8a8", "repquant-w4a4", "repq-vit-w4a4"]
 
 
 def quantize(out, model, calib, *options):
@@ -91,6 +91,22 @@ def test_neither_threads_nor_memory_change_a_byte(tmp_path, recipe):
     assert run("one", "--threads", "1") == run("two", "--threads", "2") == run("small", "--threads", "2", "--memory", "1048576")
 
 
+MIXED = {
+    "groups": {"preset": "zeroquant-w4a8", "weights": {"granularity": "per_group", "rounding": "gptq"}, "compensation": {"rank": 4}},
+    "levels": {"preset": "repquant-w4a8", "weights": {"granularity": "two_level", "group_size": 16}, "compensation": {"rank": 2}},
+    "rows": {"preset": "repquant-w6a6", "weights": {"granularity": "per_rows", "group_size": 24}},
+    "tensor": {"preset": "smoothquant-group-w8a8", "weights": {"symmetric": False}, "activations": {"mode": "dynamic", "granularity": "per_tensor"}},
+}
+
+
+@pytest.mark.parametrize("recipe", MIXED)
+def test_nor_do_they_with_other_scales_and_thin_matrices(tmp_path, recipe):
+    (tmp_path / "recipe.json").write_text(json.dumps(MIXED[recipe]))
+    test_neither_threads_nor_memory_change_a_byte(tmp_path, str(tmp_path / "recipe.json"))
+    r = judged(DIGITS / "model.onnx", tmp_path / "one" / "model.onnx", load(DIGITS / "eval.npz"))
+    assert r["agreement"] >= 0.97, r
+
+
 PARTS = {
     "no clipping": {"channels": {"clipping": "minmax"}}, "percentiles": {"channels": {"clipping": "percentile"}},
     "learned": {"channels": {"clipping": "learned"}}, "full fold": {"channels": {"norms": "full"}},
@@ -100,7 +116,10 @@ PARTS = {
     "nearest": {"weights": {"rounding": "nearest"}}, "adaround": {"weights": {"rounding": "adaround"}},
     "nearest alone": {"weights": {"rounding": "nearest"}, "reconstruction": {"bias_correction": False}},
     "plain": {"weights": {"rounding": "nearest"}, "reconstruction": {"bias_correction": False}, "channels": {"norms": "off", "activations": False}},
-    "per tensor": {"weights": {"granularity": "per_tensor"}}, "symmetric": {"weights": {"symmetric": True}},
+    "per tensor": {"weights": {"granularity": "per_tensor"}}, "groups": {"weights": {"granularity": "per_group", "group_size": 32}},
+    "rows": {"weights": {"granularity": "per_rows", "group_size": 16}}, "two levels": {"weights": {"granularity": "two_level", "group_size": 32}},
+    "groups learned": {"weights": {"granularity": "per_group", "group_size": 32, "rounding": "adaround"}}, "compensated": {"compensation": {"rank": 4}},
+    "symmetric": {"weights": {"symmetric": True}},
     "portable": {"target": "portable"}, "3 bits": {"weights": {"bits": 3}}, "mixed": {"overrides": [{"match": "*fc1", "weights": {"bits": 8}}]},
 }
 

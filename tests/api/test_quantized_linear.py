@@ -137,6 +137,20 @@ def test_a_rebuilt_layer_is_the_same_bytes_in_onnx_runtime(make, sizes, preset, 
     assert np.array_equal(ours, theirs), difference(ours, theirs)
 
 
+@pytest.mark.parametrize("codes", TARGETS)
+@pytest.mark.parametrize("bits", [6, 3])
+@pytest.mark.parametrize("make, sizes", [c for c in CASES if c[0] is conv], ids=[f"conv-{'x'.join(map(str, s))}" for m, s in CASES if m is conv])
+def test_few_bits_clip_what_a_convolution_gives(make, sizes, bits, codes, tmp_path):
+    rng = seeded(make, sizes)
+    m = make(rng, *sizes)
+    artifact = quantized(m, tmp_path, rng, {"preset": "percentile-w8a8", "activations": {"bits": bits}}, TARGETS[codes])
+    onnx.checker.check_model(str(artifact), full_check=True)
+    arrays = arrays_for(m, rng, 40)
+    ours, theirs = run_ours(artifact, arrays, tmp_path)["y"], run_theirs(artifact, arrays)["y"]
+    assert np.array_equal(ours, theirs), difference(ours, theirs)
+    assert all(len(np.unique(theirs[:, c])) <= 2**bits for c in range(theirs.shape[1]))
+
+
 TOKENS = [(make, sizes) for make, sizes in CASES if make not in (product, conv)]
 
 
@@ -158,6 +172,65 @@ def test_a_layer_with_a_range_for_each_token_is_the_same_bytes_in_onnx_runtime(m
     assert np.abs(theirs[2] - plain[2]).max() == 0
     if bits == 8:
         assert np.abs(theirs[1] - plain[1]).max() <= 0.5 * np.abs(plain[1]).max()
+
+
+def weights(granularity, bits=8, preset="minmax-w8a8", symmetric=True, **more):
+    return {"preset": preset, "weights": {"granularity": granularity, "bits": bits, "symmetric": symmetric, "group_size": 32}, **more}
+
+
+OF_TENSOR = {"activations": {"mode": "dynamic", "granularity": "per_tensor"}}
+SHARED = {
+    "groups": weights("per_group"), "groups-4-bit": weights("per_group", 4), "groups-asymmetric": weights("per_group", 6, symmetric=False),
+    "groups-rebuilt": weights("per_group", 4, "repquant-w4a8", False), "groups-of-tokens": weights("per_group", 4, "zeroquant-w8a8"),
+    "two-levels": weights("two_level", 4), "two-levels-asymmetric": weights("two_level", 4, symmetric=False),
+    "two-levels-rebuilt": weights("two_level", 4, "repquant-w4a8", False), "two-levels-6-bit": weights("two_level", 6),
+    "rows": weights("per_rows", 4), "rows-asymmetric": weights("per_rows", symmetric=False), "rows-rebuilt": weights("per_rows", 4, "repquant-w4a8", False),
+    "smoothed-groups": "smoothquant-group-w8a8",
+    "tensor-at-run-time": {"preset": "smoothquant-w8a8", **OF_TENSOR}, "tensor-at-run-time-4-bit": weights("two_level", 4, "zeroquant-w8a8", False, **OF_TENSOR),
+    "groups-at-run-time": weights("per_group", 8, "smoothquant-w8a8", False, **OF_TENSOR),
+}
+DIVIDED = [(linear, (5, 64, 48)), (linear, (5, 192, 48)), (linear, (3, 515, 16)), (linear, (2, 3072, 64)), (matrix, (128, 31)), (matrix, (1600, 9)),
+           (gemm, (96, 10)), (gemm, (515, 21))]
+
+
+@pytest.mark.parametrize("recipe", SHARED)
+@pytest.mark.parametrize("make, sizes", DIVIDED, ids=[f"{make.__name__}-{'x'.join(map(str, sizes))}" for make, sizes in DIVIDED])
+def test_a_layer_is_the_same_bytes_whatever_shares_a_scale(make, sizes, recipe, tmp_path):
+    rng = seeded(make, sizes)
+    artifact = quantized(make(rng, *sizes), tmp_path, rng, SHARED[recipe])
+    onnx.checker.check_model(str(artifact), full_check=True)
+    ops = [n.op_type for n in onnx.load(artifact).graph.node]
+    k = sizes[-2]
+    groups = 64 if recipe == "smoothed-groups" and k % 64 == 0 else 32
+    split = "groups" in recipe and k % groups == 0 and k > groups
+    assert ops.count("Split") == split
+    assert (ops.count("MatMul") + ops.count("Gemm") + ops.count("MatMulInteger")) == (k // groups if split else 1), ops
+    assert ops.count("DynamicQuantizeLinear") == ("run-time" in recipe)
+    arrays = arrays_for(make(rng, *sizes), rng, 40)
+    ours, theirs = run_ours(artifact, arrays, tmp_path, batch=16)["y"], run_theirs(artifact, arrays)["y"]
+    assert np.array_equal(ours, theirs), difference(ours, theirs)
+
+
+COMPENSATED = {"minmax": weights("per_channel", 4), "groups": weights("per_group", 4, "smoothquant-w8a8"), "rebuilt": "repquant-w4a8",
+               "tokens": {"preset": "zeroquant-w8a8", "weights": {"bits": 3}}, "tensor": {"preset": "smoothquant-w8a8", "weights": {"bits": 3}, **OF_TENSOR}}
+COMPENSATED["minmax"]["weights"].pop("group_size")
+
+
+@pytest.mark.parametrize("recipe", COMPENSATED)
+@pytest.mark.parametrize("make, sizes", DIVIDED[:3] + DIVIDED[4:7:2], ids=[f"{make.__name__}-{'x'.join(map(str, s))}" for make, s in DIVIDED[:3] + DIVIDED[4:7:2]])
+def test_thin_matrices_give_back_some_of_what_rounding_took(make, sizes, recipe, tmp_path):
+    """Two float products: the last bits are the processor's."""
+    rng = seeded(make, sizes)
+    m, base = make(rng, *sizes), COMPENSATED[recipe]
+    base = base if isinstance(base, dict) else {"preset": base}
+    arrays = arrays_for(m, rng, 4)
+    plain = run_theirs(quantized(m, tmp_path, np.random.default_rng(3), base), arrays)["y"]
+    artifact = quantized(m, tmp_path, np.random.default_rng(3), {**base, "compensation": {"rank": 8}})
+    onnx.checker.check_model(str(artifact), full_check=True)
+    ours, theirs = run_ours(artifact, arrays, tmp_path, batch=16)["y"], run_theirs(artifact, arrays)["y"]
+    assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max()
+    (want,) = session(tmp_path / "model.onnx").run(None, arrays)
+    assert np.sum((theirs - want) ** 2) < 0.9 * np.sum((plain - want) ** 2)
 
 
 FUSED = [(linear, (5, 64, 48), "MatMulIntegerToFloat"), (matrix, (65, 31), "QGemm"), (gemm, (64, 10), "QGemm"),

@@ -26,7 +26,7 @@ static void check_node(const struct graph *g, int at)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct arena *mem = arena_new(MEMORY);
-    struct onnx_file file = { "model.onnx", data, size };
+    struct onnx_file file = { "model.onnx", data, size, false };
     struct onnx_model m;
     struct roles roles;
     struct err e = { 0 };

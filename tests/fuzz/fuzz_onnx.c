@@ -32,7 +32,7 @@ static struct buf written(const struct onnx_model *m)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct arena *mem = arena_new(1 << 24);
-    struct onnx_file files[] = { { "model.onnx", data, size }, { "w.bin", data, size < EXTERNAL_MAX ? size : EXTERNAL_MAX } };
+    struct onnx_file files[] = { { "model.onnx", data, size, false }, { "w.bin", data, size < EXTERNAL_MAX ? size : EXTERNAL_MAX, false } };
     struct onnx_model m, again;
     struct err e = { 0 };
     assert(mem);
@@ -40,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct arena *second = arena_new(WRITTEN_MAX);
         assert(second);
         struct buf first = written(&m);
-        bool ok = onnx_read(second, &(struct onnx_file){ "model.onnx", (const uint8_t *)first.p, first.n }, 1, &again, &e);
+        bool ok = onnx_read(second, &(struct onnx_file){ "model.onnx", (const uint8_t *)first.p, first.n, false }, 1, &again, &e);
         assert(ok);
         struct buf last = written(&again);
         assert(first.n == last.n && memcmp(first.p, last.p, first.n) == 0);

@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort();
         return 0;
     }
-    recipe_match(&r, "/blocks.3/mlp/fc1/MatMul", &choice);
+    recipe_match(&r, "/blocks.3/mlp/fc1/MatMul", RECIPE_FEED_FORWARD, &choice);
     char *text = recipe_text(&r);
     if (!text || !recipe_parse(text, strlen(text), &again, NULL) || memcmp(&r, &again, sizeof r) != 0)
         abort();

@@ -61,7 +61,8 @@ static inline double mean_diagonal(const struct reconstruct_task *t)
 
 static inline double weight_of(const struct reconstruct_task *t, const struct reconstruct_result *r, size_t row, size_t i)
 {
-    return (double)(r->codes[row * t->k + i] - r->zero[row]) * (double)r->scale[row];
+    size_t at = row * r->groups + i / (t->k / r->groups);
+    return (double)(r->codes[row * t->k + i] - r->zero[at]) * (double)r->scale[at];
 }
 
 /* e^T (H + damping m I) e of one row against `target`. */
@@ -111,7 +112,7 @@ static inline struct reconstruct_task problem(size_t n, size_t k)
                 h[i * k + j] += a[r * k + i] * a[r * k + j] / (double)rows;
             h[i * k + j] = j >= i ? h[i * k + j] : NAN;    /* not to be read */
         }
-    return (struct reconstruct_task){ .v = v, .n = n, .k = k, .h = h, .bits = 4, .per_row = true, .search = true,
+    return (struct reconstruct_task){ .v = v, .n = n, .k = k, .h = h, .bits = 4, .grid = { .rows = 1 }, .search = true,
                                       .rounding = ROUND_GPTQ, .damping = .01 };
 }
 
@@ -134,7 +135,7 @@ static inline void check_codes(const struct reconstruct_task *t, const struct re
     for (size_t row = 0; row < t->n; row++) {
         assert_true(r->scale[row] > 0 && isfinite(r->scale[row]));
         assert_true(t->symmetric ? r->zero[row] == 0 : r->zero[row] >= -half && r->zero[row] < half);
-        assert_true(t->per_row || (r->scale[row] == r->scale[0] && r->zero[row] == r->zero[0]));
+        assert_true(t->grid.rows == 1 || (r->scale[row] == r->scale[0] && r->zero[row] == r->zero[0]));
     }
     for (size_t i = 0; i < t->n * t->k; i++)
         assert_true(r->codes[i] >= -half && r->codes[i] < half);

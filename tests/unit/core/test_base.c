@@ -1,6 +1,7 @@
 /* The vocabulary: errors, arenas, buffers, files, hashes, sizes, the thread team. */
 #include "core/base/arena.h"
 #include "core/base/buf.h"
+#include "core/base/clock.h"
 #include "core/base/hash.h"
 #include "core/base/io.h"
 #include "core/base/json.h"
@@ -262,6 +263,27 @@ static void json_is_strict(void **state)
     json_decref(v);
 }
 
+static void times_are_parsed_strictly(void **state)
+{
+    static const struct { const char *text, *same; } good[] = {
+        { "1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000Z" }, { "2026-02-28T23:59:59.9994Z", "2026-02-28T23:59:59.999Z" },
+        { "2024-02-29T00:30:00+01:00", "2024-02-28T23:30:00.000Z" }, { "2106-02-07T06:28:16-05:30", "2106-02-07T11:58:16.000Z" },
+        { "2030-01-31t12:00:00z", "2030-01-31T12:00:00.000Z" }, { "2026-01-01T00:00:00.5z", "2026-01-01T00:00:00.500Z" },
+    };
+    static const char *const bad[] = { "", "2026", "2026-01-01", "2026-01-01_00:00:00Z", "1969-12-31T23:59:59Z", "2026-01-01T00:00:00", "2026-1-1T00:00:00Z", "2026-02-30T00:00:00Z",
+                                       "2026-13-01T00:00:00Z", "2026-01-01T25:00:00Z", "2026-01-01T00:00:00.Z", "2026-01-01T00:00:00Z ",
+                                       "2026-01-01T00:00:00+1:00", "2026-01-01T00:00:00+24:00", "2026-01-01T00:00:00+0a:00", "+026-01-01T00:00:00Z" };
+    char text[CLOCK_RFC3339_SIZE];
+    int64_t us;
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        if (!clock_parse_rfc3339(good[i].text, &us) || strcmp(clock_rfc3339(us, text), good[i].same) != 0)
+            fail_msg("%s", good[i].text);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (clock_parse_rfc3339(bad[i], &us))
+            fail_msg("%s is taken", bad[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -276,6 +298,7 @@ int main(void)
         cmocka_unit_test(newfile_is_whole_or_absent_whatever_fails),
         cmocka_unit_test(every_piece_runs_once),
         cmocka_unit_test(json_is_strict),
+        cmocka_unit_test(times_are_parsed_strictly),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

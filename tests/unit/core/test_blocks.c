@@ -212,7 +212,7 @@ static void what_is_not_better_is_not_kept(void **state)
 static void the_artifact_holds_what_was_learned(void **state)
 {
     (void)state;
-    static const char *const names[] = { "minmax-w8a8", "smoothquant-w8a8", "repquant-w4a4" };
+    static const char *const names[] = { "minmax-w8a8", "smoothquant-w8a8", "smoothquant-group-w8a8", "repquant-w4a4" };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         struct recipe r = taught(names[i], RECIPE_STUDENT, 12);
         r.weights.rounding = RECIPE_NEAREST;

@@ -477,7 +477,7 @@ static void check_real(const char *file, const char *logits, int most_shape_node
     }
     assert_true(mapping_path(&m, path, &e));
     struct arena *mem = arena_new((uint64_t)1 << 30);
-    const struct onnx_file f = { file, m.data, m.size };
+    const struct onnx_file f = { file, m.data, m.size, true };
     struct graph *g = onnx_read(mem, &f, 1, &model, &e) ? graph_load(mem, &model, op_eval, &e) : NULL;
     if (!g)
         fail_msg("%s: %s: %s", file, e.where, e.text);

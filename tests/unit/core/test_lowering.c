@@ -4,6 +4,7 @@
  */
 #include <math.h>
 
+#include "core/exec/fused.h"
 #include "tests/unit/core/sweep_fixture.h"
 
 /* ---- what is recognised ---- */
@@ -15,11 +16,19 @@
 #define C "x:f32[b,2,5,5] xs:f32(0.01) xz:u8(100) ys:f32(0.02) yz:u8(7) w:i8{3,-127,5,100,-7,9,-128}@3,2,2,2 ws:f32{0.01,0.02,0.005} wz:i8{0}@3 "
 #define QY "yq = QuantizeLinear(c ys yz); y = DequantizeLinear(yq ys yz)"
 
-/* skipped: Q and DQ nodes that nothing reads any more. */
+#define PARTS "wa:i8{3,-127,5}@2,5 wb:i8{7,1,-2}@2,5 half:i64{2,2} ws:f32{0.01,0.02,0.005,0.03,0.01} wz:i8{0}@5 "
+#define SPLIT(axis) "xq = QuantizeLinear(x xs xz); xa xb = Split(xq half) axis=" #axis "; da = DequantizeLinear(xa xs xz); db = DequantizeLinear(xb xs xz); " \
+    "wad = DequantizeLinear(wa ws wz) axis=1; wbd = DequantizeLinear(wb ws wz) axis=1; "
+
+/* skipped: Q and DQ nodes that nothing reads any more, and Splits between them. */
 static const struct form { const char *label, *values, *nodes; enum qop_kind want; int skipped; } forms[] = {
     { "weights per channel", X W, QX "wd = DequantizeLinear(w ws wz) axis=1; y = MatMul(xd wd)", QOP_MATMUL, 3 },
     { "the axis counted from the end", X W, QX "wd = DequantizeLinear(w ws wz) axis=-1; y = MatMul(xd wd)", QOP_MATMUL, 3 },
     { "weights per tensor", X W, QX "wd = DequantizeLinear(w w1 wz1); y = MatMul(xd wd)", QOP_MATMUL, 3 },
+    { "codes in parts, a weight for each", X PARTS, SPLIT(-1) "a = MatMul(da wad); c = MatMul(db wbd); y = Add(a c)", QOP_MATMUL, 6 },
+    { "one of two parts, the other read as it is", X PARTS, SPLIT(2) "z = Relu(db); y = MatMul(da wad)", QOP_MATMUL, 2 },
+    { "parts of another axis", X "wa:i8{3,-127,5}@4,5 wb:i8{7,1,-2}@4,5 half:i64{1,2} ws:f32{0.01,0.02,0.005,0.03,0.01} wz:i8{0}@5 ",
+      SPLIT(1) "a = MatMul(da wad); z = MatMul(db wbd); y = Relu(a)", QOP_NONE, 0 },
     { "weights without a zero point", X W, QX "wd = DequantizeLinear(w ws) axis=1; y = MatMul(xd wd)", QOP_MATMUL, 3 },
     { "weights with zero points", X W "wz2:i8{1,-3,100,-128,127} ", QX "wd = DequantizeLinear(w ws wz2) axis=1; y = MatMul(xd wd)", QOP_MATMUL, 3 },
     { "weights along the other axis", X "w:i8{3,-127,5,100,-7}@4,4 ws:f32{0.01,0.02,0.005,0.03} wz:i8{0}@4 ",
@@ -321,20 +330,39 @@ static void a_product_over_nothing_is_zero(void **state)
     "b2:f32{0.1,-0.2}@8 g:f32{1,0.5}@8 h:f32{0.2,-0.1}@8 two:f32(2) e:f32(0.001) "
 
 /* Rows, matrices, and what must stay out of a tile; run as groups they give what they give node by node. */
-static const struct tiling { const char *label, *values, *nodes; int groups; } tilings[] = {
+static const struct tiling { const char *label, *values, *nodes; int groups, fused; } tilings[] = {
     { "a block's second half", "x:f32[b,700,8] " WIDE,
       "n = LayerNormalization(x g h) axis=-1; a = MatMul(n w1); b = Add(b1 a); c = Gelu(b); d = MatMul(c w2); f = Add(d b2); r = Add(x f);"
-      "m = ReduceMean(r) axes=-1,; s = Sub(r m); p = Pow(s two); v = ReduceMean(p) axes=2,; q = Add(v e); t = Sqrt(q); y = Div(s t)", 1 },
+      "m = ReduceMean(r) axes=-1,; s = Sub(r m); p = Pow(s two); v = ReduceMean(p) axes=2,; q = Add(v e); t = Sqrt(q); y = Div(s t)", 1, 1 },
     { "rows of rank 2, as many as a matrix has", "x:f32[b,8] w:f32{0.1,-0.3,0.7}@8,8 col:f32{1,2,3,4}@4,1 ",
-      "a = MatMul(x w); c = Sigmoid(a); d = MatMul(c w); y = Add(x d)", 1 },
+      "a = MatMul(x w); c = Sigmoid(a); d = MatMul(c w); y = Add(x d)", 1, 0 },
     { "an attention with a mask", "x:f32[b,2,20,8] k:f32[b,2,8,20] mask:f32[b,1,1,20] s:f32(0.3) ",
-      "a = MatMul(x k); c = Mul(a s); d = Add(c mask); f = Softmax(d) axis=-1; y = MatMul(f x)", 1 },
+      "a = MatMul(x k); c = Mul(a s); d = Add(c mask); f = Softmax(d) axis=-1; y = MatMul(f x)", 1, 0 },
     { "an attention with a table of distances", "x:f32[b,2,20,8] k:f32[b,2,8,20] t:f32{0.5,-0.5,0.25}@1,2,20,20 ",
-      "a = MatMul(x k); c = Add(a t); f = Softmax(c) axis=-1; y = MatMul(f x)", 1 },
-    { "a value that is read behind the group too", "x:f32[b,500,8] " WIDE, "a = MatMul(x w1); b = Add(a b1); c = Relu(b); r = ReduceSum(c) axes=1,; y = Sub(b r)", 1 },
-    { "a softmax over another axis", "x:f32[b,30,8] ", "a = Exp(x); y = Softmax(a) axis=1", 0 },
-    { "positions that are added to every sample", "x:f32[b,30,8] pos:f32{0.1,0.2,0.3}@1,30,8 ", "a = Exp(x); y = Add(a pos)", 0 },
+      "a = MatMul(x k); c = Add(a t); f = Softmax(c) axis=-1; y = MatMul(f x)", 1, 0 },
+    { "a value that is read behind the group too", "x:f32[b,500,8] " WIDE, "a = MatMul(x w1); b = Add(a b1); c = Relu(b); r = ReduceSum(c) axes=1,; y = Sub(b r)", 1, 0 },
+    { "a softmax over another axis", "x:f32[b,30,8] ", "a = Exp(x); y = Softmax(a) axis=1", 0, 0 },
+    { "positions that are added to every sample", "x:f32[b,30,8] pos:f32{0.1,0.2,0.3}@1,30,8 ", "a = Exp(x); y = Add(a pos)", 0, 0 },
+    { "a norm with gamma and beta, and a GELU", "x:f32[b,500,8] " WIDE "r2:f32(1.4142135) one:f32(1) half:f32(0.5) ",
+      "m = ReduceMean(x) axes=-1,; s = Sub(x m); p = Pow(s two); v = ReduceMean(p) axes=-1,; q = Add(v e); t = Sqrt(q); d = Div(s t); k = Mul(d g);"
+      "n = Add(k h); a = MatMul(n w1); c = Add(a b1); i = Div(c r2); j = Erf(i); l = Add(j one); o = Mul(c l); y = Mul(o half)", 1, 2 },
+    { "an RMSNorm and a SiLU", "x:f32[b,500,8] " WIDE,
+      "p = Mul(x x); v = ReduceMean(p) axes=-1,; q = Add(v e); t = Sqrt(q); d = Div(x t); n = Mul(d g); a = MatMul(n w1); c = Sigmoid(a); y = Mul(a c)", 1, 2 },
+    { "a norm whose mean is read elsewhere", "x:f32[b,500,8] " WIDE,
+      "m = ReduceMean(x) axes=-1,; s = Sub(x m); p = Pow(s two); v = ReduceMean(p) axes=-1,; q = Add(v e); t = Sqrt(q); d = Div(s t); y = Add(d m)", 1, 0 },
+    { "a norm in front of codes", "x:f32[b,500,8] xs:f32(0.01) xz:u8(100) " WIDE,
+      "m = ReduceMean(x) axes=-1,; s = Sub(x m); p = Pow(s two); v = ReduceMean(p) axes=-1,; q = Add(v e); t = Sqrt(q); d = Div(s t);"
+      "c = QuantizeLinear(d xs xz); y = DequantizeLinear(c xs xz)", 1, 0 },
 };
+
+static int fused_patterns(const struct plan *p)
+{
+    int n = 0;
+    for (int i = 0; i < p->n_steps; i++)
+        n += p->fused[i].kind != FUSED_NONE && p->fused[i].kind != FUSED_WITHIN;
+    return n;
+}
+
 
 static void tiles_give_what_nodes_give_one_by_one(void **state)
 {
@@ -351,8 +379,8 @@ static void tiles_give_what_nodes_give_one_by_one(void **state)
             at[k] = l.samples.inputs[k]->t.shape;
         const struct plan *p = plan_new(l.g, &l.how, l.b->mem, at, &e);
         need(p, &e);
-        if (p->n_groups != tilings[i].groups || !shape_equal(&shape, &same))
-            fail_msg("%s: %d groups", tilings[i].label, p->n_groups);
+        if (p->n_groups != tilings[i].groups || fused_patterns(p) != tilings[i].fused || !shape_equal(&shape, &same))
+            fail_msg("%s: %d groups, %d patterns run as one", tilings[i].label, p->n_groups, fused_patterns(p));
         for (int64_t k = 0; k < shape_elements(&shape); k++)
             if (!(fabsf(got[k] - want[k]) <= 1e-5f * fmaxf(1, fabsf(want[k]))))
                 fail_msg("%s: element %lld is %g instead of %g", tilings[i].label, (long long)k, (double)got[k], (double)want[k]);

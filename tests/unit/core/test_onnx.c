@@ -50,7 +50,7 @@ static struct bytes written(const struct onnx_model *m)
 
 static void read_back(struct arena *mem, const struct bytes *b, struct onnx_model *ret)
 {
-    struct onnx_file file = { "model.onnx", b->p, b->n };
+    struct onnx_file file = { "model.onnx", b->p, b->n, false };
     struct err e = { 0 };
     if (!onnx_read(mem, &file, 1, ret, &e))
         fail_msg("%s: %s", e.where, e.text);
@@ -230,7 +230,7 @@ static bool read_exact(const uint8_t *p, size_t n, struct arena *mem, struct onn
     uint8_t *copy = malloc(n ? n : 1);
     assert_non_null(copy);
     memcpy(copy, p, n);
-    struct onnx_file file = { "model.onnx", copy, n };
+    struct onnx_file file = { "model.onnx", copy, n, false };
     bool ok = onnx_read(mem, &file, 1, ret, e);
     if (ok) {
         struct bytes again = written(ret);     /* what was accepted can be written */
@@ -286,7 +286,7 @@ static void every_arena_that_is_too_small_is_an_error_of_memory(void **state)
     (void)state;
     struct onnx_model m = small_model(), got;
     struct bytes b = written(&m);
-    struct onnx_file file = { "model.onnx", b.p, b.n };
+    struct onnx_file file = { "model.onnx", b.p, b.n, false };
     bool ok = false;
     for (uint64_t limit = 0; !ok; limit += 64) {
         struct arena *mem = arena_new(limit);

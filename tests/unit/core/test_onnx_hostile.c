@@ -20,7 +20,7 @@ static bool read_spelled(const char *text, const struct onnx_file *more, size_t 
     struct spelled *s = calloc(1, sizeof *s);
     assert_non_null(s);
     spell_fields(s, text);
-    struct onnx_file files[8] = { { "model.onnx", malloc(s->n ? s->n : 1), s->n } };    /* exact: a sanitizer sees one byte more */
+    struct onnx_file files[8] = { { "model.onnx", malloc(s->n ? s->n : 1), s->n, false } };    /* exact: a sanitizer sees one byte more */
     assert_non_null(files[0].data);
     memcpy((void *)files[0].data, s->p, s->n);
     for (size_t i = 0; i < n_more; i++)
@@ -293,7 +293,7 @@ static void names_are_at_most_4096_bytes(void **state)
 #define TWO(a, b) MODEL("1{" RELU "} 5{8'v' 1:2 2:1 14:1 " a "} 5{8'w' 1:2 2:1 14:1 " b "}")
 
 static const uint8_t weights[20] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19 };
-static const struct onnx_file others[] = { { "w.bin", weights, sizeof weights }, { "sub/w.bin", weights, 8 }, { "empty.bin", weights, 0 } };
+static const struct onnx_file others[] = { { "w.bin", weights, sizeof weights, false }, { "sub/w.bin", weights, 8, false }, { "empty.bin", weights, 0, false } };
 
 static void external_data_is_a_key_into_the_upload_and_in_bounds(void **state)
 {

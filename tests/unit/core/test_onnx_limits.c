@@ -18,7 +18,7 @@
 static void expect_limit(const char *label, const uint8_t *p, size_t n, const char *says)
 {
     struct arena *mem = arena_new(4 << 20);      /* refused by count, long before this is full */
-    struct onnx_file file = { "model.onnx", p, n };
+    struct onnx_file file = { "model.onnx", p, n, false };
     struct onnx_model m;
     struct err e = { 0 };
     assert_false(onnx_read(mem, &file, 1, &m, &e));
@@ -97,7 +97,7 @@ static void graphs_nest_32_deep_and_no_deeper(void **state)
         size_t n;
         uint8_t *p = nested(rows[i].graphs, &n);
         struct arena *mem = arena_new(4 << 20);
-        struct onnx_file file = { "model.onnx", p, n };
+        struct onnx_file file = { "model.onnx", p, n, false };
         struct onnx_model m;
         struct err e = { 0 };
         bool ok = onnx_read(mem, &file, 1, &m, &e);
@@ -117,7 +117,7 @@ static void graphs_side_by_side_are_not_deep(void **state)
     spell_fields(&s, "1:8 8{2:17}");
     put_payload(&s, 7, &graph);
     struct arena *mem = arena_new(1 << 20);
-    struct onnx_file file = { "model.onnx", s.p, s.n };
+    struct onnx_file file = { "model.onnx", s.p, s.n, false };
     struct onnx_model m;
     struct err e = { 0 };
     if (!onnx_read(mem, &file, 1, &m, &e))
@@ -149,7 +149,7 @@ static void a_file_that_is_not_onnx_is_told_what_it_is(void **state)
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct arena *mem = arena_new(1 << 20);
-        struct onnx_file file = { "model.onnx", (const uint8_t *)rows[i].bytes, rows[i].n };
+        struct onnx_file file = { "model.onnx", (const uint8_t *)rows[i].bytes, rows[i].n, false };
         struct onnx_model m;
         struct err e = { 0 };
         assert_false(onnx_read(mem, &file, 1, &m, &e));

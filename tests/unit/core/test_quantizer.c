@@ -150,11 +150,14 @@ static int8_t code(const struct source *s, const struct qweight *w, int64_t k, i
     return s->l.kind == LAYER_CONV ? w->codes[n * s->l.k + k] : w->codes[k * s->l.n + n];
 }
 
+static const struct weight_grid per_channel_grid = { .rows = 1 };
+
 static void check_against_plain_loops(struct source *s, int bits, bool per_channel)
 {
     struct err e = { 0 };
     struct qweight w;
-    assert_true(qweight_round(graph_around(s), &s->l, NULL, bits, per_channel, s->mem, &w, &e));
+    struct weight_grid grid = { .rows = per_channel };
+    assert_true(qweight_round(graph_around(s), &s->l, NULL, bits, &grid, true, s->mem, &w, &e));
     assert_true(w.k == (size_t)s->l.k && w.n == (size_t)s->l.n && w.bits == bits);
     float top = (float)((1 << (bits - 1)) - 1), reach_all = 0;
     for (int64_t i = 0; i < s->l.k * s->l.n; i++)
@@ -210,7 +213,7 @@ static void a_channel_of_zeros_keeps_a_usable_scale_and_is_counted(void **state)
         s.w[k * 3 + 1] = 0;
     s.w[2] = 1e-44f;      /* and one of denormals alone */
     s.w[5] = s.w[8] = s.w[11] = 0;
-    assert_true(qweight_round(graph_around(&s), &s.l, NULL, 8, true, s.mem, &w, &e));
+    assert_true(qweight_round(graph_around(&s), &s.l, NULL, 8, &per_channel_grid, true, s.mem, &w, &e));
     assert_true(w.zero_channels == 1 && w.scale[1] == 1 && w.scale[2] == FLT_MIN);
     assert_true(w.codes[1] == 0 && w.codes[2] == 0);
     arena_free(s.mem);
@@ -226,7 +229,7 @@ static void a_weight_that_is_not_finite_is_refused_with_its_channel(void **state
         struct qweight w;
         source_make(&s, LAYER_LINEAR, true, 4, 3);
         s.w[2 * 4 + 1] = bad[i];
-        assert_false(qweight_round(graph_around(&s), &s.l, NULL, 8, true, s.mem, &w, &e));
+        assert_false(qweight_round(graph_around(&s), &s.l, NULL, 8, &per_channel_grid, true, s.mem, &w, &e));
         assert_int_equal(e.code, ERR_NUMERIC_NONFINITE);
         assert_string_equal(e.where, "w");
         assert_non_null(strstr(e.text, "output channel 2"));
@@ -245,7 +248,7 @@ static void histograms_before_and_after_count_every_weight(void **state)
         uint64_t before[16] = { 0 }, after[16] = { 0 }, sums[2] = { 0 };
         float lo, hi;
         source_make(&s, conv ? LAYER_CONV : LAYER_LINEAR, false, 12, 7);
-        assert_true(qweight_round(graph_around(&s), &s.l, NULL, 2, true, s.mem, &w, &e));
+        assert_true(qweight_round(graph_around(&s), &s.l, NULL, 2, &per_channel_grid, true, s.mem, &w, &e));
         qweight_histogram(&s.g, &s.l, &w, NULL, 16, &lo, &hi, before, after);
         for (int i = 0; i < 16; i++) {
             sums[0] += before[i];

@@ -11,6 +11,7 @@
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define OK_W "\"name\":\"x\",\"method\":\"minmax\",\"weights\":{\"bits\":8}"
+#define O2 "\"mode\":\"dynamic\",\"granularity\":\"per_tensor\""
 #define OK_WA OK_W ",\"activations\":{\"bits\":8}"
 
 static const struct {
@@ -58,14 +59,16 @@ static const struct {
     { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"bits\":\"8\"}}", ERR_RECIPE_FIELD, "/weights/bits", "integer" },
     { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"bits\":true}}", ERR_RECIPE_FIELD, "/weights/bits", "integer" },
     { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"bits\":9223372036854775807}}", ERR_RECIPE_FIELD, "/weights/bits", "2 to 8" },
-    { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"symmetric\":false}}", ERR_RECIPE_COMBINATION, "/weights/symmetric", "method to repquant" },
+    { "{\"preset\":\"smoothquant-group-w8a8\",\"weights\":{\"group_size\":8}}", ERR_RECIPE_FIELD, "/weights/group_size", "16 to 4096" },
+    { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"granularity\":\"per_channel\",\"group_size\":64}}", ERR_RECIPE_COMBINATION, "/weights/group_size", "no groups" },
     { "{\"preset\":\"minmax-w8a8\",\"reconstruction\":{\"ridge\":1}}", ERR_RECIPE_COMBINATION, "/reconstruction/ridge", "method to repquant" },
     { "{\"preset\":\"repquant-w8a8\",\"reconstruction\":{\"target\":1.5}}", ERR_RECIPE_FIELD, "/reconstruction/target", "1" },
     { "{\"preset\":\"repquant-w8a8\",\"target\":\"tensorrt\",\"weights\":{\"symmetric\":false}}", ERR_RECIPE_COMBINATION, "/weights/symmetric", "tensorrt" },
     { "{\"preset\":\"repquant-w8a8\",\"activations\":{\"percentile\":99}}", ERR_RECIPE_COMBINATION, "/activations/percentile", "observer" },
     { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"granularity\":\"group\"}}", ERR_RECIPE_FIELD, "/weights/granularity", "\"per_tensor\", \"per_channel\"" },
     { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"bits\":0}}", ERR_RECIPE_FIELD, "/activations/bits", "2 to 8" },
-    { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"granularity\":\"per_channel\"}}", ERR_RECIPE_FIELD, "/activations/granularity", "\"per_tensor\", \"per_token\"" },
+    { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"granularity\":\"per_channel\"}}", ERR_RECIPE_COMBINATION, "/activations/granularity", "inside its sum" },
+    { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"granularity\":\"per_row\"}}", ERR_RECIPE_FIELD, "/activations/granularity", "\"per_tensor\", \"per_token\"" },
     { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"mode\":\"dynamic\"}}", ERR_RECIPE_COMBINATION, "/activations/mode", "zeroquant" },
     { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"symmetric\":1}}", ERR_RECIPE_FIELD, "/activations/symmetric", "true or false" },
     { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"observer\":\"entropy\"}}", ERR_RECIPE_FIELD, "/activations/observer", "\"percentile\"" },
@@ -86,13 +89,17 @@ static const struct {
     { "{\"preset\":\"minmax-w8a8\",\"exclude\":[\"a\\n\"]}", ERR_RECIPE_FIELD, "/exclude/0", "control" },
     /* overrides */
     { "{\"preset\":\"minmax-w8a8\",\"overrides\":{}}", ERR_RECIPE_FIELD, "/overrides", "list" },
-    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[1]}", ERR_RECIPE_FIELD, "/overrides/0", "match, weights, activations" },
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[1]}", ERR_RECIPE_FIELD, "/overrides/0", "match, part, weights, activations" },
     { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"weights\":{\"bits\":4}}]}", ERR_RECIPE_FIELD, "/overrides/0/match", "pattern" },
     { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"match\":\"a\"}]}", ERR_RECIPE_FIELD, "/overrides/0", "changes nothing" },
-    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"match\":\"a\",\"weights\":{\"bits\":4},\"target\":\"openvino\"}]}", ERR_RECIPE_FIELD, "/overrides/0/target", "match, weights, activations" },
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"match\":\"a\",\"weights\":{\"bits\":4},\"target\":\"openvino\"}]}", ERR_RECIPE_FIELD, "/overrides/0/target", "match, part, weights, activations" },
     { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"match\":\"a\",\"weights\":{\"bits\":16}}]}", ERR_RECIPE_FIELD, "/overrides/0/weights/bits", "2 to 8" },
     { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"match\":\"a\",\"weights\":{}}]}", ERR_RECIPE_FIELD, "/overrides/0/weights", "bits" },
     { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"match\":\"a\",\"activations\":{\"symmetric\":true}}]}", ERR_RECIPE_FIELD, "/overrides/0/activations/symmetric", "bits" },
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"part\":\"mlp\",\"weights\":{\"bits\":4}}]}", ERR_RECIPE_FIELD, "/overrides/0/part", "\"attention\", \"feed_forward\"" },
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"part\":\"\",\"weights\":{\"bits\":4}}]}", ERR_RECIPE_FIELD, "/overrides/0/part", "\"attention\"" },
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"part\":\"attention\"}]}", ERR_RECIPE_FIELD, "/overrides/0", "changes nothing" },
+    { "{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"part\":\"attention\",\"match\":7,\"weights\":{\"bits\":4}}]}", ERR_RECIPE_FIELD, "/overrides/0/match", "pattern" },
     /* fields that exclude each other */
     { "{\"preset\":\"percentile-w8a8\",\"target\":\"tensorrt\",\"activations\":{\"symmetric\":false}}", ERR_RECIPE_COMBINATION, "/activations/symmetric", "tensorrt" },
     { "{\"preset\":\"minmax-w8a8\",\"target\":\"portable\",\"activations\":{\"symmetric\":false}}", ERR_RECIPE_COMBINATION, "/activations/symmetric", "portable" },
@@ -109,13 +116,16 @@ static const struct {
     { "{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"alpha\":\"best\"}}", ERR_RECIPE_FIELD, "/smoothing/alpha", "number or the word auto" },
     { "{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"alpha\":true}}", ERR_RECIPE_FIELD, "/smoothing/alpha", "number" },
     { "{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"beta\":1}}", ERR_RECIPE_FIELD, "/smoothing/beta", "alpha, multiply" },
-    { "{\"preset\":\"smoothquant-w8a8\",\"activations\":{\"granularity\":\"per_token\"}}", ERR_RECIPE_COMBINATION, "/activations/granularity", "one token" },
+    { "{\"preset\":\"smoothquant-w8a8\",\"activations\":{\"granularity\":\"per_token\"}}", ERR_RECIPE_COMBINATION, "/activations/granularity", "mode to dynamic" },
     { "{\"preset\":\"minmax-w8a8\",\"distillation\":{\"steps\":5}}", ERR_RECIPE_COMBINATION, "/distillation/steps", "blocks \"false\"" },
     { "{\"preset\":\"repq-vit-w8a8\",\"reconstruction\":{\"blocks\":true}}", ERR_RECIPE_COMBINATION, "/reconstruction/blocks", "as it was published" },
     { "{\"preset\":\"zeroquant-lkd-w4a8\",\"distillation\":{\"held_out\":4}}", ERR_RECIPE_FIELD, "/distillation/held_out", "5" },
     { "{\"preset\":\"zeroquant-w8a8\",\"activations\":{\"mode\":\"static\"}}", ERR_RECIPE_COMBINATION, "/activations/mode", "each token" },
-    { "{\"preset\":\"zeroquant-w8a8\",\"activations\":{\"granularity\":\"per_tensor\"}}", ERR_RECIPE_COMBINATION, "/activations/granularity", "one token" },
-    { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"granularity\":\"per_token\"}}", ERR_RECIPE_COMBINATION, "/activations/granularity", "one token" },
+    { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"granularity\":\"per_token\"}}", ERR_RECIPE_COMBINATION, "/activations/granularity", "mode to dynamic" },
+    { "{\"preset\":\"smoothquant-w8a8\",\"target\":\"tensorrt\",\"activations\":{" O2 "}}", ERR_RECIPE_COMBINATION, "/activations/granularity", "DynamicQuantizeLinear" },
+    { "{\"preset\":\"smoothquant-w8a8\",\"activations\":{" O2 ",\"bits\":6}}", ERR_RECIPE_COMBINATION, "/activations/bits", "8-bit codes" },
+    { "{\"preset\":\"smoothquant-w8a8\",\"activations\":{" O2 ",\"symmetric\":true}}", ERR_RECIPE_COMBINATION, "/activations/symmetric", "zero point" },
+    { "{\"preset\":\"smoothquant-w8a8\",\"activations\":{" O2 "},\"overrides\":[{\"match\":\"a\",\"activations\":{\"bits\":4}}]}", ERR_RECIPE_COMBINATION, "/overrides", "8-bit codes" },
     { "{\"preset\":\"zeroquant-w8a8\",\"channels\":{\"norms\":\"full\"}}", ERR_RECIPE_COMBINATION, "/channels/norms", "zeroquant does not" },
     { "{\"preset\":\"smoothquant-w8a8\",\"method\":\"smoothquant\",\"channels\":{\"norms\":\"full\"}}", ERR_RECIPE_COMBINATION, "/channels/norms", "smoothquant does not" },
     { "{\"preset\":\"repquant-w8a8\",\"method\":\"repquant\",\"smoothing\":{\"alpha\":0.5}}", ERR_RECIPE_COMBINATION, "/smoothing/alpha", "smoothquant" },
@@ -235,7 +245,7 @@ static void random_smoothing(unsigned *seed, struct recipe *r)
     r->smoothing.alpha = pick(seed, 0, 1) ? pick(seed, 0, 1000000) / 1e6 : RECIPE_ALPHA_AUTO;
     r->smoothing.multiply = pick(seed, 0, 1);
     r->activations.mode = (enum recipe_mode)pick(seed, 0, 1);
-    r->activations.granularity = r->activations.mode == RECIPE_DYNAMIC ? RECIPE_PER_TOKEN : RECIPE_ONE_RANGE;
+    r->activations.granularity = r->activations.mode == RECIPE_DYNAMIC ? (enum recipe_tokens)pick(seed, 0, 1) : RECIPE_ONE_RANGE;
 }
 
 static void random_tokens(unsigned *seed, struct recipe *r)
@@ -246,7 +256,7 @@ static void random_tokens(unsigned *seed, struct recipe *r)
     r->weights.rounding = other.weights.rounding;
     r->activations.observer = RECIPE_OBSERVER_MINMAX;
     r->activations.mode = RECIPE_DYNAMIC;
-    r->activations.granularity = RECIPE_PER_TOKEN;
+    r->activations.granularity = (enum recipe_tokens)pick(seed, 0, 1);
 }
 
 static void random_recipe(unsigned *seed, struct recipe *r)
@@ -256,8 +266,8 @@ static void random_recipe(unsigned *seed, struct recipe *r)
         r->name[i - 1] = "abcxyz0189._-"[pick(seed, 0, 12)];
     r->method = (enum recipe_method)pick(seed, 0, RECIPE_METHOD_ZEROQUANT);
     r->weights.bits = pick(seed, 2, 8);
-    r->weights.granularity = (enum recipe_granularity)pick(seed, 0, 1);
-    r->weights.symmetric = true;
+    r->weights.granularity = (enum recipe_granularity)pick(seed, 0, RECIPE_TWO_LEVEL);
+    r->weights.symmetric = pick(seed, 0, 1);
     r->activations.observer = (enum recipe_observer)r->method;       /* of the plain ones and RepQ-ViT; any for RepQuant */
     if (r->method == RECIPE_METHOD_SMOOTHQUANT)
         random_smoothing(seed, r);
@@ -267,9 +277,16 @@ static void random_recipe(unsigned *seed, struct recipe *r)
         random_reconstruction(seed, r);
     if (r->method == RECIPE_METHOD_REPQ_VIT)
         random_repq_vit(seed, r);
+    r->weights.group_size = r->weights.granularity >= RECIPE_PER_ROWS ? pick(seed, 16, 4096) : 0;
     r->activations.bits = pick(seed, 2, 8);
     r->target = (enum recipe_target)pick(seed, 0, 3);
     r->activations.symmetric = r->target >= RECIPE_TARGET_TENSORRT || pick(seed, 0, 1);
+    bool of_tensor = r->activations.mode == RECIPE_DYNAMIC && r->activations.granularity == RECIPE_ONE_RANGE;
+    if (of_tensor) {
+        r->activations.bits = 8;
+        r->activations.symmetric = false;
+        r->target = (enum recipe_target)pick(seed, 0, RECIPE_TARGET_OPENVINO);
+    }
     r->weights.symmetric |= r->target >= RECIPE_TARGET_TENSORRT;
     r->attention.softmax = r->target == RECIPE_TARGET_PORTABLE ? RECIPE_SOFTMAX_UNIFORM : r->attention.softmax;
     r->codes = r->activations.symmetric ? RECIPE_CODES_STORABLE : r->codes;
@@ -277,15 +294,18 @@ static void random_recipe(unsigned *seed, struct recipe *r)
         r->activations.percentile = pick(seed, 90000000, 100000000) / 1e6;
     r->attention.products = pick(seed, 0, 1);
     r->convolutions = pick(seed, 0, 1);
+    r->compensation.rank = pick(seed, 0, 64);
     r->calibration.samples = pick(seed, 0, 1000000);
     r->n_exclude = pick(seed, 0, pick(seed, 0, RECIPE_MAX_PATTERNS));
     for (int i = 0; i < r->n_exclude; i++)
         random_pattern(seed, r->exclude[i]);
     r->n_overrides = pick(seed, 0, pick(seed, 0, RECIPE_MAX_OVERRIDES));
     for (int i = 0; i < r->n_overrides; i++) {
-        random_pattern(seed, r->overrides[i].match);
+        r->overrides[i].part = (enum recipe_part)pick(seed, RECIPE_ANY_PART, RECIPE_FEED_FORWARD);
+        if (!r->overrides[i].part || pick(seed, 0, 1))
+            random_pattern(seed, r->overrides[i].match);
         r->overrides[i].weight_bits = pick(seed, 0, 1) ? pick(seed, 2, 8) : 0;
-        r->overrides[i].act_bits = r->overrides[i].weight_bits && pick(seed, 0, 1) ? 0 : pick(seed, 2, 8);
+        r->overrides[i].act_bits = r->overrides[i].weight_bits && pick(seed, 0, 1) ? 0 : of_tensor ? 8 : pick(seed, 2, 8);
     }
 }
 
@@ -389,6 +409,26 @@ static void the_method_decides_the_observer_and_the_target_the_codes(void **stat
     assert_true(parsed("{\"preset\":\"minmax-w8a8\",\"activations\":{\"symmetric\":true}}").activations.symmetric);
 }
 
+static void ranges_found_at_run_time_are_of_tokens_unless_the_tensor_is_said(void **state)
+{
+    (void)state;
+    static const struct { const char *text; enum recipe_tokens want; } rows[] = {
+        { "{\"preset\":\"smoothquant-w8a8\",\"activations\":{\"mode\":\"dynamic\"}}", RECIPE_PER_TOKEN },
+        { "{\"preset\":\"smoothquant-w8a8\",\"activations\":{" O2 "}}", RECIPE_ONE_RANGE },
+        { "{\"preset\":\"zeroquant-w8a8\",\"activations\":{\"granularity\":\"per_tensor\"}}", RECIPE_ONE_RANGE },
+        { "{\"preset\":\"minmax-w8a8\",\"method\":\"zeroquant\"}", RECIPE_PER_TOKEN },
+        { "{\"name\":\"x\",\"method\":\"zeroquant\",\"weights\":{\"bits\":8},\"activations\":{\"bits\":8}}", RECIPE_PER_TOKEN },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct recipe r = parsed(rows[i].text);
+        assert_true(r.activations.mode == RECIPE_DYNAMIC && r.activations.granularity == rows[i].want);
+    }
+    struct recipe groups = parsed("{\"preset\":\"minmax-w8a8\",\"weights\":{\"granularity\":\"per_group\"}}");
+    assert_int_equal(groups.weights.group_size, 64);
+    groups = parsed("{\"preset\":\"smoothquant-group-w8a8\",\"weights\":{\"granularity\":\"per_channel\"}}");
+    assert_int_equal(groups.weights.group_size, 0);
+}
+
 static void a_changed_preset_does_not_keep_the_presets_name(void **state)
 {
     (void)state;
@@ -408,7 +448,7 @@ static void the_canonical_text_does_not_depend_on_how_it_was_asked_for(void **st
     static const char want[] =
         "{\"name\":\"n\",\"method\":\"percentile\",\"weights\":{\"bits\":8,\"granularity\":\"per_channel\",\"symmetric\":true},"
         "\"activations\":{\"bits\":8,\"granularity\":\"per_tensor\",\"mode\":\"static\",\"symmetric\":false,\"observer\":\"percentile\","
-        "\"percentile\":99.999},\"reconstruction\":{\"blocks\":false},\"attention\":{\"products\":true,\"softmax\":\"uniform\"},\"convolutions\":true,\"target\":\"onnxruntime\","
+        "\"percentile\":99.999},\"reconstruction\":{\"blocks\":false},\"attention\":{\"products\":true,\"softmax\":\"uniform\"},\"compensation\":{\"rank\":0},\"convolutions\":true,\"target\":\"onnxruntime\","
         "\"exclude\":[\"*head*\"],\"overrides\":[],\"calibration\":{\"samples\":0,\"random_tokens\":false}}";
     for (size_t i = 0; i < COUNT(same); i++) {
         struct recipe r = parsed(same[i]);
@@ -501,11 +541,36 @@ static void a_layer_gets_the_bits_of_the_first_pattern_that_matches_it(void **st
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct recipe_choice c;
-        recipe_match(&r, rows[i].layer, &c);
+        recipe_match(&r, rows[i].layer, RECIPE_ANY_PART, &c);
         assert_int_equal(c.quantize, rows[i].quantize);
         assert_int_equal(c.weight_bits, rows[i].w);
         assert_int_equal(c.act_bits, rows[i].a);
         assert_string_equal(c.reason, rows[i].reason);
+    }
+}
+
+static void an_override_may_be_for_a_part_of_the_block(void **state)
+{
+    (void)state;
+    struct recipe r = parsed("{\"preset\":\"minmax-w8a8\",\"overrides\":[{\"part\":\"feed_forward\",\"match\":\"*.0.*\",\"weights\":{\"bits\":6}},"
+                             "{\"part\":\"feed_forward\",\"weights\":{\"bits\":4}},{\"part\":\"attention\",\"activations\":{\"bits\":7}}]}");
+    static const struct { const char *layer; enum recipe_part part; int w, a; const char *reason; } rows[] = {
+        { "blocks.0.fc1", RECIPE_FEED_FORWARD, 6, 8, "override \"*.0.*\"" },
+        { "blocks.0.qkv", RECIPE_ATTENTION, 8, 7, "override \"attention\"" },
+        { "blocks.1.fc1", RECIPE_FEED_FORWARD, 4, 8, "override \"feed_forward\"" },
+        { "blocks.1.fc1", RECIPE_ANY_PART, 8, 8, "" },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct recipe_choice c;
+        recipe_match(&r, rows[i].layer, rows[i].part, &c);
+        assert_true(c.weight_bits == rows[i].w && c.act_bits == rows[i].a);
+        assert_string_equal(c.reason, rows[i].reason);
+    }
+    const struct recipe *zero = recipe_preset("zeroquant-w4a8");
+    for (enum recipe_part part = RECIPE_ANY_PART; part <= RECIPE_FEED_FORWARD; part++) {
+        struct recipe_choice c;
+        recipe_match(zero, "layer", part, &c);
+        assert_int_equal(c.weight_bits, part == RECIPE_FEED_FORWARD ? 4 : 8);
     }
 }
 
@@ -517,7 +582,7 @@ static void the_schema_describes_every_field(void **state)
     assert_string_equal(json_string_value(json_object_get(schema, "$schema")), "https://json-schema.org/draft/2020-12/schema");
     const json_t *complete = json_array_get(json_object_get(schema, "anyOf"), 0);
     assert_true(json_is_false(json_object_get(complete, "additionalProperties")));
-    struct recipe whole = parsed("{\"preset\":\"repquant-w8a8\",\"activations\":{\"observer\":\"percentile\"}}");
+    struct recipe whole = parsed("{\"preset\":\"repquant-w8a8\",\"weights\":{\"granularity\":\"per_group\"},\"activations\":{\"observer\":\"percentile\"}}");
     json_t *preset = recipe_json(&whole);
     const char *key;
     json_t *value;
@@ -542,12 +607,14 @@ int main(void)
         cmocka_unit_test(one_more_than_the_limit_is_refused),
         cmocka_unit_test(what_is_left_out_takes_the_documented_default),
         cmocka_unit_test(the_method_decides_the_observer_and_the_target_the_codes),
+        cmocka_unit_test(ranges_found_at_run_time_are_of_tokens_unless_the_tensor_is_said),
         cmocka_unit_test(a_changed_preset_does_not_keep_the_presets_name),
         cmocka_unit_test(the_canonical_text_does_not_depend_on_how_it_was_asked_for),
         cmocka_unit_test(a_recipe_inside_a_request_is_blamed_with_its_place_there),
         cmocka_unit_test(a_pattern_means_what_its_definition_says),
         cmocka_unit_test(a_hostile_pattern_takes_no_exponential_time),
         cmocka_unit_test(a_layer_gets_the_bits_of_the_first_pattern_that_matches_it),
+        cmocka_unit_test(an_override_may_be_for_a_part_of_the_block),
         cmocka_unit_test(the_schema_describes_every_field),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -56,7 +56,7 @@ static double output_error(const double (*a)[4], const double w[4], const double
 static void check_example(const struct example *s, bool quantized_input, enum reconstruct_rounding how, const int want[4], double want_error)
 {
     struct reconstruct_task t = {
-        .v = example_w, .n = 1, .k = 4, .h = quantized_input ? s->hq : s->h, .bits = 3, .per_row = true, .rounding = how, .damping = .01,
+        .v = example_w, .n = 1, .k = 4, .h = quantized_input ? s->hq : s->h, .bits = 3, .grid = { .rows = 1 }, .rounding = how, .damping = .01,
     };
     struct reconstruct_result r = solve(&t);
     double w[4];
@@ -86,7 +86,8 @@ static void the_worked_example_is_learned_and_descended_to_its_optimum(void **st
 {
     (void)state;
     struct example s = example();
-    struct reconstruct_task t = { .v = example_w, .n = 1, .k = 4, .h = s.h, .bits = 3, .per_row = true, .rounding = ROUND_LEARNED, .steps = 400 };
+    struct reconstruct_task t = { .v = example_w, .n = 1, .k = 4, .h = s.h, .bits = 3, .grid = { .rows = 1 },
+                                  .rounding = ROUND_LEARNED, .steps = 400 };
     near(solve(&t).error_rounded, .0366798, 1e-6, "learned");
     t.rounding = ROUND_NEAREST;
     t.descents = 9;
@@ -100,7 +101,7 @@ static void the_worked_example_is_fitted_to_its_quantized_input(void **state)
     (void)state;
     static const double want[4] = { -.050110, .021483, -.064471, -.252412 };
     struct example s = example();
-    struct reconstruct_task t = { .v = example_w, .n = 1, .k = 4, .h = s.hq, .c = s.c, .bits = 8, .per_row = true };
+    struct reconstruct_task t = { .v = example_w, .n = 1, .k = 4, .h = s.hq, .c = s.c, .bits = 8, .grid = { .rows = 1 } };
     t.ridge = .1 / mean_diagonal(&t);
     struct reconstruct_result r = solve(&t);
     double w[4], before[4];
@@ -114,12 +115,31 @@ static void the_worked_example_is_fitted_to_its_quantized_input(void **state)
     assert_true(r.ridge == t.ridge);
 }
 
+/* Example E5 of the specification: two rows of three inputs, 4 bits. */
+static void the_specifications_example_of_gptq_is_met(void **state)
+{
+    (void)state;
+    static const double h[] = { 26, 30, 10, 0, 40, 12, 0, 0, 4 };
+    static const float w[] = { .8f, -.6f, -.6f, -.8f, -.2f, .7f };
+    static const int nearest[] = { 7, -5, -5, -7, -2, 6 }, gptq[] = { 7, -5, -6, -7, -2, 7 };
+    struct reconstruct_task t = { .v = w, .n = 2, .k = 3, .h = h, .bits = 4, .symmetric = true, .grid = { .rows = 1 }, .damping = .01 };
+    for (t.rounding = ROUND_NEAREST; t.rounding <= ROUND_GPTQ; t.rounding++) {
+        struct reconstruct_result r = solve(&t);
+        for (size_t i = 0; i < 6; i++)
+            assert_int_equal(r.codes[i], (t.rounding == ROUND_GPTQ ? gptq : nearest)[i]);
+        near((double)r.scale[0], .8 / 7, 1e-8, "scale");
+        near(error_of(&t, &r, 0) / 2, t.rounding == ROUND_GPTQ ? .00367347 : .0493878, 1e-7, "output error");
+        if (t.rounding == ROUND_GPTQ)
+            near(r.error_final / 2, .00588776, 1e-7, "damped error");
+    }
+}
+
 /* ---- random problems ---- */
 
 static void check_every_way(struct reconstruct_task t, int way)
 {
     t.symmetric = way & 1;
-    t.per_row = way & 2;
+    t.grid.rows = way & 2 ? 1 : 0;
     t.search = way & 4;
     t.act_order = way & 8;
     t.descents = way % 3;
@@ -247,7 +267,8 @@ static void a_range_for_all_is_better_shrunk(void **state)
         struct reconstruct_task t = problem(70, 60);
         forget_correlations(&t);
         t.symmetric = symmetric;
-        t.per_row = t.search = false;
+        t.grid.rows = 0;
+        t.search = false;
         t.bits = 3;
         t.rounding = ROUND_NEAREST;
         struct reconstruct_result full = solve(&t);
@@ -309,6 +330,7 @@ int main(void)
         cmocka_unit_test(the_worked_example_rounds_as_by_hand),
         cmocka_unit_test(the_worked_example_is_learned_and_descended_to_its_optimum),
         cmocka_unit_test(the_worked_example_is_fitted_to_its_quantized_input),
+        cmocka_unit_test(the_specifications_example_of_gptq_is_met),
         cmocka_unit_test(errors_are_those_of_the_codes_in_every_way),
         cmocka_unit_test(gptq_is_better_than_nearest_on_average_and_descents_never_worse),
         cmocka_unit_test(after_enough_descents_no_single_code_can_be_bettered),

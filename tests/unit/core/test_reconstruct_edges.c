@@ -110,7 +110,7 @@ static void threads_do_not_show(void **state)
     t.steps = 20;
     for (int way = 0; way < 6; way++) {
         t.rounding = (enum reconstruct_rounding)(way % 3);
-        t.per_row = way < 3;
+        t.grid.rows = way < 3;
         struct reconstruct_result want = solve(&t);
         for (int threads = 1; threads <= 4; threads++) {
             struct pool *pool = pool_new(threads, NULL);

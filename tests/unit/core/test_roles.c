@@ -282,6 +282,60 @@ static void no_two_layers_share_a_name(void **state)
     ground_free(digits);
 }
 
+/* ---- parts of a block ---- */
+
+/* Weights are called by what they are for: f.. feed-forward, a.. attention, o.. neither. */
+#define PS "x:f32[b,3,4] other:f32[b,3,4] a1:f32{1}@4,4 a2:f32{1}@4,4 a3:f32{1}@4,4 a4:f32{1}@4,4 " \
+           "f1:f32{1}@4,4 f2:f32{1}@4,4 f3:f32{1}@4,4 f4:f32{1}@2,4 o1:f32{1}@4,4 o2:f32{1}@4,4 " \
+           "g:f32{2}@4 c:f32{1}@4 h:f32(0.5) m:f32{0}@3,3 least:f32(0.1) half:i64{2,2} heads:i64{0,0,2,2} flat:i64{0,0,4} "
+#define Q "q = MatMul(x a1); k = MatMul(x a2); v = MatMul(x a3); "
+#define PV "s = MatMul(q kt); z = Mul(s h); p = Softmax(z); u = MatMul(p v); "
+#define BLOCK(in) Q "kt = Transpose(k) perm=0,2,1; " PV "w = MatMul(u a4); r = Add(w " in "); "
+
+static const struct { const char *label, *nodes; } blocks[] = {
+    { "a block", BLOCK("x") "n = LayerNormalization(r g c); d = MatMul(n f1); e = Add(d c); t = Relu(e); i = MatMul(t f2); y = Add(i r)" },
+    { "heads", Q "q4 = Reshape(q heads); qt = Transpose(q4) perm=0,2,1,3; k4 = Reshape(k heads); kt = Transpose(k4) perm=0,2,3,1; v4 = Reshape(v heads); "
+      "vt = Transpose(v4) perm=0,2,1,3; s = MatMul(qt kt); z = Mul(s h); p = Softmax(z); u = MatMul(p vt); ut = Transpose(u) perm=0,2,1,3; uf = Reshape(ut flat); "
+      "w = MatMul(uf a4); y = Add(w x)" },
+    { "rows divided and multiplied again", "ab = Abs(x); mx = ReduceMax(ab) axes=-1,; ma = Max(mx least); di = Div(x ma); qq = MatMul(di a1); q = Mul(qq ma); "
+      "kk = MatMul(di a2); k = Mul(kk ma); kt = Transpose(k) perm=0,2,1; vv = MatMul(x a3); v = Add(vv c); " PV "ub = Abs(u); ux = ReduceMax(ub) axes=-1,; "
+      "um = Max(ux least); ud = Div(u um); w = MatMul(ud a4); y = Mul(w um)" },
+    { "gate and up", "d = MatMul(x f1); sg = Sigmoid(d); t = Mul(d sg); up = MatMul(x f2); gu = Mul(t up); y = MatMul(gu f3)" },
+    { "gate and up, one linear and a factor", "d = MatMul(x f1); da db = Split(d half) axis=2; sg = Sigmoid(da); t = Mul(da sg); gu = Mul(db t); "
+      "gc = Mul(gu h); y = MatMul(gc f4)" },
+    { "the linear before, behind a residual", "d = MatMul(x o1); r = Add(d other); t = Relu(r); y = MatMul(t f2)" },
+    { "a head behind an activation function and a norm", "d = MatMul(x o1); t = Relu(d); n = LayerNormalization(t g c); y = MatMul(n o2)" },
+    { "a head that ends in one", "d = MatMul(x o1); y = Relu(d)" },
+    { "queries of an earlier block", "e = MatMul(other o1); b0 = Add(e x); q = MatMul(b0 a1); k = MatMul(b0 a2); v = MatMul(b0 a3); kt = Transpose(k) perm=0,2,1; " PV
+      "y = MatMul(u a4)" },
+    { "heads as long as what another layer gives", "e = MatMul(other o1); ln = Shape(e); " Q "qr = Reshape(q ln); kt = Transpose(k) perm=0,2,1; s = MatMul(qr kt); z = Mul(s h); "
+      "p = Softmax(z); u = MatMul(p v); y = MatMul(u a4)" },
+    { "rotated queries", Q "qc = Mul(q c); qn = Neg(q); qs = Mul(qn g); qr = Add(qc qs); kt = Transpose(k) perm=0,2,1; s = MatMul(qr kt); z = Add(s m); p = Softmax(z); "
+      "u = MatMul(p v); y = MatMul(u a4)" },
+};
+
+static void layers_know_their_part_of_the_block(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
+        struct found f = find(17, PS, blocks[i].nodes, "y");
+        for (int k = 0; k < f.r.n_layers; k++) {
+            const struct layer *l = &f.r.layers[k];
+            char what = l->weight >= 0 ? name_of(&f, l->weight)[0] : 'a';
+            enum layer_part want = what == 'a' ? PART_ATTENTION : what == 'f' ? PART_FEED_FORWARD : PART_OTHER;
+            if (l->part != want)
+                fail_msg("%s: layer %s is of part %d", blocks[i].label, l->name, (int)l->part);
+        }
+        mb_free(f.b);
+    }
+    struct ground *digits = ground_digits(8);
+    int count[PARTS] = { 0 };
+    for (int i = 0; i < digits->roles.n_layers; i++)
+        count[digits->roles.layers[i].part]++;
+    assert_true(count[PART_ATTENTION] == 16 && count[PART_FEED_FORWARD] == 8 && count[PART_OTHER] == 2);
+    ground_free(digits);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -290,6 +344,7 @@ int main(void)
         cmocka_unit_test(activations_are_recognised_in_every_spelling_and_near_misses_are_not),
         cmocka_unit_test(linears_are_recognised_in_every_spelling_and_the_others_say_why_not),
         cmocka_unit_test(the_two_products_of_attention_are_told_apart),
+        cmocka_unit_test(layers_know_their_part_of_the_block),
         cmocka_unit_test(layers_are_called_what_people_call_them),
         cmocka_unit_test(no_two_layers_share_a_name),
     };

@@ -6,7 +6,7 @@
 static float pixels[2 * 3 * 4 * 5];
 static int64_t ids[4] = { 5, 6, 7, 8 };
 
-static struct dataset data_of(struct array *a, size_t n) { return (struct dataset){ a, n, "npz" }; }
+static struct dataset data_of(struct array *a, size_t n) { return (struct dataset){ .arrays = a, .n = n, .format = "npz" }; }
 
 static void data_that_does_not_fit_is_told_what_was_expected_and_what_was_found(void **state)
 {

@@ -19,7 +19,7 @@ static const float w[] = { .5f, .25f, -.9f, -.2f, .11f, .4f };
 static float lo[] = { -1, -9, .3f }, hi[] = { .6f, 16, 1 };
 static const struct rows rows = { .x = x, .n = 2, .channels = 3 };
 static const struct ranges full = { lo, hi };
-static const struct smooth_reader reader = { 2, 8 };
+static const struct smooth_reader reader = { 2, 8, { .rows = 0 } };
 
 static struct smooth_task task(void)
 {
@@ -126,7 +126,7 @@ static void a_dead_channel_and_a_dead_column_do_no_harm(void **state)
     const float values[] = { 0, 1, 1, 1 }, weights[] = { .5f, 0, FLT_MAX, 1 };
     struct rows r = { .x = values, .n = 1, .channels = 4 };
     struct ranges range = { low, high };
-    struct smooth_reader one = { 1, 8 };
+    struct smooth_reader one = { 1, 8, { .rows = 0 } };
     struct smooth_task t = { .rows = &r, .full = &range, .w = weights, .readers = &one, .n_readers = 1, .bits = 8 };
     factors(&t, .5, s);
     assert_true(s[0] == 1);            /* never seen: x / s would explode should it wake up */
@@ -178,10 +178,9 @@ static void the_search_takes_the_best_and_threads_do_not_show(void **state)
     range_of_columns(N, K, values, low, high);
     struct rows r = { .x = values, .n = N, .channels = K };
     struct ranges range = { low, high };
-    const struct smooth_reader readers[] = { { 20, 8 }, { OUT, 8 } };
-    for (int per_channel = 0; per_channel < 2; per_channel++) {
-        struct smooth_task t = { .rows = &r, .full = &range, .w = weights, .readers = readers, .n_readers = 2, .per_channel = per_channel,
-                                 .bits = 8 };
+    for (size_t run = 0; run < 3; run++) {           /* all, one, two rows in a range */
+        const struct smooth_reader readers[] = { { 20, 8, { .rows = run } }, { OUT, 8, { .rows = run } } };
+        struct smooth_task t = { .rows = &r, .full = &range, .w = weights, .readers = readers, .n_readers = 2, .bits = 8 };
         float s[K], again[K], one[K];
         double alpha, second;
         struct pool *pool = pool_new(3, &e);

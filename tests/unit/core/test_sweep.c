@@ -125,7 +125,7 @@ static void excluded_and_overridden_layers_are_what_the_recipe_says(void **state
     r.n_exclude = 1;
     r.n_overrides = 1;
     snprintf(r.exclude[0], sizeof r.exclude[0], "*.fc2");
-    r.overrides[0] = (struct recipe_override){ "blocks.1.*", 4, 6 };
+    r.overrides[0] = (struct recipe_override){ "blocks.1.*", RECIPE_ANY_PART, 4, 6 };
     struct outcome *o = sweep_well(digits, &(struct how_to){ .recipe = &r, .memory = UINT64_MAX });
     static const struct { const char *layer, *precision; } rows[] = {
         { "blocks.0.fc1", "w8a8" }, { "blocks.0.fc2", "float" }, { "blocks.1.fc1", "w4a6" }, { "blocks.1.fc2", "float" },

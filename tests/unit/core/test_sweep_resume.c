@@ -97,6 +97,11 @@ static void a_sweep_cut_behind_any_record_ends_with_the_same_bytes(void **state)
     struct recipe r = preset("minmax-w8a8"), rebuilt = preset("repquant-w4a4");
     check_every_record(digits, &r, 1);
     check_every_record(digits, &rebuilt, 5);
+    /* Scales of groups; steps of two levels and zero points; thin matrices. */
+    rebuilt.compensation.rank = 2;
+    rebuilt.weights.group_size = 32;
+    for (rebuilt.weights.granularity = RECIPE_PER_GROUP; rebuilt.weights.granularity <= RECIPE_TWO_LEVEL; rebuilt.weights.granularity++)
+        check_every_record(digits, &rebuilt, 17);
 }
 
 static void a_torn_or_damaged_journal_ends_with_the_same_bytes(void **state)
@@ -174,6 +179,62 @@ static void a_sweep_stopped_anywhere_and_resumed_once_ends_with_the_same_bytes(v
         outcome_free(o);
     }
     outcome_free(want);
+}
+
+/* How often each record of a type stands in the journal: no more than once, or work was done again. */
+static void assert_each_record_once(void)
+{
+    struct file f = read_journal();
+    uint8_t seen[5][512] = { 0 };
+    for (size_t at = FILE_HEAD; at < f.n;) {
+        uint32_t head[2];
+        uint64_t size;
+        memcpy(head, f.p + at, sizeof head);
+        memcpy(&size, f.p + at + 8, sizeof size);
+        assert_true(head[0] < 5 && head[1] < 512);
+        if (seen[head[0]][head[1]]++)
+            fail_msg("record %u of type %u is there twice", head[1], head[0]);
+        at += 16 + size + HASH_SIZE;
+    }
+    free(f.p);
+}
+
+static void check_cost_of_resuming(const char *name)
+{
+    struct recipe r = preset(name);
+    struct how_to whole = { .recipe = &r, .memory = UINT64_MAX }, part = whole;
+    struct outcome *want = sweep_well(digits, &whole);
+    const struct sweep *w = &want->sweep;
+    assert_int_equal(w->searched_sites, w->n_sites);
+    part.dir = dir;
+    for (int k = 2; k < w->n_sites; k += w->n_sites / 4) {
+        no_journal();
+        part.stop_after = k;
+        struct outcome *first = sweep_once(digits, &part);
+        part.stop_after = 0;
+        struct outcome *second = sweep_well(digits, &part), *third = sweep_well(digits, &part);
+        assert_int_equal(second->sweep.replayed_sites, first->sweep.searched_sites);
+        assert_int_equal(second->sweep.replayed_sites + second->sweep.searched_sites, w->n_sites);
+        assert_int_equal(second->sweep.replayed_weights, first->sweep.made_weights);
+        assert_int_equal(second->sweep.replayed_weights + second->sweep.made_weights, w->made_weights);
+        assert_int_equal(third->sweep.searched_sites + third->sweep.made_weights, 0);
+        if (first->sweep.passes + second->sweep.passes > w->passes + 2 || third->sweep.passes > 2)
+            fail_msg("%s stopped after %d: %.2f and %.2f passes, %.2f from a whole journal; in one go %.2f", name, k, first->sweep.passes,
+                     second->sweep.passes, third->sweep.passes, w->passes);
+        assert_each_record_once();
+        outcome_free(first);
+        outcome_free(second);
+        outcome_free(third);
+    }
+    outcome_free(want);
+}
+
+static void what_is_in_the_journal_is_not_done_again_and_costs_two_passes(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "minmax-w8a8", "smoothquant-w8a8", "zeroquant-w8a8", "repquant-w4a4", "repq-vit-w4a4" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        check_cost_of_resuming(names[i]);
 }
 
 static void a_journal_of_another_task_is_not_used(void **state)
@@ -254,6 +315,7 @@ int main(void)
         cmocka_unit_test(a_torn_or_damaged_journal_ends_with_the_same_bytes),
         cmocka_unit_test(a_sweep_stopped_after_every_site_ends_with_the_same_bytes),
         cmocka_unit_test(a_sweep_stopped_anywhere_and_resumed_once_ends_with_the_same_bytes),
+        cmocka_unit_test(what_is_in_the_journal_is_not_done_again_and_costs_two_passes),
         cmocka_unit_test(a_journal_of_another_task_is_not_used),
         cmocka_unit_test(a_fingerprint_tells_models_data_recipes_and_seeds_apart),
         cmocka_unit_test(a_convolution_that_feeds_a_convolution_resumes_like_any_other),

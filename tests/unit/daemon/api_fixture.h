@@ -46,13 +46,28 @@ static inline bool fake_inspect(void *server, const char *team, enum asset_kind 
     return *ret_json;
 }
 
+static inline bool fake_validate(void *server, const char *team, const struct asset *model, const struct asset *data, char **ret_json,
+                                 struct err *e)
+{
+    (void)team, (void)e;
+    assert_true(model->nfiles && data->nfiles);
+    ((struct fake_server *)server)->inspections++;
+    *ret_json = strdup("{\"ok\":true,\"samples\":4,\"checks\":[]}");
+    return *ret_json;
+}
+static inline bool fake_import(void *server, const char *team, const char *url, const char *want, struct upload *ret, struct err *e)
+{
+    (void)server, (void)team, (void)want, (void)ret;
+    return err_set(e, ERR_TARGET, "/url", "%s is not listed", url);
+}
+
 static inline void api_open(struct api *a, struct fixture *f)
 {
     struct token token;
     *a = (struct api){ .server.inventory = "{\"format\":\"onnx\",\"ops\":{}}" };
     a->fixture = f;
     a->app = (struct app){ .store = f->store, .version = "0", .max_upload = 1 << 20, .auth = true, .workers = 1, .server = &a->server,
-                           .kick = fake_kick, .cancel = fake_cancel, .inspect = fake_inspect };
+                           .kick = fake_kick, .cancel = fake_cancel, .inspect = fake_inspect, .validate = fake_validate, .import = fake_import };
     assert_true(token_create(f->store, TEAM_LOCAL, "test", "admin", 0, &token, a->admin, NULL));
     a->token = a->admin;
     a->reply = REPLY_INIT;
@@ -112,6 +127,19 @@ static inline int api_upload(struct api *a, const char *target, const char *byte
 {
     static const char *const none[] = { NULL };
     return api_call_with(a, "PUT", target, bytes, none);
+}
+
+/* One request of tus; fields as for api_call_with(), beside Tus-Resumable and the type. */
+static inline int api_tus(struct api *a, const char *method, const char *target, const char *bytes, const char *const *fields)
+{
+    const char *all[16] = { "Tus-Resumable", "1.0.0", "Content-Type", "application/offset+octet-stream" };
+    size_t n = bytes ? 4 : 2;
+    for (; *fields && n < 14; fields += 2, n += 2) {
+        all[n] = fields[0];
+        all[n + 1] = fields[1];
+    }
+    all[n] = NULL;
+    return api_call_with(a, method, target, bytes, all);
 }
 
 /* A member of the last answer, by names separated with dots; "" if it is no string. */

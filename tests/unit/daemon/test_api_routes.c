@@ -91,7 +91,8 @@ static void the_same_query_parameters_are_described_and_taken(void **state)
 
 static void bodies_and_open_routes_are_described_as_they_are(void **state)
 {
-    static const char *const types[] = { [BODY_JSON] = "application/json", [BODY_BLOB] = "application/octet-stream" };
+    static const char *const types[] = { [BODY_JSON] = "application/json", [BODY_BLOB] = "application/octet-stream",
+                                         [BODY_PART] = "application/offset+octet-stream" };
     (void)state;
     for (size_t i = 0; i < routes_count; i++) {
         const struct route *r = &routes[i];
@@ -150,7 +151,7 @@ static void every_other_route_refuses_no_token_and_a_token_without_the_scope(voi
         a.token = "rq_00000000000000000000000000000000000000000000";
         assert_int_equal(ask(&a, &routes[i]), 401);
         a.token = text;
-        if (ask(&a, &routes[i]) != 403)
+        if (routes[i].scope[0] && ask(&a, &routes[i]) != 403)
             fail_msg("%s %s: %d for a token without the scope", routes[i].method, routes[i].pattern, a.status);
         assert_int_equal(a.server.inspections + a.server.kicks, 0);
     }

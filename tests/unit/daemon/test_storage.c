@@ -730,9 +730,10 @@ static void a_token_opens_until_it_expires_or_is_deleted(void **state)
     text[10] = text[10] == 'a' ? 'b' : 'a';
     assert_false(token_verify(f->store, text, &got, NULL));
     struct token_list l;
-    assert_true(token_list(f->store, "red", &l, NULL));
+    assert_true(token_list(f->store, "red", (struct page){ .limit = 9, .ascending = true }, &l, NULL));
     assert_int_equal(l.n, 2);
     assert_true(l.items[0].last_used_at != 0);
+    assert_false(l.more);
     token_list_release(&l);
     assert_false(token_delete(f->store, "blue", t.id, NULL));
     assert_true(token_delete(f->store, "red", t.id, NULL));

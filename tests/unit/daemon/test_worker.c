@@ -465,7 +465,7 @@ static bool inspect_text(struct inspector *i, const char *text, char **ret, stru
     struct blob b = fixture_blob(rig.f, TEAM_LOCAL, text);
     struct asset_file file = { .path = "model.onnx" };
     memcpy(file.digest, b.digest, sizeof b.digest);
-    return inspect_wait(i, TEAM_LOCAL, ASSET_MODEL, &file, 1, ret, e);
+    return inspect_wait(i, &(struct inspect_wish){ .team = TEAM_LOCAL, .kind = ASSET_MODEL, .files = &file, .n = 1 }, ret, e);
 }
 
 static void an_upload_is_looked_into_by_a_child(void **state)
@@ -514,7 +514,8 @@ static void every_accepted_inspection_is_answered_once_even_at_shutdown(void **s
     memcpy(file.digest, b.digest, sizeof b.digest);
     struct inspector *i = inspector_start(&rig.config, rig.f->store, &e);
     int accepted = 0;
-    while (inspect_submit(i, TEAM_LOCAL, ASSET_MODEL, &file, 1, count_answer, &answers, &e))
+    struct inspect_wish wish = { .team = TEAM_LOCAL, .kind = ASSET_MODEL, .files = &file, .n = 1 };
+    while (inspect_submit(i, &wish, count_answer, &answers, &e))
         accepted++;
     assert_int_equal(e.code, ERR_BUSY);
     assert_true(accepted >= 32);

@@ -1,0 +1,119 @@
+/* audit.c - what goes into the audit log, and GET /v1/audit, which exports it. */
+#include "api/audit.h"
+
+#include "api/access.h"
+#include "api/app.h"
+#include "api/handlers.h"
+#include "api/rows.h"
+#include "core/base/clock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- writing ---- */
+
+static void fill(const struct request *req, const struct reply *reply, struct audit *row)
+{
+    *row = (struct audit){ .at = clock_now_us(), .status = reply->status };
+    snprintf(row->request, sizeof row->request, "%s", req->id);
+    snprintf(row->team, sizeof row->team, "%s", req->who.team);
+    snprintf(row->token, sizeof row->token, "%s", req->who.id);
+    snprintf(row->session, sizeof row->session, "%s", req->session.id);
+    snprintf(row->peer, sizeof row->peer, "%s", req->peer);
+    snprintf(row->method, sizeof row->method, "%s", req->method);
+    snprintf(row->action, sizeof row->action, "%s", req->route ? req->route->pattern : "");
+    snprintf(row->target, sizeof row->target, "%s", req->target.path);
+    snprintf(row->code, sizeof row->code, "%s", reply->error.code ? err_slug(reply->error.code) : "");
+}
+
+/* Everything that may change something, and whatever only administrators may see. */
+static bool concerns(const struct request *req)
+{
+    return !route_lists("GET HEAD OPTIONS", req->method) || route_lists("admin team:admin audit:read", req->route->scope ? req->route->scope : "");
+}
+
+void audit_answered(struct app *app, const struct request *req, struct reply *reply)
+{
+    struct audit row;
+    struct err e = { 0 };
+    if (!concerns(req))
+        return;
+    fill(req, reply, &row);
+    if (!audit_add(app->store, &row, &e) && !reply->error.code)
+        reply->error = e;               /* what was done stays done; the log tells that its row is missing */
+}
+
+void audit_refused(struct app *app, const struct request *req, const struct reply *reply)
+{
+    struct audit row;
+    struct rate_state rate;
+    enum err_code code = reply->error.code;
+    if (code != ERR_AUTH_REQUIRED && code != ERR_AUTH_FORBIDDEN && code != ERR_AUTH_HOST)
+        return;
+    bool stranger = !req->who.id[0];
+    if (stranger && app->stranger_rows && !rate_take(app->stranger_rows, "", clock_mono_us(), &rate)) {
+        audit_drop(app->store);         /* nobody fills the disk by knocking */
+        return;
+    }
+    fill(req, reply, &row);
+    audit_later(app->store, &row);
+}
+
+/* ---- reading ---- */
+
+static json_t *audit_json(const struct audit *r)
+{
+    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:s}", "seq", (json_int_t)r->seq, "at", row_time(r->at),
+                     "request", row_text(r->request), "team", row_text(r->team), "token", row_text(r->token), "session", row_text(r->session),
+                     "peer", row_text(r->peer), "method", row_text(r->method), "action", row_text(r->action), "target", row_text(r->target),
+                     "status", r->status, "code", row_text(r->code), "prev", row_text(r->prev), "hash", r->hash);
+}
+
+static bool add_line(struct buf *out, const struct audit *r)
+{
+    json_t *row = audit_json(r);
+    char *line = row ? json_dumps(row, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+    json_decref(row);
+    if (line)
+        buf_printf(out, "%s\n", line);
+    free(line);
+    return line && !out->bad;
+}
+
+static bool reply_lines(const struct audit_list *list, struct reply *reply, struct err *e)
+{
+    struct buf out = BUF_INIT(8 << 20);
+    bool ok = true;
+    for (size_t i = 0; ok && i < list->n; i++)
+        ok = add_line(&out, &list->items[i]);
+    if (!ok) {
+        buf_release(&out);
+        return err_set(e, ERR_MEMORY, "audit", "no memory for the rows; ask for fewer with \"limit\"");
+    }
+    reply->text = out.p;
+    reply->size = out.n;
+    reply->type = "application/x-ndjson";
+    return true;
+}
+
+/* The whole log is an administrator's; others get the rows of their team. */
+bool get_audit(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    int64_t after = 0, limit = 1000;
+    char team[TEAM_SIZE];
+    struct audit_list list = { 0 };
+    const char *asked = request_query(req, "team"), *actor = request_query(req, "actor");
+    if (actor && !id_valid(actor, "tok"))
+        return err_set(e, ERR_REQUEST_INVALID, "actor", "\"actor\" is the id of a token");
+    bool all = access_is_admin(req) && !asked;
+    if (!request_query_int(req, "after", 0, INT64_MAX, &after, e) || !request_query_int(req, "limit", 1, 5000, &limit, e)
+        || !access_team(app, req, asked, "team", ERR_NOT_FOUND, team, e) || !audit_flush(app->store, e)
+        || !audit_list(app->store, all ? NULL : team, actor, after, (int)limit, &list, e))
+        return false;
+    if (list.more)
+        reply_field(reply, "Link", "</v1/audit?after=%lld&limit=%lld%s%s%s%s>; rel=\"next\"", (long long)list.items[list.n - 1].seq, (long long)limit,
+                    asked ? "&team=" : "", asked ? asked : "", actor ? "&actor=" : "", actor ? actor : "");
+    bool ok = reply_lines(&list, reply, e);
+    audit_list_release(&list);
+    return ok;
+}

@@ -1,0 +1,48 @@
+/*
+ * audit.h - what was done and what was refused, by whom, in an order nobody can change.
+ *
+ * Rows are only ever added: triggers refuse to change or delete one, and each carries the SHA-256 of itself and of the row before, so
+ * a row that was taken out of a copied database shows.  The hash of a row is over these lines, joined with "\n":
+ *
+ *     prev, seq, at, request, team, token, session, peer, method, action, target, status, code
+ *
+ * each as the export writes it ("" for null); prev of the first row is "".
+ */
+#ifndef STORAGE_AUDIT_H
+#define STORAGE_AUDIT_H
+
+#include "core/base/hash.h"
+#include "storage/store.h"
+#include "storage/ulid.h"
+
+struct audit {
+    int64_t seq;                        /* counts from 1 without gaps; set by storage, as `at` and the hashes are */
+    int64_t at;                         /* whole milliseconds */
+    char request[24];                   /* the request's id */
+    char team[TEAM_SIZE], token[ID_SIZE], session[ID_SIZE];     /* who; "" for a stranger */
+    char peer[64];                      /* the address it came from */
+    char method[16];
+    char action[96];                    /* the route's pattern; "" for none */
+    char target[256];                   /* the path as sent */
+    int status;                         /* of the answer */
+    char code[48];                      /* of its problem; "" for none */
+    char prev[HASH_HEX_SIZE], hash[HASH_HEX_SIZE];
+};
+
+/* On disk when it returns true. */
+bool audit_add(struct store *s, const struct audit *row, struct err *e);
+
+/*
+ * For refusals, of which anybody can cause many: keeps the row in memory until audit_flush(), the next audit_add() or store_close().  Where
+ * more come than there is room for, a row `audit.dropped` says how many are missing.
+ */
+void audit_later(struct store *s, const struct audit *row);
+void audit_drop(struct store *s);                   /* one more that is not even kept */
+bool audit_flush(struct store *s, struct err *e);
+
+/* Rows behind `after`, oldest first; of one team or, NULL, of all and of strangers; of one token or, NULL, of any. */
+struct audit_list { struct audit *items; size_t n; bool more; };
+bool audit_list(struct store *s, const char *team, const char *token, int64_t after, int limit, struct audit_list *ret, struct err *e);
+void audit_list_release(struct audit_list *l);
+
+#endif

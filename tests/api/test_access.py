@@ -1,0 +1,343 @@
+"""Quotas, rates, the audit log and browser sessions, as clients meet them."""
+import concurrent.futures
+import hashlib
+import http.client
+import json
+import re
+import sqlite3
+import subprocess
+import time
+
+import pytest
+import requests
+from conftest import REPQUANTD, until
+
+
+def make_team(daemon, name, **quota):
+    """A team and the token of one of its members, as a function that asks with it."""
+    assert daemon("POST", "/v1/teams", json={"name": name, "quota": quota}).status_code == 201
+    return asker(daemon, make_token(daemon, team=name, role="member")["token"])
+
+
+def make_token(daemon, **wish):
+    answer = daemon("POST", "/v1/tokens", json={"name": "test", **wish})
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def asker(daemon, token, **fields):
+    def ask(method, path, headers=None, **more):
+        more.setdefault("timeout", 30)
+        own = {"Authorization": f"Bearer {token}"} if token else {}
+        return requests.request(method, daemon.url + path, headers={**own, **fields, **(headers or {})}, **more)
+    return ask
+
+
+def inputs(ask, quantize):
+    model = ask("PUT", "/v1/models?name=m", data=f"#quantize {quantize}\n".encode())
+    data = ask("PUT", "/v1/datasets?name=d", data=b'#inspect result result.json {"format":"npz","samples":4}\n')
+    assert model.status_code == data.status_code == 201, model.text + data.text
+    return {"type": "quantize", "model_id": model.json()["id"], "dataset_id": data.json()["id"], "recipe": "minmax-w8a8"}
+
+
+def problem(answer, status, code, where=None):
+    document = answer.json()
+    assert (answer.status_code, document["code"]) == (status, code), answer.text
+    assert where is None or document.get("where", document.get("pointer")) == where, answer.text
+    return document
+
+
+# ---- quotas ----
+
+def test_of_many_jobs_at_once_only_so_many_are_queued(make_daemon):
+    daemon = make_daemon()
+    ask = make_team(daemon, "red", max_running=0, max_queued=3)
+    body = inputs(ask, "result model.onnx M")
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: ask("POST", "/v1/jobs", json=body), range(24)))
+    assert sorted(a.status_code for a in answers) == [202] * 3 + [403] * 21
+    refused = next(a for a in answers if a.status_code == 403)
+    assert "cancel one" in problem(refused, 403, "quota.exceeded", "max_queued")["detail"]
+    queued = [a.json()["id"] for a in answers if a.status_code == 202]
+    assert ask("GET", "/v1/teams/red").json()["used"]["queued"] == 3
+    assert ask("POST", f"/v1/jobs/{queued[0]}/cancel").status_code == 202
+    assert ask("POST", f"/v1/jobs/{queued[0]}/retry").status_code == 202      # the place is free again
+    problem(ask("POST", f"/v1/jobs/{queued[0]}/retry"), 403, "quota.exceeded")
+    assert daemon("PUT", "/v1/teams/red/quota", json={}).status_code == 200   # and what waits may run at once
+    for job in queued[1:]:
+        assert until(lambda: (j := ask("GET", f"/v1/jobs/{job}").json())["state"] == "succeeded" and j, what="the job's end")
+
+
+def test_a_team_runs_no_more_jobs_than_it_may_and_others_pass_it(make_daemon):
+    daemon = make_daemon(workers="3")
+    red, blue = make_team(daemon, "red", max_running=1), make_team(daemon, "blue")
+    body = inputs(red, "stage quantizing;hang")
+    jobs = [red("POST", "/v1/jobs", json=body).json()["id"] for _ in range(3)]
+    quick = blue("POST", "/v1/jobs", json=inputs(blue, "result model.onnx M")).json()["id"]
+    until(lambda: blue("GET", f"/v1/jobs/{quick}").json()["state"] == "succeeded", what="the other team's job")
+    states = [red("GET", f"/v1/jobs/{j}").json()["state"] for j in jobs]
+    assert states == ["running", "queued", "queued"]
+    assert red("GET", "/v1/teams/red").json()["used"] | {"bytes": 0} == {"running": 1, "queued": 2, "bytes": 0}
+    for n, job in enumerate(jobs):              # each gets its turn when the one before has ended
+        until(lambda: red("GET", f"/v1/jobs/{job}").json()["state"] == "running", what="the job running")
+        assert [red("GET", f"/v1/jobs/{j}").json()["state"] for j in jobs[n + 1:]] == ["queued"] * (2 - n)
+        assert red("POST", f"/v1/jobs/{job}/cancel").status_code == 202
+        until(lambda: red("GET", f"/v1/jobs/{job}").json()["state"] == "canceled", what="the job's end")
+
+
+def test_bytes_are_refused_before_they_are_sent_and_never_by_half(make_daemon):
+    daemon = make_daemon()
+    ask = make_team(daemon, "red", max_bytes=250_000)
+
+    def put(seed, chunked=False):
+        data = hashlib.sha256(str(seed).encode()).digest() * 3125           # 100,000 bytes
+        digest = hashlib.sha256(data).hexdigest()
+        return ask("PUT", f"/v1/blobs/sha256:{digest}", data=iter([data]) if chunked else data)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda n: put(n, chunked=n % 2), range(8)))
+    assert sorted(a.status_code for a in answers) == [201] * 2 + [403] * 6
+    for answer in answers:
+        if answer.status_code == 403:
+            assert "delete" in problem(answer, 403, "quota.exceeded", "max_bytes")["detail"]
+    assert ask("GET", "/v1/teams/red").json()["used"]["bytes"] == 200_000
+    assert put([a.status_code for a in answers].index(201)).status_code == 200      # what the team has costs nothing more
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=10)
+    connection.putrequest("PUT", "/v1/models?name=x")
+    connection.putheader("Authorization", f"Bearer {make_token(daemon, team='red', role='member')['token']}")
+    connection.putheader("Content-Length", "60000")
+    connection.endheaders()                     # the answer comes although no byte of the body does
+    assert connection.getresponse().status == 403
+    connection.close()
+    assert not daemon.leftovers()
+
+
+def test_a_job_that_was_accepted_keeps_its_results_over_the_quota(make_daemon):
+    daemon = make_daemon()
+    ask = make_team(daemon, "red", max_bytes=1000)
+    small = inputs(ask, "result model.onnx M")
+    used = ask("GET", "/v1/teams/red").json()["used"]["bytes"]
+    assert daemon("PUT", "/v1/teams/red/quota", json={"max_bytes": used + 1}).status_code == 200
+    job = ask("POST", "/v1/jobs", json=small).json()
+    until(lambda: (j := ask("GET", f"/v1/jobs/{job['id']}").json())["state"] == "succeeded" and j, what="the job's end")
+    problem(ask("POST", "/v1/jobs", json=small), 403, "quota.exceeded", "max_bytes")
+
+
+# ---- rates ----
+
+def test_a_token_that_asks_too_often_waits_and_no_other_does(make_daemon):
+    daemon = make_daemon(rate="5", rate_burst="10")
+    ask = asker(daemon, make_token(daemon, role="viewer")["token"])
+    with requests.Session() as session:
+        session.headers["Authorization"] = f"Bearer {make_token(daemon, role='viewer')['token']}"
+        answers = [session.get(daemon.url + "/v1/queue") for _ in range(40)]
+    refused = [a for a in answers if a.status_code == 429]
+    assert answers[0].headers["RateLimit-Policy"] == '"token";q=10;w=2'
+    assert answers[0].headers["RateLimit"] == '"token";r=9;t=1'
+    assert [a.status_code for a in answers[:10]] == [200] * 10 and len(refused) >= 25
+    document = problem(refused[0], 429, "quota.rate")
+    assert document["retryable"] and refused[0].headers["Retry-After"] == "1"
+    assert ask("GET", "/v1/queue").status_code == 200
+    assert daemon("GET", "/healthz").status_code == 200
+    time.sleep(int(refused[-1].headers["Retry-After"]))         # what the answer says is enough
+    assert session.get(daemon.url + "/v1/queue", headers=refused[0].request.headers).status_code == 200
+
+
+def test_an_address_that_guesses_tokens_waits_and_valid_ones_pass(make_daemon):
+    daemon = make_daemon(guesses="10")
+    with requests.Session() as session:
+        answers = [session.get(daemon.url + "/v1/queue", headers={"Authorization": f"Bearer rq_{n:043}"}) for n in range(150)]
+    assert {a.status_code for a in answers[:50]} == {401} and answers[-1].status_code == 429
+    assert int(answers[-1].headers["Retry-After"]) == 1
+    assert daemon("GET", "/v1/queue").status_code == 200
+
+
+# ---- the audit log ----
+
+FIELDS = ("prev", "seq", "at", "request", "team", "token", "session", "peer", "method", "action", "target", "status", "code")
+
+
+def export(ask, query=""):
+    """All rows, page by page."""
+    rows, path = [], f"/v1/audit?limit=3{query}"
+    while path:
+        answer = ask("GET", path)
+        assert answer.status_code == 200 and answer.headers["Content-Type"] == "application/x-ndjson", answer.text
+        rows += [json.loads(line) for line in answer.text.splitlines()]
+        path = answer.links.get("next", {}).get("url")
+    return rows
+
+
+def check_chain(rows):
+    prev = ""
+    for n, row in enumerate(rows, 1):
+        lines = ["" if row[f] is None else str(row[f]) for f in FIELDS]
+        assert row["seq"] == n and (row["prev"] or "") == prev
+        assert row["hash"] == hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        prev = row["hash"]
+
+
+def test_what_was_done_and_what_was_refused_is_in_the_log(make_daemon):
+    daemon = make_daemon()
+    ask = make_team(daemon, "red")
+    model = ask("PUT", "/v1/models?name=x", data=b"#inspect result result.json {}\n").json()["id"]
+    assert ask("GET", f"/v1/models/{model}").status_code == 200
+    assert ask("DELETE", f"/v1/models/{model}").status_code == 204
+    assert ask("DELETE", f"/v1/models/{model}").status_code == 404
+    assert ask("POST", "/v1/teams", json={"name": "x"}).status_code == 403
+    assert asker(daemon, "")("GET", "/v1/jobs").status_code == 401
+    assert daemon("GET", "/", headers={"Host": "evil.example"}).status_code == 421
+    rows = export(daemon)
+    check_chain(rows)
+    told = [(r["method"], r["action"], r["target"], r["status"], r["code"], r["team"]) for r in rows]
+    assert told[:8] == [
+        ("POST", "/v1/teams", "/v1/teams", 201, None, "local"),
+        ("POST", "/v1/tokens", "/v1/tokens", 201, None, "local"),
+        ("PUT", "/v1/models", "/v1/models", 201, None, "red"),
+        ("DELETE", "/v1/models/{model}", f"/v1/models/{model}", 204, None, "red"),
+        ("DELETE", "/v1/models/{model}", f"/v1/models/{model}", 404, "resource.not_found", "red"),
+        ("POST", "/v1/teams", "/v1/teams", 403, "auth.forbidden", "red"),
+        ("GET", "/v1/jobs", "/v1/jobs", 401, "auth.required", None),
+        ("GET", None, "/", 421, "auth.host", None)]
+    assert told[8] == ("GET", "/v1/audit", "/v1/audit", 200, None, "local")          # the export is in it, too
+    assert all(r["peer"] == "127.0.0.1" and re.fullmatch("req_[0-9a-f]{16}", r["request"]) for r in rows)
+    text = daemon("GET", "/v1/audit").text
+    assert daemon.token not in text and "rq_" not in text
+
+
+def test_a_teams_administrator_reads_the_teams_rows_alone(make_daemon):
+    daemon = make_daemon()
+    make_team(daemon, "red"), make_team(daemon, "blue")
+    ask = asker(daemon, make_token(daemon, team="red", role="team_admin")["token"])
+    token = ask("POST", "/v1/tokens", json={"name": "x", "role": "viewer"}).json()
+    assert {r["team"] for r in export(ask)} == {"red"}
+    assert ask("GET", "/v1/audit?team=blue").status_code == ask("GET", "/v1/audit?team=none").status_code == 404
+    assert {r["team"] for r in export(daemon, "&team=red")} == {"red"}
+    assert export(daemon, f"&actor={token['id']}") == []
+    assert ask("GET", "/v1/audit?actor=' OR 1=1").status_code == 400
+
+
+def test_a_row_can_be_neither_changed_nor_removed(make_daemon):
+    daemon = make_daemon()
+    make_team(daemon, "red")
+    assert daemon.stop() == 0
+    with sqlite3.connect(daemon.data / "repquant.db") as db:
+        assert db.execute("SELECT count(*) FROM audit").fetchone()[0] == 2
+        for statement in ("UPDATE audit SET status = 200", "DELETE FROM audit", "REPLACE INTO audit SELECT * FROM audit"):
+            with pytest.raises(sqlite3.DatabaseError, match="append-only"):
+                db.execute("PRAGMA recursive_triggers = ON")
+                db.execute(statement)
+    daemon.start()
+    check_chain(export(daemon))
+
+
+def test_a_database_with_code_of_somebody_else_is_not_opened(make_daemon):
+    daemon = make_daemon()
+    assert daemon.stop() == 0
+    with sqlite3.connect(daemon.data / "repquant.db") as db:
+        db.execute("CREATE TRIGGER mine AFTER INSERT ON jobs BEGIN DELETE FROM tokens; END")
+    ended = subprocess.run([REPQUANTD, f"--data={daemon.data}", "--port=0", f"--repquant={daemon.options['repquant']}"],
+                           capture_output=True, text=True, timeout=20)
+    assert ended.returncode != 0 and "trigger" in ended.stderr
+
+
+def test_knocking_does_not_fill_the_log(make_daemon):
+    daemon = make_daemon()
+    ask = asker(daemon, "")
+    with requests.Session() as session:
+        for _ in range(400):
+            assert session.get(daemon.url + "/v1/jobs").status_code == 401
+    rows = export(daemon)
+    check_chain(rows)
+    assert len(rows) < 150
+    dropped = [r for r in rows if r["action"] == "audit.dropped"]
+    refused = sum(r["status"] == 401 for r in rows)
+    assert refused + sum(int(r["code"].split()[0]) for r in dropped) == 400
+    assert ask("GET", "/healthz").status_code == 200
+
+
+# ---- browser sessions ----
+
+def log_in(daemon, token):
+    answer = asker(daemon, token)("POST", "/v1/session")
+    assert answer.status_code == 201, answer.text
+    cookie = answer.headers["Set-Cookie"]
+    secret = re.fullmatch(r"__Host-repquant=(rs_[0-9A-Za-z]{43}); Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=\d+", cookie)[1]
+    return answer.json(), f"__Host-repquant={secret}"
+
+
+def test_a_browser_logs_in_acts_and_logs_out(make_daemon):
+    daemon = make_daemon()
+    token = make_token(daemon, role="member")
+    session, cookie = log_in(daemon, token["token"])
+    page = asker(daemon, None, Cookie=f"other=1; {cookie}; more=2")
+    own = {"Sec-Fetch-Site": "same-origin", "X-Repquant-Csrf": session["csrf_token"]}
+    assert page("GET", "/v1/whoami").json()["token_id"] == token["id"]
+    assert page("GET", "/v1/session").json()["csrf_token"] == session["csrf_token"]
+    assert page("PUT", "/v1/models?name=x", headers=own, data=b"#inspect result result.json {}\n").status_code == 201
+    assert [s["id"] for s in page("GET", "/v1/sessions").json()["data"]] == [session["id"]]
+    answer = page("DELETE", "/v1/session", headers=own)
+    assert answer.status_code == 204 and "Max-Age=0" in answer.headers["Set-Cookie"]
+    problem(page("GET", "/v1/whoami"), 401, "auth.required")
+    assert asker(daemon, token["token"])("GET", "/v1/whoami").status_code == 200
+    rows = [json.loads(line) for line in daemon("GET", "/v1/audit").text.splitlines()]
+    assert [r["session"] for r in rows if r["method"] == "PUT"] == [session["id"]]
+
+
+@pytest.mark.parametrize("method, path", [("POST", "/v1/jobs"), ("PUT", "/v1/models?name=x"), ("DELETE", "/v1/models/x"), ("DELETE", "/v1/session")])
+def test_a_cookie_alone_changes_nothing(daemon, method, path):
+    session, cookie = log_in(daemon, daemon.token)
+    page, token = asker(daemon, None, Cookie=cookie), session["csrf_token"]
+    body = {"json": {}} if method == "POST" else {"data": b"x"} if method == "PUT" else {}
+    same = {"Sec-Fetch-Site": "same-origin"}
+    for headers in ({}, {"X-Repquant-Csrf": token}, same, {**same, "X-Repquant-Csrf": token[:-1] + ("0" if token[-1] != "0" else "1")},
+                    {"Sec-Fetch-Site": "none", "X-Repquant-Csrf": token}, {"Sec-Fetch-Site": "same-site", "X-Repquant-Csrf": token},
+                    {"Sec-Fetch-Site": "cross-site", "X-Repquant-Csrf": token}, {"Origin": "http://evil.example", "X-Repquant-Csrf": token},
+                    {"Origin": "null", "X-Repquant-Csrf": token}, {**same, "X-Repquant-Csrf": ""}):
+        problem(page(method, path, headers=headers, **body), 403, "auth.forbidden")
+    allowed = page(method, path, headers={"Origin": daemon.url, "X-Repquant-Csrf": token}, **body)
+    assert allowed.status_code not in (401, 403), allowed.text
+
+
+def test_what_is_no_session_is_nobody(daemon):
+    session, cookie = log_in(daemon, daemon.token)
+    for bad in (cookie[:-1], cookie + "0", cookie.replace("__Host-", ""), cookie.replace("rs_", "rq_"), "__Host-repquant=", "__Host-repquant",
+                f"x{cookie}", f"__Host-repquant={daemon.token}", "__Host-repquant=' OR 1=1"):
+        problem(asker(daemon, None, Cookie=bad)("GET", "/v1/whoami"), 401, "auth.required")
+    problem(asker(daemon, session["id"])("GET", "/v1/whoami"), 401, "auth.required")
+    problem(asker(daemon, cookie.split("=")[1])("GET", "/v1/whoami"), 401, "auth.required")         # as a bearer it is nothing
+    own = {"Sec-Fetch-Site": "same-origin", "X-Repquant-Csrf": session["csrf_token"]}
+    problem(asker(daemon, None, Cookie=cookie)("POST", "/v1/session", headers=own), 403, "auth.forbidden")   # no session from a session
+
+
+def test_a_session_ends_with_its_token_and_when_somebody_ends_it(make_daemon):
+    daemon = make_daemon()
+    member, other = make_token(daemon, role="member"), make_token(daemon, role="member")
+    (mine, cookie), (second, cookie2) = log_in(daemon, member["token"]), log_in(daemon, member["token"])
+    (theirs, cookie3) = log_in(daemon, other["token"])
+    ask = asker(daemon, member["token"])
+    assert {s["id"] for s in ask("GET", "/v1/sessions").json()["data"]} == {mine["id"], second["id"]}
+    assert ask("DELETE", f"/v1/sessions/{theirs['id']}").status_code == 404         # another token's: an administrator's business
+    assert ask("DELETE", f"/v1/sessions/{second['id']}").status_code == 204
+    assert asker(daemon, None, Cookie=cookie2)("GET", "/v1/whoami").status_code == 401
+    assert {s["id"] for s in daemon("GET", "/v1/sessions").json()["data"]} == {mine["id"], theirs["id"]}
+    assert daemon("DELETE", f"/v1/tokens/{member['id']}").status_code == 204
+    assert asker(daemon, None, Cookie=cookie)("GET", "/v1/whoami").status_code == 401
+    assert daemon("DELETE", f"/v1/sessions/{theirs['id']}").status_code == 204
+    assert asker(daemon, None, Cookie=cookie3)("GET", "/v1/whoami").status_code == 401
+    assert daemon("GET", "/v1/sessions").json()["data"] == []
+
+
+@pytest.mark.parametrize("change", ["last_used_at = last_used_at - 8 * 3600 * 1000000", "expires_at = created_at"])
+def test_a_session_that_is_idle_or_old_has_ended(make_daemon, change):
+    daemon = make_daemon()
+    session, cookie = log_in(daemon, daemon.token)
+    assert daemon.stop() == 0
+    with sqlite3.connect(daemon.data / "repquant.db") as db:
+        row = db.execute("SELECT hash, expires_at - created_at FROM sessions").fetchone()
+        assert row == (hashlib.sha256(cookie.split("=")[1].encode()).hexdigest(), 7 * 24 * 3600 * 1000000)
+        db.execute(f"UPDATE sessions SET {change}")
+    daemon.start()
+    problem(asker(daemon, None, Cookie=cookie)("GET", "/v1/whoami"), 401, "auth.required")
+    log_in(daemon, daemon.token)                # and makes room for the next
+    assert session["id"] not in [s["id"] for s in daemon("GET", "/v1/sessions").json()["data"]]

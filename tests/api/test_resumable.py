@@ -1,0 +1,237 @@
+"""Resumable uploads: a real tus client whose connection breaks, a daemon that is killed, a disk that is full."""
+import base64
+import hashlib
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+
+import pytest
+import requests
+from conftest import Daemon, until
+from tusclient import client as tus
+
+VERSION = {"Tus-Resumable": "1.0.0"}
+PART = {**VERSION, "Content-Type": "application/offset+octet-stream"}
+
+
+def digest_of(data):
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+class BreakingProxy:
+    """A proxy on a free port that cuts each connection after as many bytes from the client as `cuts` says, while it says."""
+
+    def __init__(self, port, cuts):
+        self.target, self.cuts, self.cut = port, list(cuts), 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.carry, args=(client,), daemon=True).start()
+
+    def carry(self, client):
+        server = socket.create_connection(("127.0.0.1", self.target))
+        threading.Thread(target=self.back, args=(server, client), daemon=True).start()
+        passed, limit = 0, None
+        while data := self.read(client):
+            if limit is None and data.startswith(b"PATCH"):
+                limit = self.cuts.pop(0) if self.cuts else -1
+            if limit not in (None, -1) and passed + len(data) > limit:
+                server.sendall(data[:limit - passed])
+                self.cut += 1
+                for s in (client, server):
+                    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                    s.close()
+                return
+            passed += len(data)
+            server.sendall(data)
+        server.close()
+
+    @staticmethod
+    def read(s):
+        try:
+            return s.recv(65536)
+        except OSError:
+            return b""
+
+    def back(self, server, client):
+        while data := self.read(server):
+            try:
+                client.sendall(data)
+            except OSError:
+                return
+        client.close()
+
+    def close(self):
+        self.listener.close()
+
+
+def begin(daemon, length, **fields):
+    answer = daemon("POST", "/v1/uploads", headers={**VERSION, "Upload-Length": str(length), **fields})
+    assert answer.status_code == 201, answer.text
+    return answer.headers["Location"]
+
+
+def patch(daemon, path, offset, data, **fields):
+    return daemon("PATCH", path, headers={**PART, "Upload-Offset": str(offset), **fields}, data=data)
+
+
+def offset_of(daemon, path):
+    answer = daemon("HEAD", path, headers=VERSION)
+    assert answer.status_code == 200
+    return int(answer.headers["Upload-Offset"])
+
+
+def test_a_tus_client_goes_on_after_its_connection_broke(daemon, tmp_path):
+    data = random.Random(0).randbytes(5_000_000)
+    (tmp_path / "model.onnx").write_bytes(data)
+    proxy = BreakingProxy(daemon.port, [300_000, 1_000, 700_001, 65_536])
+    session = tus.TusClient(f"http://127.0.0.1:{proxy.port}/v1/uploads", headers={"Authorization": f"Bearer {daemon.token}"})
+    uploader = session.uploader(str(tmp_path / "model.onnx"), metadata={"filename": "model.onnx"}, retries=8, retry_delay=0)
+    uploader.upload()
+    proxy.close()
+    assert proxy.cut == 4 and uploader.offset == len(data)
+    path = "/v1/uploads/" + uploader.url.rsplit("/", 1)[1]
+    row = daemon("GET", path).json()
+    assert row["digest"] == digest_of(data) and row["offset"] == len(data)
+    assert daemon("GET", f"/v1/blobs/{row['digest']}").content == data
+    assert daemon("HEAD", path, headers=VERSION).headers["Blob-Digest"] == digest_of(data)
+
+
+def test_a_tus_client_in_chunks_with_checksums(daemon, tmp_path):
+    data = random.Random(1).randbytes(1_000_001)
+    (tmp_path / "f").write_bytes(data)
+    session = tus.TusClient(daemon.url + "/v1/uploads", headers={"Authorization": f"Bearer {daemon.token}"})
+    uploader = session.uploader(str(tmp_path / "f"), chunk_size=100_000, upload_checksum=True)
+    uploader.upload()
+    assert daemon("GET", f"/v1/blobs/{digest_of(data)}").content == data
+
+
+def test_a_break_keeps_what_arrived_and_a_wrong_checksum_nothing(daemon):
+    data = os.urandom(400_000)
+    path = begin(daemon, len(data))
+    wrong = base64.b64encode(hashlib.sha256(b"other").digest()).decode()
+    answer = patch(daemon, path, 0, data[:1000], **{"Upload-Checksum": f"sha256 {wrong}"})
+    assert answer.status_code == 460 and answer.json()["code"] == "upload.checksum_mismatch"
+    assert offset_of(daemon, path) == 0
+    head = (f"PATCH {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {daemon.token}\r\nTus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\n"
+            f"Content-Type: application/offset+octet-stream\r\nContent-Length: {len(data)}\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", daemon.port)) as s:
+        s.sendall(head.encode() + data[:300_000])
+        # The connection stays open: whoever asks takes over, and the old one cannot go on.
+        until(lambda: requests.head(daemon.url + path, headers={**VERSION, **daemon.session.headers}).headers["Upload-Offset"] == "300000",
+              what="all that was sent")
+        assert patch(daemon, path, 300_000, data[300_000:]).status_code == 204
+        s.sendall(data[300_000:])
+        assert b" 409 " in s.recv(65536).split(b"\r\n")[0]
+    assert daemon("GET", f"/v1/blobs/{digest_of(data)}").content == data
+
+
+def test_what_was_acknowledged_survives_kill_9(make_daemon):
+    daemon = make_daemon()
+    rng = random.Random(7)
+    data = rng.randbytes(3_000_000)
+    path = begin(daemon, len(data))
+    known = 0
+    for _ in range(8):
+        end = min(len(data) - 1, known + rng.randrange(1, 500_000))
+        answer = patch(daemon, path, known, data[known:end])
+        assert answer.status_code == 204 and int(answer.headers["Upload-Offset"]) == end
+        known = end
+        unfinished = threading.Thread(target=lambda: patch_and_lose(daemon.port, daemon.token, path, known, data[known:]))
+        unfinished.start()
+        unfinished.join(rng.random() * 0.02)
+        daemon.process.send_signal(signal.SIGKILL)
+        daemon.process.wait()
+        unfinished.join()
+        daemon.process = None
+        (daemon.folder / "port").unlink()
+        daemon.start()
+        now = offset_of(daemon, path)
+        assert now >= known
+        known = now
+        if known == len(data):
+            break
+    if known < len(data):
+        assert patch(daemon, path, known, data[known:]).status_code == 204
+    assert daemon("GET", f"/v1/blobs/{digest_of(data)}").content == data
+
+
+def patch_and_lose(port, token, path, offset, data):
+    try:
+        requests.patch(f"http://127.0.0.1:{port}{path}", data=data, timeout=10,
+                       headers={**PART, "Upload-Offset": str(offset), "Authorization": f"Bearer {token}"})
+    except requests.RequestException:
+        pass
+
+
+def test_abandoned_uploads_expire_and_a_team_has_a_bound(make_daemon):
+    daemon = make_daemon(uploads="2", upload_expiry="1")
+    paths = [begin(daemon, 10), begin(daemon, 10)]
+    answer = daemon("POST", "/v1/uploads", headers={**VERSION, "Upload-Length": "10"})
+    assert answer.status_code == 403 and answer.json()["code"] == "quota.exceeded"
+    until(lambda: daemon("HEAD", paths[1], headers=VERSION).status_code == 404, what="the end of the upload")
+    begin(daemon, 10)
+    assert daemon("DELETE", begin(daemon, 10), headers=VERSION).status_code == 204
+    until(lambda: len(list((daemon.data / "blobs").glob("upl_*"))) <= 1, what="the removal of what was abandoned")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"mounting a small tmpfs failed: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_refuses_early_loses_nothing_and_recovers(small_disk, tmp_path, fake_job):
+    folder = tmp_path / "daemon"
+    folder.mkdir()
+    daemon = Daemon(folder, fake_job, {"keep-free": "4M", "max-upload": "1G"})
+    daemon.data = small_disk / "data"
+    daemon.options["data"] = str(daemon.data)
+    daemon.start()
+    try:
+        model = daemon.upload("models", "#quantize\n", name="small")
+        kept = os.urandom(8 << 20)
+        assert daemon("PUT", f"/v1/blobs/{digest_of(kept)}", data=kept).status_code == 201
+        path = begin(daemon, 20 << 20)                             # its space is taken now
+        answer = daemon("PUT", "/v1/blobs/sha256:" + "0" * 64, data=b"x" * (30 << 20))
+        assert answer.status_code == 507 and answer.json()["code"] == "resource.disk"
+        refused = daemon("POST", "/v1/uploads", headers={**VERSION, "Upload-Length": str(30 << 20)})
+        assert refused.status_code == 507
+        try:                                                       # of unknown length: refused where it gets too long, perhaps with a cut
+            assert daemon("PUT", "/v1/models?name=chunked", data=iter([b"x" * (1 << 20)] * 40)).status_code == 507
+        except requests.ConnectionError:
+            until(lambda: "status=0 cut" in daemon.log.read_text(), what="the cut in the log")
+        part = os.urandom(20 << 20)
+        assert patch(daemon, path, 0, part).status_code == 204     # what was promised holds
+        assert daemon("GET", f"/v1/blobs/{digest_of(kept)}").content == kept
+        assert daemon("GET", f"/v1/models/{model['id']}").status_code == 200
+        big = begin(daemon, int(shutil.disk_usage(small_disk).free - (5 << 20)))
+        assert daemon("GET", "/readyz").status_code in (200, 503)
+        job = {"type": "quantize", "model_id": model["id"], "dataset_id": "ds_none", "recipe": "minmax-w8a8"}
+        assert daemon("POST", "/v1/jobs", json=job).status_code == 422
+        assert daemon("DELETE", big, headers=VERSION).status_code == 204
+        again = begin(daemon, 20 << 20)                            # without a restart
+        assert daemon("DELETE", again, headers=VERSION).status_code == 204
+        assert not daemon.leftovers()
+        assert daemon("GET", f"/v1/blobs/{digest_of(part)}").content == part
+    finally:
+        daemon.stop()

@@ -1,0 +1,509 @@
+/* test_uploads.c - uploads in parts: what is acknowledged stays, what is not is forgotten, and one writes at a time. */
+#include "tests/unit/daemon/api_fixture.h"
+
+#include "core/base/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/statvfs.h>
+
+#define HELLO FIXTURE_DIGEST            /* of "hello" */
+#define WORLD "sha256:486ea46224d1bb4fb680f34f7c9ad96a8f24ec88be73ea8e5a6c65260e9cb8a7"     /* of "world" */
+#define LIST(...) (const char *const[]){ __VA_ARGS__, NULL }
+
+static const struct err nothing;
+
+static void must(bool ok, const struct err *e)
+{
+    if (!ok)
+        fail_msg("%s %s: %s", err_slug(e->code), e->where, e->text);
+}
+
+/* A new upload with these bytes so far. */
+static struct upload begun(struct fixture *f, const char *team, int64_t length, const char *want, const char *bytes)
+{
+    struct upload_part p;
+    struct upload u;
+    struct err e = nothing;
+    struct upload_wish w = { .length = length, .want = want, .metadata = "filename bQ==" };
+    must(upload_begin(&p, f->store, team, &w, &e) && upload_write(&p, bytes, strlen(bytes), &e) && upload_end(&p, &u, &e), &e);
+    upload_release(&u);
+    return u;
+}
+
+/* Goes on with it; false with *e. */
+static bool added(struct fixture *f, const char *id, uint64_t offset, const char *bytes, struct upload *ret, struct err *e)
+{
+    struct upload_part p;
+    bool ok = upload_resume(&p, f->store, TEAM_LOCAL, id, offset, e);
+    if (!ok)
+        return false;
+    ok = upload_write(&p, bytes, strlen(bytes), e) && upload_end(&p, ret, e);
+    upload_abandon(&p);
+    if (ok)
+        upload_release(ret);
+    return ok;
+}
+
+static struct upload looked_at(struct fixture *f, const char *id)
+{
+    struct upload u;
+    struct err e = nothing;
+    must(upload_get(f->store, TEAM_LOCAL, id, &u, &e), &e);
+    upload_release(&u);
+    return u;
+}
+
+static bool file_there(struct fixture *f, const char *id)
+{
+    char path[400];
+    snprintf(path, sizeof path, "%s/blobs/%s", f->dir, id);
+    return access(path, F_OK) == 0;
+}
+
+static void parts_become_a_blob_over_restarts(void **state)
+{
+    struct fixture *f = *state;
+    struct upload u = begun(f, TEAM_LOCAL, 5, WORLD, "wo");
+    struct err e = nothing;
+    struct blob b;
+    assert_int_equal(u.offset, 2);
+    fixture_reopen(f);
+    assert_int_equal(looked_at(f, u.id).offset, 2);
+    assert_string_equal(looked_at(f, u.id).metadata, "filename bQ==");
+    must(added(f, u.id, 2, "r", &u, &e), &e);
+    fixture_reopen(f);
+    must(added(f, u.id, 3, "ld", &u, &e), &e);
+    assert_string_equal(u.digest, WORLD);
+    must(blob_get(f->store, TEAM_LOCAL, WORLD, &b, &e), &e);
+    assert_int_equal(b.size, 5);
+    assert_false(file_there(f, u.id));
+    assert_int_equal(looked_at(f, u.id).offset, 5);        /* a client that lost the last answer asks again */
+    assert_false(added(f, u.id, 5, "", &u, &e));
+    assert_int_equal(e.code, ERR_UPLOAD_OFFSET);
+}
+
+static void the_hash_goes_on_where_it_stopped_and_is_made_again_if_it_is_lost(void **state)
+{
+    static char text[1000];
+    struct hash h, again;
+    char saved[HASH_STATE_SIZE];
+    uint8_t one[HASH_SIZE], two[HASH_SIZE];
+    (void)state;
+    memset(text, 'x', sizeof text);
+    for (size_t cut = 0; cut < sizeof text; cut += 37) {
+        hash_init(&h);
+        hash_add(&h, text, cut);
+        hash_save(&h, saved);
+        assert_true(hash_load(saved, &again));
+        hash_add(&again, text + cut, sizeof text - cut);
+        hash_end(&again, one);
+        hash_bytes(text, sizeof text, two);
+        assert_true(hash_equal(one, two));
+    }
+    assert_false(hash_load("", &h));
+    saved[3] = 'g';
+    assert_false(hash_load(saved, &h));
+}
+
+static void an_offset_that_is_not_the_uploads_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct upload u = begun(f, TEAM_LOCAL, 5, NULL, "wo");
+    static const uint64_t wrong[] = { 0, 1, 3, 5, 6, UINT64_MAX };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        struct err e = nothing;
+        assert_false(added(f, u.id, wrong[i], "x", &u, &e));
+        assert_int_equal(e.code, ERR_UPLOAD_OFFSET);
+    }
+    assert_int_equal(looked_at(f, u.id).offset, 2);
+}
+
+static void more_bytes_than_declared_are_refused_and_the_rest_is_kept(void **state)
+{
+    struct fixture *f = *state;
+    struct upload u = begun(f, TEAM_LOCAL, 5, NULL, "wo");
+    struct err e = nothing;
+    assert_false(added(f, u.id, 2, "rlds", &u, &e));
+    assert_int_equal(e.code, ERR_REQUEST_TOO_LARGE);
+    assert_int_equal(looked_at(f, u.id).offset, 2);
+}
+
+static void a_broken_connection_keeps_what_came_but_not_under_a_checksum(void **state)
+{
+    struct fixture *f = *state;
+    struct upload u = begun(f, TEAM_LOCAL, 5, NULL, "w");
+    struct upload_part p;
+    struct err e = nothing;
+    must(upload_resume(&p, f->store, TEAM_LOCAL, u.id, 1, &e) && upload_write(&p, "o", 1, &e), &e);
+    upload_abandon(&p);
+    assert_int_equal(looked_at(f, u.id).offset, 2);
+    must(upload_resume(&p, f->store, TEAM_LOCAL, u.id, 2, &e)
+         && upload_expect(&p, "sha256 RUNJ5CLwUpcZHq0T4h09tSDlq+9SBV5JZLgvshP1k6E=", &e) && upload_write(&p, "r", 1, &e), &e);
+    upload_abandon(&p);
+    assert_int_equal(looked_at(f, u.id).offset, 2);
+    must(added(f, u.id, 2, "rld", &u, &e), &e);            /* and the hash went back with the offset */
+    assert_string_equal(u.digest, WORLD);
+}
+
+static void a_crash_keeps_what_was_acknowledged_and_forgets_the_rest(void **state)
+{
+    struct fixture *f = *state;
+    struct upload u = begun(f, TEAM_LOCAL, 5, NULL, "wo");
+    struct err e = nothing;
+    char path[400];
+    snprintf(path, sizeof path, "%s/blobs/%s", f->dir, u.id);
+    int fd = open(path, O_WRONLY | O_APPEND);
+    assert_int_equal(write(fd, "XX", 2), 2);                /* written, never acknowledged */
+    close(fd);
+    fixture_reopen(f);
+    assert_int_equal(looked_at(f, u.id).offset, 2);
+    must(added(f, u.id, 2, "rld", &u, &e), &e);
+    assert_string_equal(u.digest, WORLD);
+}
+
+static void an_upload_whose_bytes_are_gone_says_so(void **state)
+{
+    struct fixture *f = *state;
+    struct upload u = begun(f, TEAM_LOCAL, 5, NULL, "wo");
+    struct err e = nothing;
+    char path[400];
+    snprintf(path, sizeof path, "%s/blobs/%s", f->dir, u.id);
+    assert_int_equal(truncate(path, 1), 0);
+    assert_false(added(f, u.id, 2, "rld", &u, &e));
+    assert_int_equal(e.code, ERR_IO);
+}
+
+static void who_asks_takes_over_from_who_writes(void **state)
+{
+    struct fixture *f = *state;
+    struct upload u = begun(f, TEAM_LOCAL, 5, NULL, "w");
+    struct upload_part old, other;
+    struct err e = nothing;
+    must(upload_resume(&old, f->store, TEAM_LOCAL, u.id, 1, &e) && upload_write(&old, "o", 1, &e), &e);
+    assert_false(upload_resume(&other, f->store, TEAM_LOCAL, u.id, 1, &e));
+    assert_int_equal(e.code, ERR_UPLOAD_BUSY);
+    e = nothing;
+    assert_int_equal(looked_at(f, u.id).offset, 2);         /* what the old one wrote is kept */
+    assert_false(upload_write(&old, "r", 1, &e));
+    assert_int_equal(e.code, ERR_CONFLICT);
+    e = nothing;
+    must(upload_resume(&other, f->store, TEAM_LOCAL, u.id, 2, &e), &e);
+    assert_false(upload_end(&old, &u, &e));
+    assert_int_equal(e.code, ERR_CONFLICT);
+    e = nothing;
+    must(upload_write(&other, "rld", 3, &e) && upload_end(&other, &u, &e), &e);
+    assert_string_equal(u.digest, WORLD);
+    upload_release(&u);
+}
+
+static void another_teams_upload_does_not_exist_even_while_it_is_written(void **state)
+{
+    struct fixture *f = *state;
+    struct upload u = begun(f, "other", 5, NULL, "w");
+    struct upload_part p, q;
+    struct err e = nothing;
+    must(upload_resume(&p, f->store, "other", u.id, 1, &e), &e);
+    assert_false(upload_resume(&q, f->store, TEAM_LOCAL, u.id, 1, &e));
+    assert_int_equal(e.code, ERR_NOT_FOUND);
+    e = nothing;
+    assert_false(upload_get(f->store, TEAM_LOCAL, u.id, &u, &e));
+    assert_int_equal(e.code, ERR_NOT_FOUND);
+    e = nothing;
+    assert_false(upload_delete(f->store, TEAM_LOCAL, p.state.id, &e));
+    assert_int_equal(e.code, ERR_NOT_FOUND);
+    e = nothing;
+    must(upload_write(&p, "orld", 4, &e), &e);              /* and nobody took it over */
+    upload_abandon(&p);
+}
+
+static void wrong_bytes_end_the_upload(void **state)
+{
+    struct fixture *f = *state;
+    struct upload u = begun(f, TEAM_LOCAL, 5, HELLO, "wor");
+    struct err e = nothing;
+    char id[ID_SIZE];
+    memcpy(id, u.id, sizeof id);
+    assert_false(added(f, u.id, 3, "ld", &u, &e));
+    assert_int_equal(e.code, ERR_UPLOAD_DIGEST);
+    e = nothing;
+    assert_false(upload_get(f->store, TEAM_LOCAL, id, &u, &e));
+    assert_int_equal(e.code, ERR_NOT_FOUND);
+    assert_false(file_there(f, id));
+}
+
+static void bytes_another_team_has_are_stored_once_and_belong_to_both(void **state)
+{
+    struct fixture *f = *state;
+    struct blob b;
+    struct err e = nothing;
+    struct upload u = begun(f, "other", 5, HELLO, "hello");
+    assert_string_equal(u.digest, HELLO);
+    must(blob_get(f->store, "other", HELLO, &b, &e) && blob_get(f->store, TEAM_LOCAL, HELLO, &b, &e), &e);
+    int fd;
+    uint64_t size;
+    struct stat st;
+    must(blob_open(f->store, TEAM_LOCAL, HELLO, true, &fd, &size, &e), &e);
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_int_equal(st.st_nlink, 1);
+    assert_int_equal(st.st_mode & 07777, 0400);
+    close(fd);
+}
+
+static void uploads_expire_and_are_bounded(void **state)
+{
+    struct fixture *f = *state;
+    struct upload_part p;
+    struct upload_wish w = { .length = 5 };
+    struct err e = nothing;
+    struct upload u;
+    int removed;
+    store_limit(f->store, &(struct store_limits){ .upload_expiry_us = 3600LL * 1000000, .uploads_per_team = 2 });
+    struct upload one = begun(f, TEAM_LOCAL, 5, NULL, "w");
+    begun(f, TEAM_LOCAL, 5, NULL, "w");
+    begun(f, "other", 5, NULL, "w");
+    assert_false(upload_begin(&p, f->store, TEAM_LOCAL, &w, &e));
+    assert_int_equal(e.code, ERR_QUOTA);
+    e = nothing;
+    must(upload_delete(f->store, TEAM_LOCAL, one.id, &e), &e);
+    assert_false(file_there(f, one.id));
+    store_limit(f->store, &(struct store_limits){ .upload_expiry_us = -1, .uploads_per_team = 2 });
+    must(upload_begin(&p, f->store, TEAM_LOCAL, &w, &e), &e);
+    char id[ID_SIZE];
+    memcpy(id, p.state.id, sizeof id);
+    assert_false(upload_end(&p, &u, &e));                   /* over before it began */
+    assert_int_equal(e.code, ERR_NOT_FOUND);
+    assert_true(file_there(f, id));
+    e = nothing;
+    must(store_sweep(f->store, 3600LL * 1000000, &removed, &e), &e);
+    assert_false(file_there(f, id));
+}
+
+static void a_file_without_a_row_goes_at_the_next_start(void **state)
+{
+    struct fixture *f = *state;
+    char path[400], id[ID_SIZE];
+    struct upload u = begun(f, TEAM_LOCAL, 5, NULL, "w");
+    id_new("upl", id);
+    snprintf(path, sizeof path, "%s/blobs/%s", f->dir, id);
+    close(open(path, O_CREAT | O_WRONLY, 0600));
+    fixture_reopen(f);
+    assert_false(file_there(f, id));
+    assert_true(file_there(f, u.id));
+}
+
+static void disk_space_is_taken_when_an_upload_begins(void **state)
+{
+    struct fixture *f = *state;
+    struct upload_part p;
+    struct err e = nothing;
+    uint64_t before = store_room(f->store);
+    struct upload_wish w = { .length = 8 << 20 };
+    must(upload_begin(&p, f->store, TEAM_LOCAL, &w, &e), &e);
+    assert_true(store_room(f->store) + (7 << 20) < before);
+    upload_abandon(&p);
+    assert_true(store_room(f->store) + (1 << 20) > before);
+    w.length = INT64_MAX;
+    assert_false(upload_begin(&p, f->store, TEAM_LOCAL, &w, &e));
+    assert_int_equal(e.code, ERR_DISK);
+    store_limit(f->store, &(struct store_limits){ .keep_free = UINT64_MAX, .uploads_per_team = 9 });
+    e = nothing;
+    w.length = 1;
+    assert_false(upload_begin(&p, f->store, TEAM_LOCAL, &w, &e));
+    assert_int_equal(e.code, ERR_DISK);
+}
+
+static void a_job_is_promised_its_space_or_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct job_request r = fixture_request(f);
+    struct job job;
+    struct err e = nothing;
+    char id[ID_SIZE];
+    uint64_t before = store_room(f->store);
+    fixture_job(f, 5, id);
+    uint64_t promised = before - store_room(f->store);
+    assert_true(promised >= 64 << 10 && promised < 8 << 20);
+    must(job_cancel(f->store, TEAM_LOCAL, id, &job, &e), &e);
+    job_release(&job);
+    assert_true(store_room(f->store) > before - (64 << 10));
+    store_limit(f->store, &(struct store_limits){ .keep_free = store_free_bytes(f->store) + (1 << 20) });
+    assert_false(job_insert(f->store, TEAM_LOCAL, &r, &job, &e));
+    assert_int_equal(e.code, ERR_DISK);
+    assert_string_equal(e.where, "/model_id");
+}
+
+/* ---- a disk that fails ---- */
+
+static int fail_fsync(int fd)
+{
+    (void)fd;
+    errno = EIO;
+    return -1;
+}
+
+static void nothing_is_acknowledged_that_could_not_be_synced(void **state)
+{
+    struct fixture *f = *state;
+    struct upload u = begun(f, TEAM_LOCAL, 5, NULL, "wo");
+    struct err e = nothing;
+    sys.fsync = fail_fsync;
+    bool ok = added(f, u.id, 2, "rld", &u, &e);
+    sys.fsync = fsync;
+    assert_false(ok);
+    assert_int_equal(e.code, ERR_IO);
+    assert_int_equal(looked_at(f, u.id).offset, 2);
+    e = nothing;
+    must(added(f, u.id, 2, "rld", &u, &e), &e);
+    assert_string_equal(u.digest, WORLD);
+}
+
+/* ---- over HTTP's rules ---- */
+
+static void the_protocol_is_kept(void **state)
+{
+    struct api a;
+    char path[128];
+    api_open(&a, *state);
+    assert_int_equal(api_call(&a, "OPTIONS", "/v1/uploads", NULL), 204);
+    assert_string_equal(api_field(&a, "Tus-Version"), "1.0.0");
+    assert_string_equal(api_field(&a, "Tus-Extension"), "creation,creation-with-upload,checksum,expiration,termination");
+    assert_string_equal(api_field(&a, "Tus-Max-Size"), "1048576");
+    assert_string_equal(api_field(&a, "Tus-Checksum-Algorithm"), "sha256,sha1");
+    assert_int_equal(api_call_with(&a, "POST", "/v1/uploads", NULL, LIST("Upload-Length", "5")), 412);
+    assert_string_equal(api_field(&a, "Tus-Version"), "1.0.0");
+    assert_int_equal(api_call_with(&a, "POST", "/v1/uploads", NULL, LIST("Tus-Resumable", "0.2.2", "Upload-Length", "5")), 412);
+    static const char *const lengths[] = { "-1", "5x", "", "18446744073709551615", NULL };
+    for (const char *const *l = lengths; *l; l++)
+        assert_int_equal(api_tus(&a, "POST", "/v1/uploads", NULL, LIST("Upload-Length", *l)), 400);
+    assert_int_equal(api_tus(&a, "POST", "/v1/uploads", NULL, LIST("Upload-Length", "1048577")), 413);
+    assert_int_equal(api_tus(&a, "POST", "/v1/uploads", NULL, LIST("Upload-Length", "5", "Upload-Metadata", "sha256 eA==")), 400);
+    assert_int_equal(api_tus(&a, "POST", "/v1/uploads", NULL, LIST("Upload-Length", "5", "Upload-Metadata", "filename bQ==, private")), 201);
+    assert_string_equal(api_field(&a, "Tus-Resumable"), "1.0.0");
+    assert_string_equal(api_field(&a, "Upload-Offset"), "0");
+    assert_true(strstr(api_field(&a, "Upload-Expires"), " GMT"));
+    snprintf(path, sizeof path, "%s", api_field(&a, "Location"));
+    assert_int_equal(api_tus(&a, "HEAD", path, NULL, LIST("X", "y")), 200);
+    assert_string_equal(api_field(&a, "Upload-Length"), "5");
+    assert_string_equal(api_field(&a, "Upload-Metadata"), "filename bQ==, private");
+    assert_int_equal(api_tus(&a, "PATCH", path, "wo", LIST("Upload-Offset", "1")), 409);
+    assert_int_equal(api_call_with(&a, "PATCH", path, "wo", LIST("Tus-Resumable", "1.0.0", "Upload-Offset", "0", "Content-Type", "text/plain")), 415);
+    assert_int_equal(api_call_with(&a, "PATCH", path, NULL, LIST("Tus-Resumable", "1.0.0", "Upload-Offset", "0")), 415);
+    assert_int_equal(api_tus(&a, "PATCH", path, "wo", LIST("Upload-Length", "5")), 400);         /* no offset */
+    assert_int_equal(api_tus(&a, "PATCH", path, "wo", LIST("Upload-Offset", "0", "Upload-Checksum", "md5 eA==")), 400);
+    assert_int_equal(api_tus(&a, "PATCH", path, "wo", LIST("Upload-Offset", "0", "Upload-Checksum", "sha1 eA==")), 460);
+    assert_int_equal(api_tus(&a, "HEAD", path, NULL, LIST("X", "y")), 200);
+    assert_string_equal(api_field(&a, "Upload-Offset"), "0");
+    assert_int_equal(api_tus(&a, "PATCH", path, "wo", LIST("Upload-Offset", "0", "Upload-Checksum", "sha1 0p8YDxuwS8/rk+QkPVQtVuG1BMw=")), 204);
+    assert_string_equal(api_field(&a, "Upload-Offset"), "2");
+    assert_int_equal(api_tus(&a, "PATCH", path, "rlds", LIST("Upload-Offset", "2")), 413);
+    assert_int_equal(api_tus(&a, "PATCH", path, "rld", LIST("Upload-Offset", "2")), 204);
+    assert_string_equal(api_field(&a, "Blob-Digest"), WORLD);
+    assert_int_equal(api_call(&a, "GET", path, NULL), 200);
+    assert_string_equal(api_text(&a, "digest"), WORLD);
+    assert_int_equal(api_call(&a, "DELETE", path, NULL), 412);
+    assert_int_equal(api_tus(&a, "DELETE", path, NULL, LIST("X", "y")), 204);
+    assert_int_equal(api_tus(&a, "HEAD", path, NULL, LIST("X", "y")), 404);
+    assert_int_equal(api_call(&a, "GET", "/v1/blobs/" WORLD, NULL), 200);
+    api_close(&a);
+}
+
+static void an_upload_can_begin_with_its_bytes_or_be_empty(void **state)
+{
+    struct api a;
+    api_open(&a, *state);
+    assert_int_equal(api_tus(&a, "POST", "/v1/uploads", "wor", LIST("Upload-Length", "5")), 201);
+    assert_string_equal(api_field(&a, "Upload-Offset"), "3");
+    assert_int_equal(api_tus(&a, "POST", "/v1/uploads", "world", LIST("Upload-Length", "5")), 201);
+    assert_string_equal(api_field(&a, "Blob-Digest"), WORLD);
+    assert_int_equal(api_tus(&a, "POST", "/v1/uploads", "worlds", LIST("Upload-Length", "5")), 413);
+    assert_int_equal(api_tus(&a, "POST", "/v1/uploads", "wor", LIST("Upload-Length", "5", "Upload-Checksum", "sha1 eA==")), 460);
+    assert_int_equal(api_tus(&a, "POST", "/v1/uploads", NULL, LIST("Upload-Length", "0")), 201);
+    assert_string_equal(api_field(&a, "Blob-Digest"), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    api_close(&a);
+}
+
+/* sha256 of "hello", in base64, as metadata. */
+#define HELLO_METADATA "sha256 MmNmMjRkYmE1ZmIwYTMwZTI2ZTgzYjJhYzViOWUyOWUxYjE2MWU1YzFmYTc0MjVlNzMwNDMzNjI5MzhiOTgyNA=="
+
+/* Every header field and the body of the last answer, but for what differs between any two uploads. */
+static void outline(const struct api *a, char *ret, size_t size)
+{
+    size_t n = (size_t)snprintf(ret, size, "%d", a->status);
+    for (int i = 0; i < a->reply.fields && n < size; i++) {
+        bool own = route_lists("Location Upload-Expires", a->reply.field[i].name);
+        n += (size_t)snprintf(ret + n, size - n, "|%s: %s", a->reply.field[i].name, own ? "" : a->reply.field[i].value);
+    }
+}
+
+static void a_digest_tells_another_team_nothing(void **state)
+{
+    struct api a;
+    struct token token;
+    char text[TOKEN_TEXT_SIZE], known[2000], unknown[2000];
+    static const char unknown_metadata[] = "sha256 NDg2ZWE0NjIyNGQxYmI0ZmI2ODBmMzRmN2M5YWQ5NmE4ZjI0ZWM4OGJlNzNlYThlNWE2YzY1MjYwZTljYjhhNw==";
+    api_open(&a, *state);
+    assert_int_equal(api_tus(&a, "POST", "/v1/uploads", NULL, LIST("Upload-Length", "5", "Upload-Metadata", HELLO_METADATA)), 201);
+    assert_string_equal(api_field(&a, "Upload-Offset"), "5");           /* ours: no transfer */
+    assert_string_equal(api_field(&a, "Blob-Digest"), HELLO);
+    assert_int_equal(api_call_with(&a, "PUT", "/v1/blobs/" HELLO, "hello", LIST("Expect", "100-continue")), 200);
+    assert_int_equal(a.req.received, 0);
+    assert_true(token_create(a.fixture->store, "other", "o", "admin", 0, &token, text, NULL));
+    a.token = text;
+    assert_int_equal(api_tus(&a, "POST", "/v1/uploads", NULL, LIST("Upload-Length", "5", "Upload-Metadata", HELLO_METADATA)), 201);
+    outline(&a, known, sizeof known);
+    assert_int_equal(api_tus(&a, "POST", "/v1/uploads", NULL, LIST("Upload-Length", "5", "Upload-Metadata", unknown_metadata)), 201);
+    outline(&a, unknown, sizeof unknown);
+    assert_string_equal(known, unknown);
+    assert_int_equal(api_call_with(&a, "PUT", "/v1/blobs/" HELLO, "hellO", LIST("Expect", "100-continue")), 422);
+    assert_int_equal(a.req.received, 5);                                /* all bytes were wanted, and looked at */
+    assert_int_equal(api_call_with(&a, "PUT", "/v1/blobs/" HELLO, "hello", LIST("Expect", "100-continue")), 201);
+    assert_int_equal(a.req.received, 5);
+    api_close(&a);
+}
+
+static void a_data_set_is_held_against_a_model(void **state)
+{
+    struct api a;
+    char path[128], body[128];
+    api_open(&a, *state);
+    snprintf(path, sizeof path, "/v1/datasets/%s/validations", a.fixture->dataset);
+    snprintf(body, sizeof body, "{\"model_id\":\"%s\"}", a.fixture->model);
+    assert_int_equal(api_call(&a, "POST", path, body), 200);
+    assert_true(json_is_true(json_object_get(a.json, "ok")));
+    assert_int_equal(api_call(&a, "POST", path, "{\"model_id\":\"mdl_00000000000000000000000000\"}"), 422);
+    assert_string_equal(api_text(&a, "pointer"), "/model_id");
+    assert_int_equal(api_call(&a, "POST", "/v1/datasets/ds_00000000000000000000000000/validations", body), 404);
+    assert_int_equal(api_call(&a, "POST", path, "{}"), 400);
+    assert_int_equal(a.server.inspections, 1);
+    api_close(&a);
+}
+
+#define WITH_STORE(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_hash_goes_on_where_it_stopped_and_is_made_again_if_it_is_lost),
+        WITH_STORE(parts_become_a_blob_over_restarts),
+        WITH_STORE(an_offset_that_is_not_the_uploads_is_refused),
+        WITH_STORE(more_bytes_than_declared_are_refused_and_the_rest_is_kept),
+        WITH_STORE(a_broken_connection_keeps_what_came_but_not_under_a_checksum),
+        WITH_STORE(a_crash_keeps_what_was_acknowledged_and_forgets_the_rest),
+        WITH_STORE(an_upload_whose_bytes_are_gone_says_so),
+        WITH_STORE(who_asks_takes_over_from_who_writes),
+        WITH_STORE(another_teams_upload_does_not_exist_even_while_it_is_written),
+        WITH_STORE(wrong_bytes_end_the_upload),
+        WITH_STORE(bytes_another_team_has_are_stored_once_and_belong_to_both),
+        WITH_STORE(uploads_expire_and_are_bounded),
+        WITH_STORE(a_file_without_a_row_goes_at_the_next_start),
+        WITH_STORE(disk_space_is_taken_when_an_upload_begins),
+        WITH_STORE(a_job_is_promised_its_space_or_refused),
+        WITH_STORE(nothing_is_acknowledged_that_could_not_be_synced),
+        WITH_STORE(the_protocol_is_kept),
+        WITH_STORE(an_upload_can_begin_with_its_bytes_or_be_empty),
+        WITH_STORE(a_digest_tells_another_team_nothing),
+        WITH_STORE(a_data_set_is_held_against_a_model),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
