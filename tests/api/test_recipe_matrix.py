@@ -24,10 +24,9 @@ def decibels(want, got):
 
 def recipe_of(method, width, weights, ranges):
     size = {} if weights in ("per_tensor", "per_channel") else {"group_size": 32}
-    rebuilt = {"rounding": "gptq"} if method in ("repquant", "zeroquant") else {}
-    more = {"reconstruction": {"ridge": 1, "damping": 0.05, "descents": 1}} if rebuilt else {}
+    rebuilt = {"rounding": "gptq"} if method in ("repquant", "zeroquant", "smoothquant") else {}
     return {"name": "matrix", "method": method, "weights": {"bits": width[0], "granularity": weights, **size, **rebuilt},
-            "activations": {"bits": width[1], **RANGES[ranges]}, "calibration": {"samples": 16}, **more}
+            "activations": {"bits": width[1], **RANGES[ranges]}, "calibration": {"samples": 16}}
 
 
 def made(recipe, folder):
