@@ -15,10 +15,13 @@ MATRIX = {
     "GET /": OPEN, "GET /style.css": OPEN, "GET /healthz": OPEN, "GET /readyz": OPEN,
     "GET /v1/openapi.json": "viewer", "GET /v1/capabilities": "viewer", "GET /v1/queue": "viewer",
     "PUT /v1/blobs/{digest}": "member", "GET /v1/blobs/{digest}": "viewer",
+    "POST /v1/uploads": "member", "PATCH /v1/uploads/{upload}": "member", "GET /v1/uploads/{upload}": "member", "DELETE /v1/uploads/{upload}": "member",
+    "POST /v1/imports": "member",
     "GET /v1/models": "viewer", "POST /v1/models": "member", "PUT /v1/models": "member",
     "PUT /v1/models/{model}": "member", "GET /v1/models/{model}": "viewer", "DELETE /v1/models/{model}": "member",
     "GET /v1/datasets": "viewer", "POST /v1/datasets": "member", "PUT /v1/datasets": "member",
     "PUT /v1/datasets/{dataset}": "member", "GET /v1/datasets/{dataset}": "viewer", "DELETE /v1/datasets/{dataset}": "member",
+    "POST /v1/datasets/{dataset}/validations": "viewer",
     "GET /v1/recipes": "viewer", "GET /v1/recipes/{name}": "viewer",
     "POST /v1/jobs": "member", "GET /v1/jobs": "viewer", "GET /v1/jobs/{job}": "viewer",
     "POST /v1/jobs/{job}/cancel": "member", "POST /v1/jobs/{job}/retry": "member",
@@ -39,10 +42,11 @@ NAMED_BY_THE_CLIENT = {"PUT /v1/blobs/{digest}", "PUT /v1/models/{model}", "PUT 
 # What an administrator may do to another team.
 ACROSS_TEAMS = {"GET /v1/teams/{team}", "DELETE /v1/teams/{team}", "PUT /v1/teams/{team}/quota"}
 
+TUS = {"Tus-Resumable": "1.0.0"}
 BLOB = "#inspect result result.json {}\n"
 DIGEST_OF_NOTHING = "sha256:" + "0" * 64
 ABSENT = {"digest": DIGEST_OF_NOTHING, "model": "mdl_" + "0" * 26, "dataset": "ds_" + "0" * 26, "job": "job_" + "0" * 26,
-          "artifact": "art_" + "0" * 26, "token": "tok_" + "0" * 26, "session": "ses_" + "0" * 26, "team": "none", "name": "none", "index": "0"}
+          "artifact": "art_" + "0" * 26, "upload": "upl_" + "0" * 26, "token": "tok_" + "0" * 26, "session": "ses_" + "0" * 26, "team": "none", "name": "none", "index": "0"}
 RUN = ('layer 1; result model.onnx {name}; result report.json {{"team":"{name}"}}; result details.json [{{"index":0}}]')
 
 
@@ -72,7 +76,7 @@ class Team:
         headers = {"Authorization": f"Bearer {self.tokens[role]}"} if role else {}
         if role and operation in ("GET /v1/session", "DELETE /v1/session"):
             headers, _ = self.log_in(role)
-        return requests.request(method, self.daemon.url + path.format(**names), headers=headers, timeout=30, **more)
+        return requests.request(method, self.daemon.url + path.format(**names), headers={**headers, **more.pop("headers", {})}, timeout=30, **more)
 
     def put(self, kind, script):
         answer = self.ask("member", f"PUT /v1/{kind}", {}, params={"name": self.name}, data=script.encode())
@@ -91,7 +95,8 @@ class Team:
         assert self.daemon.ended(job["id"])["state"] == "succeeded"
         self.daemon.session.headers["Authorization"] = f"Bearer {token}"
         artifact = self.ask("viewer", "GET /v1/jobs/{job}/artifacts", {"job": job["id"]}).json()["data"][0]
-        return {"digest": model["digest"], "model": model["id"], "dataset": data["id"], "job": job["id"], "artifact": artifact["id"],
+        upload = self.ask("member", "POST /v1/uploads", {}, headers={**TUS, "Upload-Length": "4"}).headers["Location"].rsplit("/", 1)[1]
+        return {"digest": model["digest"], "upload": upload, "model": model["id"], "dataset": data["id"], "job": job["id"], "artifact": artifact["id"],
                 "token": self.make_token("viewer")["id"], "session": self.log_in("admin")[1], "team": self.name, "name": "minmax-w8a8", "index": "0"}
 
     def body(self, operation, names):
@@ -100,9 +105,16 @@ class Team:
         bodies = {"POST /v1/models": files, "POST /v1/datasets": {"name": "x", "digest": names["digest"]},
                   "POST /v1/jobs": {"type": "quantize", "model_id": names["model"], "dataset_id": names["dataset"], "recipe": "minmax-w8a8"},
                   "POST /v1/tokens": {"name": "x", "role": "viewer", "team": names["team"]},
+                  "POST /v1/datasets/{dataset}/validations": {"model_id": names["model"]}, "POST /v1/imports": {"url": "https://models.example/x.onnx"},
                   "POST /v1/teams": {"name": f"team-of-{names['team']}"}, "PUT /v1/teams/{team}/quota": {}}
         if operation in bodies:
             return {"json": bodies[operation]}
+        if operation == "POST /v1/uploads":
+            return {"headers": {**TUS, "Upload-Length": "4"}}
+        if operation == "PATCH /v1/uploads/{upload}":
+            return {"headers": {**TUS, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}, "data": b"four"}
+        if operation.endswith("/v1/uploads/{upload}"):
+            return {"headers": TUS}
         if operation == "PUT /v1/blobs/{digest}":
             return {"data": self.script.encode()}
         return {"data": BLOB.encode()} if operation.startswith("PUT ") else {}
@@ -163,7 +175,7 @@ def test_sessions_of_another_token_are_an_administrators_business(red, role):
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("operation", MATRIX)
 def test_a_role_may_what_the_matrix_says_and_no_more(red, operation, role):
-    names = red.make() if operation.startswith("DELETE ") else red.objects
+    names = red.make() if operation.startswith(("DELETE ", "PATCH ")) else red.objects
     if "{session}" in operation:
         names = {**names, "session": red.log_in(role)[1]}       # everybody may end the own ones
     if operation == "DELETE /v1/teams/{team}":
@@ -175,8 +187,8 @@ def test_a_role_may_what_the_matrix_says_and_no_more(red, operation, role):
     if not may(role, operation):
         assert answer.status_code == 403 and answer.json()["code"] == "auth.forbidden", answer.text
         return
-    # 409: of a job that has succeeded there is nothing to cancel or to try again.
-    expected = (409,) if re.search("/(cancel|retry)$", operation) else (200, 201, 202, 204)
+    # 409: of a job that has succeeded there is nothing to cancel or to try again; 422: no host is listed from which to import.
+    expected = (409,) if re.search("/(cancel|retry)$", operation) else (422,) if operation == "POST /v1/imports" else (200, 201, 202, 204)
     assert answer.status_code in expected, answer.text
 
 
@@ -205,7 +217,7 @@ def test_what_another_team_has_is_answered_as_what_nobody_has(red, blue, operati
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("operation, member, pointer", [
     ("POST /v1/models", "digest", "/files/0/digest"), ("POST /v1/datasets", "digest", "/digest"),
-    ("POST /v1/jobs", "model", "/model_id"), ("POST /v1/jobs", "dataset", "/dataset_id"), ("POST /v1/tokens", "team", "/team"),
+    ("POST /v1/datasets/{dataset}/validations", "model", "/model_id"), ("POST /v1/jobs", "model", "/model_id"), ("POST /v1/jobs", "dataset", "/dataset_id"), ("POST /v1/tokens", "team", "/team"),
 ])
 def test_what_a_body_names_of_another_team_is_answered_as_what_nobody_has(red, blue, operation, member, pointer, role):
     if operation == "POST /v1/tokens" and role == "admin":

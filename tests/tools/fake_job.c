@@ -346,7 +346,7 @@ static int fake_job_main(int argc, char **argv)
     results = json_array();
     const char *given = json_string_value(json_object_get(json_object_get(task, "recipe"), "fake"));
     const char *type = json_string_value(json_object_get(task, "type"));
-    bool inspects = type && strncmp(type, "inspect_", 8) == 0;
+    bool inspects = type && (strncmp(type, "inspect_", 8) == 0 || strcmp(type, "validate") == 0);
     if (given)
         snprintf(script, sizeof script, "%s", given);
     else if (!script_of_input(task, inspects ? "#inspect " : "#quantize ", script, sizeof script) && inspects)
