@@ -161,9 +161,11 @@
     X(TEAM_LIST, "SELECT " TEAM_COLUMNS " FROM teams ORDER BY name")                                    \
     X(TEAM_USED, "SELECT (SELECT count(*) FROM jobs WHERE state IN ('running', 'canceling') AND team = ?1)," \
                  " (SELECT count(*) FROM jobs WHERE state = 'queued' AND team = ?1),"                   \
-                 " (SELECT coalesce(sum(b.size), 0) FROM blob_owners o JOIN blobs b USING (digest) WHERE o.team = ?1)") \
+                 " (SELECT coalesce(sum(b.size), 0) FROM blob_owners o JOIN blobs b USING (digest) WHERE o.team = ?1)"  \
+                 " + (SELECT coalesce(sum(max(length, 0)), 0) FROM uploads WHERE team = ?1 AND digest = '' AND problem IS NULL)") \
     X(TEAM_HAS, "SELECT EXISTS (SELECT 1 FROM tokens WHERE team = ?1), EXISTS (SELECT 1 FROM jobs WHERE team = ?1)," \
-                " EXISTS (SELECT 1 FROM assets WHERE team = ?1), EXISTS (SELECT 1 FROM blob_owners WHERE team = ?1)") \
+                " EXISTS (SELECT 1 FROM assets WHERE team = ?1), EXISTS (SELECT 1 FROM blob_owners WHERE team = ?1)"   \
+                " OR EXISTS (SELECT 1 FROM uploads WHERE team = ?1)")                                   \
     X(TEAM_DELETE, "DELETE FROM teams WHERE name = ?1")                                                 \
     /* sessions */                                                                                      \
     X(SESSION_INSERT, "INSERT INTO sessions (id, team, token_id, hash, created_at, expires_at, last_used_at)" \

@@ -112,6 +112,30 @@ def test_bytes_are_refused_before_they_are_sent_and_never_by_half(make_daemon):
     assert not daemon.leftovers()
 
 
+def test_an_upload_in_parts_has_its_place_from_its_beginning(make_daemon):
+    """Of many at the same moment as many begin as can end."""
+    daemon = make_daemon()
+    ask = make_team(daemon, "red", max_bytes=250_000)
+    tus = {"Tus-Resumable": "1.0.0"}
+
+    def begin(_):
+        return ask("POST", "/v1/uploads", headers={**tus, "Upload-Length": "100000"})
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(begin, range(8)))
+    assert sorted(a.status_code for a in answers) == [201] * 2 + [403] * 6
+    problem(next(a for a in answers if a.status_code == 403), 403, "quota.exceeded", "max_bytes")
+    assert ask("GET", "/v1/teams/red").json()["used"]["bytes"] == 200_000
+    first, second = [a.headers["Location"] for a in answers if a.status_code == 201]
+    part = {**tus, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+    assert ask("PATCH", first, headers=part, data=b"1" * 100_000).status_code == 204
+    assert ask("GET", "/v1/teams/red").json()["used"]["bytes"] == 200_000      # counted once
+    assert daemon("DELETE", "/v1/teams/red").status_code == 409
+    assert ask("DELETE", second, headers=tus).status_code == 204
+    assert ask("GET", "/v1/teams/red").json()["used"]["bytes"] == 100_000
+    assert begin(0).status_code == 201 and begin(0).status_code == 403
+
+
 def test_a_job_that_was_accepted_keeps_its_results_over_the_quota(make_daemon):
     daemon = make_daemon()
     ask = make_team(daemon, "red", max_bytes=1000)
