@@ -61,6 +61,14 @@ static void request_free(struct request *r)
 
 /* ---- one request ---- */
 
+/* What a data set unpacks to lies on disk: it may be more than a job holds in memory, but not more than the disk has left. */
+static int64_t unpack_limit(const struct inspector *i)
+{
+    enum { TIMES_MEMORY = 4 };
+    int64_t room = (int64_t)(store_room(i->store) / INSPECT_THREADS), most = TIMES_MEMORY * i->config->memory;
+    return room < most ? room : most;
+}
+
 static bool prepare(struct inspector *i, const struct request *r, const char *folder, struct task *t, struct err *e)
 {
     bool model = r->kind == ASSET_MODEL;
@@ -68,7 +76,7 @@ static bool prepare(struct inspector *i, const struct request *r, const char *fo
         && (model ? task_add_model(t, i->store, r->team, r->files, r->n, e)
                   : task_add_file(t, "calibration", i->store, r->team, &r->files[0], e))
         && (!r->data || task_add_file(t, "calibration", i->store, r->team, r->data, e))
-        && task_set_int(t, "threads", 1, e) && task_set_int(t, "memory", i->config->memory, e)
+        && task_set_int(t, "threads", 1, e) && task_set_int(t, "memory", unpack_limit(i), e)
         && scratch_make_named(i->store, folder, &t->scratch, e) && task_write(t, e);
 }
 

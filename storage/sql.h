@@ -59,7 +59,10 @@
     /* disk space */                                                                                    \
     X(DISK_PROMISED, "SELECT coalesce(sum(reserved), 0) FROM jobs WHERE state IN ('queued', 'running', 'canceling')") \
     X(JOB_RESERVE, "UPDATE jobs SET reserved = ?3 WHERE team = ?1 AND id = ?2")                         \
-    X(JOB_NEEDS, "SELECT coalesce(sum(CASE kind WHEN 'model' THEN 3 * bytes ELSE 2 * bytes END), 0) FROM assets" \
+    /* pictures become arrays on disk: four bytes an element */                                         \
+    X(JOB_NEEDS, "SELECT coalesce(sum(CASE WHEN kind = 'model' THEN 3 * bytes WHEN format <> 'images' THEN 2 * bytes ELSE bytes + 4 *" \
+                 " coalesce(json_extract(inventory, '$.arrays[0].shape[0]') * json_extract(inventory, '$.arrays[0].shape[1]')" \
+                 " * json_extract(inventory, '$.arrays[0].shape[2]') * json_extract(inventory, '$.arrays[0].shape[3]'), 0) END), 0) FROM assets" \
                  " WHERE team = ?1 AND id IN (?2, ?3, ?4)")                                             \
     /* models and data sets */                                                                          \
     X(ASSET_INSERT, "INSERT INTO assets (" ASSET_COLUMNS ", inventory)"                                 \
