@@ -25,7 +25,8 @@
 /* Whether one more job of the team `of` may run. */
 #define TEAM_MAY_RUN(of) "NOT EXISTS (SELECT 1 FROM teams t WHERE t.name = " of " AND t.max_running <="     \
     " (SELECT count(*) FROM jobs r WHERE r.state IN ('running', 'canceling') AND r.team = t.name))"
-#define TOKEN_ADMIN "instr(' ' || scopes || ' ', ' admin ')"
+/* An administrator who needs no proxy to vouch for them. */
+#define TOKEN_ADMIN "instr(' ' || scopes || ' ', ' admin ') AND hash NOT LIKE 'identity:%'"
 #define AUDIT_COLUMNS "seq, at, request, team, token, session, peer, method, action, target, status, code, prev, hash"
 #define SESSION_COLUMNS "id, team, token_id, created_at, expires_at, last_used_at"
 #define TEAM_COLUMNS "name, created_at, max_running, max_queued, max_bytes"
@@ -156,7 +157,7 @@
     X(TOKEN_DELETE, "DELETE FROM tokens WHERE team = ?1 AND id = ?2")                                   \
     X(TOKEN_LAST_ADMIN, "SELECT 1 FROM tokens WHERE team = ?1 AND id = ?2 AND " TOKEN_ADMIN " AND NOT EXISTS" \
                         " (SELECT 1 FROM tokens WHERE id <> ?2 AND " TOKEN_ADMIN " AND (expires_at = 0 OR expires_at > ?3))") \
-    X(TOKEN_ANY, "SELECT 1 FROM tokens LIMIT 1")                                                        \
+    X(TOKEN_ANY_ADMIN, "SELECT 1 FROM tokens WHERE " TOKEN_ADMIN " AND (expires_at = 0 OR expires_at > ?1) LIMIT 1")                                                        \
     /* teams */                                                                                         \
     X(TEAM_INSERT, "INSERT INTO teams (name, created_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")       \
     X(TEAM_QUOTA, "UPDATE teams SET max_running = ?2, max_queued = ?3, max_bytes = ?4 WHERE name = ?1") \
