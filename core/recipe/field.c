@@ -31,6 +31,7 @@ static const char *const clippings[] = {
 static const char *const softmaxes[] = {
     [RECIPE_SOFTMAX_UNIFORM] = "uniform", [RECIPE_SOFTMAX_LOG2] = "log2", [RECIPE_SOFTMAX_LOG_SQRT2] = "log_sqrt2", NULL,
 };
+static const char *const pupils[] = { [RECIPE_TEACHER] = "teacher", [RECIPE_STUDENT] = "student", [RECIPE_BOTH] = "both", NULL };
 static const char *const code_forms[] = { [RECIPE_CODES_STORABLE] = "storable", [RECIPE_CODES_PUBLISHED] = "published", NULL };
 static const char *const targets[] = {
     [RECIPE_TARGET_ONNXRUNTIME] = "onnxruntime", [RECIPE_TARGET_OPENVINO] = "openvino",
@@ -95,6 +96,20 @@ const struct field recipe_fields[RECIPE_FIELDS] = {
       .help = "sweeps of coordinate descent over the codes" },
     { "reconstruction", "bias_correction", FIELD_BOOL, AT(reconstruction.bias_correction), .lo = 0, .hi = 1,
       .help = "biases take up the mean error on the calibration data" },
+    { "reconstruction", "blocks", FIELD_BOOL, AT(reconstruction.blocks), .lo = 0, .hi = 1,
+      .help = "weights, scales, biases and norms of each block are taught together to give the float model's output: see distillation" },
+    { "distillation", "input", FIELD_CHOICE, AT(distillation.input), .choices = pupils,
+      .help = "what a block reads while it is taught: the float model's tensor, that of the network quantized so far, or each by turns" },
+    { "distillation", "steps", FIELD_INT, AT(distillation.steps), .lo = 1, .hi = 100000, .fallback = 100,
+      .help = "updates of each block" },
+    { "distillation", "batch", FIELD_INT, AT(distillation.batch), .lo = 1, .hi = 4096, .fallback = 16,
+      .help = "samples of an update" },
+    { "distillation", "rate", FIELD_REAL, AT(distillation.rate), .lo = 0, .hi = 1, .fallback = 0.01,
+      .help = "how far a weight moves in an update at first, in quantization steps; it falls to 0 by a cosine" },
+    { "distillation", "decay", FIELD_REAL, AT(distillation.decay), .lo = 0, .hi = 1, .fallback = 0.01,
+      .help = "AdamW's weight decay, in units of the rate" },
+    { "distillation", "held_out", FIELD_INT, AT(distillation.held_out), .lo = 5, .hi = 50, .fallback = 25,
+      .help = "percent of the samples that are not learned from; a block changes only if its error on them falls" },
     { "attention", "products", FIELD_BOOL, AT(attention.products), .lo = 0, .hi = 1, .fallback = 1,
       .help = "quantize the products q.k and p.v of attention too" },
     { "attention", "softmax", FIELD_CHOICE, AT(attention.softmax), .choices = softmaxes,
@@ -113,6 +128,8 @@ const struct field recipe_fields[RECIPE_FIELDS] = {
       .help = "other bits for some layers: the first pattern that matches wins" },
     { "calibration", "samples", FIELD_INT, AT(calibration.samples), .lo = 0, .hi = 1000000,
       .help = "use only the first so many samples; 0: all" },
+    { "calibration", "random_tokens", FIELD_BOOL, AT(calibration.random_tokens), .lo = 0, .hi = 1,
+      .help = "draw the ids of tokens at random instead; of the samples only shapes and masks are used" },
 };
 
 static const char one_observer[] = "the method decides the observer; leave the observer out or change the method";
@@ -129,6 +146,8 @@ static const char zero_only[] = "only the methods zeroquant and smoothquant find
 static const char zero_dynamic[] = "zeroquant finds a range for each token while the artifact runs; leave the mode out or set the method to minmax";
 static const char by_mode[] = "static ranges are the tensor's; leave the granularity out or set the mode to dynamic";
 static const char not_zero[] = "zeroquant does not do that; leave it out or set the method to repquant";
+static const char as_published[] = "repq-vit is there to compare with, as it was published; leave it out or set the method to repquant";
+static const char no_blocks[] = "blocks are not taught; set \"reconstruction\": {\"blocks\": true} or leave it out";
 static const char int8_only[] = "this target takes symmetric int8 activations only; set symmetric to true or leave it out";
 static const char plain_softmax[] = "this target gets nothing but equal steps; set the softmax to uniform or leave it out";
 static const char symmetric_only[] = "this target takes symmetric weights only; set symmetric to true or leave it out";
@@ -147,6 +166,8 @@ static const char symmetric_only[] = "this target takes symmetric weights only; 
     BOTH_PLAIN(field, RULE_ABSENT, smooth_only), { AT(method), RECIPE_METHOD_REPQUANT, AT(field), RULE_ABSENT, smooth_only }, \
     { AT(method), RECIPE_METHOD_REPQ_VIT, AT(field), RULE_ABSENT, smooth_only },                                              \
     { AT(method), RECIPE_METHOD_ZEROQUANT, AT(field), RULE_ABSENT, smooth_only }
+
+#define TAUGHT_ONLY(field) { AT(reconstruction.blocks), 0, AT(field), RULE_ABSENT, no_blocks }
 
 static const struct field_rule rules[] = {
     { AT(method), RECIPE_METHOD_MINMAX, AT(activations.observer), RECIPE_OBSERVER_MINMAX, one_observer },
@@ -176,6 +197,9 @@ static const struct field_rule rules[] = {
     ZERO(channels.norms, RULE_ABSENT), ZERO(channels.clipping, RULE_ABSENT), ZERO(channels.activations, RULE_ABSENT),
     SMOOTH_ONLY(smoothing.alpha), SMOOTH_ONLY(smoothing.multiply), SMOOTH(codes, RECIPE_CODES_STORABLE),
     PLAIN(codes, RECIPE_CODES_STORABLE), { AT(method), RECIPE_METHOD_REPQUANT, AT(codes), RECIPE_CODES_STORABLE, published },
+    { AT(method), RECIPE_METHOD_REPQ_VIT, AT(reconstruction.blocks), 0, as_published },
+    TAUGHT_ONLY(distillation.input), TAUGHT_ONLY(distillation.steps), TAUGHT_ONLY(distillation.batch), TAUGHT_ONLY(distillation.rate),
+    TAUGHT_ONLY(distillation.decay), TAUGHT_ONLY(distillation.held_out),
     { AT(codes), RECIPE_CODES_PUBLISHED, AT(activations.symmetric), 0, all_codes },
     { AT(target), RECIPE_TARGET_TENSORRT, AT(activations.symmetric), 1, int8_only },
     { AT(target), RECIPE_TARGET_PORTABLE, AT(activations.symmetric), 1, int8_only },
@@ -262,6 +286,10 @@ bool field_applies(const struct field *f, const struct recipe *r)
         return r->method == RECIPE_METHOD_REPQ_VIT;
     if (f->at >= AT(smoothing) && f->at < AT(reconstruction))
         return r->method == RECIPE_METHOD_SMOOTHQUANT;
+    if (f->at == AT(reconstruction.blocks))
+        return r->method != RECIPE_METHOD_REPQ_VIT;
+    if (f->at >= AT(distillation) && f->at < AT(attention))
+        return r->reconstruction.blocks;
     bool rebuilds = f->at == AT(weights.rounding) || (f->at >= AT(reconstruction) && f->at < AT(attention));
     bool channels = f->at >= AT(channels) && f->at < AT(smoothing);
     return rebuilds ? r->method == RECIPE_METHOD_REPQUANT || r->method == RECIPE_METHOD_ZEROQUANT : !channels || r->method == RECIPE_METHOD_REPQUANT;

@@ -17,7 +17,7 @@
     .name = preset, .method = RECIPE_METHOD_REPQUANT,                                                           \
     .weights = { weight_bits, RECIPE_PER_CHANNEL, false, RECIPE_GPTQ },                                         \
     .activations = { act_bits, RECIPE_ONE_RANGE, RECIPE_STATIC, false, range, 0 },                             \
-    .channels = { RECIPE_NORMS_SEARCH, clip, true }, .reconstruction = { aim, true, hold, 0.05, 2, true },  \
+    .channels = { RECIPE_NORMS_SEARCH, clip, true }, .reconstruction = { aim, true, hold, 0.05, 2, true, false },  \
     .attention = { true, levels }, .convolutions = true, .target = RECIPE_TARGET_ONNXRUNTIME
 
 /* The method's published code: nothing rebuilt, nothing corrected; what RepQuant's own parts are to be judged against. */
@@ -53,6 +53,12 @@ static const struct recipe_preset presets[] = {
     { "zeroquant-w4a8",
       "ZeroQuant, mixed: 8-bit weights in attention, 4-bit ones in feed-forward layers, a range for each token; with rounding gptq more accurate.",
       { .name = "zeroquant-w4a8", .method = RECIPE_METHOD_ZEROQUANT, W8A8, .reconstruction = { .ridge = 1, .damping = 0.05, .descents = 2 },
+        .activations = { 8, RECIPE_PER_TOKEN, RECIPE_DYNAMIC, false, RECIPE_OBSERVER_MINMAX, 0 },
+        .n_overrides = 1, .overrides = { { "", RECIPE_FEED_FORWARD, 4, 0 } } } },
+    { "zeroquant-lkd-w4a8",
+      "ZeroQuant with layer-by-layer distillation: zeroquant-w4a8 whose blocks are taught to give the float model's output.",
+      { .name = "zeroquant-lkd-w4a8", .method = RECIPE_METHOD_ZEROQUANT, W8A8,
+        .reconstruction = { .ridge = 1, .damping = 0.05, .descents = 2, .blocks = true }, .distillation = { RECIPE_TEACHER, 100, 16, 0.01, 0.01, 25 },
         .activations = { 8, RECIPE_PER_TOKEN, RECIPE_DYNAMIC, false, RECIPE_OBSERVER_MINMAX, 0 },
         .n_overrides = 1, .overrides = { { "", RECIPE_FEED_FORWARD, 4, 0 } } } },
     { "repquant-w8a8",

@@ -21,7 +21,7 @@ from support import DIGITS, PICTURES, VITS, load, needs, pictures
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 import ort_eval  # noqa: E402
 
-PRESETS = ["minmax-w8a8", "percentile-w8a8", "smoothquant-w8a8", "smoothquant-group-w8a8", "zeroquant-w8a8", "zeroquant-w4a8", "repquant-w8a8", "repquant-w4a4", "repq-vit-w4a4"]
+PRESETS = ["minmax-w8a8", "percentile-w8a8", "smoothquant-w8a8", "smoothquant-group-w8a8", "zeroquant-w8a8", "zeroquant-w4a8", "zeroquant-lkd-w4a8", "repquant-w8a8", "repquant-w4a4", "repq-vit-w4a4"]
 
 
 def quantize(out, model, calib, *options):

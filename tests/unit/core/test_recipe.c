@@ -117,6 +117,9 @@ static const struct {
     { "{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"alpha\":true}}", ERR_RECIPE_FIELD, "/smoothing/alpha", "number" },
     { "{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"beta\":1}}", ERR_RECIPE_FIELD, "/smoothing/beta", "alpha, multiply" },
     { "{\"preset\":\"smoothquant-w8a8\",\"activations\":{\"granularity\":\"per_token\"}}", ERR_RECIPE_COMBINATION, "/activations/granularity", "mode to dynamic" },
+    { "{\"preset\":\"minmax-w8a8\",\"distillation\":{\"steps\":5}}", ERR_RECIPE_COMBINATION, "/distillation/steps", "blocks \"false\"" },
+    { "{\"preset\":\"repq-vit-w8a8\",\"reconstruction\":{\"blocks\":true}}", ERR_RECIPE_COMBINATION, "/reconstruction/blocks", "as it was published" },
+    { "{\"preset\":\"zeroquant-lkd-w4a8\",\"distillation\":{\"held_out\":4}}", ERR_RECIPE_FIELD, "/distillation/held_out", "5" },
     { "{\"preset\":\"zeroquant-w8a8\",\"activations\":{\"mode\":\"static\"}}", ERR_RECIPE_COMBINATION, "/activations/mode", "each token" },
     { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"granularity\":\"per_token\"}}", ERR_RECIPE_COMBINATION, "/activations/granularity", "mode to dynamic" },
     { "{\"preset\":\"smoothquant-w8a8\",\"target\":\"tensorrt\",\"activations\":{" O2 "}}", ERR_RECIPE_COMBINATION, "/activations/granularity", "DynamicQuantizeLinear" },
@@ -445,8 +448,8 @@ static void the_canonical_text_does_not_depend_on_how_it_was_asked_for(void **st
     static const char want[] =
         "{\"name\":\"n\",\"method\":\"percentile\",\"weights\":{\"bits\":8,\"granularity\":\"per_channel\",\"symmetric\":true},"
         "\"activations\":{\"bits\":8,\"granularity\":\"per_tensor\",\"mode\":\"static\",\"symmetric\":false,\"observer\":\"percentile\","
-        "\"percentile\":99.999},\"attention\":{\"products\":true,\"softmax\":\"uniform\"},\"compensation\":{\"rank\":0},\"convolutions\":true,\"target\":\"onnxruntime\","
-        "\"exclude\":[\"*head*\"],\"overrides\":[],\"calibration\":{\"samples\":0}}";
+        "\"percentile\":99.999},\"reconstruction\":{\"blocks\":false},\"attention\":{\"products\":true,\"softmax\":\"uniform\"},\"compensation\":{\"rank\":0},\"convolutions\":true,\"target\":\"onnxruntime\","
+        "\"exclude\":[\"*head*\"],\"overrides\":[],\"calibration\":{\"samples\":0,\"random_tokens\":false}}";
     for (size_t i = 0; i < COUNT(same); i++) {
         struct recipe r = parsed(same[i]);
         char *text = recipe_text(&r);
