@@ -127,7 +127,7 @@ static bool save_token(const char *dir, const char *text, struct err *e)
     return ok;
 }
 
-/* Somebody must be able to make the first token. */
+/* Somebody must be able to make the first token, and the next one when the last administrator's has expired. */
 static bool first_token(struct daemon *d, struct err *e)
 {
     struct token t;
@@ -135,11 +135,11 @@ static bool first_token(struct daemon *d, struct err *e)
     bool any;
     if (!d->config.auth)
         return true;
-    if (!token_any(d->store, &any, e))
+    if (!token_any_admin(d->store, &any, e))
         return false;
     if (any)
         return true;
-    bool ok = token_create(d->store, TEAM_LOCAL, "first administrator", "admin", 0, &t, text, e)
+    bool ok = token_create(d->store, TEAM_LOCAL, "made at start", "admin", 0, &t, text, e)
            && save_token(store_dir(d->store), text, e);
     if (ok)
         printf("The administrator's token, shown once and kept in %s/token:\n%s\n", store_dir(d->store), text);
