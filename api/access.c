@@ -28,6 +28,26 @@ bool access_site(const struct request *req, struct err *e)
     return true;
 }
 
+/* Comparing hashes takes as long for any guess. */
+static bool same_secret(const char *given, const char *ours)
+{
+    uint8_t a[HASH_SIZE], b[HASH_SIZE];
+    hash_bytes(given ? given : "", given ? strlen(given) : 0, a);
+    hash_bytes(ours, strlen(ours), b);
+    return hash_equal(a, b);
+}
+
+bool access_peer(const struct app *app, struct request *req, struct err *e)
+{
+    if (!proxies_trust(app->proxies, req->peer))
+        return true;
+    if (req->underscore)            /* X_Forwarded_User: some proxies drop one spelling and pass on the other */
+        return err_set(e, ERR_REQUEST_FRAMING, "head", "a header field's name holds an underscore, which a proxy must not pass on");
+    req->vouched = app->proxy_secret && app->proxy_secret[0] && same_secret(req->header[HDR_PROXY_SECRET], app->proxy_secret);
+    proxies_client(app->proxies, req->header[HDR_FORWARDED_FOR], req->peer);
+    return true;
+}
+
 static void be_local(struct request *req)
 {
     snprintf(req->who.team, sizeof req->who.team, "%s", TEAM_LOCAL);
@@ -85,21 +105,21 @@ void access_csrf(const char *secret, char ret[HASH_HEX_SIZE])
 
 /*
  * A browser sends the cookie whoever made it ask, so what changes something must show that our own page asked: by where the browser says
- * the request comes from, and by what only our page can know.  What does not show it is refused.
+ * the request comes from, and by what only our page can know.  What does not show it is refused.  secret: NULL where a proxy holds the
+ * browser's cookie.
  */
 static bool from_our_page(const struct request *req, const char *secret, struct err *e)
 {
     const char *site = req->header[HDR_SEC_FETCH_SITE], *given = req->header[HDR_CSRF];
     char csrf[HASH_HEX_SIZE];
-    uint8_t a[HASH_SIZE], b[HASH_SIZE];
     if (safe_method(req->method))
         return true;
     if (site ? strcmp(site, "same-origin") != 0 : !req->header[HDR_ORIGIN])     /* access_site() has compared the origin */
-        return err_set(e, ERR_AUTH_FORBIDDEN, "Sec-Fetch-Site", "with a cookie only the service's own page may do this; use a token");
+        return err_set(e, ERR_AUTH_FORBIDDEN, "Sec-Fetch-Site", "without a token only the service's own page may do this");
+    if (!secret)
+        return true;
     access_csrf(secret, csrf);
-    hash_bytes(csrf, strlen(csrf), a);
-    hash_bytes(given ? given : "", given ? strlen(given) : 0, b);
-    return hash_equal(a, b)
+    return same_secret(given, csrf)
         || err_set(e, ERR_AUTH_FORBIDDEN, "X-Repquant-Csrf", "send the csrf_token of GET /v1/session with what changes something");
 }
 
@@ -112,10 +132,19 @@ static bool by_cookie(struct app *app, struct request *req, const char *secret, 
     return (why.code != ERR_AUTH_REQUIRED || limit_guess(app, req, reply, e)) && err_set(e, why.code, why.where, "%s", why.text);
 }
 
+static bool by_proxy(struct app *app, struct request *req, struct err *e)
+{
+    req->by = BY_PROXY;
+    return token_of_identity(app->store, req->header[HDR_FORWARDED_USER], &req->who, e) && from_our_page(req, NULL, e);
+}
+
 static bool who_asks(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
     char secret[TOKEN_TEXT_SIZE];
-    if (req->header[HDR_AUTHORIZATION] || !access_cookie(req, secret))
+    bool bearer = req->header[HDR_AUTHORIZATION], cookie = !bearer && access_cookie(req, secret);
+    if (!bearer && !cookie && req->vouched && req->header[HDR_FORWARDED_USER])
+        return by_proxy(app, req, e);
+    if (!cookie)
         return by_bearer(app, req, reply, e);
     bool ok = by_cookie(app, req, secret, reply, e);
     explicit_bzero(secret, sizeof secret);

@@ -4,6 +4,9 @@
 
 #include "api/request.h"
 
+/* Makes req->peer the client's address where a trusted proxy stands between, and req->vouched whether that proxy's word counts. */
+bool access_peer(const struct app *app, struct request *req, struct err *e);
+
 /* A page of another site must not act through the browser of somebody who can reach us. */
 bool access_site(const struct request *req, struct err *e);
 

@@ -5,6 +5,7 @@
 #ifndef API_APP_H
 #define API_APP_H
 
+#include "api/proxy.h"
 #include "api/rate.h"
 #include "storage/asset.h"
 #include "storage/upload.h"
@@ -22,6 +23,8 @@ struct app {
     uint64_t max_upload;            /* bytes of one upload */
     bool auth;                      /* false: everybody is the administrator of TEAM_LOCAL; for loopback only */
     const char *const *hosts;       /* served beside the loopback names; NULL-terminated, or NULL */
+    const struct proxies *proxies;  /* whose word about addresses is taken; NULL: nobody's */
+    const char *proxy_secret;       /* with it also about who logged in; NULL or "": not */
     struct rate_table *rates;       /* requests by token; NULL: no limit */
     struct rate_table *guesses;     /* tokens that are not valid, by address; NULL: no limit */
     struct rate_table *stranger_rows;   /* refusals of strangers that the audit log names one by one; NULL: all */

@@ -183,7 +183,7 @@ static bool known_blob(const struct app *app, const struct request *req, struct 
 
 static bool admit(struct app *app, struct request *req, struct reply *reply, char *allow, size_t allow_size, bool *ret_body, struct err *e)
 {
-    if (!check_framing(req, e) || !check_host(app, req, e))
+    if (!check_framing(req, e) || !access_peer(app, req, e) || !check_host(app, req, e))
         return false;
     req->route = route_find(req->method, req->target.segments, req->target.segment, req->param, allow, allow_size, e);
     return req->route && access_site(req, e) && access_token(app, req, reply, e) && check_query(req, e)

@@ -41,6 +41,7 @@ void request_field(struct request *req, const char *name, const char *value, siz
     for (const char *s = name; *s; s++)
         if (*s <= ' ' || *s >= 0x7f)
             err_set(&req->head, ERR_REQUEST_FRAMING, "head", "a header field's name holds a byte it must not");
+    req->underscore = req->underscore || strchr(name, '_');
     if (!field_text(value, value_n))
         err_set(&req->head, ERR_REQUEST_FRAMING, name, "a header field's value holds a control character");
     for (int i = 0; i < HDR_COUNT; i++) {

@@ -14,6 +14,7 @@
 #ifndef API_REQUEST_H
 #define API_REQUEST_H
 
+#include "api/proxy.h"
 #include "api/route.h"
 #include "core/base/buf.h"
 #include "core/base/json.h"
@@ -35,7 +36,8 @@ struct app;
     X(IDEMPOTENCY_KEY, "Idempotency-Key") X(TUS_RESUMABLE, "Tus-Resumable")                             \
     X(UPLOAD_LENGTH, "Upload-Length") X(UPLOAD_OFFSET, "Upload-Offset")                                  \
     X(UPLOAD_METADATA, "Upload-Metadata") X(UPLOAD_CHECKSUM, "Upload-Checksum")                          \
-    X(COOKIE, "Cookie") X(CSRF, "X-Repquant-Csrf")
+    X(COOKIE, "Cookie") X(CSRF, "X-Repquant-Csrf")                                                       \
+    X(FORWARDED_FOR, "X-Forwarded-For") X(FORWARDED_USER, "X-Forwarded-User") X(PROXY_SECRET, "X-Repquant-Proxy-Secret")
 
 enum request_header {
 #define X(name, text) HDR_##name,
@@ -63,15 +65,17 @@ struct request {
     /* set by the server */
     const char *method;                             /* borrowed, as sent */
     const char *header[HDR_COUNT];                  /* borrowed; NULL: absent */
-    char peer[64];                                  /* the address the request came from; "" if there is none */
+    char peer[PEER_SIZE];                           /* the address the request came from; "" if there is none */
+    bool underscore;                                /* the name of a header field holds one */
     struct err head;                                /* the first thing found wrong with the head, if any */
 
     /* set by request_open() and request_admit() */
     char id[REQUEST_ID_SIZE];                       /* "req_" + 16 hex digits */
     struct target target;
+    bool vouched;                                   /* a trusted proxy sent it and showed its secret */
     const struct route *route;
     const char *param[REQUEST_MAX_SEGMENTS];        /* what the pattern's {names} matched, in order */
-    enum { BY_NOBODY, BY_TOKEN, BY_SESSION } by;    /* how the asker was told; BY_NOBODY also without tokens */
+    enum { BY_NOBODY, BY_TOKEN, BY_SESSION, BY_PROXY } by;    /* how the asker was told; BY_NOBODY also without tokens */
     struct token who;                               /* whose token it is; on open routes nobody's: all "" */
     struct session session;                         /* BY_SESSION: which; else all "" */
 

@@ -25,10 +25,10 @@ static json_t *scopes_json(const char *scopes)
 
 static json_t *token_json(const struct token *t)
 {
-    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "id", t->id, "team", t->team, "name", t->name,
+    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "id", t->id, "team", t->team, "name", t->name,
                      "role", role_of(t->scopes), "scopes", scopes_json(t->scopes), "created_at", row_time(t->created_at),
                      "expires_at", row_time(t->expires_at), "last_used_at", row_time(t->last_used_at),
-                     "created_by", row_text(t->created_by));
+                     "created_by", row_text(t->created_by), "identity", row_text(t->identity));
 }
 
 bool get_whoami(struct app *app, struct request *req, struct reply *reply, struct err *e)
@@ -44,7 +44,7 @@ bool get_whoami(struct app *app, struct request *req, struct reply *reply, struc
 /* ---- making ---- */
 
 struct wish {
-    const char *name;
+    const char *name, *identity;
     char team[TEAM_SIZE], scopes[TOKEN_SCOPES_SIZE];
     int64_t expires_at;
 };
@@ -118,13 +118,31 @@ static bool take_expiry(const struct request *req, const json_t *body, struct wi
     return true;
 }
 
+/* Who names an identity decides where that person's work goes: not a matter of one team. */
+static bool take_identity(const struct request *req, const json_t *body, struct wish *w, struct err *e)
+{
+    const char *identity = NULL;
+    if (!json_get_str(body, "identity", "", true, TOKEN_IDENTITY_SIZE - 1, &identity, ERR_REQUEST_JSON, e))
+        return false;
+    w->identity = identity;
+    if (!identity)
+        return true;
+    if (!access_is_admin(req))
+        return err_set(e, ERR_AUTH_FORBIDDEN, "/identity", "only an administrator says who the proxy's users are");
+    for (const char *s = identity; *s; s++)
+        if (*s <= ' ' || *s >= 0x7f)
+            return err_set(e, ERR_REQUEST_JSON, "/identity", "\"identity\" is as the proxy writes it: printable ASCII without spaces");
+    return identity[0] || err_set(e, ERR_REQUEST_JSON, "/identity", "\"identity\" is empty; leave it out for a token with a secret");
+}
+
 static bool take_wish(struct app *app, const struct request *req, const json_t *body, struct wish *w, struct err *e)
 {
     const char *team = NULL, *missing;
     if (!json_get_str(body, "name", "", false, TOKEN_NAME_SIZE - 1, &w->name, ERR_REQUEST_JSON, e)
         || !json_get_str(body, "team", "", true, TEAM_SIZE - 1, &team, ERR_REQUEST_JSON, e)
         || !request_name(w->name, "/name", e) || !access_team(app, req, team, "/team", ERR_REQUEST_REFERENCE, w->team, e)
-        || !take_scopes(body, w, e) || !take_expiry(req, body, w, e))
+        || !take_scopes(body, w, e) || !take_expiry(req, body, w, e)
+        || !take_identity(req, body, w, e))
         return false;
     return scopes_cover(req->who.scopes, w->scopes, &missing)
         || err_set(e, ERR_AUTH_FORBIDDEN, json_object_get(body, "role") ? "/role" : "/scopes",
@@ -133,16 +151,18 @@ static bool take_wish(struct app *app, const struct request *req, const json_t *
 
 bool post_token(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
-    static const char *const members[] = { "name", "role", "scopes", "team", "expires_at", NULL };
+    static const char *const members[] = { "name", "role", "scopes", "team", "expires_at", "identity", NULL };
     struct wish w = { 0 };
     struct token token;
     char text[TOKEN_TEXT_SIZE];
     json_t *body = request_json(req, members, false, e), *row = NULL;
     bool ok = body && take_wish(app, req, body, &w, e);
-    struct token_request request = { .name = w.name, .scopes = w.scopes, .expires_at = w.expires_at, .created_by = req->who.id };
+    struct token_request request = { .name = w.name, .scopes = w.scopes, .expires_at = w.expires_at, .created_by = req->who.id,
+                                     .identity = w.identity };
     if (ok && token_issue(app->store, w.team, &request, &token, text, e)) {
         row = token_json(&token);
-        json_object_set_new(row, "token", json_string(text));
+        if (text[0])
+            json_object_set_new(row, "token", json_string(text));
         explicit_bzero(text, sizeof text);
         reply_field(reply, "Location", "/v1/tokens/%s", token.id);
         reply_json(reply, 201, row, e);

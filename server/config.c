@@ -29,6 +29,11 @@ static const struct option {
     { "port", INT, AT(port), "8080", 0, 65535, "TCP port; 0 takes any free one and prints it" },
     { "port-file", STR, AT(port_file), "", 0, 0, "file to write the port to when listening" },
     { "hosts", STR, AT(hosts), "", 0, 0, "names the service is reached by, separated by commas; loopback names always are" },
+    { "tls-cert", STR, AT(tls_cert), "", 0, 0, "PEM file of the certificate and those that vouch for it: speak HTTPS and nothing else" },
+    { "tls-key", STR, AT(tls_key), "", 0, 0, "PEM file of its private key" },
+    { "plain-http", BOOL, AT(plain_http), "off", 0, 0, "whether to listen beyond loopback without TLS, behind a proxy that has it" },
+    { "trusted-proxies", STR, AT(trusted_proxies), "", 0, 0, "addresses or networks of proxies whose X-Forwarded-For is believed, separated by commas" },
+    { "proxy-secret-file", STR, AT(proxy_secret_file), "", 0, 0, "file with what such a proxy sends as X-Repquant-Proxy-Secret, so that its X-Forwarded-User is believed" },
     { "data", STR, AT(data), "/var/lib/repquant", 0, 0, "data folder, on a local disk" },
     { "auth", BOOL, AT(auth), "on", 0, 0, "whether requests need a token" },
     { "rate", INT, AT(rate), "200", 0, 1000000, "requests one token may make a second, on average; 0: no limit" },
@@ -186,6 +191,11 @@ static bool check(const struct config *c, struct err *e)
     if (!c->auth && !loopback(c->listen))
         return err_set(e, ERR_CONFIG, "auth", "without tokens anybody who reaches %s could use the service; use --auth=on or listen on 127.0.0.1",
                        c->listen);
+    if (!c->tls_cert[0] != !c->tls_key[0])
+        return err_set(e, ERR_CONFIG, c->tls_cert[0] ? "tls-key" : "tls-cert", "give --tls-cert and --tls-key, or neither");
+    if (!c->tls_cert[0] && !c->plain_http && !loopback(c->listen))
+        return err_set(e, ERR_CONFIG, "plain-http", "whoever listens on the way to %s could read the tokens; give --tls-cert and --tls-key, or"
+                       " --plain-http=on where a proxy with TLS stands in front", c->listen);
     if (!c->data[0])
         return err_set(e, ERR_CONFIG, "data", "give the data folder");
     return true;

@@ -15,6 +15,10 @@ struct config {
     int64_t port;                   /* 0: any free one */
     const char *port_file;          /* written when listening; "": none */
     const char *hosts;              /* names it is reached by, beside the loopback ones; separated by commas */
+    const char *tls_cert, *tls_key; /* PEM files; "": plain HTTP */
+    bool plain_http;                /* beyond loopback too */
+    const char *trusted_proxies;    /* addresses and networks, separated by commas */
+    const char *proxy_secret_file;  /* what a trusted proxy shows to be believed about who logged in; "": nobody is */
     const char *data;               /* the data folder */
     bool auth;
     int64_t rate, rate_burst;       /* requests of one token a second, and at once; rate 0: no limit */
@@ -44,7 +48,7 @@ struct config {
 
 /*
  * Defaults, then REPQUANT_* of the environment, then the flags.  Strings are borrowed from argv and the
- * environment.  Refuses what is unsafe together, such as --auth=off on an address others can reach.
+ * environment.  Refuses what is unsafe together, such as --auth=off or plain HTTP on an address others can reach.
  */
 bool config_load(struct config *c, int argc, char **argv, struct err *e);
 

@@ -61,6 +61,7 @@ struct http {
     struct reaper *reaper;
     struct io_lane *lanes[LANES];   /* none for LANE_HERE */
     int listener, port;
+    const char *tls_cert, *tls_key;         /* NULL: plain HTTP */
     atomic_bool stopping;                   /* every answer ends its connection */
     atomic_bool hurrying;                   /* the grace is over: no handler is started any more */
 };
@@ -118,7 +119,7 @@ static struct MHD_Response *make_response(struct reply *reply)
     return MHD_create_response_from_buffer(reply->size, (void *)(uintptr_t)bytes, MHD_RESPMEM_PERSISTENT);
 }
 
-static void add_fields(struct MHD_Response *resp, const struct request *req, const struct reply *reply)
+static void add_fields(struct MHD_Response *resp, const struct request *req, const struct reply *reply, bool tls)
 {
     static const char *const always[][2] = {
         { "X-Content-Type-Options", "nosniff" },
@@ -131,6 +132,8 @@ static void add_fields(struct MHD_Response *resp, const struct request *req, con
     for (size_t i = 0; i < sizeof always / sizeof *always; i++)
         MHD_add_response_header(resp, always[i][0], always[i][1]);
     MHD_add_response_header(resp, "X-Request-Id", req->id);
+    if (tls)
+        MHD_add_response_header(resp, "Strict-Transport-Security", "max-age=31536000");
     if (reply->type)
         MHD_add_response_header(resp, "Content-Type", reply->type);
     for (int i = 0; i < reply->fields; i++) {
@@ -149,7 +152,7 @@ static enum MHD_Result answer(struct live *r)
     struct MHD_Response *resp = make_response(reply);
     if (!resp)
         return MHD_NO;
-    add_fields(resp, &r->req, reply);
+    add_fields(resp, &r->req, reply, r->http->tls_cert);
     r->status = reply->status;
     reaper_phase(r->conn, CONN_SEND);
     enum MHD_Result ok = MHD_queue_response(r->connection, (unsigned)reply->status, resp);
@@ -352,8 +355,16 @@ static struct MHD_Daemon *start_daemon(struct http *h)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     unsigned threads = cores > 2 ? 2 * (unsigned)cores : 4;
+    struct MHD_OptionItem tls[] = {
+        { MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)h->tls_cert },
+        { MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)h->tls_key },
+        { MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2" },
+        { MHD_OPTION_END, 0, NULL },
+    };
     return MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, h,
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG | (h->tls_cert ? MHD_USE_TLS : 0), 0,
+        NULL, NULL, on_request, h,
+        MHD_OPTION_ARRAY, h->tls_cert ? tls : tls + 3,
         MHD_OPTION_EXTERNAL_LOGGER, on_library_message, NULL,
         MHD_OPTION_LISTEN_SOCKET, h->listener,
         MHD_OPTION_THREAD_POOL_SIZE, threads,
@@ -388,6 +399,8 @@ struct http *http_start(const struct http_options *options, struct app *app, str
         return NULL;
     }
     h->app = app;
+    h->tls_cert = options->tls_cert;
+    h->tls_key = options->tls_key;
     h->listener = http_listen(options->listen, options->port, &h->port, e);
     if (h->listener >= 0
         && (h->reaper = reaper_start(options->limits.header_seconds ? &options->limits : &limits_default, e))
@@ -397,7 +410,10 @@ struct http *http_start(const struct http_options *options, struct app *app, str
         h->mhd = start_daemon(h);
         if (h->mhd)
             return h;
-        err_sys(e, "http", "start the HTTP server");
+        if (h->tls_cert)
+            err_set(e, ERR_CONFIG, "tls-cert", "the certificate and the key cannot be used; they must be PEM and belong together");
+        else
+            err_sys(e, "http", "start the HTTP server");
     }
     release(h);
     return NULL;

@@ -18,10 +18,11 @@ struct http;
 struct http_options {
     const char *listen;             /* a numeric IPv4 or IPv6 address; host names are not looked up */
     int64_t port;                   /* 0: any free one */
+    const char *tls_cert, *tls_key; /* PEM text, kept until http_stop(); NULL: plain HTTP */
     struct http_limits limits;      /* {0}: HTTP_LIMITS_DEFAULT */
 };
 
-/* Listens and serves from threads of its own until http_stop(); app must outlive it. */
+/* Listens and serves from threads of its own until http_stop(); app must outlive it.  ERR_CONFIG for a certificate or key that cannot be used. */
 struct http *http_start(const struct http_options *options, struct app *app, struct err *e);
 
 int http_port(const struct http *h);

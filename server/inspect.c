@@ -63,6 +63,14 @@ static void request_free(struct request *r)
 
 /* ---- one request ---- */
 
+/* What a data set unpacks to lies on disk: it may be more than a job holds in memory, but not more than the disk has left. */
+static int64_t unpack_limit(const struct inspector *i)
+{
+    enum { TIMES_MEMORY = 4 };
+    int64_t room = (int64_t)(store_room(i->store) / INSPECT_THREADS), most = TIMES_MEMORY * i->config->memory;
+    return room < most ? room : most;
+}
+
 static bool prepare(struct inspector *i, const struct request *r, const char *folder, struct task *t, struct err *e)
 {
     bool model = r->kind == ASSET_MODEL;
@@ -71,7 +79,8 @@ static bool prepare(struct inspector *i, const struct request *r, const char *fo
                   : task_add_file(t, "calibration", i->store, r->team, &r->files[0], e))
         && (!r->data || task_add_file(t, "calibration", i->store, r->team, r->data, e))
         && (!r->job || task_set_all(t, r->job, e))
-        && task_set_int(t, "threads", r->job ? task_threads(i->config) : 1, e) && task_set_int(t, "memory", i->config->memory, e)
+        && task_set_int(t, "threads", r->job ? task_threads(i->config) : 1, e)
+        && task_set_int(t, "memory", r->job ? i->config->memory : unpack_limit(i), e)
         && scratch_make_named(i->store, folder, &t->scratch, e) && task_write(t, e);
 }
 

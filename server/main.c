@@ -42,6 +42,8 @@ struct daemon {
     struct importer *importer;
     struct app app;
     struct http *http;
+    struct proxies proxies;
+    char *proxy_secret, *tls_cert, *tls_key;
     struct rate_table *rates, *guesses, *stranger_rows;
     char *hosts_text;
     const char *hosts[MAX_HOSTS + 1];
@@ -146,6 +148,25 @@ static bool first_token(struct daemon *d, struct err *e)
     return ok;
 }
 
+/* A small file that an option names; malloc'd. */
+static char *read_text(const char *path, const char *option, struct err *e)
+{
+    enum { TEXT_MAX = 256 << 10 };
+    struct err why = { 0 };
+    char *text = NULL;
+    size_t n;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        err_sys(&why, path, "open");
+    else
+        io_read_all(fd, path, TEXT_MAX, &text, &n, &why);
+    if (fd >= 0)
+        close(fd);
+    if (!text)
+        err_set(e, ERR_CONFIG, option, "%.200s: %s", path, why.text);
+    return text;
+}
+
 static bool split_hosts(struct daemon *d, struct err *e)
 {
     int n = 0;
@@ -204,6 +225,28 @@ static bool app_foresee(void *server, const char *team, const struct foresight *
     return ok;
 }
 
+static bool take_proxies(struct daemon *d, struct err *e)
+{
+    enum { SECRET_MIN = 16 };
+    const char *path = d->config.proxy_secret_file;
+    if (!proxies_parse(d->config.trusted_proxies, &d->proxies, e))
+        return false;
+    if (!path[0])
+        return true;
+    if (!(d->proxy_secret = read_text(path, "proxy-secret-file", e)))
+        return false;
+    d->proxy_secret[strcspn(d->proxy_secret, "\r\n")] = '\0';
+    return strlen(d->proxy_secret) >= SECRET_MIN
+        || err_set(e, ERR_CONFIG, "proxy-secret-file", "%.100s must hold a line of at least %d bytes", path, (int)SECRET_MIN);
+}
+
+static bool take_certificate(struct daemon *d, struct err *e)
+{
+    const struct config *c = &d->config;
+    return !c->tls_cert[0]
+        || ((d->tls_cert = read_text(c->tls_cert, "tls-cert", e)) && (d->tls_key = read_text(c->tls_key, "tls-key", e)));
+}
+
 /* No limit is no table. */
 static bool make_rates(struct daemon *d, struct err *e)
 {
@@ -219,7 +262,7 @@ static void fill_app(struct daemon *d)
 {
     d->app = (struct app){
         .store = d->store, .version = VERSION, .max_upload = (uint64_t)d->config.max_upload, .auth = d->config.auth,
-        .hosts = d->hosts, .rates = d->rates, .guesses = d->guesses,
+        .hosts = d->hosts, .proxies = &d->proxies, .proxy_secret = d->proxy_secret, .rates = d->rates, .guesses = d->guesses,
         .stranger_rows = d->stranger_rows, .workers = d->config.workers,
         .server = d, .kick = app_kick, .cancel = app_cancel, .inspect = app_inspect, .validate = app_validate,
         .import = app_import, .foresee = app_foresee,
@@ -233,7 +276,7 @@ static bool announce(struct daemon *d, struct err *e)
     char text[16], *dir = NULL;
     const char *path = d->config.port_file, *slash = strrchr(path, '/');
     int port = http_port(d->http);
-    log_line(LOG_INFO, "daemon.listening", "http://%s:%d", d->config.listen, port);
+    log_line(LOG_INFO, "daemon.listening", "%s://%s:%d", d->tls_cert ? "https" : "http", d->config.listen, port);
     if (d->config.port == 0)
         printf("listening on port %d\n", port);
     fflush(stdout);
@@ -306,7 +349,7 @@ static bool start(struct daemon *d, struct err *e)
     const struct config *c = &d->config;
     if (c->port_file[0])
         unlink(c->port_file);                           /* one that a killed daemon left would be believed */
-    if (!set_log_level(c->log_level, e) || !split_hosts(d, e) || !make_rates(d, e))
+    if (!set_log_level(c->log_level, e) || !split_hosts(d, e) || !take_proxies(d, e) || !take_certificate(d, e) || !make_rates(d, e))
         return false;
     if (!(d->outbound = outbound_new(c->import_hosts, c->outbound_private, c->outbound_ca, e)))     /* before the first thread */
         return false;
@@ -323,7 +366,7 @@ static bool start(struct daemon *d, struct err *e)
     if (!(d->workers = workers_start(c, d->store, e)))
         return false;
     fill_app(d);
-    struct http_options options = { .listen = c->listen, .port = c->port };
+    struct http_options options = { .listen = c->listen, .port = c->port, .tls_cert = d->tls_cert, .tls_key = d->tls_key };
     return (d->http = http_start(&options, &d->app, e)) && announce(d, e);
 }
 
@@ -348,6 +391,11 @@ static void stop(struct daemon *d)
     rate_free(d->guesses);
     rate_free(d->stranger_rows);
     free(d->hosts_text);
+    free(d->proxy_secret);
+    free(d->tls_cert);
+    if (d->tls_key)
+        explicit_bzero(d->tls_key, strlen(d->tls_key));
+    free(d->tls_key);
 }
 
 int main(int argc, char **argv)

@@ -46,7 +46,7 @@ bool blob_begin(struct blob_writer *w, struct store *s, const char *team, const 
     w->store = s;
     w->expected = digest != NULL;
     snprintf(w->team, sizeof w->team, "%s", team);
-    hash_init(&w->hash);
+    hashing_begin(&w->hashing, NULL, 0);
     return true;
 }
 
@@ -70,12 +70,13 @@ static bool reserve_more(struct blob_writer *w, size_t n, struct err *e)
 }
 
 /* The disk works while the rest is still on its way, so that the sync at the end finds little to do. */
-void blob_flush_behind(int fd, uint64_t size, uint64_t *flushed)
+bool blob_flush_behind(int fd, uint64_t size, uint64_t *flushed)
 {
     if (size - *flushed < FLUSH)
-        return;
+        return false;
     sync_file_range(fd, (off_t)*flushed, (off_t)(size - *flushed), SYNC_FILE_RANGE_WRITE);
     *flushed = size;
+    return true;
 }
 
 bool blob_write(struct blob_writer *w, const void *p, size_t n, struct err *e)
@@ -85,8 +86,8 @@ bool blob_write(struct blob_writer *w, const void *p, size_t n, struct err *e)
                        (unsigned long long)w->file.limit);
     if (!reserve_more(w, n, e) || !newfile_write(&w->file, p, n, e))
         return false;
-    hash_add(&w->hash, p, n);
-    blob_flush_behind(w->file.fd, w->file.size, &w->flushed);
+    if (blob_flush_behind(w->file.fd, w->file.size, &w->flushed))
+        hashing_follow(w->store->hasher, &w->hashing, w->file.fd, w->file.size);
     return true;
 }
 
@@ -177,14 +178,14 @@ bool blob_finish(struct blob_writer *w, struct blob *ret, struct err *e)
 {
     uint8_t digest[HASH_SIZE];
     struct blob b = { .size = w->file.size };
-    bool ok;
-    hash_end(&w->hash, digest);
+    bool ok = hashing_reach(w->store->hasher, &w->hashing, w->file.fd, w->file.size, e);
+    hash_end(&w->hashing.hash, digest);
     hash_text(digest, b.digest);
-    if (w->expected && !hash_equal(digest, w->want))
+    if (ok && w->expected && !hash_equal(digest, w->want))
         ok = err_set(e, ERR_UPLOAD_DIGEST, "digest", "the %llu bytes received have %s; send them again",
                      (unsigned long long)b.size, b.digest);
     else
-        ok = publish(w, &b, e);
+        ok = ok && publish(w, &b, e);
     if (ok)
         *ret = b;
     blob_abort(w);
@@ -193,6 +194,8 @@ bool blob_finish(struct blob_writer *w, struct blob *ret, struct err *e)
 
 void blob_abort(struct blob_writer *w)
 {
+    if (w->store)
+        hashing_rest(w->store->hasher, &w->hashing);
     newfile_abort(&w->file);
     w->store = NULL;
 }
@@ -253,17 +256,12 @@ static bool hash_piece(void *arg, const void *p, size_t n, struct err *e)
     return true;
 }
 
-bool blob_hash_file(int fd, struct hash *ret, struct err *e)
-{
-    hash_init(ret);
-    return each_piece(fd, hash_piece, ret, e);
-}
-
 static bool same_bytes(int fd, const char *digest, struct err *e)
 {
     struct hash h;
     uint8_t got[HASH_SIZE], want[HASH_SIZE];
-    if (!blob_hash_file(fd, &h, e))
+    hash_init(&h);
+    if (!each_piece(fd, hash_piece, &h, e))
         return false;
     hash_end(&h, got);
     return (hash_parse(digest, want) && hash_equal(got, want))

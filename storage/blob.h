@@ -6,14 +6,14 @@
  *                                     |
  *                                     +----- blob_abort() --> no trace
  *
- * The hash is computed while the bytes stream by; nothing holds a whole body in memory.  When
+ * The hash follows the bytes (hasher.h); nothing holds a whole body in memory.  When
  * blob_finish() has returned true the bytes, their name and their row are on disk.  A team that
  * does not own a digest is told it does not exist, even while another team owns it.
  */
 #ifndef STORAGE_BLOB_H
 #define STORAGE_BLOB_H
 
-#include "core/base/hash.h"
+#include "storage/hasher.h"
 #include "core/base/io.h"
 #include "storage/store.h"
 #include "storage/ulid.h"
@@ -29,7 +29,7 @@ struct blob_writer {
     struct store *store;            /* NULL when finished */
     char team[TEAM_SIZE];
     struct newfile file;
-    struct hash hash;
+    struct hashing hashing;
     bool exempt;                    /* from the team's quota: a result of a job that was accepted */
     bool expected;                  /* the digest was announced */
     uint64_t taken;                 /* bytes of disk space it has */

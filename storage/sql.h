@@ -26,7 +26,7 @@
 #define ASSET_COLUMNS "id, team, kind, name, format, digest, bytes, created_at"
 #define ARTIFACT_COLUMNS "id, job_id, name, media_type, digest, size, created_at"
 #define UPLOAD_COLUMNS "id, length, offset, hash, want, metadata, source, digest, problem, created_at, expires_at"
-#define TOKEN_COLUMNS "id, team, name, scopes, created_at, expires_at, last_used_at, created_by"
+#define TOKEN_COLUMNS "id, team, name, scopes, created_at, expires_at, last_used_at, created_by, hash"
 /* Whether one more job of the team `of` may run. */
 #define TEAM_MAY_RUN(of) "NOT EXISTS (SELECT 1 FROM teams t WHERE t.name = " of " AND t.max_running <="     \
     " (SELECT count(*) FROM jobs r WHERE r.state IN ('running', 'canceling') AND r.team = t.name))"
@@ -64,7 +64,10 @@
     /* disk space */                                                                                    \
     X(DISK_PROMISED, "SELECT coalesce(sum(reserved), 0) FROM jobs WHERE state IN ('queued', 'running', 'canceling')") \
     X(JOB_RESERVE, "UPDATE jobs SET reserved = ?3 WHERE team = ?1 AND id = ?2")                         \
-    X(JOB_NEEDS, "SELECT coalesce(sum(CASE kind WHEN 'model' THEN 3 * bytes ELSE 2 * bytes END), 0) FROM assets" \
+    /* pictures become arrays on disk: four bytes an element */                                         \
+    X(JOB_NEEDS, "SELECT coalesce(sum(CASE WHEN kind = 'model' THEN 3 * bytes WHEN format <> 'images' THEN 2 * bytes ELSE bytes + 4 *" \
+                 " coalesce(json_extract(inventory, '$.arrays[0].shape[0]') * json_extract(inventory, '$.arrays[0].shape[1]')" \
+                 " * json_extract(inventory, '$.arrays[0].shape[2]') * json_extract(inventory, '$.arrays[0].shape[3]'), 0) END), 0) FROM assets" \
                  " WHERE team = ?1 AND id IN (?2, ?3, ?4)")                                             \
     /* models and data sets */                                                                          \
     X(ASSET_INSERT, "INSERT INTO assets (" ASSET_COLUMNS ", inventory)"                                 \
@@ -186,7 +189,7 @@
     /* tokens */                                                                                        \
     X(TOKEN_INSERT, "INSERT INTO tokens (id, team, name, scopes, hash, created_at, expires_at, created_by)" \
                     " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8)")                                         \
-    X(TOKEN_BY_HASH, "SELECT " TOKEN_COLUMNS ", hash FROM tokens WHERE hash = ?1")                      \
+    X(TOKEN_BY_HASH, "SELECT " TOKEN_COLUMNS " FROM tokens WHERE hash = ?1")                            \
     X(TOKEN_USED, "UPDATE tokens SET last_used_at = ?2 WHERE id = ?1 AND last_used_at < ?2")            \
     X(TOKEN_GET, "SELECT " TOKEN_COLUMNS " FROM tokens WHERE team = ?1 AND id = ?2")                    \
     X(TOKEN_LIST_DOWN, "SELECT " TOKEN_COLUMNS " FROM tokens WHERE team = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3") \

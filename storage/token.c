@@ -10,6 +10,9 @@
 #include <sys/random.h>
 
 enum { TOKEN_BYTES = 32, TOKEN_DIGITS = 43 };       /* 62^43 > 2^256 */
+static const char identity_prefix[] = "identity:";
+enum { TOKEN_HASH_SIZE = sizeof identity_prefix - 1 + TOKEN_IDENTITY_SIZE };   /* either of what stands in the column */
+_Static_assert((int)TOKEN_HASH_SIZE >= (int)HASH_HEX_SIZE, "a SHA-256 fits, too");
 static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 static const int64_t USED_STEP_US = 60 * 1000000;   /* last_used_at costs a write, so at most one a minute */
 
@@ -65,21 +68,42 @@ static bool insert_token(struct conn *c, const struct token *t, const char *hash
     return ok;
 }
 
+static void hash_of_identity(const char *identity, char ret[TOKEN_HASH_SIZE])
+{
+    snprintf(ret, TOKEN_HASH_SIZE, "%s%s", identity_prefix, identity);
+}
+
+static bool is_free(struct conn *c, const char *hash, struct err *e)
+{
+    struct err why = { 0 };
+    struct stmt *q = stmt_begin(c, SQL_TOKEN_BY_HASH);
+    stmt_text(q, 1, hash);
+    bool taken = stmt_row(q, &why);
+    stmt_end(q);
+    if (why.code)
+        return err_clean(&why, e);
+    return !taken || err_set(e, ERR_CONFLICT, "/identity", "this identity has a token already; delete that one first");
+}
+
 bool token_issue(struct store *s, const char *team, const struct token_request *request, struct token *ret,
                  char ret_text[TOKEN_TEXT_SIZE], struct err *e)
 {
-    char text[TOKEN_TEXT_SIZE], hash[HASH_HEX_SIZE];
+    char text[TOKEN_TEXT_SIZE] = "", hash[TOKEN_HASH_SIZE];
     struct token t = { .created_at = clock_now_us(), .expires_at = request->expires_at };
-    if (!secret_make("rq_", text, e))
+    if (!request->identity && !secret_make("rq_", text, e))
         return false;
     id_new("tok", t.id);
     snprintf(t.team, sizeof t.team, "%s", team);
     snprintf(t.name, sizeof t.name, "%s", request->name);
     snprintf(t.scopes, sizeof t.scopes, "%s", request->scopes);
     snprintf(t.created_by, sizeof t.created_by, "%s", request->created_by ? request->created_by : "");
-    secret_hash(text, hash);
+    snprintf(t.identity, sizeof t.identity, "%s", request->identity ? request->identity : "");
+    if (request->identity)
+        hash_of_identity(request->identity, hash);
+    else
+        secret_hash(text, hash);
     struct conn *c = db_write(s->db, e);
-    bool ok = c && db_write_end(c, team_ensure(c, team, e) && insert_token(c, &t, hash, e), e);
+    bool ok = c && db_write_end(c, is_free(c, hash, e) && team_ensure(c, team, e) && insert_token(c, &t, hash, e), e);
     if (ok) {
         *ret = t;
         memcpy(ret_text, text, sizeof text);
@@ -99,12 +123,17 @@ bool token_create(struct store *s, const char *team, const char *name, const cha
 
 static void token_of_row(struct stmt *s, struct token *t)
 {
+    char hash[TOKEN_HASH_SIZE];
+    enum { PREFIX = sizeof identity_prefix - 1 };
     *t = (struct token){ .created_at = stmt_get_int(s, 4), .expires_at = stmt_get_int(s, 5), .last_used_at = stmt_get_int(s, 6) };
     stmt_get_text(s, 0, t->id, sizeof t->id);
     stmt_get_text(s, 1, t->team, sizeof t->team);
     stmt_get_text(s, 2, t->name, sizeof t->name);
     stmt_get_text(s, 3, t->scopes, sizeof t->scopes);
     stmt_get_text(s, 7, t->created_by, sizeof t->created_by);
+    stmt_get_text(s, 8, hash, sizeof hash);
+    if (strncmp(hash, identity_prefix, PREFIX) == 0)
+        snprintf(t->identity, sizeof t->identity, "%s", hash + PREFIX);
 }
 
 /*
@@ -113,7 +142,7 @@ static void token_of_row(struct stmt *s, struct token *t)
  */
 static bool find(struct store *s, const char *hash, struct token *ret, struct err *why)
 {
-    char stored[HASH_HEX_SIZE] = "";
+    char stored[TOKEN_HASH_SIZE] = "";
     uint8_t a[HASH_SIZE], b[HASH_SIZE];
     struct conn *c = db_read(s->db);
     struct stmt *q = stmt_begin(c, SQL_TOKEN_BY_HASH);
@@ -148,22 +177,36 @@ bool secret_well_formed(const char *prefix, const char *text)
     return strncmp(text, prefix, 3) == 0 && strspn(text + 3, digits) == TOKEN_DIGITS && text[3 + TOKEN_DIGITS] == '\0';
 }
 
-bool token_verify(struct store *s, const char *text, struct token *ret, struct err *e)
+/* hash: NULL for what cannot be one. */
+static bool verify(struct store *s, const char *hash, const char *remedy, struct token *ret, struct err *e)
 {
-    char hash[HASH_HEX_SIZE];
     struct token t = { 0 };
     struct err why = { 0 };
     int64_t now = clock_now_us();
-    secret_hash(text, hash);
-    bool known = secret_well_formed("rq_", text) && find(s, hash, &t, &why);
+    bool known = hash && find(s, hash, &t, &why);
     if (!err_clean(&why, e))
         return false;
     if (!known || (t.expires_at && t.expires_at <= now))
-        return err_set(e, ERR_AUTH_REQUIRED, "", "send a valid token: Authorization: Bearer rq_...");
+        return err_set(e, ERR_AUTH_REQUIRED, "", "%s", remedy);
     if (now - t.last_used_at > USED_STEP_US)
         note_use(s, &t, now);
     *ret = t;
     return true;
+}
+
+bool token_verify(struct store *s, const char *text, struct token *ret, struct err *e)
+{
+    char hash[HASH_HEX_SIZE];
+    secret_hash(text, hash);
+    return verify(s, secret_well_formed("rq_", text) ? hash : NULL, "send a valid token: Authorization: Bearer rq_...", ret, e);
+}
+
+bool token_of_identity(struct store *s, const char *identity, struct token *ret, struct err *e)
+{
+    char hash[TOKEN_HASH_SIZE];
+    hash_of_identity(identity, hash);
+    return verify(s, strlen(identity) < TOKEN_IDENTITY_SIZE ? hash : NULL,
+                  "who the proxy has logged in is unknown here; ask an administrator for a token of this identity", ret, e);
 }
 
 /* ---- lists ---- */

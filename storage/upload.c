@@ -61,6 +61,7 @@ static void leave(struct upload_part *p)
         pthread_cond_broadcast(&s->parts_changed);
     }
     pthread_mutex_unlock(&s->parts_mu);
+    hashing_rest(s->hasher, &p->state.hashing);
     if (p->state.fd >= 0)
         close(p->state.fd);
     pthread_mutex_destroy(&p->mu);
@@ -109,6 +110,7 @@ static bool take_over(struct store *s, const char *team, const char *id, bool im
         }
         open_part(mine, s);
         pthread_mutex_lock(&p->mu);             /* a write that is under way ends first */
+        hashing_rest(s->hasher, &p->state.hashing);
         mine->state = p->state;
         p->state.fd = -1;
         p->stolen = true;
@@ -135,10 +137,10 @@ bool upload_begin(struct upload_part *p, struct store *s, const char *team, cons
 {
     open_part(p, s);
     struct upload_state *st = &p->state;
-    st->fresh = st->hashed = true;
+    st->fresh = true;
     st->length = w->length;
-    hash_init(&st->hash);
-    st->before = st->hash;
+    hashing_begin(&st->hashing, NULL, 0);
+    st->before = st->hashing;
     id_new("upl", st->id);
     snprintf(st->team, sizeof st->team, "%s", team);
     snprintf(st->want, sizeof st->want, "%s", w->want ? w->want : "");
@@ -195,8 +197,10 @@ bool upload_resume(struct upload_part *p, struct store *s, const char *team, con
         st->start = st->at = st->flushed = u.offset;
         st->length = u.length;
         st->taken = u.length < 0 ? u.offset : (uint64_t)u.length;
-        st->hashed = hash_load(hash, &st->hash);
-        st->before = st->hash;
+        struct hash had;
+        bool known = hash_load(hash, &had);             /* if not, it is made once more from the disk */
+        hashing_begin(&st->hashing, known ? &had : NULL, known ? u.offset : 0);
+        st->before = st->hashing;
         if (u.digest[0] || u.problem)
             ok = err_set(e, ERR_UPLOAD_OFFSET, "Upload-Offset", "the upload is over; its offset is %llu", (unsigned long long)u.offset);
         else if (offset != u.offset)
@@ -274,12 +278,11 @@ static bool add_bytes(struct upload_part *p, const void *data, size_t n, struct 
     }
     if (io_write_all(st->fd, data, n) != 0)
         return err_sys(e, "upload", "write");
-    if (st->hashed)
-        hash_add(&st->hash, data, n);
     if (st->summed)
         checksum_add(&st->sum, data, n);
     st->at += n;
-    blob_flush_behind(st->fd, st->at, &st->flushed);
+    if (blob_flush_behind(st->fd, st->at, &st->flushed))
+        hashing_follow(p->store->hasher, &st->hashing, st->fd, st->at);
     return true;
 }
 
@@ -306,8 +309,9 @@ static void forget_part(struct store *s, struct upload_state *st)
         unlinkat(s->blobs_fd, st->id, 0);
     else if (ftruncate(st->fd, (off_t)st->start) == 0 && st->length > (int64_t)st->start)   /* which gave its space back */
         (void)fallocate(st->fd, FALLOC_FL_KEEP_SIZE, (off_t)st->start, (off_t)(st->length - (int64_t)st->start));
+    hashing_rest(s->hasher, &st->hashing);
     st->at = st->start;
-    st->hash = st->before;
+    st->hashing = st->before;
 }
 
 /* Bytes first, then the row that counts them. */
@@ -315,6 +319,8 @@ static bool keep_part(struct store *s, struct upload_state *st, struct err *e)
 {
     if (!st->fresh && st->at == st->start)
         return true;
+    if (!hashing_reach(s->hasher, &st->hashing, st->fd, st->at, e))
+        return false;
     if (sys.fsync(st->fd) != 0)
         return err_sys(e, "upload", "sync");
     if (st->fresh && sys.fsync(s->blobs_fd) != 0)
@@ -360,9 +366,9 @@ static bool finish(struct store *s, struct upload_state *st, struct err *e)
     uint8_t digest[HASH_SIZE];
     struct blob b = { .size = st->at };
     bool was;
-    if (!st->hashed && !blob_hash_file(st->fd, &st->hash, e))       /* the running hash was lost: once more from the disk */
+    if (!hashing_reach(s->hasher, &st->hashing, st->fd, st->at, e))
         return false;
-    hash_end(&st->hash, digest);
+    hash_end(&st->hashing.hash, digest);
     hash_text(digest, b.digest);
     if (!st->want[0] || strcmp(st->want, b.digest) == 0)
         return publish(s, st, &b, e);

@@ -60,7 +60,7 @@ bool upload_row_insert(struct store *s, struct conn *c, const struct upload_stat
 {
     char hash[HASH_STATE_SIZE];
     int64_t now = clock_now_us();
-    hash_save(&st->hash, hash);
+    hash_save(&st->hashing.hash, hash);
     struct stmt *q = stmt_begin(c, SQL_UPLOAD_INSERT);
     stmt_text(q, 1, st->team);
     stmt_text(q, 2, st->id);
@@ -80,9 +80,8 @@ bool upload_row_insert(struct store *s, struct conn *c, const struct upload_stat
 
 bool upload_row_update(struct store *s, struct conn *c, const struct upload_state *st, struct err *e)
 {
-    char hash[HASH_STATE_SIZE] = "";
-    if (st->hashed)
-        hash_save(&st->hash, hash);
+    char hash[HASH_STATE_SIZE];
+    hash_save(&st->hashing.hash, hash);
     struct stmt *q = stmt_begin(c, SQL_UPLOAD_PROGRESS);
     stmt_text(q, 1, st->team);
     stmt_text(q, 2, st->id);
@@ -144,7 +143,7 @@ bool upload_row_end(struct store *s, struct conn *c, const struct upload_state *
 bool upload_known(struct store *s, const char *team, const struct upload_wish *w, struct upload *ret, struct err *e)
 {
     struct upload_state st = { .length = w->length, .at = (uint64_t)w->length, .fresh = true };
-    hash_init(&st.hash);
+    hashing_begin(&st.hashing, NULL, 0);
     id_new("upl", st.id);
     snprintf(st.team, sizeof st.team, "%s", team);
     snprintf(st.metadata, sizeof st.metadata, "%s", w->metadata ? w->metadata : "");

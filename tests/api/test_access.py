@@ -1,4 +1,4 @@
-"""Quotas, rates, the audit log and browser sessions, as clients meet them."""
+"""Quotas, rates, the audit log, browser sessions, proxies and TLS, as clients meet them."""
 import concurrent.futures
 import hashlib
 import http.client
@@ -341,3 +341,108 @@ def test_a_session_that_is_idle_or_old_has_ended(make_daemon, change):
     problem(asker(daemon, None, Cookie=cookie)("GET", "/v1/whoami"), 401, "auth.required")
     log_in(daemon, daemon.token)                # and makes room for the next
     assert session["id"] not in [s["id"] for s in daemon("GET", "/v1/sessions").json()["data"]]
+
+
+# ---- proxies ----
+
+@pytest.fixture
+def proxied(make_daemon, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret-of-the-proxy\n")
+    return make_daemon(trusted_proxies="127.0.0.1, fd00::/8", proxy_secret_file=str(secret))
+
+
+VOUCHED = {"X-Forwarded-User": "alice@example.com", "X-Repquant-Proxy-Secret": "s3cret-of-the-proxy"}
+
+
+def test_a_proxys_user_is_whom_an_administrator_has_entered(proxied):
+    ask = asker(proxied, None, **VOUCHED)
+    problem(ask("GET", "/v1/whoami"), 401, "auth.required")
+    alice = make_token(proxied, identity="alice@example.com", role="member")
+    assert "token" not in alice and alice["identity"] == "alice@example.com"
+    assert ask("GET", "/v1/whoami").json()["token_id"] == alice["id"]
+    problem(proxied("POST", "/v1/tokens", json={"name": "x", "role": "viewer", "identity": "alice@example.com"}), 409, "resource.conflict", "/identity")
+    lead = asker(proxied, make_token(proxied, role="team_admin")["token"])
+    problem(lead("POST", "/v1/tokens", json={"name": "x", "role": "viewer", "identity": "bob"}), 403, "auth.forbidden", "/identity")
+    for headers in ({"X-Repquant-Proxy-Secret": "wrong"}, {"X-Repquant-Proxy-Secret": ""}, {"X-Forwarded-User": "bob"}, {"X-Forwarded-User": "Alice@example.com"}):
+        problem(ask("GET", "/v1/whoami", headers=headers), 401, "auth.required")
+    problem(ask("DELETE", "/v1/models/x"), 403, "auth.forbidden")                   # a browser's, for all we know
+    problem(ask("DELETE", "/v1/models/x", headers={"Sec-Fetch-Site": "cross-site"}), 403, "auth.forbidden")
+    assert ask("DELETE", "/v1/models/x", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 404
+    problem(ask("GET", "/v1/whoami", headers={"X_Forwarded_User": "root"}), 400, "request.framing")
+    assert proxied("DELETE", f"/v1/tokens/{alice['id']}").status_code == 204
+    problem(ask("GET", "/v1/whoami"), 401, "auth.required")
+
+
+def test_two_copies_of_an_identity_are_refused(proxied):
+    answer = proxied.raw(b"GET /v1/whoami HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-User: a\r\nX-Forwarded-User: b\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+def test_nobody_else_may_vouch(make_daemon, tmp_path):
+    (tmp_path / "secret").write_text("s3cret-of-the-proxy")
+    daemon = make_daemon(trusted_proxies="10.0.0.0/8", proxy_secret_file=str(tmp_path / "secret"))
+    make_token(daemon, identity="alice@example.com", role="member")
+    ask = asker(daemon, None, **VOUCHED, **{"X-Forwarded-For": "10.1.2.3"})
+    problem(ask("GET", "/v1/whoami"), 401, "auth.required")
+    problem(ask("GET", "/v1/whoami", headers={"X_Forwarded_User": "alice@example.com"}), 401, "auth.required")
+    rows = [json.loads(line) for line in daemon("GET", "/v1/audit").text.splitlines()]
+    assert {r["peer"] for r in rows} == {"127.0.0.1"}
+
+
+def test_the_clients_address_is_what_the_nearest_trusted_proxy_saw(proxied):
+    for forwarded, client in (("203.0.113.9", "203.0.113.9"), ("1.1.1.1, 203.0.113.9", "203.0.113.9"), ("203.0.113.9, fd00::7,127.0.0.1", "203.0.113.9"),
+                              ("nonsense", "127.0.0.1"), ("2001:db8::1", "2001:db8::1"), ("", "127.0.0.1"), (",", "127.0.0.1")):
+        answer = asker(proxied, "", **{"X-Forwarded-For": forwarded})("GET", "/v1/jobs")
+        refused = [json.loads(line) for line in proxied("GET", "/v1/audit?limit=5000").text.splitlines() if f'"{answer.headers["X-Request-Id"]}"' in line]
+        assert [r["peer"] for r in refused] == [client], forwarded
+
+
+@pytest.mark.parametrize("options, names", [
+    (["--trusted-proxies=10.0.0.0/33"], "trusted-proxies"), (["--trusted-proxies=proxy.example"], "trusted-proxies"),
+    (["--trusted-proxies=10.0.0.1/-1"], "trusted-proxies"), (["--proxy-secret-file=/nonexistent"], "proxy-secret-file"),
+    (["--proxy-secret-file=/dev/null"], "proxy-secret-file"), (["--tls-cert=/dev/null"], "tls-key"),
+    (["--listen=0.0.0.0"], "plain-http"),
+])
+def test_a_wrong_option_is_named(tmp_path, options, names):
+    ended = subprocess.run([REPQUANTD, f"--data={tmp_path / 'data'}", "--port=0", *options], capture_output=True, text=True, timeout=10)
+    assert ended.returncode == 2 and names in ended.stderr, ended.stderr
+
+
+# ---- TLS ----
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
+                   check=True, capture_output=True)
+    return folder
+
+
+def test_it_speaks_tls_itself(make_daemon, certificate):
+    daemon = make_daemon(tls_cert=str(certificate / "cert.pem"), tls_key=str(certificate / "key.pem"))
+    url, verify = daemon.url.replace("http:", "https:"), str(certificate / "cert.pem")
+    headers = {"Authorization": f"Bearer {daemon.token}"}
+    answer = requests.put(url + "/v1/models?name=x", headers=headers, data=b"#inspect result result.json {}\n" + b"x" * 3_000_000, verify=verify, timeout=30)
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
+    blob = requests.get(url + f"/v1/blobs/{answer.json()['digest']}", headers=headers, verify=verify, timeout=30)
+    assert hashlib.sha256(blob.content).hexdigest() == answer.json()["digest"].removeprefix("sha256:")
+    for version, status in (("1.1", None), ("1.2", 200), ("1.3", 200)):
+        # At security level 0 the client would do with 1.1.
+        asked = subprocess.run(["curl", "-s", "--noproxy", "*", "--cacert", verify, f"--tlsv{version}", "--tls-max", version, "--ciphers",
+                                "DEFAULT:@SECLEVEL=0", "-o", "/dev/null", "-w", "%{http_code}", url + "/healthz"], capture_output=True, text=True, timeout=20)
+        assert (asked.stdout, asked.returncode == 0) == (str(status or "000"), status is not None), (version, asked)
+    with pytest.raises(requests.exceptions.RequestException):
+        requests.get(daemon.url + "/healthz", timeout=10)               # plain text to the TLS port
+    assert requests.get(url + "/healthz", verify=verify, timeout=10).status_code == 200
+    assert daemon.stop() == 0
+
+
+def test_a_key_that_does_not_belong_to_the_certificate_is_told_at_start(tmp_path, certificate):
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", tmp_path / "other.pem"], check=True, capture_output=True)
+    for cert, key in ((certificate / "cert.pem", tmp_path / "other.pem"), (certificate / "key.pem", certificate / "key.pem")):
+        ended = subprocess.run([REPQUANTD, f"--data={tmp_path / 'data'}", "--port=0", f"--tls-cert={cert}", f"--tls-key={key}", "--repquant=/bin/true"],
+                               capture_output=True, text=True, timeout=10)
+        assert ended.returncode == 2 and "tls" in ended.stderr, ended.stderr

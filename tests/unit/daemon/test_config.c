@@ -66,6 +66,8 @@ static void every_wrong_option_is_named(void **state)
         { "--nothing=1", "--nothing=1" }, { "--workers", "--workers" }, { "data", "data" }, { "--listen=localhost", "listen" },
         { "--listen=127.0.0.1.evil.example", "listen" }, { "--data=", "data" },
         { "--auth=off --listen=0.0.0.0", "auth" }, { "--auth=off --listen=::", "auth" }, { "--auth=off --listen=192.168.1.1", "auth" },
+        { "--listen=0.0.0.0", "plain-http" }, { "--listen=::ffff:10.0.0.1", "plain-http" }, { "--tls-cert=c", "tls-key" }, { "--tls-key=k", "tls-cert" },
+        { "--auth=off --plain-http=on --listen=0.0.0.0", "auth" }, { "--rate=1000001", "rate" }, { "--rate-burst=0", "rate-burst" },
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct config c;
@@ -80,7 +82,8 @@ static void every_wrong_option_is_named(void **state)
 static void without_tokens_only_loopback_is_served(void **state)
 {
     (void)state;
-    static const char *const fine[] = { "--auth=off", "--auth=off --listen=127.0.0.2", "--auth=off --listen=::1", "--listen=0.0.0.0" };
+    static const char *const fine[] = { "--auth=off", "--auth=off --listen=127.0.0.2", "--auth=off --listen=::1", "--listen=0.0.0.0 --plain-http=on",
+                                       "--listen=0.0.0.0 --tls-cert=c --tls-key=k" };
     for (size_t i = 0; i < sizeof fine / sizeof fine[0]; i++) {
         struct config c;
         if (!load(&c, fine[i], NULL))

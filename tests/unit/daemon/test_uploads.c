@@ -327,10 +327,66 @@ static void a_job_is_promised_its_space_or_refused(void **state)
     must(job_cancel(f->store, TEAM_LOCAL, id, NULL, NULL, &job, &e), &e);
     job_release(&job);
     assert_true(before - store_room(f->store) < promised);         /* but for what the log of the database grew by */
+    struct asset_file file = { .path = "data", .digest = HELLO };
+    struct asset pictures = { .kind = ASSET_DATASET, .name = "p", .format = "images", .files = &file, .nfiles = 1,
+                              .inventory = strdup("{\"arrays\":[{\"shape\":[10,3,224,224]}]}") };
+    must(asset_insert(f->store, TEAM_LOCAL, &pictures, &e), &e);
+    free(pictures.inventory);
+    r.dataset_id = pictures.id;
+    before = store_room(f->store);
+    must(job_insert(f->store, TEAM_LOCAL, &r, &job, &e), &e);
+    job_release(&job);
+    assert_true(before - store_room(f->store) >= 10 * 3 * 224 * 224 * 4);      /* what they unpack to, not what they are */
     store_limit(f->store, &(struct store_limits){ .keep_free = store_free_bytes(f->store) + (1 << 20) });
     assert_false(job_insert(f->store, TEAM_LOCAL, &r, &job, &e));
     assert_int_equal(e.code, ERR_DISK);
     assert_string_equal(e.where, "/model_id");
+}
+
+/* Large enough that threads follow the writer; in pieces of odd sizes, taken over and broken off in between. */
+static void the_hash_follows_a_large_upload(void **state)
+{
+    enum { SIZE = 50 << 20, PIECE = 99991 };
+    struct fixture *f = *state;
+    struct upload_part p;
+    struct upload_wish w = { .length = SIZE };
+    struct upload u;
+    struct err e = nothing;
+    char want[HASH_TEXT_SIZE];
+    uint8_t digest[HASH_SIZE];
+    uint8_t *bytes = malloc(SIZE);
+    assert_non_null(bytes);
+    for (size_t i = 0; i < SIZE; i++)
+        bytes[i] = (uint8_t)hash_mix(1, i);
+    hash_bytes(bytes, SIZE, digest);
+    hash_text(digest, want);
+    must(upload_begin(&p, f->store, TEAM_LOCAL, &w, &e) && upload_end(&p, &u, &e), &e);
+    for (size_t at = 0, part = 0; at < SIZE; part++) {
+        must(upload_resume(&p, f->store, TEAM_LOCAL, u.id, at, &e), &e);
+        size_t end = SIZE - at < 17 << 20 ? SIZE : at + (17 << 20);
+        for (size_t n; at < end; at += n) {
+            n = end - at < PIECE ? end - at : PIECE;
+            must(upload_write(&p, bytes + at, n, &e), &e);
+        }
+        if (at == SIZE)
+            must(upload_end(&p, &u, &e), &e);
+        else if (part % 2)
+            upload_abandon(&p);
+        else {
+            assert_int_equal(looked_at(f, u.id).offset, at);
+            upload_abandon(&p);
+        }
+    }
+    assert_string_equal(u.digest, want);
+    struct blob_writer b;
+    struct blob stored;
+    must(blob_begin(&b, f->store, TEAM_LOCAL, want, SIZE, &e), &e);
+    for (size_t at = 0; at < SIZE; at += PIECE)
+        must(blob_write(&b, bytes + at, SIZE - at < PIECE ? SIZE - at : PIECE, &e), &e);
+    must(blob_finish(&b, &stored, &e), &e);
+    must(blob_begin(&b, f->store, TEAM_LOCAL, want, SIZE, &e) && blob_write(&b, bytes, 20 << 20, &e), &e);
+    blob_abort(&b);                                         /* while threads may be at it */
+    free(bytes);
 }
 
 /* ---- a disk that fails ---- */
@@ -499,6 +555,7 @@ int main(void)
         WITH_STORE(a_file_without_a_row_goes_at_the_next_start),
         WITH_STORE(disk_space_is_taken_when_an_upload_begins),
         WITH_STORE(a_job_is_promised_its_space_or_refused),
+        WITH_STORE(the_hash_follows_a_large_upload),
         WITH_STORE(nothing_is_acknowledged_that_could_not_be_synced),
         WITH_STORE(the_protocol_is_kept),
         WITH_STORE(an_upload_can_begin_with_its_bytes_or_be_empty),
