@@ -44,7 +44,7 @@ struct learn_task {
     int batch;                         /* samples an update, in whole chunks */
     double rate, decay;                /* steps an update; of weights, in units of the rate */
     double held_out;                   /* share of the chunks */
-    bool one_step;                     /* rows share their step: steps stay */
+    bool one_step;                     /* channels share steps: these stay */
     void *arg;
     /* The bytes of a value made before `first`, or of `out`, in one chunk; *ret_temp is freed by the caller.  Any thread. */
     const void *(*get)(void *arg, int chunk, enum learn_side side, int value, void **ret_temp, struct err *e);

@@ -229,12 +229,13 @@ static struct learn_task task_of(struct lesson *a)
     static const enum learn_input inputs[] = { [RECIPE_TEACHER] = LEARN_TEACHER, [RECIPE_STUDENT] = LEARN_STUDENT, [RECIPE_BOTH] = LEARN_BOTH };
     const struct sweep_task *t = a->w->t;
     const struct recipe *r = t->recipe;
+    bool alone = r->weights.granularity == RECIPE_PER_CHANNEL || r->weights.granularity == RECIPE_PER_GROUP;
     return (struct learn_task){
         .g = t->g, .how = &a->w->s->quantized, .first = a->b->first, .end = a->b->end, .in = a->b->in, .out = a->b->out,
         .linears = a->linears, .n_linears = a->n_linears, .constants = a->constants, .n_constants = a->n_constants,
         .chunks = &a->w->s->chunks, .pool = t->pool, .seed = t->seed + (uint64_t)a->b->first, .input = inputs[r->distillation.input],
         .steps = r->distillation.steps, .batch = r->distillation.batch, .rate = r->distillation.rate, .decay = r->distillation.decay,
-        .held_out = r->distillation.held_out / 100.0, .one_step = r->weights.granularity == RECIPE_PER_TENSOR, .arg = a, .get = get,
+        .held_out = r->distillation.held_out / 100.0, .one_step = !alone, .arg = a, .get = get,
     };
 }
 

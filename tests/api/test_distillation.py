@@ -84,3 +84,21 @@ def test_blocks_of_other_architectures_are_taught(tmp_path, name, count, preset)
     ours = next(iter(run_ours(out / "model.onnx", arrays, tmp_path).values()))
     theirs = next(iter(run_theirs(out / "model.onnx", arrays).values()))
     assert decibels(theirs, ours) >= 28
+
+
+# Where channels share a scale it stays; what has no derivative is told, and the artifact is what it would have been.
+@pytest.mark.parametrize("weights, more, taught", [
+    ({"granularity": "per_tensor"}, {}, True), ({"granularity": "per_rows", "group_size": 32}, {}, True),
+    ({"granularity": "per_group", "group_size": 32}, {}, True), ({"granularity": "two_level", "group_size": 32}, {}, True),
+    ({}, {"activations": {"granularity": "per_tensor"}}, False), ({}, {"compensation": {"rank": 4}}, False),
+])
+def test_blocks_of_every_granularity_run_alike_or_are_refused(tmp_path, weights, more, taught):
+    recipe = {"preset": LKD, "weights": {"bits": 4, **weights}, "distillation": {"steps": 12, "rate": 0.02}, **more}
+    out = quantize(DIGITS / "model.onnx", DIGITS / "calib.npz", tmp_path, recipe)
+    arrays = {"pixel_values": load(DIGITS / "eval.npz")["pixel_values"][:48]}
+    ours, theirs = run_ours(out / "model.onnx", arrays, tmp_path, batch=16)["logits"], run_theirs(out / "model.onnx", arrays)["logits"]
+    assert decibels(theirs, ours) >= 30
+    blocks = blocks_of(out)
+    assert len(blocks) == 4
+    for b in blocks:
+        assert b["kept"] and b["reason"] == "" if taught else not b["kept"] and "(MatMul)" in b["reason"], b
