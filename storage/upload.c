@@ -321,7 +321,7 @@ static bool keep_part(struct store *s, struct upload_state *st, struct err *e)
         return true;
     if (!hashing_reach(s->hasher, &st->hashing, st->fd, st->at, e))
         return false;
-    if (sys.fsync(st->fd) != 0)
+    if (st->at > 0 && sys.fsync(st->fd) != 0)       /* an upload that only begins has a name to sync, no bytes */
         return err_sys(e, "upload", "sync");
     if (st->fresh && sys.fsync(s->blobs_fd) != 0)
         return err_sys(e, "blobs", "sync the folder");
