@@ -2,8 +2,15 @@
 
 The time that is compared is the processor's: what a busy machine adds to the clock is printed (-s) and not judged.
 """
+import json
+import subprocess
+import time
+
+import numpy as np
+import onnx
 import pytest
 from conftest import REPQUANT
+from onnx import TensorProto, helper, numpy_helper
 from support import DIGITS, MODELS, SANITIZED, STORIES, needs, pictures
 
 from test_pipeline_jobs import quantize_body
@@ -15,7 +22,7 @@ MODELS_AND_DATA = {
     "deit-tiny": (MODELS / "deit-tiny.onnx", lambda: pictures("deit", "calib", SAMPLES)),
     "vit-tiny": (MODELS / "vit-tiny.onnx", lambda: pictures("vit", "calib", SAMPLES)),
 }
-pytestmark = [needs(MODELS, STORIES), pytest.mark.skipif(SANITIZED, reason="a sanitizer's own memory and time are not the program's")]
+pytestmark = [pytest.mark.skipif(SANITIZED, reason="a sanitizer's own memory and time are not the program's")]
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +33,7 @@ def quantizer(tmp_path_factory):
     assert d.stop() == 0
 
 
+@needs(MODELS, STORIES)
 @pytest.mark.parametrize("name", MODELS_AND_DATA)
 @pytest.mark.parametrize("recipe", ["percentile-w8a8", "repquant-w4a4", *(pytest.param(r, marks=pytest.mark.long)
                                     for r in ("smoothquant-w8a8", "zeroquant-w8a8", "repq-vit-w4a4"))])
@@ -50,3 +58,20 @@ def test_an_estimate_is_near_what_a_job_takes(name, recipe, quantizer):
     rows = {row["name"]: row for row in quantizer("GET", job["urls"]["layers"]).json()["data"]}
     planned = {row["layer"]: row["planned_precision"] for row in told["plan"] if row["layer"] in rows}
     assert planned == {n: row["actual_precision"] for n, row in rows.items()}
+
+
+def test_a_large_model_is_not_run_to_tell_how_long_it_takes(tmp_path):
+    """One sample of it is 0.55 Tflop; an inspection that ran it would not answer in time."""
+    w = numpy_helper.from_array(np.ones((4096, 4096), np.float32), "w")
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", "T", 4096]) for n in ("x", "y"))
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "large", [x], [y], [w])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "large.onnx")
+    task = {"type": "inspect_job", "model": {"files": [{"name": "large.onnx", "path": str(tmp_path / "large.onnx")}]}, "recipe": "minmax-w8a8",
+            "calibration_inventory": {"format": "npz", "arrays": [{"name": "x", "dtype": "float32", "shape": [64, 16384, 4096]}]}, "threads": 2}
+    (tmp_path / "job.json").write_text(json.dumps(task))
+    begun = time.monotonic()
+    subprocess.run([REPQUANT, "job", str(tmp_path)], check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    took = time.monotonic() - begun
+    estimate = json.loads((tmp_path / "result.json").read_text())["estimate"]
+    assert estimate["cpu_seconds"] > 64 * 0.55e12 / 1e12 and took < estimate["cpu_seconds"] / 4
+    assert estimate["memory_bytes"] > 1.2 * (1 << 30)              # held activations fill their budget
