@@ -8,6 +8,7 @@
 #include "core/base/log.h"
 #include "server/config.h"
 #include "server/http.h"
+#include "server/http_watch.h"
 #include "server/import.h"
 #include "server/inspect.h"
 #include "server/launcher.h"
@@ -36,6 +37,7 @@ static const int64_t UPLOAD_GRACE_US = 24LL * 3600 * 1000000;  /* to register wh
 struct daemon {
     struct config config;
     struct store *store;
+    struct watch *watch;
     struct inspector *inspector;
     struct workers *workers;
     struct outbound *outbound;
@@ -359,6 +361,9 @@ static bool start(struct daemon *d, struct err *e)
                                                   .uploads_per_team = (int)c->uploads });
     if (!recover(d, e) || !first_token(d, e))
         return false;
+    struct watch_limits readers = { .watchers = (int)c->event_readers, .beat_seconds = (int)c->event_heartbeat };
+    if (!(d->watch = watch_start(d->store, readers, e)))   /* before anything that writes about jobs */
+        return false;
     if (!(d->inspector = inspector_start(c, d->store, e)))
         return false;
     if (!(d->importer = importer_start(c, d->store, d->outbound, e)))
@@ -366,7 +371,8 @@ static bool start(struct daemon *d, struct err *e)
     if (!(d->workers = workers_start(c, d->store, e)))
         return false;
     fill_app(d);
-    struct http_options options = { .listen = c->listen, .port = c->port, .tls_cert = d->tls_cert, .tls_key = d->tls_key };
+    struct http_options options = { .listen = c->listen, .port = c->port, .tls_cert = d->tls_cert, .tls_key = d->tls_key,
+                                    .watch = d->watch };
     return (d->http = http_start(&options, &d->app, e)) && announce(d, e);
 }
 
@@ -384,6 +390,7 @@ static void stop(struct daemon *d)
     inspector_stop(d->inspector);
     importer_stop(d->importer);
     outbound_free(d->outbound);
+    watch_stop(d->watch);
     store_close(d->store);
     if (d->http && d->config.port_file[0])
         unlink(d->config.port_file);
