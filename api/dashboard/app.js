@@ -2,11 +2,13 @@
 // for as long as the signal is not aborted.  Filters and orders live in the address (#/queue?state=failed), so that links keep them.
 import { h, problem } from "./dom.js";
 import { logout, may, recognise, who } from "./api.js";
+import { jobPage } from "./job.js";
 import { loginPage } from "./login.js";
 import { queuePage } from "./queue.js";
 
 const pages = [
     { pattern: /^\/queue$/, show: queuePage, title: "Queue" },
+    { pattern: /^\/jobs\/(job_\w+)$/, show: jobPage, title: "Job" },
 ];
 const links = [["#/queue", "Queue"]];
 

@@ -82,3 +82,53 @@ def test_the_whole_dashboard_is_small_and_parses_no_html():
     for f in files:
         if f.suffix == ".js":
             assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|\.style\b|https?://(?!www\.w3\.org/2000/svg)", f.read_text()), f
+
+
+# ---- a job ----
+
+def script_job(daemon, script, **more):
+    return daemon.job(script, **more)["id"]
+
+
+def test_a_finished_job_shows_its_verdict(daemon, jobs, browse, accessible, shot):
+    page = browse(daemon)
+    page.get_by_role("link", name=jobs[0]["id"]).click()
+    expect(page.get_by_role("heading", name=f"{HOSTILE}, repquant-w4a4")).to_be_visible()
+    expect(page.get_by_role("heading", name="Verdict")).to_be_visible()
+    metrics = page.get_by_role("table", name="Metrics")
+    expect(metrics.get_by_role("row").filter(has_text="top-1")).to_contain_text(f"{jobs[0]['result']['metrics']['top1']['quantized']:g} %")
+    expect(page.get_by_text("26 of 26")).to_be_visible()
+    expect(page.get_by_role("table", name="Stages").get_by_text("quantizing")).to_be_visible()
+    digest = next(a["digest"] for a in daemon("GET", jobs[0]["urls"]["artifacts"]).json()["data"] if a["name"] == "model.onnx")
+    expect(page.get_by_text(f"{digest.removeprefix('sha256:')}  model.onnx")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="model.onnx").click()
+    assert download.value.path().stat().st_size == jobs[0]["result"]["bytes_after"]
+    accessible(page)
+    shot(page, "job")
+
+
+def test_a_running_job_moves_and_is_canceled_and_tried_again(obedient, browse, accessible, shot):
+    job = script_job(obedient, "stage quantizing; progress 1 4; sleep 3000; progress 3 4; hang")
+    page = browse(obedient, f"/#/jobs/{job}")
+    status = page.get_by_role("status")
+    expect(status).to_contain_text("quantizing")
+    bar = page.get_by_role("progressbar", name="progress")
+    expect(bar).to_have_attribute("value", "75")
+    accessible(page)
+    shot(page, "job-running")
+    page.get_by_role("button", name="Cancel").click()
+    expect(status).to_contain_text("canceled")
+    page.get_by_role("button", name="Retry").click()
+    expect(page.get_by_role("link", name=job)).to_be_visible()
+    expect(page).not_to_have_url(re.compile(job))
+    page.get_by_role("button", name="Cancel").click()
+    expect(status).to_contain_text("canceled")
+
+
+def test_a_failure_says_why(obedient, browse, accessible):
+    job = script_job(obedient, f"problem model.unsupported_op no {HOSTILE.replace(' ', '/')}")
+    obedient.ended(job)
+    page = browse(obedient, f"/#/jobs/{job}")
+    expect(page.get_by_role("alert")).to_contain_text(HOSTILE.replace(" ", "/"))
+    accessible(page)
