@@ -3,14 +3,20 @@
 import { h, problem } from "./dom.js";
 import { logout, may, recognise, who } from "./api.js";
 import { jobPage } from "./job.js";
+import { layerPage } from "./layer.js";
+import { layersPage } from "./layers.js";
 import { loginPage } from "./login.js";
+import { newPage } from "./new.js";
 import { queuePage } from "./queue.js";
 
 const pages = [
     { pattern: /^\/queue$/, show: queuePage, title: "Queue" },
+    { pattern: /^\/new$/, show: newPage, title: "New job" },
     { pattern: /^\/jobs\/(job_\w+)$/, show: jobPage, title: "Job" },
+    { pattern: /^\/jobs\/(job_\w+)\/layers$/, show: layersPage, title: "Layers" },
+    { pattern: /^\/jobs\/(job_\w+)\/layers\/(\d+)$/, show: layerPage, title: "Layer" },
 ];
-const links = [["#/queue", "Queue"]];
+const links = [["#/queue", "Queue"], ["#/new", "New job", "jobs:write"]];
 
 const header = document.getElementById("header"), main = document.getElementById("main");
 let leave = new AbortController();

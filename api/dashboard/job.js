@@ -94,7 +94,7 @@ export async function jobPage(place, { path: [id], signal }) {
             time(job.timestamps[job.state] || job.created_at)),
         job.state === "running" ? h("progress", { max: 100, value: job.progress.percent, "aria-label": "progress" }) : "",
         job.problem ? problem(job.problem) : "");
-        buttons.replaceChildren(...[actions(job, failed)].flat().filter(Boolean));
+        buttons.replaceChildren(...[h("a", { href: `#/jobs/${id}/layers` }, "Layers"), actions(job, failed)].flat().filter(Boolean));
         stage.replaceChildren(timeline(job, events));
     });
     const job = await get(`/v1/jobs/${id}`, signal);
