@@ -39,8 +39,11 @@ function numbers(queue, team) {
         card(bytes(used.bytes || 0), quota.max_bytes ? `stored, of ${bytes(quota.max_bytes)}` : "stored, without a limit"));
 }
 
-function rows(jobs, names) {
+function rows(jobs, names, chosen) {
+    const tick = (job) => h("input", { type: "checkbox", "aria-label": `compare ${job.id}`, checked: chosen.has(job.id),
+        change: (event) => { event.target.checked ? chosen.add(job.id) : chosen.delete(job.id); chosen.changed(); } });
     return table("Jobs", [
+        { title: "Compare", cell: (j) => j.state === "succeeded" && tick(j) },
         { title: "Job", class: "mono", cell: (j) => h("a", { href: `#/jobs/${j.id}` }, j.id) },
         { title: "State", cell: state },
         { title: "Model", class: "name", cell: (j) => names.get(j.request.model_id) || j.request.model_id },
@@ -53,9 +56,14 @@ function rows(jobs, names) {
 export async function queuePage(place, { query, signal }) {
     const view = views.find((v) => v.key === (query.get("view") || "")) || views[0], cursor = query.get("cursor");
     const filter = view.key === "mine" ? `label=${encodeURIComponent(`by:${mine()}`)}` : view.filter;
-    const counts = h("div"), list = h("div", { "aria-live": "off" });
+    const counts = h("div"), list = h("div", { "aria-live": "off" }), chosen = new Set();
+    const compare = h("a", { class: "do", hidden: true }, "Compare");
+    chosen.changed = () => {
+        compare.hidden = chosen.size < 2 || chosen.size > 6;
+        compare.href = `#/compare?jobs=${[...chosen].join(",")}`;
+    };
     place.append(h("h1", null, "Queue"), counts, h("nav", { class: "tabs", "aria-label": "Which jobs" }, views.map((v) =>
-        h("a", { href: `#/queue${v.key ? `?view=${v.key}` : ""}`, "aria-current": v === view && "page" }, v.text))), list);
+        h("a", { href: `#/queue${v.key ? `?view=${v.key}` : ""}`, "aria-current": v === view && "page" }, v.text)), compare), list);
     const names = new Map((await all("/v1/models", 200)).map((m) => [m.id, m.name]));
     let before = "";
     await every(2000, signal, async () => {
@@ -69,7 +77,7 @@ export async function queuePage(place, { query, signal }) {
             before = now;
             const older = new URLSearchParams(query);
             older.set("cursor", page.next_cursor);
-            list.replaceChildren(page.data.length ? rows(page.data, names) : h("p", null, "No jobs here."),
+            list.replaceChildren(page.data.length ? rows(page.data, names, chosen) : h("p", null, "No jobs here."),
                 page.next_cursor && h("p", null, h("a", { href: `#/queue?${older}` }, "Older jobs")) || "");
         } catch (e) {
             if (e.status === 401 || signal.aborted)

@@ -295,3 +295,28 @@ def test_what_is_wrong_with_a_recipe_is_said(daemon, jobs, browse):
     text.fill(json.dumps(jobs[1]["recipe"] | {"target": "toaster"}))
     page.get_by_role("button", name="Submit").click()
     expect(page.get_by_role("alert")).to_contain_text("/recipe/target")
+
+
+# ---- compare ----
+
+def test_two_jobs_are_compared(daemon, jobs, browse, accessible, shot):
+    page = browse(daemon)
+    compare = page.get_by_role("link", name="Compare")
+    expect(compare).to_be_hidden()
+    for job in jobs:
+        page.get_by_role("checkbox", name=f"compare {job['id']}").check()
+    compare.click()
+    fields = page.get_by_role("table", name="Recipes")
+    expect(fields.get_by_role("row").filter(has_text="weights.bits")).to_contain_text(re.compile("4.*8"))
+    expect(fields.get_by_role("row").filter(has_text="target")).to_have_count(1)       # reconstruction.target; the runtime is the same
+    top = page.get_by_role("table", name="Metrics").get_by_role("row").filter(has_text="top1")
+    for job in jobs:
+        expect(top).to_contain_text(f"{job['result']['metrics']['top1']['quantized']:g}")
+    expect(page.get_by_role("img", name="Quality against size").locator("circle")).to_have_count(2)
+    expect(page.get_by_role("table", name="Layers").get_by_role("row")).to_have_count(27)
+    accessible(page)
+    shot(page, "compare")
+    page.reload()
+    expect(fields).to_be_visible()
+    page.goto("/#/compare?jobs=job_1")
+    expect(page.get_by_text("Choose two to six jobs")).to_be_visible()
