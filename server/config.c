@@ -53,9 +53,13 @@ static const struct option {
     { "threads", INT, AT(threads), "0", 0, 64, "threads of one job; 0: processors / workers" },
     { "memory", SIZE, AT(memory), "1G", 1 << 20, INT64_C(1) << 44, "bytes of activations one job keeps in memory" },
     { "address-space", SIZE, AT(address_space), "0", 0, INT64_MAX, "bytes one job may map; 0: from its inputs" },
+    { "jobs-memory", SIZE, AT(jobs_memory), "0", 0, INT64_C(1) << 50, "bytes all running jobs may take, by estimate; 0: 80 % of the machine's" },
     { "job-timeout", INT, AT(job_seconds), "86400", 1, 31 * 86400, "seconds one attempt of a job may take" },
     { "inspect-timeout", INT, AT(inspect_seconds), "120", 1, 3600, "seconds looking into an upload may take" },
     { "silence-timeout", INT, AT(silence_seconds), "60", 1, 3600, "seconds after which a silent job is taken for hung" },
+    { "keep-jobs", INT, AT(keep_jobs), "0", 0, 36500, "days that ended jobs are kept; 0: for ever" },
+    { "keep-events", INT, AT(keep_events), "90", 0, 36500, "days that events of ended jobs are kept; 0: as long as the job" },
+    { "keep-artifacts", INT, AT(keep_artifacts), "0", 0, 36500, "days that artifacts are kept; 0: as long as their job" },
     { "log-level", STR, AT(log_level), "info", 0, 0, "debug, info, warn or error" },
 #undef AT
 };
