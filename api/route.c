@@ -11,8 +11,8 @@
 /* The open routes come first: whatever stands below them needs a token. */
 const struct route routes[] = {
     /* method    pattern                          scope             body       limit      lane       query               handler */
-    { "GET",    "/",                              NULL,             BODY_NONE, 0,         LANE_IO,   "",                 get_page },
-    { "GET",    "/style.css",                     NULL,             BODY_NONE, 0,         LANE_HERE, "",                 get_style },
+    { "GET",    "/",                              NULL,             BODY_NONE, 0,         LANE_HERE, "",                 get_page },
+    { "GET",    "/dashboard/{file}",              NULL,             BODY_NONE, 0,         LANE_HERE, "",                 get_dashboard_file },
     { "GET",    "/healthz",                       NULL,             BODY_NONE, 0,         LANE_HERE, "",                 get_healthz },
     { "GET",    "/readyz",                        NULL,             BODY_NONE, 0,         LANE_IO,   "",                 get_readyz },
     { "GET",    "/v1/openapi.json",               "models:read",    BODY_NONE, 0,         LANE_HERE, "",                 get_openapi },
