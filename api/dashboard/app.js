@@ -2,6 +2,7 @@
 // for as long as the signal is not aborted.  Filters and orders live in the address (#/queue?state=failed), so that links keep them.
 import { h, problem } from "./dom.js";
 import { logout, may, recognise, who } from "./api.js";
+import { adminPage } from "./admin.js";
 import { comparePage } from "./compare.js";
 import { jobPage } from "./job.js";
 import { layerPage } from "./layer.js";
@@ -14,11 +15,12 @@ const pages = [
     { pattern: /^\/queue$/, show: queuePage, title: "Queue" },
     { pattern: /^\/new$/, show: newPage, title: "New job" },
     { pattern: /^\/compare$/, show: comparePage, title: "Compare" },
+    { pattern: /^\/admin$/, show: adminPage, title: "Administration" },
     { pattern: /^\/jobs\/(job_\w+)$/, show: jobPage, title: "Job" },
     { pattern: /^\/jobs\/(job_\w+)\/layers$/, show: layersPage, title: "Layers" },
     { pattern: /^\/jobs\/(job_\w+)\/layers\/(\d+)$/, show: layerPage, title: "Layer" },
 ];
-const links = [["#/queue", "Queue"], ["#/new", "New job", "jobs:write"]];
+const links = [["#/queue", "Queue"], ["#/new", "New job", "jobs:write"], ["#/admin", "Administration", "team:admin"]];
 
 const header = document.getElementById("header"), main = document.getElementById("main");
 let leave = new AbortController();

@@ -153,8 +153,11 @@ export function pareto(title, xTitle, yTitle, points, { name }) {
     const spread = ([low, high]) => [low - (high - low) * 0.1, high + (high - low) * 0.15];
     const { drawing, x, y } = frame(280, spread(range(points.map((p) => p.x))), spread(range(points.map((p) => p.y))), xTitle, yTitle);
     const beaten = (p) => points.some((q) => q.x <= p.x && q.y >= p.y && (q.x < p.x || q.y > p.y));
-    points.forEach((p, i) => drawing.append(s("circle", { class: `line k${i}`, "fill-opacity": beaten(p) ? 0 : 1, cx: x(p.x), cy: y(p.y), r: 6 }),
-        s("text", { x: x(p.x) + 9, y: y(p.y) - 6 }, p.label + (beaten(p) ? " (dominated)" : ""))));
+    points.forEach((p, i) => {
+        const left = x(p.x) > W * 0.6;
+        drawing.append(s("circle", { class: `${beaten(p) ? "line" : "dot"} k${i}`, cx: x(p.x), cy: y(p.y), r: 6 }),
+            s("text", { x: x(p.x) + (left ? -9 : 9), y: y(p.y) - 8, "text-anchor": left ? "end" : "start" }, p.label + (beaten(p) ? " (dominated)" : "")));
+    });
     const words = points.map((p) => `${p.label}: ${number(p.x)}, ${number(p.y)}`).join("; ");
     return figure(title, points.map((p, i) => [p.label, `k${i} d${i}`]), drawing, words, name,
         [["job", xTitle, yTitle], ...points.map((p) => [p.label, p.x, p.y])]);

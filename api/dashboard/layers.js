@@ -19,6 +19,8 @@ const columns = [
     { key: "bytes_after", title: "Bytes", n: true, show: (l) => bytes(l.bytes_after) },
 ];
 
+const STEP = 50;        // rows at a time: a browser lays out fifty in a frame, not a thousand
+
 /** Rows without the value come last, whichever the order. */
 function compare(key, sign) {
     return (a, b) => {
@@ -66,16 +68,35 @@ function picker(job) {
 export async function layersPage(place, { path: [id], query, signal }) {
     const [job, { data: layers }] = await Promise.all([get(`/v1/jobs/${id}`, signal), get(`/v1/jobs/${id}/layers`, signal)]);
     let key = columns.some((c) => c.key === query.get("sort")) ? query.get("sort") : "index", sign = query.get("order") === "desc" ? -1 : 1;
-    const { pick, element } = picker(job), rows = new Map(layers.map((l) => [l, row(id, l, pick)])), body = h("tbody");
+    const { pick, element } = picker(job), rows = new Map(), body = h("tbody");
+    const more = h("button", { class: "do", click: () => grow() }), seen = new IntersectionObserver((entries) => {
+        if (entries.some((e) => e.isIntersecting))
+            grow();
+    });
+    signal.addEventListener("abort", () => seen.disconnect());
+    let shown = [];
     const filter = h("input", { id: "filter", type: "search", value: query.get("filter") || "", input: () => draw() });
     const heads = columns.map((c) => h("th", { scope: "col", class: c.n && "n" }, h("button", { click: () => {
         sign = key === c.key ? -sign : 1;
         key = c.key;
         draw();
     } }, c.title)));
+    /** The next rows; who scrolls to the end gets them without asking.  A row is made when it is first shown, and kept with what was picked in it. */
+    function grow() {
+        const next = shown.slice(body.childElementCount, body.childElementCount + STEP);
+        for (const l of next)
+            if (!rows.has(l))
+                rows.set(l, row(id, l, pick));
+        body.append(...next.map((l) => rows.get(l)));
+        more.hidden = body.childElementCount === shown.length;
+        more.textContent = `${shown.length - body.childElementCount} more`;
+        seen.unobserve(more);       // and again, so that it tells when the end is still in view
+        seen.observe(more);
+    }
     function draw() {
-        const shown = layers.filter((l) => l.name.includes(filter.value)).sort(compare(key, sign));
-        body.replaceChildren(...shown.map((l) => rows.get(l)));
+        shown = layers.filter((l) => l.name.includes(filter.value)).sort(compare(key, sign));
+        body.replaceChildren();
+        grow();
         heads.forEach((th, i) => columns[i].key === key
             ? th.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending") : th.removeAttribute("aria-sort"));
         const address = new URLSearchParams({ sort: key, order: sign > 0 ? "asc" : "desc", ...(filter.value && { filter: filter.value }) });
@@ -96,5 +117,5 @@ export async function layersPage(place, { path: [id], query, signal }) {
     h("div", { class: "row" }, h("label", { for: "filter" }, "Name holds "), filter, 
         csvLink(`${id}-layers`, [columns.map((c) => c.key), ...layers.map((l) => columns.map((c) => l[c.key]))])),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Layers" }, h("table", { "aria-label": "Layers" },
-        h("thead", null, h("tr", null, heads.slice(0, 2), h("th", { scope: "col" }, "Next recipe"), heads.slice(2))), body)), ...element);
+        h("thead", null, h("tr", null, heads.slice(0, 2), h("th", { scope: "col" }, "Next recipe"), heads.slice(2))), body)), more, ...element);
 }

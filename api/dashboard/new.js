@@ -1,5 +1,5 @@
 // new.js - model, data, recipe, submit; and the same as a line for a shell.
-import { bytes, h, problem, table } from "./dom.js";
+import { bytes, h, number, problem, table } from "./dom.js";
 import { all, get, post } from "./api.js";
 import { mine } from "./queue.js";
 import { takeRecipe } from "./recipe.js";
@@ -45,6 +45,17 @@ function checks(v) {
         { title: "What", class: "name", cell: (c) => c.detail }, { title: "Remedy", class: "name", cell: (c) => c.remedy || "–" }], v.checks)];
 }
 
+/** What a dry run says: memory, time, size, and what would go wrong. */
+function plan(p) {
+    const e = p.estimate, bad = p.problems.some((one) => one.level === "error");
+    return h("div", { class: `note ${bad ? "bad" : "good"}` },
+        e && h("p", null, `About ${number(e.seconds, 1)} s and ${bytes(e.memory_bytes)} of memory for ${e.samples} samples; `,
+            `the model takes about ${bytes(e.output_bytes)}.`),
+        h("p", null, bad ? "The job would fail." : "Nothing stands in its way."),
+        p.problems.length ? table("Problems", [{ title: "Level", cell: (c) => c.level }, { title: "What", class: "name", cell: (c) => c.detail },
+            { title: "Where", class: "name", cell: (c) => c.where || c.pointer || "–" }], p.problems) : null);
+}
+
 export async function newPage(place, { query, signal }) {
     const from = query.get("from"), kept = takeRecipe();
     const [models, datasets, recipes, before] = await Promise.all([all("/v1/models"), all("/v1/datasets"), get("/v1/recipes", signal),
@@ -58,6 +69,15 @@ export async function newPage(place, { query, signal }) {
     const preset = h("select", { id: "recipe", change: changed }, names.map((n) => h("option", { value: n }, n)), h("option", { value: "" }, "the one below"));
     const text = h("textarea", { id: "recipe-text", rows: 12, spellcheck: "false", input: (event) => { preset.value = ""; changed(event); } },
         JSON.stringify(recipes.data[0].recipe, null, 1));
+    const check = h("button", { class: "do", type: "button", disabled: true, click: async () => {
+        check.disabled = true;
+        try {
+            planned.replaceChildren(plan(await post("/v1/jobs?dry_run=true", body())));
+        } catch (e) {
+            planned.replaceChildren(problem(e));
+        }
+        check.disabled = false;
+    } }, "Check"), planned = h("div", { "aria-live": "polite" });
     const submit = h("button", { class: "do main", disabled: true }, "Submit");
     let asked = 0;
 
@@ -85,11 +105,12 @@ export async function newPage(place, { query, signal }) {
         if (named)
             text.value = JSON.stringify(named.recipe, null, 1);
         failed.replaceChildren();
+        planned.replaceChildren();
         try {
             preview.textContent = curl(body());
-            submit.disabled = !model.select.value || !data.select.value;
+            check.disabled = submit.disabled = !model.select.value || !data.select.value;
         } catch (e) {
-            submit.disabled = true;
+            check.disabled = submit.disabled = true;
             failed.replaceChildren(problem({ title: "The recipe is no JSON", detail: e.message }));
         }
         if (!event)
@@ -108,7 +129,7 @@ export async function newPage(place, { query, signal }) {
     place.append(h("h1", null, "New job"), h("form", { submit: send }, model.box, data.box, evaluation.box, fit,
         h("fieldset", null, h("legend", null, "Recipe"), h("div", { class: "field" }, h("label", { for: "recipe" }, "Preset "), preset),
             h("div", { class: "field" }, h("label", { for: "recipe-text" }, "or one of your own, as JSON"), text)),
-        h("h2", null, "From a shell"), preview, failed, h("p", null, submit)));
+        h("h2", null, "From a shell"), preview, failed, planned, h("p", { class: "row" }, check, submit)));
     if (before)
         for (const [one, value] of [[model, before.request.model_id], [data, before.request.dataset_id], [evaluation, before.request.eval_dataset_id]])
             one.select.value = value || "";

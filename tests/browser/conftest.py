@@ -76,7 +76,7 @@ def browse(chromium):
     """browse(daemon, path, scheme="light") opens a page in a browser of its own, logged in; its attribute `watch` tells what went wrong."""
     contexts, watches = [], []
 
-    def make(daemon, path="/", log_in=True, **options):
+    def make(daemon, path="/", log_in=True, token=None, **options):
         context = chromium.new_context(base_url=daemon.url, viewport={"width": 1280, "height": 900}, **options)
         contexts.append(context)
         page = context.new_page()
@@ -85,7 +85,7 @@ def browse(chromium):
         watches.append(page.watch)
         page.goto(path)
         if log_in:
-            page.get_by_label("Token").fill(daemon.token)
+            page.get_by_label("Token").fill(token or daemon.token)
             page.get_by_role("button", name="Log in").click()
             expect(page.get_by_role("button", name="Log out")).to_be_visible()
         return page

@@ -9,6 +9,7 @@ import subprocess
 
 import onnx
 import pytest
+import requests
 from conftest import DIGITS, ROOT
 from playwright.sync_api import expect
 
@@ -76,11 +77,16 @@ def test_the_queue_shows_jobs_and_its_filters_are_in_the_address(daemon, jobs, b
     expect(page.get_by_text("No jobs here.")).to_be_visible()
 
 
-def test_the_queue_is_read_in_the_dark_too(daemon, jobs, browse, accessible, shot):
+def test_the_pages_are_read_in_the_dark_too(daemon, jobs, browse, accessible, shot):
     page = browse(daemon, color_scheme="dark")
     expect(page.get_by_role("table", name="Jobs")).to_be_visible()
     accessible(page)
     shot(page, "queue-dark")
+    for path, seen in (("layers", page.get_by_role("table", name="Layers")), ("layers/3", page.get_by_role("img", name="log_sqrt2 codes"))):
+        page.goto(f"/#/jobs/{jobs[0]['id']}/{path}")
+        expect(seen).to_be_visible()
+        accessible(page)
+        shot(page, f"{path.replace('/', '-')}-dark")
 
 
 def test_the_whole_dashboard_is_small_and_parses_no_html():
@@ -259,6 +265,9 @@ def test_a_job_is_made_from_files_and_watched_to_its_end(daemon, browse, accessi
     expect(page.get_by_text("The data fit the model.")).to_be_visible()
     page.get_by_label("Preset").select_option("percentile-w8a8")
     line = page.get_by_label("The job as a curl line").inner_text()
+    page.get_by_role("button", name="Check").click()
+    expect(page.get_by_text("Nothing stands in its way.")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text(re.compile(r"About [\d.]+ s and [\d.]+ MB of memory for 128 samples"))).to_be_visible()
     accessible(page)
     submit.click()
     expect(page.get_by_role("heading", name="model.onnx, percentile-w8a8")).to_be_visible()
@@ -320,3 +329,71 @@ def test_two_jobs_are_compared(daemon, jobs, browse, accessible, shot):
     expect(fields).to_be_visible()
     page.goto("/#/compare?jobs=job_1")
     expect(page.get_by_text("Choose two to six jobs")).to_be_visible()
+
+
+# ---- administration ----
+
+def test_a_token_is_made_shown_once_and_revoked(daemon, browse, accessible, shot):
+    page = browse(daemon, "/#/admin")
+    page.get_by_label("Name").fill(HOSTILE)
+    page.get_by_label("Role").select_option("viewer")
+    page.get_by_role("button", name="Make a token").click()
+    token = page.get_by_text(re.compile("^rq_")).inner_text()
+    ask = requests.Session()
+    ask.trust_env = False
+    asked = lambda: ask.get(daemon.url + "/v1/whoami", headers={"Authorization": f"Bearer {token}"})     # noqa: E731
+    assert asked().json()["role"] == "viewer" and asked().json()["name"] == HOSTILE
+    expect(page.get_by_role("table", name="Tokens").get_by_text(HOSTILE)).to_be_visible()
+    expect(page.get_by_role("table", name="Teams").get_by_text("local")).to_be_visible()
+    expect(page.get_by_role("table", name="Audit").get_by_text("/v1/session").first).to_be_visible()
+    accessible(page)
+    shot(page, "admin")
+    page.get_by_role("button", name=f"Revoke {HOSTILE}").click()
+    assert asked().status_code == 200       # it asks once more
+    page.get_by_role("button", name=f"Revoke {HOSTILE}").click()
+    expect(page.get_by_role("table", name="Tokens").get_by_text(HOSTILE)).to_have_count(0)
+    assert asked().status_code == 401
+
+
+def test_a_viewer_sees_no_button_that_would_be_refused(daemon, jobs, browse):
+    token = daemon("POST", "/v1/tokens", json={"name": "guest", "role": "viewer"}).json()["token"]
+    page = browse(daemon, f"/#/jobs/{jobs[0]['id']}", token=token)
+    expect(page.get_by_role("heading", name="Verdict")).to_be_visible()
+    for name in ("New job", "Administration"):
+        expect(page.get_by_role("link", name=name)).to_have_count(0)
+    for name in ("Cancel", "Retry"):
+        expect(page.get_by_role("button", name=name)).to_have_count(0)
+
+
+# ---- many layers ----
+
+SORTED = """() => new Promise((done) => {
+    const button = [...document.querySelectorAll("th button")].find((b) => b.textContent === "Cosine"), start = performance.now();
+    button.click();
+    requestAnimationFrame(() => setTimeout(() => done(performance.now() - start)));
+})"""
+
+
+def test_a_thousand_layers_are_sorted_in_a_moment(daemon, jobs, browse, shot):
+    """Of a real answer repeated: from the click until the frame is drawn.  The bound is what people notice on a machine as busy as a test's."""
+    page = browse(daemon)
+    rows = daemon("GET", f"/v1/jobs/{jobs[0]['id']}/layers").json()["data"]
+    many = [{**rows[i % len(rows)], "index": i, "name": f"{rows[i % len(rows)]['name']}.{i}"} for i in range(1000)]
+    page.route("**/v1/jobs/*/layers", lambda route: route.fulfill(json={"data": many, "next_cursor": None}))
+    page.goto(f"/#/jobs/{jobs[0]['id']}/layers?sort=name")
+    shown = page.get_by_role("table", name="Layers").locator("tbody tr")
+    expect(shown.first).to_be_visible()
+    took = [page.evaluate(SORTED) for _ in range(5)]
+    print("sorting 1000 layers took", [round(t) for t in took], "ms")
+    assert min(took) < 500
+    page.get_by_role("button", name="#").click()
+    page.get_by_label("next recipe: patch.0", exact=True).select_option("exclude")
+    while (count := shown.count()) < 1000:      # scrolling brings the rest
+        page.get_by_role("button", name="more").scroll_into_view_if_needed()
+        expect(shown).not_to_have_count(count)
+    names = column(page, 2)
+    assert len(set(names)) == 1000
+    page.get_by_role("button", name="Layer").click()
+    expect(shown).not_to_have_count(1000)
+    page.get_by_label("Name holds").fill("patch.0")
+    expect(page.get_by_label("next recipe: patch.0", exact=True)).to_have_value("exclude")
