@@ -33,6 +33,7 @@ struct config {
     const char *outbound_ca;        /* certificates to trust; "": the system's */
     int64_t event_readers;          /* streams of events and long polls at a time */
     int64_t event_heartbeat;        /* seconds after which a stream that has nothing to say says so */
+    int64_t drain_notice;           /* seconds between telling of a shutdown and beginning it */
     int64_t drain_seconds;          /* for open requests at shutdown */
 
     const char *repquant;           /* the program that computes; "": next to repquantd */

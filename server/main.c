@@ -321,6 +321,15 @@ static int run(struct daemon *d, const sigset_t *mine)
     }
 }
 
+/* Takes no new work, but answers: whoever sends us requests asks /readyz, and needs time to go elsewhere. */
+static void give_notice(struct daemon *d)
+{
+    atomic_store(&d->app.draining, true);
+    struct timespec left = { .tv_sec = d->config.drain_notice };
+    while (nanosleep(&left, &left) != 0)
+        ;
+}
+
 static bool start(struct daemon *d, struct err *e)
 {
     const struct config *c = &d->config;
@@ -401,6 +410,7 @@ int main(int argc, char **argv)
         log_line(LOG_INFO, "daemon.draining", "signal %d", sig);
         if (pthread_create(&impatience, NULL, exit_at_once, &mine) == 0)
             pthread_detach(impatience);
+        give_notice(&d);
     }
     stop(&d);
     if (ok)
