@@ -1,7 +1,9 @@
 #include "api/access.h"
 
 #include "api/app.h"
+#include "api/handlers.h"
 #include "api/limit.h"
+#include "api/metrics.h"
 #include "api/role.h"
 #include "storage/team.h"
 
@@ -159,6 +161,8 @@ bool access_token(struct app *app, struct request *req, struct reply *reply, str
         be_local(req);
         return true;
     }
+    if (req->route->handle == get_metrics && metrics_open(app, req))
+        return true;
     if (!who_asks(app, req, reply, e) || !limit_token(app, req, reply, e))
         return false;
     return scopes_hold(req->who.scopes, req->route->scope)

@@ -14,6 +14,7 @@
 #include "api/request.h"
 #include "api/rows.h"
 #include "api/uploads.h"
+#include "core/base/metric.h"
 #include "storage/team.h"
 
 #include <ctype.h>
@@ -197,8 +198,11 @@ bool request_admit(struct app *app, struct request *req, struct reply *reply)
     bool body = false;
     uploads_fields(req, reply);
     bool ok = admit(app, req, reply, allow, sizeof allow, &body, &e), known = ok && known_blob(app, req, reply);
-    if (ok && !known && begin_body(app, req, body, &e))
+    if (ok && !known && begin_body(app, req, body, &e)) {
+        req->sending = req->route->body == BODY_BLOB || req->part;
+        metric_add(METRIC_UPLOADS, req->sending);
         return true;
+    }
     if (known) {
         /* answered */
     } else if (e.code == ERR_METHOD && strcmp(req->method, "OPTIONS") == 0) {

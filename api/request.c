@@ -2,6 +2,7 @@
 
 #include "api/app.h"
 #include "api/audit.h"
+#include "core/base/metric.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -65,6 +66,8 @@ bool request_body(struct app *app, struct request *req, const void *data, size_t
     uint64_t limit = request_body_limit(app, req);
     enum { DISCARD_MAX = 4 << 20 };     /* of a body that is lost already; then the connection is cut */
     req->received += n;
+    if (req->sending)
+        metric_add(METRIC_UPLOAD_BYTES, (int64_t)n);
     if (req->body_error.code)
         return (req->discarded += n) <= DISCARD_MAX;
     if (req->received > limit)
@@ -95,6 +98,7 @@ void request_answer(struct app *app, struct request *req, struct reply *reply)
 
 void request_release(struct request *req)
 {
+    metric_add(METRIC_UPLOADS, -req->sending);
     blob_abort(&req->upload);
     if (req->part)
         upload_abandon(req->part);

@@ -8,13 +8,14 @@
 
 #define KiB 1024u
 
-/* The open routes come first: whatever stands below them needs a token. */
+/* The open routes come first: whatever stands below them needs a token; of /metrics see metrics_open(). */
 const struct route routes[] = {
     /* method    pattern                          scope             body       limit      lane       query               handler */
     { "GET",    "/",                              NULL,             BODY_NONE, 0,         LANE_HERE, "",                 get_page },
     { "GET",    "/dashboard/{file}",              NULL,             BODY_NONE, 0,         LANE_HERE, "",                 get_dashboard_file },
     { "GET",    "/healthz",                       NULL,             BODY_NONE, 0,         LANE_HERE, "",                 get_healthz },
     { "GET",    "/readyz",                        NULL,             BODY_NONE, 0,         LANE_IO,   "",                 get_readyz },
+    { "GET",    "/metrics",                       SCOPE_ANY,        BODY_NONE, 0,         LANE_IO,   "",                 get_metrics },
     { "GET",    "/v1/openapi.json",               "models:read",    BODY_NONE, 0,         LANE_HERE, "",                 get_openapi },
     { "GET",    "/v1/capabilities",               "models:read",    BODY_NONE, 0,         LANE_HERE, "",                 get_capabilities },
     { "GET",    "/v1/queue",                      "jobs:read",      BODY_NONE, 0,         LANE_IO,   "",                 get_queue },

@@ -13,6 +13,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
+#include "core/base/metric.h"
 #include "server/task.h"
 #include "storage/asset.h"
 #include "storage/blob.h"
@@ -38,6 +39,8 @@ struct attempt {
     struct { int64_t done, total, samples; bool news; } progress;
     int64_t progress_at;            /* when it was last written */
     int64_t started_at, model_bytes;
+    enum job_stage stage;           /* the last it told, and when */
+    int64_t stage_at;
 };
 
 /* ---- what the child reports ---- */
@@ -61,11 +64,21 @@ static bool on_progress(struct attempt *a, const struct child_event *ev, struct 
     return clock_mono_us() < a->progress_at + PROGRESS_US || write_progress(a, e);
 }
 
+static void time_stage(struct attempt *a, enum job_stage next)
+{
+    int64_t now = clock_mono_us();
+    if (a->stage)
+        metric_observe(METRIC_STAGE_SECONDS, (int)a->stage - 1, (double)(now - a->stage_at) / 1e6);    /* the label's words are the stages */
+    a->stage = next;
+    a->stage_at = now;
+}
+
 static bool on_stage(struct attempt *a, const struct child_event *ev, struct err *e)
 {
     enum job_stage stage;
     if (!job_stage_parse(ev->name, &stage))
         return true;                /* one of a newer quantizer */
+    time_stage(a, stage);
     return write_progress(a, e) && run_stage(a->store, &a->claim, stage, e);
 }
 
@@ -355,6 +368,7 @@ void attempt_run(const struct attempt_of *of)
         end_attempt(&a, &out);
     else
         end_unwritten(&a, &e);
+    time_stage(&a, STAGE_NONE);
     child_outcome_release(&out);
     task_release(&a.task);
     json_decref(a.metrics);

@@ -15,6 +15,7 @@
 #include "server/child.h"
 
 #include "core/base/clock.h"
+#include "core/base/metric.h"
 #include "server/child_spawn.h"
 
 #include <errno.h>
@@ -157,11 +158,14 @@ static void take_problem(struct child *c, const struct child_event *ev)
 
 static void take_event(struct child *c, const struct child_event *ev)
 {
-    if (ev->kind == EVENT_DONE)
+    if (ev->kind == EVENT_DONE) {
         take_done(c, ev);
-    else if (ev->kind == EVENT_PROBLEM)
+        if (json_integer_value(json_object_get(ev->line, "peak_bytes")) > 0)
+            metric_observe(METRIC_CHILD_BYTES, 0, (double)json_integer_value(json_object_get(ev->line, "peak_bytes")));
+    }
+    if (ev->kind == EVENT_PROBLEM)
         take_problem(c, ev);
-    else if (ev->kind != EVENT_OTHER && !c->spec->event(c->spec->arg, ev, &c->out->problem))
+    else if (ev->kind != EVENT_DONE && ev->kind != EVENT_OTHER && !c->spec->event(c->spec->arg, ev, &c->out->problem))
         put_an_end(c, CHILD_REFUSED, false);
 }
 

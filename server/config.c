@@ -49,6 +49,7 @@ static const struct option {
     { "outbound-ca", STR, AT(outbound_ca), "", 0, 0, "file of certificates to trust in outgoing requests; default: the system's" },
     { "event-readers", INT, AT(event_readers), "2000", 2, 100000, "streams of events and long polls at a time; of one token half of them" },
     { "event-heartbeat", INT, AT(event_heartbeat), "15", 1, 300, "seconds after which a stream of events that has nothing to tell sends a comment" },
+    { "drain-notice", INT, AT(drain_notice), "0", 0, 300, "seconds that /readyz says so before a shutdown begins, for load balancers to hear of it" },
     { "drain", INT, AT(drain_seconds), "30", 0, 3600, "seconds that open requests get at shutdown" },
     { "repquant", STR, AT(repquant), "", 0, 0, "the program that computes; default: next to repquantd" },
     { "workers", INT, AT(workers), "1", 1, 64, "jobs at a time" },
@@ -62,6 +63,7 @@ static const struct option {
     { "keep-jobs", INT, AT(keep_jobs), "0", 0, 36500, "days that ended jobs are kept; 0: for ever" },
     { "keep-events", INT, AT(keep_events), "90", 0, 36500, "days that events of ended jobs are kept; 0: as long as the job" },
     { "keep-artifacts", INT, AT(keep_artifacts), "0", 0, 36500, "days that artifacts are kept; 0: as long as their job" },
+    { "metrics", STR, AT(metrics), "local", 0, 0, "who may read /metrics without a token: local (this machine), nobody or everybody" },
     { "log-level", STR, AT(log_level), "info", 0, 0, "debug, info, warn or error" },
 #undef AT
 };

@@ -33,6 +33,7 @@ struct config {
     const char *outbound_ca;        /* certificates to trust; "": the system's */
     int64_t event_readers;          /* streams of events and long polls at a time */
     int64_t event_heartbeat;        /* seconds after which a stream that has nothing to say says so */
+    int64_t drain_notice;           /* seconds between telling of a shutdown and beginning it */
     int64_t drain_seconds;          /* for open requests at shutdown */
 
     const char *repquant;           /* the program that computes; "": next to repquantd */
@@ -45,6 +46,7 @@ struct config {
     int64_t inspect_seconds;        /* deadline of looking into an upload */
     int64_t silence_seconds;        /* a child silent for so long hangs */
     int64_t keep_jobs, keep_events, keep_artifacts;     /* days after a job's end; 0: for ever */
+    const char *metrics;            /* who may read them without a token */
     const char *log_level;
 };
 

@@ -34,9 +34,11 @@
 #include "server/http.h"
 
 #include "api/app.h"
+#include "api/metrics.h"
 #include "api/request.h"
 #include "core/base/clock.h"
 #include "core/base/log.h"
+#include "core/base/metric.h"
 #include "server/http_io.h"
 #include "server/http_stream.h"
 
@@ -98,6 +100,7 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *c)
     r->started_us = clock_mono_us();
     r->reply = REPLY_INIT;
     request_open(&r->req, target);
+    metric_add(METRIC_HTTP_OPEN, 1);
     reaper_phase(r->conn, CONN_HEAD);
     return r;
 }
@@ -158,9 +161,15 @@ static struct MHD_Response *begin_stream(struct live *r)
 {
     struct err e = { 0 };
     struct MHD_Response *resp = http_stream(r->http->watch, r->reply.stream, r->connection, &e);
-    if (resp)
+    if (resp && strcmp(r->req.method, "HEAD") != 0)
         return resp;
-    refuse(r, &e);
+    if (resp) {
+        MHD_destroy_response(resp);         /* the library would send the end of the body that it does not send */
+        free(r->reply.stream);
+        r->reply.stream = NULL;
+    } else {
+        refuse(r, &e);
+    }
     return make_response(&r->reply);
 }
 
@@ -360,6 +369,8 @@ static void on_done(void *cls, struct MHD_Connection *c, void **state, enum MHD_
     if (!r)
         return;
     log_request(r, how);
+    metrics_request(&r->req, r->status, (double)(clock_mono_us() - r->started_us) / 1e6, r->reply.stream);
+    metric_add(METRIC_HTTP_OPEN, -1);
     reaper_phase(r->conn, CONN_IDLE);
     *state = NULL;
     r->task.run = run_forget;

@@ -2,6 +2,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
+#include "core/base/metric.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -287,6 +288,7 @@ bool watch_add(struct watch *watch, struct watcher *w, struct err *e)
         w->at = at;
         *at = w;
         watch->count++;
+        metric_add(METRIC_EVENT_READERS, 1);
     }
     pthread_mutex_unlock(&watch->mu);
     if (draining)
@@ -303,6 +305,7 @@ void watch_remove(struct watch *watch, struct watcher *w)
     if (w->next)
         w->next->at = w->at;
     watch->count--;
+    metric_add(METRIC_EVENT_READERS, -1);
     pthread_mutex_unlock(&watch->mu);
     buf_release(&w->text);
 }
@@ -316,12 +319,4 @@ void watch_sleep(struct watch *watch, struct watcher *w, void (*suspend)(struct 
     if (w->touched || watch->draining)
         make_ready(watch, w);
     pthread_mutex_unlock(&watch->mu);
-}
-
-int watch_count(struct watch *watch)
-{
-    pthread_mutex_lock(&watch->mu);
-    int n = watch->count;
-    pthread_mutex_unlock(&watch->mu);
-    return n;
 }

@@ -62,6 +62,4 @@ void watch_remove(struct watch *watch, struct watcher *w);
  */
 void watch_sleep(struct watch *watch, struct watcher *w, void (*suspend)(struct watcher *w));
 
-int watch_count(struct watch *w);           /* how many there are */
-
 #endif

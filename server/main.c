@@ -2,6 +2,7 @@
  * main.c - repquantd: the order in which things start, and end.
  */
 #include "api/app.h"
+#include "api/metrics.h"
 #include "core/base/clock.h"
 #include "core/base/io.h"
 #include "core/base/json.h"
@@ -43,6 +44,7 @@ struct daemon {
     struct outbound *outbound;
     struct importer *importer;
     struct app app;
+    int metrics;                    /* enum metrics_for */
     struct http *http;
     struct proxies proxies;
     char *proxy_secret, *tls_cert, *tls_key;
@@ -108,6 +110,17 @@ static bool set_log_level(const char *name, struct err *e)
             return true;
         }
     return err_set(e, ERR_CONFIG, "log-level", "\"%.40s\" is not debug, info, warn or error", name);
+}
+
+static bool take_metrics(const char *name, int *ret, struct err *e)
+{
+    static const char *const names[] = { [METRICS_LOCAL] = "local", [METRICS_NOBODY] = "nobody", [METRICS_EVERYBODY] = "everybody" };
+    for (int i = 0; i < 3; i++)
+        if (strcmp(name, names[i]) == 0) {
+            *ret = i;
+            return true;
+        }
+    return err_set(e, ERR_CONFIG, "metrics", "\"%.40s\" is not local, nobody or everybody", name);
 }
 
 static bool recover(struct daemon *d, struct err *e)
@@ -265,7 +278,7 @@ static void fill_app(struct daemon *d)
     d->app = (struct app){
         .store = d->store, .version = VERSION, .max_upload = (uint64_t)d->config.max_upload, .auth = d->config.auth,
         .hosts = d->hosts, .proxies = &d->proxies, .proxy_secret = d->proxy_secret, .rates = d->rates, .guesses = d->guesses,
-        .stranger_rows = d->stranger_rows, .workers = d->config.workers,
+        .stranger_rows = d->stranger_rows, .workers = d->config.workers, .metrics = d->metrics,
         .server = d, .kick = app_kick, .cancel = app_cancel, .inspect = app_inspect, .validate = app_validate,
         .import = app_import, .foresee = app_foresee,
         .jobs_memory = task_jobs_memory(&d->config), .job_threads = task_threads(&d->config), .job_budget = d->config.memory,
@@ -346,12 +359,22 @@ static int run(struct daemon *d, const sigset_t *mine)
     }
 }
 
+/* Takes no new work, but answers: whoever sends us requests asks /readyz, and needs time to go elsewhere. */
+static void give_notice(struct daemon *d)
+{
+    atomic_store(&d->app.draining, true);
+    struct timespec left = { .tv_sec = d->config.drain_notice };
+    while (nanosleep(&left, &left) != 0)
+        ;
+}
+
 static bool start(struct daemon *d, struct err *e)
 {
     const struct config *c = &d->config;
     if (c->port_file[0])
         unlink(c->port_file);                           /* one that a killed daemon left would be believed */
-    if (!set_log_level(c->log_level, e) || !split_hosts(d, e) || !take_proxies(d, e) || !take_certificate(d, e) || !make_rates(d, e))
+    if (!set_log_level(c->log_level, e) || !take_metrics(c->metrics, &d->metrics, e) || !split_hosts(d, e)
+        || !take_proxies(d, e) || !take_certificate(d, e) || !make_rates(d, e))
         return false;
     if (!(d->outbound = outbound_new(c->import_hosts, c->outbound_private, c->outbound_ca, e)))     /* before the first thread */
         return false;
@@ -425,6 +448,7 @@ int main(int argc, char **argv)
         log_line(LOG_INFO, "daemon.draining", "signal %d", sig);
         if (pthread_create(&impatience, NULL, exit_at_once, &mine) == 0)
             pthread_detach(impatience);
+        give_notice(&d);
     }
     stop(&d);
     if (ok)

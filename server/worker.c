@@ -15,6 +15,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
+#include "core/base/metric.h"
 #include "server/attempt.h"
 #include "server/task.h"
 
@@ -82,10 +83,13 @@ static bool work_once(struct worker *w, bool *ret_failed)
         return false;
     }
     set_running(w, claim.job);
+    metric_observe(METRIC_QUEUE_WAIT, 0, (double)(job.at[JOB_RUNNING] - job.at[JOB_QUEUED]) / 1e6);
+    metric_add(METRIC_WORKERS_BUSY, 1);
     attempt_run(&(struct attempt_of){
         .config = pool->config, .store = pool->store, .program = pool->program, .stopper = &w->stopper,
         .lease_us = LEASE_US, .claim = &claim, .job = &job,
     });
+    metric_add(METRIC_WORKERS_BUSY, -1);
     set_running(w, "");
     job_release(&job);
     workers_kick(pool);                     /* the memory it had may be what another job waits for */

@@ -20,6 +20,8 @@
  */
 #include "storage/db.h"
 
+#include "core/base/clock.h"
+#include "core/base/metric.h"
 #include "storage/stmt.h"
 
 #include <pthread.h>
@@ -203,8 +205,13 @@ bool db_write_end(struct conn *c, bool ok, struct err *e)
     struct touched touched[TOUCH_MAX];
     int n = 0;
 
+    int64_t began = clock_mono_us();
     ok = ok && exec(c->lite, "COMMIT", e);
+    if (ok)
+        metric_observe(METRIC_COMMIT_SECONDS, 0, (double)(clock_mono_us() - began) / 1e6);
     int kind = ok ? SQLITE_OK : error_kind(c);
+    if (kind == SQLITE_IOERR || kind == SQLITE_FULL)
+        metric_add(METRIC_COMMIT_FAILED, 1);
     if (kind == SQLITE_IOERR)
         atomic_store(&db->broken, true);
     if (!ok)

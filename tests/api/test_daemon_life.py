@@ -138,3 +138,18 @@ def test_a_wrong_option_is_named_and_nothing_is_made(tmp_path, options, names):
     assert ended.returncode == 2
     assert names in ended.stderr
     assert not data.exists()
+
+
+def test_readiness_ends_before_anything_else_does(make_daemon):
+    d = make_daemon(drain_notice=3)
+    job = d.job("stage quantizing; hang")
+    until(lambda: d("GET", job["urls"]["self"]).json()["stage"] == "quantizing", what="a job that runs")
+    body = d.inputs("hang")
+    assert d("GET", "/readyz").status_code == 200
+    d.process.terminate()
+    until(lambda: d("GET", "/readyz").status_code == 503, 2, "no longer ready")
+    assert d("GET", "/readyz").json()["checks"]["accepting"] == "draining"
+    assert d("GET", job["urls"]["self"]).json()["state"] == "running", "it is answered, and the job goes on"
+    refused = d("POST", "/v1/jobs", json=body)
+    assert refused.status_code == 503 and refused.json()["code"] == "service.draining" and refused.headers["Retry-After"]
+    assert d.process.wait(20) == 0
