@@ -127,7 +127,7 @@ static bool save_token(const char *dir, const char *text, struct err *e)
     return ok;
 }
 
-/* Somebody must be able to make the first token. */
+/* Somebody must be able to make the first token, and the next one when the last administrator's has expired. */
 static bool first_token(struct daemon *d, struct err *e)
 {
     struct token t;
@@ -135,11 +135,11 @@ static bool first_token(struct daemon *d, struct err *e)
     bool any;
     if (!d->config.auth)
         return true;
-    if (!token_any(d->store, &any, e))
+    if (!token_any_admin(d->store, &any, e))
         return false;
     if (any)
         return true;
-    bool ok = token_create(d->store, TEAM_LOCAL, "first administrator", "admin", 0, &t, text, e)
+    bool ok = token_create(d->store, TEAM_LOCAL, "made at start", "admin", 0, &t, text, e)
            && save_token(store_dir(d->store), text, e);
     if (ok)
         printf("The administrator's token, shown once and kept in %s/token:\n%s\n", store_dir(d->store), text);
@@ -204,27 +204,6 @@ static bool app_import(void *server, const char *team, const char *url, const ch
     return importer_add(((struct daemon *)server)->importer, team, url, want, ret, e);
 }
 
-/* What a plan needs of a data set's description; pictures have more in theirs. */
-static json_t *shapes_of(const struct asset *data)
-{
-    json_t *all = data ? json_loads(data->inventory, JSON_REJECT_DUPLICATES, NULL) : NULL;
-    json_t *some = json_pack("{s:O*, s:O*}", "format", json_object_get(all, "format"), "arrays", json_object_get(all, "arrays"));
-    json_decref(all);
-    return some;
-}
-
-static bool app_foresee(void *server, const char *team, const struct foresight *of, char **ret_json, struct err *e)
-{
-    struct inspect_wish wish = { .team = team, .kind = ASSET_MODEL, .files = of->model->files, .n = of->model->nfiles };
-    json_t *recipe = json_loads(of->recipe, JSON_REJECT_DUPLICATES, NULL);
-    wish.job = json_pack("{s:o, s:o, s:o*}", "recipe", recipe, "calibration_inventory", shapes_of(of->dataset), "evaluation_inventory",
-                         of->evaluation ? shapes_of(of->evaluation) : NULL);
-    bool ok = (wish.job || err_set(e, ERR_MEMORY, "", "no memory to look ahead; try again"))
-           && inspect_wait(((struct daemon *)server)->inspector, &wish, ret_json, e);
-    json_decref(wish.job);
-    return ok;
-}
-
 static bool take_proxies(struct daemon *d, struct err *e)
 {
     enum { SECRET_MIN = 16 };
@@ -245,6 +224,27 @@ static bool take_certificate(struct daemon *d, struct err *e)
     const struct config *c = &d->config;
     return !c->tls_cert[0]
         || ((d->tls_cert = read_text(c->tls_cert, "tls-cert", e)) && (d->tls_key = read_text(c->tls_key, "tls-key", e)));
+}
+
+/* What a plan needs of a data set's description; pictures have more in theirs. */
+static json_t *shapes_of(const struct asset *data)
+{
+    json_t *all = data ? json_loads(data->inventory, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    json_t *some = json_pack("{s:O*, s:O*}", "format", json_object_get(all, "format"), "arrays", json_object_get(all, "arrays"));
+    json_decref(all);
+    return some;
+}
+
+static bool app_foresee(void *server, const char *team, const struct foresight *of, char **ret_json, struct err *e)
+{
+    struct inspect_wish wish = { .team = team, .kind = ASSET_MODEL, .files = of->model->files, .n = of->model->nfiles };
+    json_t *recipe = json_loads(of->recipe, JSON_REJECT_DUPLICATES, NULL);
+    wish.job = json_pack("{s:o, s:o, s:o*}", "recipe", recipe, "calibration_inventory", shapes_of(of->dataset), "evaluation_inventory",
+                         of->evaluation ? shapes_of(of->evaluation) : NULL);
+    bool ok = (wish.job || err_set(e, ERR_MEMORY, "", "no memory to look ahead; try again"))
+           && inspect_wait(((struct daemon *)server)->inspector, &wish, ret_json, e);
+    json_decref(wish.job);
+    return ok;
 }
 
 /* No limit is no table. */

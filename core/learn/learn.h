@@ -26,7 +26,7 @@ enum learn_side { LEARN_FROM_TEACHER, LEARN_FROM_STUDENT };
 struct learn_linear {
     int node, bits;
     const float *start;                /* [k, n]: rint of it is the code minus the zero point */
-    const float *lo, *hi;              /* [n]: the lowest and the highest of those */
+    const float *lo, *hi;              /* [n], of groups of inputs [groups, n]: the lowest and the highest of those */
 };
 struct learn_constant { int node, input; };
 
