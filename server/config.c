@@ -61,6 +61,7 @@ static const struct option {
     { "silence-timeout", INT, AT(silence_seconds), "60", 1, 3600, "seconds after which a silent job is taken for hung" },
     { "metrics", STR, AT(metrics), "local", 0, 0, "who may read /metrics without a token: local (this machine), nobody or everybody" },
     { "log-level", STR, AT(log_level), "info", 0, 0, "debug, info, warn or error" },
+    { "log-format", STR, AT(log_format), "json", 0, 0, "json, or text for people" },
 #undef AT
 };
 enum { OPTIONS = sizeof options / sizeof options[0] };

@@ -45,7 +45,7 @@ struct config {
     int64_t inspect_seconds;        /* deadline of looking into an upload */
     int64_t silence_seconds;        /* a child silent for so long hangs */
     const char *metrics;            /* who may read them without a token */
-    const char *log_level;
+    const char *log_level, *log_format;
 };
 
 /*
