@@ -48,12 +48,26 @@ void request_field(struct request *req, const char *name, const char *value, siz
     for (int i = 0; i < HDR_COUNT; i++) {
         if (strcasecmp(name, header_names[i]) != 0)
             continue;
-        if (req->header[i] && i == HDR_ACCEPT)
-            continue;           /* a list, which may come in pieces; the first is heard */
+        if (req->header[i] && (i == HDR_ACCEPT || i == HDR_TRACEPARENT))
+            continue;           /* a list, which may come in pieces, and what is for logs alone: the first is heard */
         if (req->header[i])
             err_set(&req->head, ERR_REQUEST_FRAMING, name, "this header field is given twice");
         req->header[i] = value;
     }
+}
+
+/* version "-" trace "-" span "-" flags, in lower-case hexadecimal; a trace of zeros is none.  What is malformed is ignored, as W3C says. */
+void request_trace(struct request *req)
+{
+    static const char form[] = "hh-hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh-hhhhhhhhhhhhhhhh-hh";
+    const char *text = req->header[HDR_TRACEPARENT];
+    size_t n = text ? strlen(text) : 0;
+    bool ok = n >= sizeof form - 1 && strncmp(text, "ff", 2) != 0 && strspn(text + 3, "0") < TRACE_SIZE - 1
+           && (n == sizeof form - 1 || (strncmp(text, "00", 2) != 0 && text[sizeof form - 1] == '-'));
+    for (size_t i = 0; ok && form[i]; i++)
+        ok = form[i] == 'h' ? text[i] && strchr("0123456789abcdef", text[i]) : text[i] == form[i];
+    if (ok)
+        snprintf(req->trace, sizeof req->trace, "%.32s", text + 3);
 }
 
 uint64_t request_body_limit(const struct app *app, const struct request *req)

@@ -28,7 +28,7 @@
 struct app;
 struct stream;
 
-/* The header fields the API reads.  Each but Accept is a singleton: a second copy is refused as ambiguous framing. */
+/* The header fields the API reads.  Each but Accept and traceparent is a singleton: a second copy is refused as ambiguous framing. */
 #define REQUEST_HEADERS(X)                                                                              \
     X(HOST, "Host") X(CONTENT_LENGTH, "Content-Length") X(TRANSFER_ENCODING, "Transfer-Encoding")        \
     X(CONTENT_TYPE, "Content-Type") X(CONTENT_ENCODING, "Content-Encoding") X(EXPECT, "Expect")          \
@@ -37,7 +37,7 @@ struct stream;
     X(IDEMPOTENCY_KEY, "Idempotency-Key") X(TUS_RESUMABLE, "Tus-Resumable")                             \
     X(UPLOAD_LENGTH, "Upload-Length") X(UPLOAD_OFFSET, "Upload-Offset")                                  \
     X(UPLOAD_METADATA, "Upload-Metadata") X(UPLOAD_CHECKSUM, "Upload-Checksum")                          \
-    X(ACCEPT, "Accept") X(LAST_EVENT_ID, "Last-Event-ID")                                                \
+    X(ACCEPT, "Accept") X(LAST_EVENT_ID, "Last-Event-ID") X(TRACEPARENT, "traceparent")                                                \
     X(COOKIE, "Cookie") X(CSRF, "X-Repquant-Csrf")                                                       \
     X(FORWARDED_FOR, "X-Forwarded-For") X(FORWARDED_USER, "X-Forwarded-User") X(PROXY_SECRET, "X-Repquant-Proxy-Secret")
 
@@ -48,7 +48,7 @@ enum request_header {
     HDR_COUNT
 };
 
-enum { REQUEST_MAX_SEGMENTS = 8, REQUEST_MAX_QUERY = 16, REQUEST_MAX_TARGET = 4096, REQUEST_ID_SIZE = 21 };
+enum { REQUEST_MAX_SEGMENTS = 8, REQUEST_MAX_QUERY = 16, REQUEST_MAX_TARGET = 4096, REQUEST_ID_SIZE = 21, TRACE_SIZE = 33 };
 
 /* A request target after decoding, once: every string is NUL-terminated UTF-8 without control bytes. */
 struct target {
@@ -74,6 +74,7 @@ struct request {
 
     /* set by request_open() and request_admit() */
     char id[REQUEST_ID_SIZE];                       /* "req_" + 16 hex digits */
+    char trace[TRACE_SIZE];                         /* the trace it belongs to, 32 hex digits (W3C traceparent); "": none */
     struct target target;
     bool vouched;                                   /* a trusted proxy sent it and showed its secret */
     const struct route *route;
@@ -120,6 +121,9 @@ void request_open(struct request *req, const char *raw_target);
 
 /* One header field of the head, by name and length; keeps or refuses it. */
 void request_field(struct request *req, const char *name, const char *value, size_t value_n);
+
+/* After the last field: which trace the request belongs to. */
+void request_trace(struct request *req);
 
 /* Body bytes are to come iff true; false: the reply is complete and the body is not read. */
 bool request_admit(struct app *app, struct request *req, struct reply *reply);

@@ -65,6 +65,7 @@ static const struct option {
     { "keep-artifacts", INT, AT(keep_artifacts), "0", 0, 36500, "days that artifacts are kept; 0: as long as their job" },
     { "metrics", STR, AT(metrics), "local", 0, 0, "who may read /metrics without a token: local (this machine), nobody or everybody" },
     { "log-level", STR, AT(log_level), "info", 0, 0, "debug, info, warn or error" },
+    { "log-format", STR, AT(log_format), "json", 0, 0, "json, or text for people" },
 #undef AT
 };
 enum { OPTIONS = sizeof options / sizeof options[0] };

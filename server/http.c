@@ -220,6 +220,7 @@ static enum MHD_Result on_head(struct live *r, const char *method)
     r->req.method = method;
     name_peer(r->connection, r->req.peer, sizeof r->req.peer);
     MHD_get_connection_values_n(r->connection, MHD_HEADER_KIND, on_field, &r->req);
+    request_trace(&r->req);
     if (request_admit(r->http->app, &r->req, &r->reply)) {
         r->stage = LIVE_BODY;
         reaper_phase(r->conn, CONN_BODY);
@@ -339,18 +340,28 @@ static enum log_level level_of(const struct live *r)
     return probe && r->status == 200 ? LOG_DEBUG : LOG_INFO;
 }
 
-/* The one place that logs a request and what went wrong with it. */
+/* The one place that logs a request and what went wrong with it: no query, no header field, so no secret. */
 static void log_request(const struct live *r, enum MHD_RequestTerminationCode how)
 {
+    const struct request *req = &r->req;
     const struct err *e = &r->reply.error;
-    double ms = (double)(clock_mono_us() - r->started_us) / 1000;
-    const char *end = how == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : " cut";
-    char error[sizeof e->where + sizeof e->text + 64] = "";
-    if (e->code)
-        snprintf(error, sizeof error, " error=%s where=%s: %s", err_slug(e->code), e->where, e->text);
-    log_line(level_of(r), "http.request", "method=%.16s path=%s status=%d%s ms=%.1f received=%llu request=%s token=%s%s",
-             r->req.method ? r->req.method : "?", r->req.target.path, r->status, end, ms, (unsigned long long)r->req.received,
-             r->req.id, r->req.who.id[0] ? r->req.who.id : "-", error);
+    const struct log_field fields[] = {
+        { .name = "method", .text = req->method ? req->method : "?" },
+        { .name = "path", .text = req->target.path },
+        { .name = "route", .text = req->route ? req->route->pattern : "" },
+        { .name = "status", .number = r->status },
+        { .name = "ms", .number = (double)((clock_mono_us() - r->started_us) / 100) / 10 },
+        { .name = "received", .number = (double)req->received },
+        { .name = "request", .text = req->id },
+        { .name = "trace", .text = req->trace },
+        { .name = "token", .text = req->who.id },
+        { .name = "peer", .text = req->peer },
+        { .name = "end", .text = how == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : "cut" },
+        { .name = "error", .text = e->code ? err_slug(e->code) : "" },
+        { .name = "where", .text = e->where },
+        { .name = "detail", .text = e->text },
+    };
+    log_fields(level_of(r), "http.request", fields, sizeof fields / sizeof *fields);
 }
 
 static void forget(struct live *r)

@@ -112,6 +112,13 @@ static bool set_log_level(const char *name, struct err *e)
     return err_set(e, ERR_CONFIG, "log-level", "\"%.40s\" is not debug, info, warn or error", name);
 }
 
+static bool set_log_format(const char *name, struct err *e)
+{
+    bool text = strcmp(name, "text") == 0;
+    log_set_format(text ? LOG_TEXT : LOG_JSON);
+    return text || strcmp(name, "json") == 0 || err_set(e, ERR_CONFIG, "log-format", "\"%.40s\" is neither json nor text", name);
+}
+
 static bool take_metrics(const char *name, int *ret, struct err *e)
 {
     static const char *const names[] = { [METRICS_LOCAL] = "local", [METRICS_NOBODY] = "nobody", [METRICS_EVERYBODY] = "everybody" };
@@ -373,7 +380,7 @@ static bool start(struct daemon *d, struct err *e)
     const struct config *c = &d->config;
     if (c->port_file[0])
         unlink(c->port_file);                           /* one that a killed daemon left would be believed */
-    if (!set_log_level(c->log_level, e) || !take_metrics(c->metrics, &d->metrics, e) || !split_hosts(d, e)
+    if (!set_log_format(c->log_format, e) || !set_log_level(c->log_level, e) || !take_metrics(c->metrics, &d->metrics, e) || !split_hosts(d, e)
         || !take_proxies(d, e) || !take_certificate(d, e) || !make_rates(d, e))
         return false;
     if (!(d->outbound = outbound_new(c->import_hosts, c->outbound_private, c->outbound_ca, e)))     /* before the first thread */

@@ -4,12 +4,15 @@
 
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
-static _Atomic int least = LOG_INFO;
+static _Atomic int least = LOG_INFO, format = LOG_JSON;
 
 void log_set_level(enum log_level level) { least = level; }
+void log_set_format(enum log_format f) { format = (int)f; }
 
 static size_t escape(char *out, size_t room, const char *text)
 {
@@ -26,21 +29,75 @@ static size_t escape(char *out, size_t room, const char *text)
     return n;
 }
 
-void log_line(enum log_level level, const char *event, const char *fmt, ...)
+enum { LINE_SIZE = 8192, VALUE_SIZE = 2600, END = 4 };
+
+/* One line in the making; a field that does not fit is left out. */
+struct line {
+    char text[LINE_SIZE];
+    size_t n;
+};
+
+static bool plain(const char *text)
+{
+    return text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:/%?&+,~@{}")] == '\0';
+}
+
+static void add_field(struct line *l, const struct log_field *f)
+{
+    char value[VALUE_SIZE];
+    if (f->text && !f->text[0])
+        return;
+    if (!f->text) {
+        snprintf(value, sizeof value, "%.15g", f->number);
+    } else if (format == LOG_TEXT && plain(f->text)) {
+        snprintf(value, sizeof value, "%s", f->text);
+    } else {
+        value[0] = '"';
+        size_t n = 1 + escape(value + 1, sizeof value - 2, f->text);
+        memcpy(value + n, "\"", 2);
+    }
+    if (strlen(f->name) + strlen(value) + END < sizeof l->text - END - l->n)
+        l->n += (size_t)(format == LOG_JSON ? snprintf(l->text + l->n, sizeof l->text - l->n, ",\"%s\":%s", f->name, value)
+                                            : snprintf(l->text + l->n, sizeof l->text - l->n, " %s=%s", f->name, value));
+}
+
+static void begin(struct line *l, enum log_level level, const char *event)
 {
     static const char *const names[] = { "debug", "info", "warn", "error" };
+    char time[CLOCK_RFC3339_SIZE];
+    clock_rfc3339(clock_now_us(), time);
+    int n = format == LOG_JSON
+        ? snprintf(l->text, sizeof l->text, "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%.64s\"", time, names[level], event)
+        : snprintf(l->text, sizeof l->text, "%s %-5s %.64s", time, names[level], event);
+    l->n = n > 0 ? (size_t)n : 0;
+}
+
+static void send_line(struct line *l)
+{
+    l->n += (size_t)snprintf(l->text + l->n, sizeof l->text - l->n, "%s", format == LOG_JSON ? "}\n" : "\n");
+    ssize_t written = write(STDERR_FILENO, l->text, l->n);
+    (void)written;          /* nowhere left to complain */
+}
+
+void log_fields(enum log_level level, const char *event, const struct log_field *fields, int n)
+{
+    struct line l;
     if ((int)level < least)
         return;
-    char text[1024], safe[2048], line[2300], time[CLOCK_RFC3339_SIZE];
+    begin(&l, level, event);
+    for (int i = 0; i < n; i++)
+        add_field(&l, &fields[i]);
+    send_line(&l);
+}
+
+void log_line(enum log_level level, const char *event, const char *fmt, ...)
+{
+    char text[1024];
+    if ((int)level < least)
+        return;
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    escape(safe, sizeof safe, text);
-    int n = snprintf(line, sizeof line, "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%s\",\"text\":\"%s\"}\n",
-                     clock_rfc3339(clock_now_us(), time), names[level], event, safe);
-    if (n > 0) {
-        ssize_t written = write(STDERR_FILENO, line, (size_t)n);
-        (void)written;      /* nowhere left to complain */
-    }
+    log_fields(level, event, &(struct log_field){ .name = "text", .text = text }, 1);
 }

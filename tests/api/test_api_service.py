@@ -3,12 +3,13 @@ import json
 import os
 import re
 import socket
+import subprocess
 import threading
 
 import jsonschema
 import pytest
 import requests
-from conftest import until
+from conftest import REPQUANTD, until
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,8 @@ BODIES = {"PUT": b"x", "POST": b"{}"}
 def test_every_path_refuses_a_stranger_but_the_open_ones(daemon, document):
     asked = 0
     for method, path, operation in operations(document):
-        if operation.get("security") == []:
+        security = operation.get("security")
+        if security == [] or security and {} in security:
             assert bare(daemon, method, path.format(file="style.css")).status_code == 200, path
             continue
         for headers in ({}, {"Authorization": "Bearer rq_" + "0" * 43}, {"Authorization": "Basic cnE6eA=="}):
@@ -88,7 +90,7 @@ def test_answers_are_what_the_document_says(daemon, document):
              "name": "minmax-w8a8", "index": "0", "team": "local", "token": daemon("GET", "/v1/tokens").json()["data"][0]["id"]}
     checked = 0
     for method, path, _ in operations(document):
-        if method != "GET" or path in ("/", "/dashboard/{file}", "/v1/session") or path.endswith("/content") or "{digest}" in path:
+        if method != "GET" or path in ("/", "/metrics", "/dashboard/{file}", "/v1/session") or path.endswith("/content") or "{digest}" in path:
             continue
         answer = daemon("GET", path.format(**names))
         assert answer.status_code == 200, (path, answer.text)
@@ -160,6 +162,50 @@ def test_a_log_line_cannot_be_forged(daemon):
     log = daemon.log.read_bytes()
     assert all(b == 10 or 32 <= b < 127 for b in log)
     assert not re.search(rb'^\{"level"', log, re.M)
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def access_line(d, request):
+    """The line of a request, which is written when it is over; there is one."""
+    lines = until(lambda: [line for line in d.log.read_text().splitlines() if request in line], what="the request in the log")
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize("traceparent, trace", [
+    (f"00-{TRACE}-00f067aa0ba902b7-01", TRACE), (f"01-{TRACE}-00f067aa0ba902b7-01-more", TRACE), (f"00-{TRACE}-00f067aa0ba902b7-01-more", None),
+    (f"ff-{TRACE}-00f067aa0ba902b7-01", None), (f"00-{'0' * 32}-00f067aa0ba902b7-01", None), (f"00-{TRACE.upper()}-00f067aa0ba902b7-01", None),
+    ("00", None), (None, None),
+])
+def test_a_request_is_one_line_of_json_that_says_whose_it_is(daemon, traceparent, trace):
+    answer = daemon("GET", "/v1/models/mdl_none?", headers={"traceparent": traceparent} if traceparent else {})
+    line = json.loads(access_line(daemon, answer.headers["X-Request-Id"]))
+    assert line["event"] == "http.request" and line["method"] == "GET" and line["status"] == answer.status_code == 404
+    assert line["path"] == "/v1/models/mdl_none" and line["route"] == "/v1/models/{model}" and line["peer"] == "127.0.0.1"
+    assert line["error"] == "resource.not_found" and line["detail"] and line["ms"] >= 0 and line["token"].startswith("tok_")
+    assert line.get("trace") == trace
+
+
+def test_no_secret_is_in_the_log(daemon):
+    session = daemon("POST", "/v1/session", json={})
+    cookie = session.headers["Set-Cookie"].split(";")[0].split("=")[1]
+    made = daemon("POST", "/v1/tokens", json={"name": "quiet", "role": "viewer"}).json()
+    for query in ("?label=SECRET:SECRET", "?state=SECRET"):
+        answer = daemon("GET", "/v1/jobs" + query, headers={"Cookie": "x=SECRET", "Idempotency-Key": "SECRET"})
+        access_line(daemon, answer.headers["X-Request-Id"])
+    log = daemon.log.read_text()
+    assert not any(secret in log.replace(daemon.token, "", 1) for secret in ("SECRET", cookie, made["token"], session.json()["csrf_token"]))
+
+
+def test_a_log_for_people(make_daemon):
+    d = make_daemon(log_format="text")
+    answer = d("GET", "/v1/models/%22%20x")
+    line = access_line(d, answer.headers["X-Request-Id"])
+    assert re.match(r'\d{4}-\d\d-\d\dT[\d:.]+Z info  http\.request method=GET path=/v1/models/%22%20x route=/v1/models/{model} status=404 ms=', line), line
+    d.stop()
+    assert subprocess.run([REPQUANTD, "--log-format=xml"], capture_output=True, timeout=20).returncode == 2
 
 
 def test_slow_clients_do_not_slow_others(daemon):
