@@ -147,14 +147,16 @@ $(O)/libreaders.a: $(call obj,$(READERS))
 build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libreaders.a
 	$(call show,LD,$@)clang-14 -fsanitize=address,undefined,fuzzer $^ $(LIBS_CORE) -o $@
 
-BENCHES  := $(patsubst bench/%.c,$(O)/bench/%,$(wildcard bench/*.c))
+BENCHES  := $(patsubst bench/%.c,$(O)/bench/%,$(filter-out bench/queue.c,$(wildcard bench/*.c)))
 .PHONY: bench-programs
 bench:    ## measure the kernels, and quantize real models beside ONNX Runtime's own quantizer
 	@scripts/setup
 	$(AGAIN) programs bench-programs
-	@unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; for b in $(filter-out %/pass,$(BENCHES)) bench/float_pass.py 'bench/passes.py' 'bench/speed.py' 'bench/compare.py'; do \
+	@unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; for b in $(filter-out %/pass,$(BENCHES)) bench/queue.py bench/float_pass.py 'bench/passes.py' 'bench/speed.py' 'bench/compare.py'; do \
 	    echo "== $$b"; case $$b in *.py) .venv/bin/python $$b ;; *) $$b ;; esac || exit 1; done
-bench-programs: $(BENCHES)
+bench-programs: $(BENCHES) $(O)/bench/queue
+$(O)/bench/queue: $(O)/bench/queue.o $(O)/libdaemon.a
+	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_DAEMON) -o $@
 $(BENCHES): $(O)/bench/%: $(O)/bench/%.o $(O)/libcore.a
 	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_CORE) -o $@
 

@@ -10,8 +10,10 @@ handler post_upload, patch_upload, get_upload, delete_upload, post_import;      
 handler list_models, post_model, put_model, get_model, delete_model;                              /* assets.c */
 handler list_datasets, post_dataset, put_dataset, get_dataset, delete_dataset, post_validation;
 handler list_recipes, get_recipe;                                                                 /* recipes.c */
-handler post_job, list_jobs, get_job, post_job_cancel, post_job_retry;                            /* jobs.c */
-handler list_job_events, list_job_layers, get_layer_details, get_job_report;                      /* results.c */
+handler list_jobs, get_job, post_job_cancel, delete_job;                                          /* jobs.c */
+handler post_job, post_job_retry;                                                                 /* submit.c */
+handler list_job_events;                                                                          /* events.c */
+handler list_job_layers, get_layer_details, get_job_report;                                       /* results.c */
 handler list_job_artifacts, get_artifact, get_artifact_content;                                   /* artifacts.c */
 handler get_whoami, post_token, list_tokens, get_token, delete_token;                             /* tokens.c */
 handler post_team, list_teams, get_team, delete_team, put_team_quota;                             /* teams.c */

@@ -11,11 +11,15 @@ void reply_field(struct reply *reply, const char *name, const char *fmt, ...)
 {
     if (reply->fields == REPLY_MAX_FIELDS)
         return;
+    char *value = NULL;
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(reply->field[reply->fields].value, sizeof reply->field[0].value, fmt, ap);
+    int n = vasprintf(&value, fmt, ap);
     va_end(ap);
-    reply->field[reply->fields++].name = name;
+    if (n < 0)
+        return;                 /* an answer that lacks a field is better than none */
+    reply->field[reply->fields].name = name;
+    reply->field[reply->fields++].value = value;
 }
 
 bool reply_has(const struct reply *reply, const char *name)
@@ -48,11 +52,14 @@ static void drop_body(struct reply *reply)
 {
     json_decref(reply->json);
     free(reply->text);
+    free(reply->stream);
     reply_close_file(reply);
     reply->json = NULL;
     reply->text = NULL;
     reply->borrowed = NULL;
     reply->size = 0;
+    reply->stream = NULL;
+    reply->wait_us = 0;
 }
 
 static void serialize(struct reply *reply)
@@ -92,5 +99,7 @@ void reply_seal(struct reply *reply)
 void reply_release(struct reply *reply)
 {
     drop_body(reply);
+    for (int i = 0; i < reply->fields; i++)
+        free(reply->field[i].value);
     *reply = REPLY_INIT;
 }

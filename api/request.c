@@ -47,6 +47,8 @@ void request_field(struct request *req, const char *name, const char *value, siz
     for (int i = 0; i < HDR_COUNT; i++) {
         if (strcasecmp(name, header_names[i]) != 0)
             continue;
+        if (req->header[i] && i == HDR_ACCEPT)
+            continue;           /* a list, which may come in pieces; the first is heard */
         if (req->header[i])
             err_set(&req->head, ERR_REQUEST_FRAMING, name, "this header field is given twice");
         req->header[i] = value;
@@ -70,7 +72,7 @@ bool request_body(struct app *app, struct request *req, const void *data, size_t
     else if (req->route->body == BODY_BLOB)
         blob_write(&req->upload, data, n, &req->body_error);
     else if (req->route->body == BODY_PART)
-        upload_write(&req->part, data, n, &req->body_error);
+        upload_write(req->part, data, n, &req->body_error);
     else
         buf_add(&req->body, data, n);
     if (req->body.bad)
@@ -85,6 +87,8 @@ void request_answer(struct app *app, struct request *req, struct reply *reply)
         req->route->handle(app, req, reply, &e);
     if (e.code)
         reply_problem(req, reply, &e);
+    else if (reply->wait_us)
+        return;
     reply_seal(reply);
     audit_answered(app, req, reply);
 }
@@ -92,12 +96,14 @@ void request_answer(struct app *app, struct request *req, struct reply *reply)
 void request_release(struct request *req)
 {
     blob_abort(&req->upload);
-    upload_abandon(&req->part);
+    if (req->part)
+        upload_abandon(req->part);
+    free(req->part);
     buf_release(&req->body);
     target_release(&req->target);
 }
 
-bool request_lingers(const struct request *req) { return req->part.store != NULL; }
+bool request_lingers(const struct request *req) { return req->part && req->part->store; }
 
 const char *request_query(const struct request *req, const char *name)
 {

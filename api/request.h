@@ -26,8 +26,9 @@
 #include <stdint.h>
 
 struct app;
+struct stream;
 
-/* The header fields the API reads.  Each is a singleton: a second copy is refused as ambiguous framing. */
+/* The header fields the API reads.  Each but Accept is a singleton: a second copy is refused as ambiguous framing. */
 #define REQUEST_HEADERS(X)                                                                              \
     X(HOST, "Host") X(CONTENT_LENGTH, "Content-Length") X(TRANSFER_ENCODING, "Transfer-Encoding")        \
     X(CONTENT_TYPE, "Content-Type") X(CONTENT_ENCODING, "Content-Encoding") X(EXPECT, "Expect")          \
@@ -36,6 +37,7 @@ struct app;
     X(IDEMPOTENCY_KEY, "Idempotency-Key") X(TUS_RESUMABLE, "Tus-Resumable")                             \
     X(UPLOAD_LENGTH, "Upload-Length") X(UPLOAD_OFFSET, "Upload-Offset")                                  \
     X(UPLOAD_METADATA, "Upload-Metadata") X(UPLOAD_CHECKSUM, "Upload-Checksum")                          \
+    X(ACCEPT, "Accept") X(LAST_EVENT_ID, "Last-Event-ID")                                                \
     X(COOKIE, "Cookie") X(CSRF, "X-Repquant-Csrf")                                                       \
     X(FORWARDED_FOR, "X-Forwarded-For") X(FORWARDED_USER, "X-Forwarded-User") X(PROXY_SECRET, "X-Repquant-Proxy-Secret")
 
@@ -68,6 +70,7 @@ struct request {
     char peer[PEER_SIZE];                           /* the address the request came from; "" if there is none */
     bool underscore;                                /* the name of a header field holds one */
     struct err head;                                /* the first thing found wrong with the head, if any */
+    bool waited;                                    /* what a handler asked to wait for has come, or will not: it must answer */
 
     /* set by request_open() and request_admit() */
     char id[REQUEST_ID_SIZE];                       /* "req_" + 16 hex digits */
@@ -81,15 +84,18 @@ struct request {
 
     /* the body: one of the three, as the route says */
     struct buf body;                                /* BODY_JSON */
-    struct upload_part part;                        /* BODY_PART; the handler ends it with upload_end() */
+    struct upload_part *part;                       /* BODY_PART, owned; the handler ends it with upload_end() */
     struct blob_writer upload;                      /* BODY_BLOB; the handler ends it with blob_finish() */
     uint64_t received, discarded;
     struct err body_error;                          /* the first failure while receiving; the rest is discarded */
 };
 
-enum { REPLY_MAX_FIELDS = 12, REPLY_MAX_VALUE = UPLOAD_METADATA_SIZE };
+enum { REPLY_MAX_FIELDS = 12 };
 
-/* What the server sends.  Exactly one of text, borrowed and fd is the body. */
+/*
+ * What the server sends.  Exactly one of text, borrowed, fd and stream is the body.  With wait_us there is no answer yet: the server
+ * calls the handler again when the stream's job has an event, after wait_us at the latest.
+ */
 struct reply {
     int status;                                     /* 0: 200 */
     const char *type;                               /* static; the Content-Type */
@@ -99,10 +105,12 @@ struct reply {
     size_t size;                                    /* of text or borrowed */
     int fd;                                         /* >= 0: a file; closed by whoever sends it */
     uint64_t offset, length;                        /* of the part of fd to send */
+    struct stream *stream;                          /* owned */
+    int64_t wait_us;
     struct err error;                               /* what a problem document is about, in full: for the log */
     bool close;                                     /* the connection ends after this answer */
     int fields;
-    struct { const char *name; char value[REPLY_MAX_VALUE]; } field[REPLY_MAX_FIELDS];
+    struct { const char *name; char *value; } field[REPLY_MAX_FIELDS];      /* values are malloc'd */
 };
 #define REPLY_INIT ((struct reply){ .fd = -1 })
 
@@ -118,7 +126,7 @@ bool request_admit(struct app *app, struct request *req, struct reply *reply);
 /* Stores a piece of the body, or remembers why not and discards it.  False: cut the connection. */
 bool request_body(struct app *app, struct request *req, const void *data, size_t n);
 
-/* Runs the handler and completes the reply, whatever happens. */
+/* Runs the handler and completes the reply, whatever happens; with reply->wait_us it is to be called again. */
 void request_answer(struct app *app, struct request *req, struct reply *reply);
 
 /* Aborts an upload that no handler took. */

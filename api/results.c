@@ -1,4 +1,4 @@
-/* results.c - what a job told while it ran, and its report. */
+/* results.c - a job's layers and its report. */
 #include "api/app.h"
 #include "api/details.h"
 #include "api/handlers.h"
@@ -12,30 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static json_t *event_json(const struct event *event)
-{
-    return json_pack("{s:I, s:o, s:s, s:o}", "seq", (json_int_t)event->seq, "at", row_time(event->at), "type", event->type,
-                     "data", row_stored(event->data));
-}
-
-bool list_job_events(struct app *app, struct request *req, struct reply *reply, struct err *e)
-{
-    int64_t after = 0, limit = 200;
-    struct event_list list = { 0 };
-    char last[24] = "";
-    if (!request_query_int(req, "after", 0, INT64_MAX, &after, e) || !request_query_int(req, "limit", 1, 1000, &limit, e)
-        || !event_list(app->store, req->who.team, req->param[0], after, (int)limit, &list, e))
-        return false;
-    json_t *data = json_array();
-    for (size_t i = 0; i < list.n; i++)
-        json_array_append_new(data, event_json(&list.items[i]));
-    if (list.n)
-        snprintf(last, sizeof last, "%lld", (long long)list.items[list.n - 1].seq);
-    json_t *answer = row_list(data, list.more, last);
-    event_list_release(&list);
-    return reply_json(reply, 200, answer, e);
-}
 
 static json_t *layer_json(const struct layer *layer)
 {

@@ -14,6 +14,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -108,20 +109,27 @@ static bool take_wish(const struct app *app, const struct request *req, char ret
     return true;
 }
 
+/* Two kilobytes that only these requests have. */
+static bool new_part(struct request *req, struct err *e)
+{
+    req->part = calloc(1, sizeof *req->part);
+    return req->part || err_sys(e, "upload", "begin");
+}
+
 static bool begin_patch(struct app *app, struct request *req, bool body, struct err *e)
 {
     uint64_t offset;
     if (!body && !req->header[HDR_CONTENT_TYPE])
         return err_set(e, ERR_REQUEST_MEDIA_TYPE, "Content-Type", "send application/offset+octet-stream");
     return take_number(req, HDR_UPLOAD_OFFSET, "Upload-Offset", &offset, e)
-        && upload_resume(&req->part, app->store, req->who.team, req->param[0], offset, e);
+        && new_part(req, e) && upload_resume(req->part, app->store, req->who.team, req->param[0], offset, e);
 }
 
-/* The quota of the declared bytes is asked now, before they are sent, and again when they have become a blob. */
+/* The quota of the declared bytes is asked now, before they are sent; it counts them from when the row of the upload is written. */
 static bool begin(struct app *app, struct request *req, const struct upload_wish *wish, struct err *e)
 {
     return quota_check_bytes(app->store, req->who.team, wish->length > 0 ? (uint64_t)wish->length : 0, e)
-        && upload_begin(&req->part, app->store, req->who.team, wish, e);
+        && new_part(req, e) && upload_begin(req->part, app->store, req->who.team, wish, e);
 }
 
 static bool begin_post(struct app *app, struct request *req, struct err *e)
@@ -141,9 +149,9 @@ bool uploads_begin(struct app *app, struct request *req, bool body, struct err *
         return true;                        /* without bytes there is no hurry: the handler does it */
     if (!(patch ? begin_patch(app, req, body, e) : begin_post(app, req, e)))
         return false;
-    if (!checksum || upload_expect(&req->part, checksum, e))
+    if (!checksum || upload_expect(req->part, checksum, e))
         return true;
-    upload_abandon(&req->part);
+    upload_abandon(req->part);
     return false;
 }
 
@@ -190,12 +198,12 @@ static bool create(struct app *app, struct request *req, struct upload *ret, str
 {
     char want[HASH_TEXT_SIZE];
     struct upload_wish wish;
-    if (req->part.store)
-        return upload_end(&req->part, ret, e);
+    if (req->part)
+        return upload_end(req->part, ret, e);
     if (!take_wish(app, req, want, &wish, e))
         return false;
     return skip_known(app, req, &wish, ret)
-        || (begin(app, req, &wish, e) && upload_end(&req->part, ret, e));
+        || (begin(app, req, &wish, e) && upload_end(req->part, ret, e));
 }
 
 bool post_upload(struct app *app, struct request *req, struct reply *reply, struct err *e)
@@ -216,7 +224,7 @@ bool patch_upload(struct app *app, struct request *req, struct reply *reply, str
 {
     struct upload u;
     (void)app;
-    if (!upload_end(&req->part, &u, e))
+    if (!upload_end(req->part, &u, e))
         return false;
     add_state(&u, reply);
     upload_release(&u);

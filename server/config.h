@@ -31,6 +31,8 @@ struct config {
     int64_t import_seconds;         /* for one import */
     const char *outbound_private;   /* networks that may be connected to although they are not public */
     const char *outbound_ca;        /* certificates to trust; "": the system's */
+    int64_t event_readers;          /* streams of events and long polls at a time */
+    int64_t event_heartbeat;        /* seconds after which a stream that has nothing to say says so */
     int64_t drain_seconds;          /* for open requests at shutdown */
 
     const char *repquant;           /* the program that computes; "": next to repquantd */
@@ -38,9 +40,11 @@ struct config {
     int64_t threads;                /* of one job; 0: all processors / workers */
     int64_t memory;                 /* bytes of activations one job may keep in memory */
     int64_t address_space;          /* bytes, RLIMIT_AS of a job; 0: from threads and memory */
+    int64_t jobs_memory;            /* bytes all running jobs may take by their estimates; 0: of the machine's, see task_jobs_memory() */
     int64_t job_seconds;            /* a job's deadline */
     int64_t inspect_seconds;        /* deadline of looking into an upload */
     int64_t silence_seconds;        /* a child silent for so long hangs */
+    int64_t keep_jobs, keep_events, keep_artifacts;     /* days after a job's end; 0: for ever */
     const char *log_level;
 };
 

@@ -12,7 +12,7 @@
  *                delivered the library refuses one, and the client would see a broken connection, not our 413
  *   on_body      zero or more calls
  *   on_complete  all received: run the handler here, or suspend and hand it over
- *   run_task     on an I/O worker: run the handler, resume
+ *   run_task     on an I/O worker: run the handler, resume; or wait for an event (http_watch.h) and then do so
  *   (resumed)    the library calls again: answer
  *   on_done      exactly once per request that on_target made, also when the client vanished: log and free; what came of
  *                a broken upload is made durable on an I/O worker
@@ -38,6 +38,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "server/http_io.h"
+#include "server/http_stream.h"
 
 #include <arpa/inet.h>
 #include <microhttpd.h>
@@ -58,6 +59,7 @@ enum {
 struct http {
     struct MHD_Daemon *mhd;
     struct app *app;
+    struct watch *watch;            /* borrowed */
     struct reaper *reaper;
     struct io_lane *lanes[LANES];   /* none for LANE_HERE */
     int listener, port;
@@ -145,16 +147,33 @@ static void add_fields(struct MHD_Response *resp, const struct request *req, con
         MHD_add_response_header(resp, "Connection", "close");
 }
 
+static void refuse(struct live *r, const struct err *e)
+{
+    reply_problem(&r->req, &r->reply, e);
+    reply_seal(&r->reply);
+}
+
+/* Or the reason why not. */
+static struct MHD_Response *begin_stream(struct live *r)
+{
+    struct err e = { 0 };
+    struct MHD_Response *resp = http_stream(r->http->watch, r->reply.stream, r->connection, &e);
+    if (resp)
+        return resp;
+    refuse(r, &e);
+    return make_response(&r->reply);
+}
+
 static enum MHD_Result answer(struct live *r)
 {
     struct reply *reply = &r->reply;
     reply->close = reply->close || atomic_load(&r->http->stopping);
-    struct MHD_Response *resp = make_response(reply);
+    struct MHD_Response *resp = reply->stream ? begin_stream(r) : make_response(reply);
     if (!resp)
         return MHD_NO;
     add_fields(resp, &r->req, reply, r->http->tls_cert);
     r->status = reply->status;
-    reaper_phase(r->conn, CONN_SEND);
+    reaper_phase(r->conn, reply->stream ? CONN_STREAM : CONN_SEND);
     enum MHD_Result ok = MHD_queue_response(r->connection, (unsigned)reply->status, resp);
     MHD_destroy_response(resp);
     return ok;
@@ -205,19 +224,62 @@ static enum MHD_Result on_head(struct live *r, const char *method)
     return answer(r);
 }
 
+static void resume(struct live *r)
+{
+    r->stage = LIVE_ANSWER;
+    MHD_resume_connection(r->connection);   /* r may be gone after this */
+}
+
+static void refuse_busy(struct live *r)
+{
+    struct err e = { 0 };
+    err_set(&e, ERR_BUSY, "", "the queue of requests is full");
+    refuse(r, &e);
+}
+
+/* What the request waited for has come, or will not: the handler is run again. */
+static void unpark(struct watcher *w)
+{
+    struct live *r = w->owner;
+    watch_remove(r->http->watch, w);
+    free(w);
+    r->req.waited = true;
+    if (io_lane_submit(r->http->lanes[r->req.route->lane], &r->task))
+        return;
+    refuse_busy(r);
+    resume(r);
+}
+
+/* False: the reply says why it does not wait. */
+static bool park(struct live *r)
+{
+    struct err e = { 0 };
+    struct watcher *w = calloc(1, sizeof *w);
+    if (w)
+        *w = (struct watcher){ .stream = *r->reply.stream, .until_us = clock_mono_us() + r->reply.wait_us, .wake = unpark, .owner = r };
+    reply_release(&r->reply);
+    if (w ? watch_add(r->http->watch, w, &e) : err_sys(&e, "events", "wait")) {
+        watch_sleep(r->http->watch, w, NULL);
+        return true;
+    }
+    free(w);
+    refuse(r, &e);
+    return false;
+}
+
 static void run_task(struct io_task *task)
 {
     struct live *r = (struct live *)task;
     struct err e = { 0 };
     if (atomic_load(&r->http->hurrying)) {
         err_set(&e, ERR_DRAINING, "", "the service is shutting down");
-        reply_problem(&r->req, &r->reply, &e);
-        reply_seal(&r->reply);
+        refuse(r, &e);
     } else {
         request_answer(r->http->app, &r->req, &r->reply);
+        if (r->reply.wait_us && park(r))
+            return;
     }
-    r->stage = LIVE_ANSWER;
-    MHD_resume_connection(r->connection);   /* r may be gone after this */
+    resume(r);
 }
 
 static enum MHD_Result on_complete(struct live *r)
@@ -232,12 +294,8 @@ static enum MHD_Result on_complete(struct live *r)
     MHD_suspend_connection(r->connection);  /* before the worker can resume it */
     if (io_lane_submit(r->http->lanes[lane], &r->task))
         return MHD_YES;
-    struct err e = { 0 };
-    err_set(&e, ERR_BUSY, "", "the queue of requests is full");
-    reply_problem(&r->req, &r->reply, &e);
-    reply_seal(&r->reply);
-    r->stage = LIVE_ANSWER;
-    MHD_resume_connection(r->connection);
+    refuse_busy(r);
+    resume(r);
     return MHD_YES;
 }
 
@@ -399,6 +457,7 @@ struct http *http_start(const struct http_options *options, struct app *app, str
         return NULL;
     }
     h->app = app;
+    h->watch = options->watch;
     h->tls_cert = options->tls_cert;
     h->tls_key = options->tls_key;
     h->listener = http_listen(options->listen, options->port, &h->port, e);
@@ -428,6 +487,7 @@ void http_stop(struct http *h, int seconds)
     atomic_store(&h->app->draining, true);
     atomic_store(&h->stopping, true);
     MHD_quiesce_daemon(h->mhd);
+    watch_drain(h->watch);
     reaper_cut(h->reaper, false);
     for (int64_t end = clock_mono_us() + (int64_t)seconds * 1000000; !reaper_wait(h->reaper, 1) && clock_mono_us() < end;)
         reaper_cut(h->reaper, false);       /* an answer that was under way may have left its connection idle */

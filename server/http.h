@@ -14,12 +14,14 @@
 
 struct app;
 struct http;
+struct watch;
 
 struct http_options {
     const char *listen;             /* a numeric IPv4 or IPv6 address; host names are not looked up */
     int64_t port;                   /* 0: any free one */
     const char *tls_cert, *tls_key; /* PEM text, kept until http_stop(); NULL: plain HTTP */
     struct http_limits limits;      /* {0}: HTTP_LIMITS_DEFAULT */
+    struct watch *watch;            /* for those who wait for events; outlives the server */
 };
 
 /* Listens and serves from threads of its own until http_stop(); app must outlive it.  ERR_CONFIG for a certificate or key that cannot be used. */
@@ -28,7 +30,7 @@ struct http *http_start(const struct http_options *options, struct app *app, str
 int http_port(const struct http *h);
 
 /*
- * Sets app->draining, stops accepting, closes idle connections, lets requests under way finish for up to `seconds`, then cuts
+ * Sets app->draining, stops accepting, ends streams of events, closes idle connections, lets requests under way finish for up to `seconds`, then cuts
  * them.  Waits for running handlers however long they take: what a handler waits for (app->inspect) must end
  * once draining is set.  Frees; NULL is fine.
  */

@@ -59,6 +59,15 @@ static bool kernel_count(const struct conn *c, enum conn_phase phase, uint64_t *
     return true;
 }
 
+/* What an interval must bring.  Of a stream nothing, unless something waits to be sent. */
+static uint64_t least_bytes(const struct reaper *r, const struct conn *c, enum conn_phase phase)
+{
+    struct tcp_info info = { 0 };
+    if (phase != CONN_STREAM)
+        return r->limits.rate_bytes;
+    return kernel_info(c, &info) && info.tcpi_notsent_bytes ? 1 : 0;
+}
+
 /* Compares the bytes of whole intervals; the first one begins when the reaper first sees the phase. */
 static bool too_slow(const struct reaper *r, struct conn *c, int64_t state, int64_t now)
 {
@@ -68,7 +77,7 @@ static bool too_slow(const struct reaper *r, struct conn *c, int64_t state, int6
         return false;
     if (!kernel_count(c, phase_of(state), &count))
         return false;
-    if (!first && count - c->counted < r->limits.rate_bytes)
+    if (!first && count - c->counted < least_bytes(r, c, phase_of(state)))
         return true;
     c->looked = state;
     c->interval = now;
@@ -103,6 +112,7 @@ static bool overdue(const struct reaper *r, struct conn *c, int64_t state, int64
     case CONN_HEAD: return seconds >= r->limits.header_seconds;
     case CONN_RUN: return false;
     case CONN_BODY:
+    case CONN_STREAM:
     case CONN_SEND: return too_slow(r, c, state, now);
     }
     return false;
@@ -116,7 +126,7 @@ static void look(const struct reaper *r, struct conn *c, int64_t now)
         tell_of_close(c);
     if (!overdue(r, c, state, now))
         return;
-    if (phase == CONN_SEND)
+    if (phase == CONN_SEND || phase == CONN_STREAM)
         forget_unsent(c->fd);
     shutdown(c->fd, SHUT_RDWR);
 }

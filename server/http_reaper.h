@@ -9,6 +9,7 @@
  *   BODY     receiving                              a rate, from the kernel's count of received bytes
  *   RUN      a handler has it                       nothing: we are the slow one
  *   SEND     answering                              a rate, from the kernel's count of acknowledged bytes
+ *   STREAM   answering as things happen             rate_seconds in which nothing of what waits to be sent was taken
  *   IDLE     between two requests                   a deadline: idle_seconds
  *
  * The rate is at least rate_bytes per rate_seconds.  Sockets that are not TCP have no such counts and no rate.
@@ -29,7 +30,7 @@ struct http_limits {
 };
 #define HTTP_LIMITS_DEFAULT ((struct http_limits){ 10, 60, 30, 30 * 1024 })
 
-enum conn_phase { CONN_IDLE, CONN_HEAD, CONN_BODY, CONN_RUN, CONN_SEND };
+enum conn_phase { CONN_IDLE, CONN_HEAD, CONN_BODY, CONN_RUN, CONN_SEND, CONN_STREAM };
 
 struct conn;
 struct reaper;

@@ -8,10 +8,12 @@
 #include "core/base/log.h"
 #include "server/config.h"
 #include "server/http.h"
+#include "server/http_watch.h"
 #include "server/import.h"
 #include "server/inspect.h"
 #include "server/launcher.h"
 #include "server/outbound.h"
+#include "server/task.h"
 #include "server/worker.h"
 #include "storage/audit.h"
 #include "storage/session.h"
@@ -35,6 +37,7 @@ static const int64_t UPLOAD_GRACE_US = 24LL * 3600 * 1000000;  /* to register wh
 struct daemon {
     struct config config;
     struct store *store;
+    struct watch *watch;
     struct inspector *inspector;
     struct workers *workers;
     struct outbound *outbound;
@@ -126,7 +129,7 @@ static bool save_token(const char *dir, const char *text, struct err *e)
     return ok;
 }
 
-/* Somebody must be able to make the first token. */
+/* Somebody must be able to make the first token, and the next one when the last administrator's has expired. */
 static bool first_token(struct daemon *d, struct err *e)
 {
     struct token t;
@@ -134,11 +137,11 @@ static bool first_token(struct daemon *d, struct err *e)
     bool any;
     if (!d->config.auth)
         return true;
-    if (!token_any(d->store, &any, e))
+    if (!token_any_admin(d->store, &any, e))
         return false;
     if (any)
         return true;
-    bool ok = token_create(d->store, TEAM_LOCAL, "first administrator", "admin", 0, &t, text, e)
+    bool ok = token_create(d->store, TEAM_LOCAL, "made at start", "admin", 0, &t, text, e)
            && save_token(store_dir(d->store), text, e);
     if (ok)
         printf("The administrator's token, shown once and kept in %s/token:\n%s\n", store_dir(d->store), text);
@@ -225,6 +228,27 @@ static bool take_certificate(struct daemon *d, struct err *e)
         || ((d->tls_cert = read_text(c->tls_cert, "tls-cert", e)) && (d->tls_key = read_text(c->tls_key, "tls-key", e)));
 }
 
+/* What a plan needs of a data set's description; pictures have more in theirs. */
+static json_t *shapes_of(const struct asset *data)
+{
+    json_t *all = data ? json_loads(data->inventory, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    json_t *some = json_pack("{s:O*, s:O*}", "format", json_object_get(all, "format"), "arrays", json_object_get(all, "arrays"));
+    json_decref(all);
+    return some;
+}
+
+static bool app_foresee(void *server, const char *team, const struct foresight *of, char **ret_json, struct err *e)
+{
+    struct inspect_wish wish = { .team = team, .kind = ASSET_MODEL, .files = of->model->files, .n = of->model->nfiles };
+    json_t *recipe = json_loads(of->recipe, JSON_REJECT_DUPLICATES, NULL);
+    wish.job = json_pack("{s:o, s:o, s:o*}", "recipe", recipe, "calibration_inventory", shapes_of(of->dataset), "evaluation_inventory",
+                         of->evaluation ? shapes_of(of->evaluation) : NULL);
+    bool ok = (wish.job || err_set(e, ERR_MEMORY, "", "no memory to look ahead; try again"))
+           && inspect_wait(((struct daemon *)server)->inspector, &wish, ret_json, e);
+    json_decref(wish.job);
+    return ok;
+}
+
 /* No limit is no table. */
 static bool make_rates(struct daemon *d, struct err *e)
 {
@@ -243,7 +267,8 @@ static void fill_app(struct daemon *d)
         .hosts = d->hosts, .proxies = &d->proxies, .proxy_secret = d->proxy_secret, .rates = d->rates, .guesses = d->guesses,
         .stranger_rows = d->stranger_rows, .workers = d->config.workers,
         .server = d, .kick = app_kick, .cancel = app_cancel, .inspect = app_inspect, .validate = app_validate,
-        .import = app_import,
+        .import = app_import, .foresee = app_foresee,
+        .jobs_memory = task_jobs_memory(&d->config), .job_threads = task_threads(&d->config), .job_budget = d->config.memory,
     };
 }
 
@@ -283,13 +308,31 @@ static void warn(const char *event, const struct err *e)
         log_line(LOG_WARN, event, "%s: %s", e->where, e->text);
 }
 
-/* Waits for the end; once a second writes down what was refused, once an hour forgets uploads that nobody registered. */
+/* Forgets what was kept long enough, uploads that nobody registered, and sessions that are over. */
+static void sweep(struct daemon *d)
+{
+    static const int64_t DAY_US = 86400LL * 1000000;
+    struct err e = { 0 }, sessions = { 0 };
+    struct forgotten f;
+    int removed;
+    struct retention keep = { d->config.keep_jobs * DAY_US, d->config.keep_events * DAY_US, d->config.keep_artifacts * DAY_US };
+    if (store_forget(d->store, &keep, &f, &e) && store_sweep(d->store, UPLOAD_GRACE_US, &removed, &e)
+        && (f.jobs || f.events || f.artifacts || removed))
+        log_line(LOG_INFO, "store.sweep", "removed: %lld jobs, %lld events, %lld artifacts, %d blobs", (long long)f.jobs,
+                 (long long)f.events, (long long)f.artifacts, removed);
+    warn("store.sweep", &e);
+    session_sweep(d->store, &sessions);
+    warn("session.sweep", &sessions);
+}
+
+/* Waits for the end; once a second writes down what was refused; sweeps now and once an hour. */
 static int run(struct daemon *d, const sigset_t *mine)
 {
     struct timespec second = { .tv_sec = 1 };
+    sweep(d);
     for (int64_t swept = clock_mono_us();;) {
-        struct err audit = { 0 }, sweep = { 0 }, sessions = { 0 };
-        int removed, sig = sigtimedwait(mine, NULL, &second);
+        struct err audit = { 0 };
+        int sig = sigtimedwait(mine, NULL, &second);
         if (sig > 0)
             return sig;
         if (errno != EAGAIN)
@@ -299,10 +342,7 @@ static int run(struct daemon *d, const sigset_t *mine)
         if (clock_mono_us() - swept < SWEEP_US)
             continue;
         swept = clock_mono_us();
-        store_sweep(d->store, UPLOAD_GRACE_US, &removed, &sweep);
-        warn("store.sweep", &sweep);
-        session_sweep(d->store, &sessions);
-        warn("session.sweep", &sessions);
+        sweep(d);
     }
 }
 
@@ -321,6 +361,9 @@ static bool start(struct daemon *d, struct err *e)
                                                   .uploads_per_team = (int)c->uploads });
     if (!recover(d, e) || !first_token(d, e))
         return false;
+    struct watch_limits readers = { .watchers = (int)c->event_readers, .beat_seconds = (int)c->event_heartbeat };
+    if (!(d->watch = watch_start(d->store, readers, e)))   /* before anything that writes about jobs */
+        return false;
     if (!(d->inspector = inspector_start(c, d->store, e)))
         return false;
     if (!(d->importer = importer_start(c, d->store, d->outbound, e)))
@@ -328,7 +371,8 @@ static bool start(struct daemon *d, struct err *e)
     if (!(d->workers = workers_start(c, d->store, e)))
         return false;
     fill_app(d);
-    struct http_options options = { .listen = c->listen, .port = c->port, .tls_cert = d->tls_cert, .tls_key = d->tls_key };
+    struct http_options options = { .listen = c->listen, .port = c->port, .tls_cert = d->tls_cert, .tls_key = d->tls_key,
+                                    .watch = d->watch };
     return (d->http = http_start(&options, &d->app, e)) && announce(d, e);
 }
 
@@ -346,6 +390,7 @@ static void stop(struct daemon *d)
     inspector_stop(d->inspector);
     importer_stop(d->importer);
     outbound_free(d->outbound);
+    watch_stop(d->watch);
     store_close(d->store);
     if (d->http && d->config.port_file[0])
         unlink(d->config.port_file);

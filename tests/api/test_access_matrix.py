@@ -23,7 +23,7 @@ MATRIX = {
     "PUT /v1/datasets/{dataset}": "member", "GET /v1/datasets/{dataset}": "viewer", "DELETE /v1/datasets/{dataset}": "member",
     "POST /v1/datasets/{dataset}/validations": "viewer",
     "GET /v1/recipes": "viewer", "GET /v1/recipes/{name}": "viewer",
-    "POST /v1/jobs": "member", "GET /v1/jobs": "viewer", "GET /v1/jobs/{job}": "viewer",
+    "POST /v1/jobs": "member", "GET /v1/jobs": "viewer", "GET /v1/jobs/{job}": "viewer", "DELETE /v1/jobs/{job}": "member",
     "POST /v1/jobs/{job}/cancel": "member", "POST /v1/jobs/{job}/retry": "member",
     "GET /v1/jobs/{job}/events": "viewer", "GET /v1/jobs/{job}/layers": "viewer", "GET /v1/jobs/{job}/layers/{index}/details": "viewer",
     "GET /v1/jobs/{job}/report": "viewer", "GET /v1/jobs/{job}/artifacts": "viewer",

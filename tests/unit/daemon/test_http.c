@@ -4,6 +4,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "server/http.h"
+#include "server/http_watch.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -17,6 +18,7 @@ enum { SECOND = 1000000 };
 struct site {
     struct api api;
     struct http *http;
+    struct watch *watch;
     pthread_mutex_t mu;
     pthread_cond_t changed;
     bool held;
@@ -68,16 +70,25 @@ static struct site *site_open(void **state)
     s->api.app.auth = false;
     s->api.app.max_upload = 64 << 20;
     log_set_level(LOG_ERROR);
+    options.watch = s->watch = watch_start(s->api.fixture->store, (struct watch_limits){ .watchers = 4, .beat_seconds = 1 }, NULL);
+    assert_non_null(s->watch);
     if (!(s->http = http_start(&options, &s->api.app, &e)))
         fail_msg("%s: %s", e.where, e.text);
     return s;
 }
 
+/* After http_stop(). */
+static void site_free(struct site *s)
+{
+    watch_stop(s->watch);
+    api_close(&s->api);
+    free(s);
+}
+
 static void site_close(struct site *s)
 {
     http_stop(s->http, 5);
-    api_close(&s->api);
-    free(s);
+    site_free(s);
 }
 
 static int client_small(struct site *s, int receive_buffer)
@@ -193,8 +204,7 @@ static void a_body_that_comes_too_slowly_is_cut_and_leaves_nothing(void **state)
     struct fixture *f = s->api.fixture;
     http_stop(s->http, 5);              /* after it every request has been released */
     assert_int_equal(files_in(f, "new."), 0);
-    api_close(&s->api);
-    free(s);
+    site_free(s);
 }
 
 static void an_upload_that_breaks_off_leaves_nothing(void **state)
@@ -215,8 +225,7 @@ static void an_upload_that_breaks_off_leaves_nothing(void **state)
     http_stop(s->http, 5);
     assert_int_equal(files_in(f, "new."), 0);
     assert_int_equal(s->inspecting, 0);
-    api_close(&s->api);
-    free(s);
+    site_free(s);
 }
 
 /* A blob of `size` bytes; its digest as text. */
@@ -405,8 +414,7 @@ static void stopping_lets_requests_under_way_finish(void **state)
     close(loading);
     close(idle);
     free(all);
-    api_close(&s->api);
-    free(s);
+    site_free(s);
 }
 
 static void a_taken_port_and_a_host_name_are_refused_with_the_address(void **state)

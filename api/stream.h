@@ -1,0 +1,38 @@
+/*
+ * stream.h - a job's events as they happen, for one reader: what it has, and what comes next.
+ *
+ * Without threads and without HTTP; the server decides when to ask (server/http_watch.h).  The text is what
+ * EventSource reads: `id` is the event's seq, `event` its type, `data` the same object as in the JSON list.
+ */
+#ifndef API_STREAM_H
+#define API_STREAM_H
+
+#include "core/base/buf.h"
+#include "core/base/json.h"
+#include "storage/result.h"
+
+struct stream {
+    char team[TEAM_SIZE], job[ID_SIZE];
+    char token[ID_SIZE];        /* whose right to read it is; "": nobody asks */
+    int64_t after;              /* seq of the last event the reader has */
+    bool ended;                 /* that was the last event there will be */
+};
+
+/* The most bytes stream_next() makes of a single event, and the most it adds to that once it has some. */
+enum { STREAM_EVENT_MAX = 64 << 10, STREAM_ENOUGH = 4 << 10 };
+
+/*
+ * Appends the next events, which moves `after` on, and sets `ended` behind the job's last.  Nothing appended: there are none yet.
+ * *ret_more: there are more than were appended.  A job that has been removed is ERR_NOT_FOUND.
+ */
+bool stream_next(struct store *store, struct stream *s, struct buf *out, bool *ret_more, struct err *e);
+
+/* Whether the reader's token is still valid; also true while that cannot be found out. */
+bool stream_allowed(struct store *store, const struct stream *s);
+
+json_t *event_json(const struct event *event);
+
+/* Whether nothing follows this event. */
+bool event_is_last(const struct event *event);
+
+#endif
