@@ -116,16 +116,22 @@ class Proxy:
                 if data and cut[2] > state[way]:
                     sink.sendall(data[:cut[2] - state[way]])
                 for s in (source, sink):
-                    try:
-                        s.shutdown(socket.SHUT_RDWR)
-                    except OSError:
-                        pass
+                    self.cut_off(s)
                 return
             state[way] += len(data)
             try:
                 sink.sendall(data)
             except OSError:
                 return
+
+    @staticmethod
+    def cut_off(s):
+        """Closed, so that more bytes are answered with a reset; what is only shut down takes them in and is silent."""
+        try:
+            s.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        s.close()
 
     def asked(self, start):
         return [h for h in self.heads if h.startswith(start)]
