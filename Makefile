@@ -54,12 +54,10 @@ $(O)/libcore.a $(O)/libdaemon.a $(O)/libreaders.a:
 $(O)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(call show,CC,$<)$(CC) $(CFLAGS_ALL) -DVERSION='"$(VERSION)"' -c $< -o $@
-# Files that are part of the program; the assembler reads them.
-$(O)/api/embed.o: api/page.html api/style.css api/openapi.json
 # The loops the compiler vectorises are worth -O3.
 $(call obj,$(wildcard core/kernel/*.c core/exec/op_*.c core/learn/*.c core/sweep/moments.c core/quant/row_block*.c core/quant/smooth.c)): OPT += -O3
 # Files that become part of the program (.incbin).
-$(call obj,api/embed.c): $(wildcard api/*.html api/*.css api/*.js api/*.json)
+$(call obj,api/embed.c): $(wildcard api/dashboard/*) api/openapi.json
 
 # Each unit test is one program: tests/unit/<side>/test_<name>.c with that side's code.
 $(UNIT_CORE): $(O)/unit/core/%: $(O)/tests/unit/core/%.o $(O)/libcore.a
@@ -85,7 +83,7 @@ unit:    ## build and run the unit tests
 unit-programs: $(UNIT)
 test-tools: $(TOOLS_CORE)
 
-.PHONY: demo run test test-long check format
+.PHONY: demo run test test-browser test-long check format
 demo:    ## quantize the example over REST and run the result in ONNX Runtime; installs what is missing
 	@scripts/setup
 	$(AGAIN) programs
@@ -100,6 +98,11 @@ test:    ## everything that takes minutes: check, unit tests, API tests with rea
 	$(AGAIN) programs unit-programs test-tools
 	@scripts/run-unit $(UNIT)
 	@scripts/run-api build $(PYTEST_ARGS)
+
+test-browser:    ## the dashboard in Debian's Chromium; installs what is missing; screenshots go to build/browser
+	@scripts/setup browser
+	$(AGAIN) programs
+	@scripts/run-browser build $(PYTEST_ARGS)
 
 test-long:    ## the next unfinished pieces of what takes longer; run it again until it says that all are done
 	@scripts/test-long
@@ -138,14 +141,16 @@ $(O)/libreaders.a: $(call obj,$(READERS))
 build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libreaders.a
 	$(call show,LD,$@)clang-14 -fsanitize=address,undefined,fuzzer $^ $(LIBS_CORE) -o $@
 
-BENCHES  := $(patsubst bench/%.c,$(O)/bench/%,$(wildcard bench/*.c))
+BENCHES  := $(patsubst bench/%.c,$(O)/bench/%,$(filter-out bench/queue.c,$(wildcard bench/*.c)))
 .PHONY: bench-programs
 bench:    ## measure the kernels, and quantize real models beside ONNX Runtime's own quantizer
 	@scripts/setup
 	$(AGAIN) programs bench-programs
-	@unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; for b in $(filter-out %/pass,$(BENCHES)) bench/float_pass.py 'bench/passes.py' 'bench/speed.py' 'bench/compare.py'; do \
+	@unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; for b in $(filter-out %/pass,$(BENCHES)) bench/queue.py bench/float_pass.py 'bench/passes.py' 'bench/speed.py' 'bench/compare.py'; do \
 	    echo "== $$b"; case $$b in *.py) .venv/bin/python $$b ;; *) $$b ;; esac || exit 1; done
-bench-programs: $(BENCHES)
+bench-programs: $(BENCHES) $(O)/bench/queue
+$(O)/bench/queue: $(O)/bench/queue.o $(O)/libdaemon.a
+	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_DAEMON) -o $@
 $(BENCHES): $(O)/bench/%: $(O)/bench/%.o $(O)/libcore.a
 	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_CORE) -o $@
 

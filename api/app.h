@@ -14,6 +14,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* A job that is only asked about. */
+struct foresight { const struct asset *model, *dataset, *evaluation; /* NULL: none */ const char *recipe; };
+
 struct app {
     struct store *store;
     const char *version;            /* of the service */
@@ -27,6 +30,8 @@ struct app {
     struct rate_table *stranger_rows;   /* refusals of strangers that the audit log names one by one; NULL: all */
     int metrics;                    /* enum metrics_for */
     int64_t workers;                /* jobs that run at a time, for people to read */
+    int64_t jobs_memory;            /* bytes that all running jobs may take; 0: any */
+    int64_t job_threads, job_budget;    /* of each job; an estimate is for these */
 
     /* What the rest of the server does for us; `server` is handed back to it. */
     void *server;
@@ -35,6 +40,8 @@ struct app {
     /* Looks into uploaded files in a child process and waits for it.  *ret_json: the inventory, malloc'd. */
     bool (*inspect)(void *server, const char *team, enum asset_kind kind, const struct asset_file *files, size_t n,
                     char **ret_json, struct err *e);
+    /* What a job would do and take: the JSON of core/cli/foresee.h, malloc'd, or {}.  Waits.  NULL: nobody can tell. */
+    bool (*foresee)(void *server, const char *team, const struct foresight *of, char **ret_json, struct err *e);
 
     /* The same for a data set against a model, both with their files.  *ret_json: {ok, samples, checks}. */
     bool (*validate)(void *server, const char *team, const struct asset *model, const struct asset *data, char **ret_json, struct err *e);

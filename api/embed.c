@@ -1,18 +1,48 @@
 #include "api/embed.h"
 
+#include <string.h>
+
 /* The assembler reads the file; the Makefile lists it as a prerequisite of this object. */
-#define EMBED(name, path)                                                              \
+#define BYTES(name, path)                                                              \
     __asm__(".section .rodata\n"                                                       \
             ".global embedded_" #name "\n.global embedded_" #name "_end\n"             \
             "embedded_" #name ":\n.incbin \"" path "\"\n"                              \
             "embedded_" #name "_end:\n.byte 0\n"                                       \
             ".previous\n");                                                            \
-    extern const char embedded_##name[], embedded_##name##_end[];                      \
-    struct embedded embed_##name(void)                                                 \
-    {                                                                                  \
-        return (struct embedded){ embedded_##name, (size_t)(embedded_##name##_end - embedded_##name) }; \
-    }
+    extern const char embedded_##name[], embedded_##name##_end[];
+#define EMBEDDED(name) (struct embedded){ embedded_##name, (size_t)(embedded_##name##_end - embedded_##name) }
 
-EMBED(page, "api/page.html")
-EMBED(style, "api/style.css")
-EMBED(openapi, "api/openapi.json")
+BYTES(openapi, "api/openapi.json")
+
+/* Every file of the dashboard. */
+#define MODULES(X) X(admin) X(app) X(api) X(chart) X(compare) X(dom) X(job) X(layer) X(layers) X(live) X(login) X(new) X(queue) X(recipe) X(upload)
+#define FILES(X)                                                                       \
+    X(index_html, "index.html", "text/html; charset=utf-8")                            \
+    X(style_css, "style.css", "text/css; charset=utf-8")                               \
+    X(icon_svg, "icon.svg", "image/svg+xml")
+
+#define X(name, file, type) BYTES(name, "api/dashboard/" file)
+FILES(X)
+#undef X
+#define X(name) BYTES(name##_js, "api/dashboard/" #name ".js")
+MODULES(X)
+#undef X
+
+struct embedded embed_openapi(void) { return EMBEDDED(openapi); }
+
+bool embed_dashboard(const char *name, struct embedded *ret, const char **ret_type)
+{
+#define X(id, file, type) { file, type, embedded_##id, embedded_##id##_end },
+#define M(id) { #id ".js", "text/javascript; charset=utf-8", embedded_##id##_js, embedded_##id##_js_end },
+    static const struct { const char *name, *type, *data, *end; } files[] = { FILES(X) MODULES(M) };
+#undef X
+#undef M
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        if (strcmp(files[i].name, name) != 0)
+            continue;
+        *ret = (struct embedded){ files[i].data, (size_t)(files[i].end - files[i].data) };
+        *ret_type = files[i].type;
+        return true;
+    }
+    return false;
+}

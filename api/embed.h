@@ -2,6 +2,7 @@
 #ifndef API_EMBED_H
 #define API_EMBED_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct embedded {
@@ -9,8 +10,9 @@ struct embedded {
     size_t size;
 };
 
-struct embedded embed_page(void);       /* api/page.html */
-struct embedded embed_style(void);      /* api/style.css */
 struct embedded embed_openapi(void);    /* api/openapi.json */
+
+/* The file of this name in api/dashboard/ and its media type (static).  False: there is none. */
+bool embed_dashboard(const char *name, struct embedded *ret, const char **ret_type);
 
 #endif

@@ -4,14 +4,16 @@
 
 #include "api/route.h"
 
-handler get_page, get_style, get_healthz, get_readyz, get_openapi, get_capabilities, get_queue;   /* service.c */
+handler get_page, get_dashboard_file;                                                             /* pages.c */
+handler get_healthz, get_readyz, get_openapi, get_capabilities, get_queue;                        /* service.c */
 handler get_metrics;                                                                              /* metrics.c */
 handler put_blob, get_blob;                                                                       /* blobs.c */
 handler post_upload, patch_upload, get_upload, delete_upload, post_import;                        /* uploads.c */
 handler list_models, post_model, put_model, get_model, delete_model;                              /* assets.c */
 handler list_datasets, post_dataset, put_dataset, get_dataset, delete_dataset, post_validation;
 handler list_recipes, get_recipe;                                                                 /* recipes.c */
-handler post_job, list_jobs, get_job, post_job_cancel, post_job_retry;                            /* jobs.c */
+handler list_jobs, get_job, post_job_cancel, delete_job;                                          /* jobs.c */
+handler post_job, post_job_retry;                                                                 /* submit.c */
 handler list_job_events;                                                                          /* events.c */
 handler list_job_layers, get_layer_details, get_job_report;                                       /* results.c */
 handler list_job_artifacts, get_artifact, get_artifact_content;                                   /* artifacts.c */

@@ -11,8 +11,8 @@
 /* The open routes come first: whatever stands below them needs a token; of /metrics see metrics_open(). */
 const struct route routes[] = {
     /* method    pattern                          scope             body       limit      lane       query               handler */
-    { "GET",    "/",                              NULL,             BODY_NONE, 0,         LANE_IO,   "",                 get_page },
-    { "GET",    "/style.css",                     NULL,             BODY_NONE, 0,         LANE_HERE, "",                 get_style },
+    { "GET",    "/",                              NULL,             BODY_NONE, 0,         LANE_HERE, "",                 get_page },
+    { "GET",    "/dashboard/{file}",              NULL,             BODY_NONE, 0,         LANE_HERE, "",                 get_dashboard_file },
     { "GET",    "/healthz",                       NULL,             BODY_NONE, 0,         LANE_HERE, "",                 get_healthz },
     { "GET",    "/readyz",                        NULL,             BODY_NONE, 0,         LANE_IO,   "",                 get_readyz },
     { "GET",    "/metrics",                       SCOPE_ANY,        BODY_NONE, 0,         LANE_IO,   "",                 get_metrics },
@@ -47,9 +47,10 @@ const struct route routes[] = {
     { "GET",    "/v1/recipes",                    "models:read",    BODY_NONE, 0,         LANE_HERE, "",                 list_recipes },
     { "GET",    "/v1/recipes/{name}",             "models:read",    BODY_NONE, 0,         LANE_HERE, "",                 get_recipe },
 
-    { "POST",   "/v1/jobs",                       "jobs:write",     BODY_JSON, 512 * KiB, LANE_IO,   "",                 post_job },
+    { "POST",   "/v1/jobs",                       "jobs:write",     BODY_JSON, 512 * KiB, LANE_SLOW, "dry_run",          post_job },
     { "GET",    "/v1/jobs",                       "jobs:read",      BODY_NONE, 0,         LANE_IO,   "state label model_id limit cursor order", list_jobs },
     { "GET",    "/v1/jobs/{job}",                 "jobs:read",      BODY_NONE, 0,         LANE_IO,   "",                 get_job },
+    { "DELETE", "/v1/jobs/{job}",                 "jobs:write",     BODY_NONE, 0,         LANE_IO,   "",                 delete_job },
     { "POST",   "/v1/jobs/{job}/cancel",          "jobs:write",     BODY_JSON, 4 * KiB,   LANE_IO,   "",                 post_job_cancel },
     { "POST",   "/v1/jobs/{job}/retry",           "jobs:write",     BODY_JSON, 4 * KiB,   LANE_IO,   "",                 post_job_retry },
     { "GET",    "/v1/jobs/{job}/events",          "jobs:read",      BODY_NONE, 0,         LANE_IO,   "after limit wait", list_job_events },

@@ -30,62 +30,13 @@ bool get_readyz(struct app *app, struct request *req, struct reply *reply, struc
                                 disk ? "ok" : "low", "accepting", draining ? "draining" : "ok"), e);
 }
 
-static bool reply_embedded(struct reply *reply, struct embedded file, const char *type)
-{
-    reply->borrowed = file.data;
-    reply->size = file.size;
-    reply->type = type;
-    return true;
-}
-
 bool get_openapi(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
+    struct embedded file = embed_openapi();
     (void)app, (void)req, (void)e;
-    return reply_embedded(reply, embed_openapi(), "application/json");
-}
-
-bool get_style(struct app *app, struct request *req, struct reply *reply, struct err *e)
-{
-    (void)app, (void)req, (void)e;
-    reply_field(reply, "Cache-Control", "public, max-age=3600");
-    return reply_embedded(reply, embed_style(), "text/css; charset=utf-8");
-}
-
-/* Names of the page's {{placeholders}}: the version and the states of jobs.  Nothing a client sent, so nothing to escape. */
-static void fill_in(struct buf *out, const char *name, size_t n, const struct app *app, const struct queue_counts *counts)
-{
-    enum job_state state;
-    char word[32];
-    snprintf(word, sizeof word, "%.*s", (int)(n < sizeof word ? n : sizeof word - 1), name);
-    if (job_state_parse(word, &state))
-        buf_printf(out, "%lld", (long long)counts->jobs[state]);
-    else
-        buf_str(out, app->version);
-}
-
-bool get_page(struct app *app, struct request *req, struct reply *reply, struct err *e)
-{
-    struct queue_counts counts;
-    struct embedded page = embed_page();
-    struct buf out = BUF_INIT(1 << 20);
-    (void)req;
-    if (!queue_count(app->store, NULL, &counts, e))
-        return false;
-    const char *s = page.data, *end = page.data + page.size;
-    for (const char *mark; (mark = strstr(s, "{{")); s = strstr(mark, "}}") + 2) {
-        buf_add(&out, s, (size_t)(mark - s));
-        fill_in(&out, mark + 2, strcspn(mark + 2, "}"), app, &counts);
-    }
-    buf_add(&out, s, (size_t)(end - s));
-    if (out.bad) {
-        buf_release(&out);
-        return err_set(e, ERR_MEMORY, "page", "no memory for the page");
-    }
-    reply->text = out.p;
-    reply->size = out.n;
-    reply->type = "text/html; charset=utf-8";
-    reply_field(reply, "Content-Security-Policy",
-                "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+    reply->borrowed = file.data;
+    reply->size = file.size;
+    reply->type = "application/json";
     return true;
 }
 

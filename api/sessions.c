@@ -1,8 +1,8 @@
 /*
  * sessions.c - /v1/session: a browser logs in with a token, once, and out; /v1/sessions: who is logged in.
  *
- * The cookie is always __Host- and Secure.  Browsers take such a cookie over https, and over plain http from loopback names, which they
- * trust as much; nowhere else over plain http, where a neighbour on the network could read it.
+ * The cookie is always __Host- and Secure.  Chromium (156) takes such a cookie over https, and over plain http from 127.0.0.1 and
+ * localhost, which it trusts as much; nowhere else over plain http, where a neighbour on the network could read it.
  */
 #include "api/access.h"
 #include "api/app.h"

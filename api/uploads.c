@@ -125,7 +125,7 @@ static bool begin_patch(struct app *app, struct request *req, bool body, struct 
         && new_part(req, e) && upload_resume(req->part, app->store, req->who.team, req->param[0], offset, e);
 }
 
-/* The quota of the declared bytes is asked now, before they are sent, and again when they have become a blob. */
+/* The quota of the declared bytes is asked now, before they are sent; it counts them from when the row of the upload is written. */
 static bool begin(struct app *app, struct request *req, const struct upload_wish *wish, struct err *e)
 {
     return quota_check_bytes(app->store, req->who.team, wish->length > 0 ? (uint64_t)wish->length : 0, e)

@@ -3,6 +3,7 @@
 
     bench/accuracy.py [--models deit-tiny vit-tiny] [--recipes repquant-w4a4 ...] [--pictures 64] [--orders 3]
     bench/accuracy.py --ablation [--models ...] [--orders 3]
+    bench/accuracy.py --schedules [--models ...] [--orders 3]      # blocks taught behind repquant-w4a4, three ways
 
 Calibration on imagenet-samples/calib (DATA_DIR), evaluation on all of dev, labels of both unseen by the quantizer.  An order
 is a permutation of the calibration pictures (order 0: as they lie) and the seed of the searches; a row is the median over orders.
@@ -49,6 +50,14 @@ PARTS = {
     "no residual in the target": {"reconstruction": {"residual": False}},
     "weights to nearest": {"weights": {"rounding": "nearest"}},
     "weights to nearest, no bias correction": {"weights": {"rounding": "nearest"}, "reconstruction": {"bias_correction": False}},
+}
+
+# Blocks taught as a whole behind their layers.
+SCHEDULES = {
+    "layers alone": {},
+    "40 updates of 8, rate 0.005, student's input": {"input": "student", "steps": 40, "batch": 8, "rate": 0.005},
+    "40 updates of 8, rate 0.02, student's input": {"input": "student", "steps": 40, "batch": 8, "rate": 0.02},
+    "20 updates of 8, rate 0.02, both inputs": {"input": "both", "steps": 20, "batch": 8, "rate": 0.02},
 }
 
 
@@ -142,6 +151,7 @@ def main():
     parser.add_argument("--pictures", type=int, default=64)
     parser.add_argument("--orders", type=int, default=3)
     parser.add_argument("--ablation", action="store_true")
+    parser.add_argument("--schedules", nargs="*", choices=SCHEDULES)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="of the ablation")
     options = parser.parse_args()
     names = options.models or (["digits"] if options.ablation else []) + ["deit-tiny", "vit-tiny"]
@@ -154,7 +164,11 @@ def main():
             print(f"{name}: SKIPPED, {CASES[name][0]} is absent", file=sys.stderr)
             continue
         model = Model(name)
-        if options.ablation:
+        if options.schedules is not None:
+            for label in options.schedules or SCHEDULES:
+                taught = {"reconstruction": {"blocks": True}, "distillation": SCHEDULES[label]} if SCHEDULES[label] else {}
+                row(model, label, without("repquant-w4a4", **taught), options.orders, options.pictures)
+        elif options.ablation:
             for label in options.parts:
                 row(model, label, without("repquant-w4a4", **PARTS[label]), options.orders, options.pictures)
         else:

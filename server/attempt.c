@@ -82,6 +82,11 @@ static bool on_stage(struct attempt *a, const struct child_event *ev, struct err
     return write_progress(a, e) && run_stage(a->store, &a->claim, stage, e);
 }
 
+static bool on_resumed(struct attempt *a, const struct child_event *ev, struct err *e)
+{
+    return run_resumed(a->store, &a->claim, ev->sites, ev->weights, e);
+}
+
 static bool on_layer(struct attempt *a, const struct child_event *ev, struct err *e)
 {
     char *row = child_event_row(ev);
@@ -111,7 +116,7 @@ static bool on_metric(struct attempt *a, const struct child_event *ev, struct er
 static bool on_event(void *arg, const struct child_event *ev, struct err *e)
 {
     static bool (*const handlers[EVENT_KINDS])(struct attempt *, const struct child_event *, struct err *) = {
-        [EVENT_STAGE] = on_stage, [EVENT_PROGRESS] = on_progress, [EVENT_LAYER] = on_layer,
+        [EVENT_STAGE] = on_stage, [EVENT_PROGRESS] = on_progress, [EVENT_RESUMED] = on_resumed, [EVENT_LAYER] = on_layer,
         [EVENT_WARNING] = on_warning, [EVENT_METRIC] = on_metric,
     };
     return !handlers[ev->kind] || handlers[ev->kind](arg, ev, e);
@@ -203,14 +208,15 @@ static bool adopt(struct attempt *a, const char *name, struct result *ret, struc
     return true;
 }
 
-static char *summary(const struct attempt *a, const struct result *results, int n)
+static char *summary(const struct attempt *a, const struct child_outcome *out, const struct result *results)
 {
     int64_t after = 0;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < out->nfiles; i++)
         if (strcmp(results[i].name, "model.onnx") == 0)
             after = (int64_t)results[i].size;
-    json_t *doc = json_pack("{s:O, s:i, s:i, s:I, s:I, s:f}", "metrics", a->metrics, "layers", a->layers, "warnings", a->warnings,
+    json_t *doc = json_pack("{s:O, s:i, s:i, s:I, s:I, s:I, s:o, s:f}", "metrics", a->metrics, "layers", a->layers, "warnings", a->warnings,
                             "bytes_before", (json_int_t)a->model_bytes, "bytes_after", (json_int_t)after,
+                            "peak_bytes", (json_int_t)out->peak_bytes, "cpu_seconds", json_finite(out->cpu_seconds),
                             "seconds", (double)(clock_mono_us() - a->started_at) / 1e6);
     char *text = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
     json_decref(doc);
@@ -224,7 +230,7 @@ static bool publish(struct attempt *a, const struct child_outcome *out, struct e
     bool ok = write_progress(a, e);
     for (int i = 0; ok && i < out->nfiles; i++)
         ok = adopt(a, out->files[i], &results[i], e);
-    char *text = ok ? summary(a, results, out->nfiles) : NULL;
+    char *text = ok ? summary(a, out, results) : NULL;
     if (ok && !text)
         ok = err_sys(e, "summary", "write");
     ok = ok && run_finish(a->store, &a->claim, results, (size_t)out->nfiles, text, e);
@@ -319,16 +325,36 @@ static void end_attempt(struct attempt *a, const struct child_outcome *out)
     }
 }
 
+/* Microseconds the child may take: the daemon's limit, and what is left until the job's deadline. */
+static int64_t time_left(const struct attempt *a)
+{
+    int64_t most = a->of->config->job_seconds * 1000000, deadline = a->of->job->deadline;
+    int64_t left = deadline ? deadline - clock_now_us() : most;
+    return left < 0 ? 0 : left < most ? left : most;
+}
+
+static void say_which_deadline(const struct attempt *a, struct child_outcome *out)
+{
+    int64_t deadline = a->of->job->deadline;
+    if (out->problem.code != ERR_DEADLINE || !deadline || clock_now_us() < deadline)
+        return;
+    out->problem = (struct err){ 0 };
+    err_set(&out->problem, ERR_DEADLINE, "/deadline_s", "the job's deadline passed before it was done; give it more time");
+}
+
 static bool run_child(struct attempt *a, struct child_outcome *out, struct err *e)
 {
     const struct config *c = a->of->config;
     struct child_spec spec = {
         .launch = task_launch(&a->task, c, a->of->program, task_threads(c), c->job_seconds),
         .scratch = a->task.scratch, .inputs = a->task.inputs,
-        .deadline_us = c->job_seconds * 1000000, .silence_us = c->silence_seconds * 1000000,
+        .deadline_us = time_left(a), .silence_us = c->silence_seconds * 1000000,
         .event = on_event, .beat = on_beat, .beat_us = BEAT_US, .arg = a,
     };
-    return on_beat(a, e) && child_run(&spec, a->of->stopper, out, e);
+    bool ok = on_beat(a, e) && child_run(&spec, a->of->stopper, out, e);
+    if (ok)
+        say_which_deadline(a, out);
+    return ok;
 }
 
 void attempt_run(const struct attempt_of *of)

@@ -142,6 +142,8 @@ static void take_done(struct child *c, const struct child_event *ev)
         snprintf(c->out->files[i], CHILD_FILE_NAME_SIZE, "%s", name);
     }
     c->out->nfiles = (int)n;
+    c->out->peak_bytes = ev->peak_bytes;
+    c->out->cpu_seconds = ev->cpu_seconds;
     finish(c, CHILD_DONE);
 }
 

@@ -58,6 +58,8 @@ struct child_outcome {
     bool retryable;                 /* whether another attempt may help */
     char files[CHILD_MAX_FILES][CHILD_FILE_NAME_SIZE];
     int nfiles;
+    int64_t peak_bytes;             /* what it said it took */
+    double cpu_seconds;
     char *log;                      /* malloc'd: the end of its diagnostics, NUL-terminated; may be NULL */
 };
 

@@ -46,6 +46,11 @@ static bool parse_progress(struct child_event *ev, struct err *e)
         && count(ev, "samples", true, &ev->samples, e);
 }
 
+static bool parse_resumed(struct child_event *ev, struct err *e)
+{
+    return count(ev, "sites", false, &ev->sites, e) && count(ev, "weights", false, &ev->weights, e);
+}
+
 static bool parse_layer(struct child_event *ev, struct err *e)
 {
     return json_get_int(ev->line, "index", "", false, 0, 1 << 20, &ev->index, ERR_BUG, e);
@@ -69,7 +74,9 @@ static bool parse_done(struct child_event *ev, struct err *e)
     bool ok = json_is_array(ev->files);
     for (size_t i = 0; ok && i < json_array_size(ev->files); i++)
         ok = json_is_string(json_array_get(ev->files, i));
-    return ok || err_set(e, ERR_BUG, "/files", "\"files\" must be an array of strings");
+    if (!ok)
+        return err_set(e, ERR_BUG, "/files", "\"files\" must be an array of strings");
+    return count(ev, "peak_bytes", true, &ev->peak_bytes, e) && number(ev, "cpu_seconds", &ev->cpu_seconds, e);
 }
 
 static bool parse_problem(struct child_event *ev, struct err *e)
@@ -87,11 +94,12 @@ bool child_event_parse(const char *line, size_t n, struct child_event *ret, stru
 {
     static bool (*const parsers[EVENT_KINDS])(struct child_event *, struct err *) = {
         [EVENT_OTHER] = parse_other, [EVENT_STAGE] = parse_stage, [EVENT_PROGRESS] = parse_progress,
+        [EVENT_RESUMED] = parse_resumed,
         [EVENT_LAYER] = parse_layer, [EVENT_WARNING] = parse_warning, [EVENT_METRIC] = parse_metric,
         [EVENT_DONE] = parse_done, [EVENT_PROBLEM] = parse_problem,
     };
     const char *name;
-    struct child_event ev = { .name = "", .code = "", .where = "", .detail = "", .x_float = NAN, .x_quantized = NAN };
+    struct child_event ev = { .name = "", .code = "", .where = "", .detail = "", .x_float = NAN, .x_quantized = NAN, .cpu_seconds = NAN };
     ev.line = json_parse(line, n, MAX_DEPTH, ERR_BUG, e);
     bool ok = ev.line && text(&ev, "event", false, &name, e);
     if (ok) {

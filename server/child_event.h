@@ -10,7 +10,7 @@
 
 enum { CHILD_LINE_MAX = 16 << 10 };
 
-#define CHILD_EVENTS(X) X(STAGE, "stage") X(PROGRESS, "progress") X(LAYER, "layer") X(WARNING, "warning") \
+#define CHILD_EVENTS(X) X(STAGE, "stage") X(PROGRESS, "progress") X(RESUMED, "resumed") X(LAYER, "layer") X(WARNING, "warning") \
     X(METRIC, "metric") X(DONE, "done") X(PROBLEM, "problem")
 enum child_event_kind {
     EVENT_OTHER,                    /* one we do not know: ignored */
@@ -26,10 +26,13 @@ struct child_event {
     const char *name;               /* stage, metric; "" otherwise */
     const char *code, *where, *detail;      /* warning, problem */
     int64_t done, total, samples;   /* progress; metric has samples */
+    int64_t sites, weights;         /* resumed */
     int64_t index;                  /* layer */
     double x_float, x_quantized;    /* metric; NaN: unknown */
     bool retryable;                 /* problem */
     const json_t *files;            /* done: an array of strings */
+    int64_t peak_bytes;             /* done: what it took; 0 and NaN: unknown */
+    double cpu_seconds;
 };
 
 /* False with *e: not an event.  On success child_event_release() it. */

@@ -41,11 +41,13 @@ struct config {
     int64_t threads;                /* of one job; 0: all processors / workers */
     int64_t memory;                 /* bytes of activations one job may keep in memory */
     int64_t address_space;          /* bytes, RLIMIT_AS of a job; 0: from threads and memory */
+    int64_t jobs_memory;            /* bytes all running jobs may take by their estimates; 0: of the machine's, see task_jobs_memory() */
     int64_t job_seconds;            /* a job's deadline */
     int64_t inspect_seconds;        /* deadline of looking into an upload */
     int64_t silence_seconds;        /* a child silent for so long hangs */
     const char *metrics;            /* who may read them without a token */
     const char *log_level, *log_format;
+    int64_t keep_jobs, keep_events, keep_artifacts;     /* days after a job's end; 0: for ever */
 };
 
 /*

@@ -27,6 +27,7 @@ struct request {
     struct asset_file *files;       /* a copy */
     size_t n;
     struct asset_file *data;        /* a copy, or NULL */
+    json_t *job;                    /* a reference, or NULL */
     inspect_done_fn *done;
     void *arg;
 };
@@ -56,19 +57,30 @@ static void request_free(struct request *r)
 {
     free(r->files);
     free(r->data);
+    json_decref(r->job);
     free(r);
 }
 
 /* ---- one request ---- */
 
+/* What a data set unpacks to lies on disk: it may be more than a job holds in memory, but not more than the disk has left. */
+static int64_t unpack_limit(const struct inspector *i)
+{
+    enum { TIMES_MEMORY = 4 };
+    int64_t room = (int64_t)(store_room(i->store) / INSPECT_THREADS), most = TIMES_MEMORY * i->config->memory;
+    return room < most ? room : most;
+}
+
 static bool prepare(struct inspector *i, const struct request *r, const char *folder, struct task *t, struct err *e)
 {
     bool model = r->kind == ASSET_MODEL;
-    return task_begin(t, r->data ? "validate" : model ? "inspect_model" : "inspect_dataset", e)
+    return task_begin(t, r->data ? "validate" : r->job ? "inspect_job" : model ? "inspect_model" : "inspect_dataset", e)
         && (model ? task_add_model(t, i->store, r->team, r->files, r->n, e)
                   : task_add_file(t, "calibration", i->store, r->team, &r->files[0], e))
         && (!r->data || task_add_file(t, "calibration", i->store, r->team, r->data, e))
-        && task_set_int(t, "threads", 1, e) && task_set_int(t, "memory", i->config->memory, e)
+        && (!r->job || task_set_all(t, r->job, e))
+        && task_set_int(t, "threads", r->job ? task_threads(i->config) : 1, e)
+        && task_set_int(t, "memory", r->job ? i->config->memory : unpack_limit(i), e)
         && scratch_make_named(i->store, folder, &t->scratch, e) && task_write(t, e);
 }
 
@@ -130,7 +142,7 @@ static void answer(struct inspect_thread *t, struct request *r)
     struct err e = { 0 };
     struct task task = TASK_NONE;
     char *json = NULL;
-    id_new("inspect", folder);
+    id_new("look", folder);
     bool ok = prepare(t->inspector, r, folder, &task, &e) && run_child(t, &task, &json, &e);
     task_release(&task);
     scratch_drop_named(t->inspector->store, folder);
@@ -188,6 +200,7 @@ static struct request *request_new(const struct inspect_wish *w, inspect_done_fn
     snprintf(r->team, sizeof r->team, "%s", w->team);
     r->files = copy_files(w->files, w->n);
     r->data = w->data ? copy_files(w->data, 1) : NULL;
+    r->job = json_incref(w->job);
     if (r->files && (r->data || !w->data))
         return r;
     request_free(r);

@@ -7,6 +7,7 @@
 #ifndef SERVER_INSPECT_H
 #define SERVER_INSPECT_H
 
+#include "core/base/json.h"
 #include "server/config.h"
 #include "storage/asset.h"
 
@@ -29,6 +30,7 @@ struct inspect_wish {
     const struct asset_file *files;         /* [n]; copied */
     size_t n;
     const struct asset_file *data;          /* not NULL: the files are a model, and this data set is held against it */
+    json_t *job;                            /* not NULL: the files are a model, and a job that has these members is asked about */
 };
 
 /* Returns at once.  False, without a callback, with ERR_BUSY when the queue is full or ERR_DRAINING. */

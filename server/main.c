@@ -14,6 +14,7 @@
 #include "server/inspect.h"
 #include "server/launcher.h"
 #include "server/outbound.h"
+#include "server/task.h"
 #include "server/worker.h"
 #include "storage/audit.h"
 #include "storage/session.h"
@@ -148,7 +149,7 @@ static bool save_token(const char *dir, const char *text, struct err *e)
     return ok;
 }
 
-/* Somebody must be able to make the first token. */
+/* Somebody must be able to make the first token, and the next one when the last administrator's has expired. */
 static bool first_token(struct daemon *d, struct err *e)
 {
     struct token t;
@@ -156,11 +157,11 @@ static bool first_token(struct daemon *d, struct err *e)
     bool any;
     if (!d->config.auth)
         return true;
-    if (!token_any(d->store, &any, e))
+    if (!token_any_admin(d->store, &any, e))
         return false;
     if (any)
         return true;
-    bool ok = token_create(d->store, TEAM_LOCAL, "first administrator", "admin", 0, &t, text, e)
+    bool ok = token_create(d->store, TEAM_LOCAL, "made at start", "admin", 0, &t, text, e)
            && save_token(store_dir(d->store), text, e);
     if (ok)
         printf("The administrator's token, shown once and kept in %s/token:\n%s\n", store_dir(d->store), text);
@@ -247,6 +248,27 @@ static bool take_certificate(struct daemon *d, struct err *e)
         || ((d->tls_cert = read_text(c->tls_cert, "tls-cert", e)) && (d->tls_key = read_text(c->tls_key, "tls-key", e)));
 }
 
+/* What a plan needs of a data set's description; pictures have more in theirs. */
+static json_t *shapes_of(const struct asset *data)
+{
+    json_t *all = data ? json_loads(data->inventory, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    json_t *some = json_pack("{s:O*, s:O*}", "format", json_object_get(all, "format"), "arrays", json_object_get(all, "arrays"));
+    json_decref(all);
+    return some;
+}
+
+static bool app_foresee(void *server, const char *team, const struct foresight *of, char **ret_json, struct err *e)
+{
+    struct inspect_wish wish = { .team = team, .kind = ASSET_MODEL, .files = of->model->files, .n = of->model->nfiles };
+    json_t *recipe = json_loads(of->recipe, JSON_REJECT_DUPLICATES, NULL);
+    wish.job = json_pack("{s:o, s:o, s:o*}", "recipe", recipe, "calibration_inventory", shapes_of(of->dataset), "evaluation_inventory",
+                         of->evaluation ? shapes_of(of->evaluation) : NULL);
+    bool ok = (wish.job || err_set(e, ERR_MEMORY, "", "no memory to look ahead; try again"))
+           && inspect_wait(((struct daemon *)server)->inspector, &wish, ret_json, e);
+    json_decref(wish.job);
+    return ok;
+}
+
 /* No limit is no table. */
 static bool make_rates(struct daemon *d, struct err *e)
 {
@@ -265,7 +287,8 @@ static void fill_app(struct daemon *d)
         .hosts = d->hosts, .proxies = &d->proxies, .proxy_secret = d->proxy_secret, .rates = d->rates, .guesses = d->guesses,
         .stranger_rows = d->stranger_rows, .workers = d->config.workers, .metrics = d->metrics,
         .server = d, .kick = app_kick, .cancel = app_cancel, .inspect = app_inspect, .validate = app_validate,
-        .import = app_import,
+        .import = app_import, .foresee = app_foresee,
+        .jobs_memory = task_jobs_memory(&d->config), .job_threads = task_threads(&d->config), .job_budget = d->config.memory,
     };
 }
 
@@ -305,13 +328,31 @@ static void warn(const char *event, const struct err *e)
         log_line(LOG_WARN, event, "%s: %s", e->where, e->text);
 }
 
-/* Waits for the end; once a second writes down what was refused, once an hour forgets uploads that nobody registered. */
+/* Forgets what was kept long enough, uploads that nobody registered, and sessions that are over. */
+static void sweep(struct daemon *d)
+{
+    static const int64_t DAY_US = 86400LL * 1000000;
+    struct err e = { 0 }, sessions = { 0 };
+    struct forgotten f;
+    int removed;
+    struct retention keep = { d->config.keep_jobs * DAY_US, d->config.keep_events * DAY_US, d->config.keep_artifacts * DAY_US };
+    if (store_forget(d->store, &keep, &f, &e) && store_sweep(d->store, UPLOAD_GRACE_US, &removed, &e)
+        && (f.jobs || f.events || f.artifacts || removed))
+        log_line(LOG_INFO, "store.sweep", "removed: %lld jobs, %lld events, %lld artifacts, %d blobs", (long long)f.jobs,
+                 (long long)f.events, (long long)f.artifacts, removed);
+    warn("store.sweep", &e);
+    session_sweep(d->store, &sessions);
+    warn("session.sweep", &sessions);
+}
+
+/* Waits for the end; once a second writes down what was refused; sweeps now and once an hour. */
 static int run(struct daemon *d, const sigset_t *mine)
 {
     struct timespec second = { .tv_sec = 1 };
+    sweep(d);
     for (int64_t swept = clock_mono_us();;) {
-        struct err audit = { 0 }, sweep = { 0 }, sessions = { 0 };
-        int removed, sig = sigtimedwait(mine, NULL, &second);
+        struct err audit = { 0 };
+        int sig = sigtimedwait(mine, NULL, &second);
         if (sig > 0)
             return sig;
         if (errno != EAGAIN)
@@ -321,10 +362,7 @@ static int run(struct daemon *d, const sigset_t *mine)
         if (clock_mono_us() - swept < SWEEP_US)
             continue;
         swept = clock_mono_us();
-        store_sweep(d->store, UPLOAD_GRACE_US, &removed, &sweep);
-        warn("store.sweep", &sweep);
-        session_sweep(d->store, &sessions);
-        warn("session.sweep", &sessions);
+        sweep(d);
     }
 }
 

@@ -3,6 +3,8 @@
 #include "core/base/io.h"
 #include "storage/blob.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
@@ -82,6 +84,11 @@ bool task_set_json(struct task *t, const char *key, const char *text, struct err
     return value && keep(t, key, value, e);
 }
 
+bool task_set_all(struct task *t, json_t *members, struct err *e)
+{
+    return json_object_update(t->job, members) == 0 || err_set(e, ERR_MEMORY, "task", "no memory for the task; try again");
+}
+
 bool task_write(const struct task *t, struct err *e)
 {
     char dir[32];
@@ -120,6 +127,32 @@ int64_t task_threads(const struct config *c)
     int64_t cpus = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
     int64_t n = cpus / c->workers;
     return n < 1 ? 1 : n > 64 ? 64 : n;
+}
+
+/* The number in a file of one; INT64_MAX where there is none ("max" is no number either). */
+static int64_t number_in(const char *path)
+{
+    char text[32] = "", *end;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+    if (fd >= 0)
+        close(fd);
+    errno = 0;
+    long long n = strtoll(text, &end, 10);
+    return got > 0 && end != text && errno == 0 && n > 0 ? n : INT64_MAX;
+}
+
+int64_t task_jobs_memory(const struct config *c)
+{
+    static const char *const limits[] = { "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes" };
+    if (c->jobs_memory)
+        return c->jobs_memory;
+    int64_t bytes = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        int64_t limit = number_in(limits[i]);
+        bytes = limit < bytes ? limit : bytes;
+    }
+    return bytes / 10 * 8;
 }
 
 char *task_program(const struct config *c, struct err *e)

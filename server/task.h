@@ -29,6 +29,7 @@ bool task_add_model(struct task *t, struct store *s, const char *team, const str
 /* job[key] = {"name", "fd"}: "calibration" or "evaluation". */
 bool task_add_file(struct task *t, const char *key, struct store *s, const char *team, const struct asset_file *file, struct err *e);
 bool task_set_int(struct task *t, const char *key, int64_t value, struct err *e);
+bool task_set_all(struct task *t, json_t *members, struct err *e);        /* members: borrowed */
 bool task_set_json(struct task *t, const char *key, const char *text, struct err *e);
 
 /* Writes job.json into t->scratch. */
@@ -42,6 +43,9 @@ uint64_t task_result_limit(const struct task *t);
 
 /* Threads of one job: as configured, or the processors divided among the workers. */
 int64_t task_threads(const struct config *c);
+
+/* Bytes that all jobs may take together: as configured, or 80 % of the machine's or the container's. */
+int64_t task_jobs_memory(const struct config *c);
 
 /* The program to run: as configured, or next to this one; malloc'd.  NULL with *e if it cannot be executed. */
 char *task_program(const struct config *c, struct err *e);

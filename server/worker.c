@@ -6,13 +6,14 @@
  * The queue is the `jobs` table; this file only knows when to look at it.  A worker never computes:
  * it claims a job and supervises a child that does (attempt.c).  HTTP threads that queue a job call
  * workers_kick(); a counter, not the signal, carries the news, so a kick that comes before we wait is
- * not lost.  There is no polling.
+ * not lost.  There is no polling: a thread of its own sleeps until the next queued job's time comes, to start or to be too late.
  *
  * LOCKING  pool->mu guards what struct workers says.  It is never held while claiming or running, so it
  * never meets storage's locks.
  */
 #include "server/worker.h"
 
+#include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/metric.h"
 #include "server/attempt.h"
@@ -26,7 +27,7 @@
 #include <unistd.h>
 
 static const int64_t LEASE_US = 30 * 1000000;
-enum { RETRY_SECONDS = 5 };
+static const int64_t RETRY_US = 5 * 1000000, LONGEST_SLEEP_US = 60 * 1000000;
 
 struct worker {
     struct workers *pool;
@@ -40,6 +41,7 @@ struct workers {
     const struct config *config;
     struct store *store;
     char *program;
+    int64_t memory;                 /* bytes that all jobs may take */
 
     pthread_mutex_t mu;             /* guards the three below and every worker's `running` */
     pthread_cond_t changed;
@@ -47,6 +49,8 @@ struct workers {
     bool stopping;
 
     int started;                    /* threads that run; the starting thread's own knowledge */
+    pthread_t clock;
+    bool clock_started;             /* likewise */
     int n;
     struct worker worker[];
 };
@@ -71,7 +75,8 @@ static bool work_once(struct worker *w, bool *ret_failed)
     struct job job;
     struct workers *pool = w->pool;
     *ret_failed = false;
-    if (!run_claim(pool->store, w->name, LEASE_US, &claim, &job, &e)) {
+    struct claim_terms terms = { .worker = w->name, .lease_us = LEASE_US, .memory = pool->memory };
+    if (!run_claim(pool->store, &terms, &claim, &job, &e)) {
         *ret_failed = e.code != ERR_NONE;
         if (*ret_failed)
             log_line(LOG_ERROR, "queue.claim", "%s: %s", e.where, e.text);
@@ -87,17 +92,19 @@ static bool work_once(struct worker *w, bool *ret_failed)
     metric_add(METRIC_WORKERS_BUSY, -1);
     set_running(w, "");
     job_release(&job);
+    workers_kick(pool);                     /* the memory it had may be what another job waits for */
     return true;
 }
 
-/* Until somebody has news; after a failure also until a while has passed.  pool->mu is held. */
-static void wait_for_news(struct workers *pool, unsigned long seen, bool failed)
+/* Until somebody has news or us_or_ever microseconds have passed; < 0: ever.  pool->mu is held. */
+static void wait_for_news(struct workers *pool, unsigned long seen, int64_t us_or_ever)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += RETRY_SECONDS;
+    int64_t at = until.tv_sec * INT64_C(1000000) + until.tv_nsec / 1000 + us_or_ever;
+    until = (struct timespec){ .tv_sec = at / 1000000, .tv_nsec = at % 1000000 * 1000 };
     while (pool->kicks == seen && !pool->stopping) {
-        if (!failed)
+        if (us_or_ever < 0)
             pthread_cond_wait(&pool->changed, &pool->mu);
         else if (pthread_cond_timedwait(&pool->changed, &pool->mu, &until) != 0)
             return;
@@ -120,7 +127,39 @@ static void *worker_main(void *arg)
         bool worked = work_once(w, &failed);
         pthread_mutex_lock(&pool->mu);
         if (!worked)
-            wait_for_news(pool, seen, failed);
+            wait_for_news(pool, seen, failed ? RETRY_US : -1);
+    }
+    pthread_mutex_unlock(&pool->mu);
+    return NULL;
+}
+
+/* How long until the wall clock says `next` (0: never); not too long, because that clock may be set. */
+static int64_t sleep_until(int64_t next)
+{
+    int64_t us = next - clock_now_us();
+    return !next ? -1 : us < 0 ? 0 : us < LONGEST_SLEEP_US ? us : LONGEST_SLEEP_US;
+}
+
+/* What time does to queued jobs happens here, even while every worker is busy. */
+static void *clock_main(void *arg)
+{
+    struct workers *pool = arg;
+
+    pthread_mutex_lock(&pool->mu);
+    while (!pool->stopping) {
+        /* pool->mu is held here, at the top of every round. */
+        unsigned long seen = pool->kicks;
+        int released = 0;
+        int64_t next = 0;
+        struct err e = { 0 };
+        pthread_mutex_unlock(&pool->mu);
+        bool ok = queue_due(pool->store, &released, &next, &e);
+        if (!ok)
+            log_line(LOG_ERROR, "queue.due", "%s: %s", e.where, e.text);
+        if (released)
+            workers_kick(pool);
+        pthread_mutex_lock(&pool->mu);
+        wait_for_news(pool, seen, ok ? sleep_until(next) : RETRY_US);
     }
     pthread_mutex_unlock(&pool->mu);
     return NULL;
@@ -138,6 +177,7 @@ static struct workers *pool_make(const struct config *config, struct store *stor
     pool->config = config;
     pool->store = store;
     pool->n = (int)n;
+    pool->memory = task_jobs_memory(config);
     pthread_mutex_init(&pool->mu, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -172,6 +212,9 @@ struct workers *workers_start(const struct config *config, struct store *store, 
     bool ok = (pool->program = task_program(config, e)) != NULL;
     for (int i = 0; ok && i < pool->n; i++)
         ok = start_one(pool, i, e);
+    pool->clock_started = ok && pthread_create(&pool->clock, NULL, clock_main, pool) == 0;
+    if (ok && !pool->clock_started)
+        ok = err_set(e, ERR_MEMORY, "workers", "the system refused a thread");
     if (ok)
         return pool;
     workers_stop(pool);     /* safe on a half-started pool */
@@ -213,6 +256,8 @@ void workers_stop(struct workers *pool)
     workers_drain(pool);
     for (int i = 0; i < pool->started; i++)
         pthread_join(pool->worker[i].thread, NULL);
+    if (pool->clock_started)
+        pthread_join(pool->clock, NULL);
     for (int i = 0; i < pool->n; i++)
         stopper_release(&pool->worker[i].stopper);
     pthread_cond_destroy(&pool->changed);

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 enum { PIECE = 256 << 10, TAKE_MIN = 1 << 20, TAKE_MAX = 64 << 20, FLUSH = 8 << 20 };
-static const int64_t IDEMPOTENCY_US = 24LL * 3600 * 1000000;
+static const int64_t IDEMPOTENCY_US = IDEMPOTENCY_HOURS * 3600LL * 1000000;
 
 bool blob_path(const char *digest, char ret[BLOB_PATH_SIZE])
 {

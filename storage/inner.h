@@ -67,6 +67,12 @@ bool job_move(struct conn *c, struct moving *m, struct move move, struct err *e)
 /* Where an attempt that was lost leads: CANCELING -> CANCELED, else QUEUED while attempts are left, else FAILED. */
 struct move job_move_lost(const struct moving *m, const char *problem);
 
+/* job_store.c: a job as a transaction sees it, and the end of a transaction that read *job for its caller. */
+bool job_read(struct conn *c, const char *team, const char *id, struct job *ret, struct err *e);
+bool end_with_job(struct conn *c, bool ok, struct job *job, struct err *e);
+/* What job_cancel() does, inside a transaction. */
+bool job_end(struct conn *c, const struct job *job, const char *by, const char *reason, struct err *e);
+
 /* Reads a row of JOB_COLUMNS. */
 bool job_of_row(struct stmt *s, struct job *ret, struct err *e);
 

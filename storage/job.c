@@ -61,7 +61,25 @@ void job_release(struct job *job)
     free(job->engine);
     free(job->problem);
     free(job->summary);
+    free(job->estimate);
+    free(job->cancel_reason);
     *job = (struct job){ 0 };
+}
+
+static const char *const dedupes[DEDUPES] = {
+#define X(name, text) [DEDUPE_##name] = text,
+    DEDUPES_(X)
+#undef X
+};
+
+bool dedupe_parse(const char *text, enum dedupe *ret)
+{
+    for (int i = 0; i < DEDUPES; i++)
+        if (strcmp(text, dedupes[i]) == 0) {
+            *ret = (enum dedupe)i;
+            return true;
+        }
+    return false;
 }
 
 /* ---- moving ---- */
@@ -88,10 +106,23 @@ static json_t *move_data(const struct moving *m, const char *problem)
     return json_pack("{s:s, s:i, s:o*}", "state", states[m->state].name, "attempt", m->attempt, "problem", why);
 }
 
+/* What a worker spent on the job is the team's share of the workers. */
+static bool charge(struct conn *c, const struct moving *m, struct err *e)
+{
+    struct stmt *s = stmt_begin(c, SQL_SHARE_CHARGE);
+    stmt_text(s, 1, m->team);
+    stmt_text(s, 2, m->id);
+    stmt_int(s, 3, clock_now_us());
+    bool ok = stmt_run(s, e);
+    stmt_end(s);
+    return ok;
+}
+
 bool job_move(struct conn *c, struct moving *m, struct move move, struct err *e)
 {
     assert(job_may_move(m->state, move.to));
-    if (!change_state(c, m, move, e))
+    bool ran = m->state == JOB_RUNNING || m->state == JOB_CANCELING;
+    if ((ran && move.to != JOB_CANCELING && !charge(c, m, e)) || !change_state(c, m, move, e))
         return false;
     m->state = move.to;
     m->attempt -= move.give_back;
@@ -139,7 +170,8 @@ static bool texts_of_row(struct stmt *s, struct job *job, struct err *e)
 {
     return stmt_dup_text(s, 7, &job->recipe, e) && stmt_dup_text(s, 8, &job->labels, e)
         && stmt_dup_text(s, 28, &job->engine, e) && stmt_dup_text(s, 29, &job->problem, e)
-        && stmt_dup_text(s, 30, &job->summary, e);
+        && stmt_dup_text(s, 30, &job->summary, e) && stmt_dup_text(s, 35, &job->estimate, e)
+        && stmt_dup_text(s, 38, &job->cancel_reason, e);
 }
 
 static void names_of_row(struct stmt *s, struct job *job)
@@ -155,6 +187,8 @@ static void names_of_row(struct stmt *s, struct job *job)
     stmt_get_text(s, 22, job->boot_id, sizeof job->boot_id);
     stmt_get_text(s, 23, job->worker, sizeof job->worker);
     stmt_get_text(s, 24, stage, sizeof stage);
+    stmt_get_text(s, 34, job->fingerprint, sizeof job->fingerprint);
+    stmt_get_text(s, 37, job->cancel_by, sizeof job->cancel_by);
     job_stage_parse(stage, &job->stage);
 }
 
@@ -165,6 +199,8 @@ bool job_of_row(struct stmt *s, struct job *ret, struct err *e)
         .state = state_of_column(s, 11), .cancel_requested_at = stmt_get_int(s, 18),
         .attempt = (int)stmt_get_int(s, 19), .claim_token = stmt_get_int(s, 20), .lease_until = stmt_get_int(s, 21),
         .done = stmt_get_int(s, 25), .total = stmt_get_int(s, 26), .warnings = (int)stmt_get_int(s, 27),
+        .not_before = stmt_get_int(s, 31), .deadline_s = stmt_get_int(s, 32), .deadline = stmt_get_int(s, 33),
+        .memory = stmt_get_int(s, 36),
     };
     for (int i = 0; i < JOB_STATES; i++)
         job.at[i] = stmt_get_int(s, 12 + i);        /* JOB_COLUMNS has them in the order of the enum */

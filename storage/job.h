@@ -11,6 +11,8 @@
  *    |                      CANCELING --------------> CANCELED
  *    |  cancel                        process gone       ^
  *    +---------------------------------------------------+
+ *    |  its deadline passed before anybody claimed it
+ *    +--------------------------------------------------------> FAILED
  *
  * The last three are terminal: nothing leaves them; a retry is a new job.  The row in table
  * `jobs` is the job, there is no second copy to keep in step, and every arrow is one transaction that
@@ -25,7 +27,7 @@
 
 /* X(name, text, the states it may become) */
 #define JOB_STATES_(X)                                                                       \
-    X(QUEUED, "queued", JOB_BIT(RUNNING) | JOB_BIT(CANCELED))                                \
+    X(QUEUED, "queued", JOB_BIT(RUNNING) | JOB_BIT(CANCELED) | JOB_BIT(FAILED))              \
     X(RUNNING, "running", JOB_BIT(QUEUED) | JOB_BIT(CANCELING) | JOB_BIT(FAILED) | JOB_BIT(SUCCEEDED)) \
     X(CANCELING, "canceling", JOB_BIT(CANCELED))                                             \
     X(CANCELED, "canceled", 0)                                                               \
@@ -68,13 +70,21 @@ struct job {
     char retry_of[ID_SIZE];         /* "" if none */
     char *recipe;                   /* JSON, complete */
     char *labels;                   /* JSON object of strings */
-    int priority;                   /* higher first */
+    int priority;                   /* higher first, among the team's own */
     int max_attempts;
+    int64_t not_before;             /* not to be claimed earlier; 0: at once */
+    int64_t deadline_s;             /* seconds it has from then on, waiting included; 0: any */
+    int64_t deadline;               /* when these are over; 0: never */
+    char fingerprint[HASH_HEX_SIZE];    /* equal for jobs that end with the same bytes; "": unknown */
+    char *estimate;                 /* JSON or NULL: what it was expected to take */
+    int64_t memory;                 /* bytes of that; 0: unknown */
 
     /* changed only along the arrows */
     enum job_state state;
     int64_t at[JOB_STATES];         /* when it last entered each state */
     int64_t cancel_requested_at;
+    char cancel_by[ID_SIZE];        /* the token; "": nobody's, or nobody asked */
+    char *cancel_reason;            /* NULL: none was given */
     int attempt;                    /* times claimed, this one included; a shutdown's is given back */
     int64_t claim_token;            /* grows with every claim; a write with an older one changes nothing */
     int64_t lease_until;            /* on the clock of boot `boot_id`, see clock_mono_us() */
@@ -87,16 +97,34 @@ struct job {
     char *engine;                   /* JSON or NULL: version, threads and memory of the attempt */
     char *problem;                  /* JSON or NULL: why it failed, or why the last attempt was lost */
     char *summary;                  /* JSON or NULL: of a job that succeeded */
+
+    bool reused;                    /* job_insert() found it instead of making one; no column */
 };
 void job_release(struct job *job);
+
+/* What a request with an idempotency key was answered, and is answered again whatever has become of the job. */
+struct answer { int status; char job_id[ID_SIZE]; char *body; /* JSON, malloc'd; NULL: the key is new */ };
 
 /* The idempotency key of a request; the row is written in the transaction of what it created. */
 struct idempotency {
     const char *key;                /* NULL: none */
     uint8_t fingerprint[HASH_SIZE]; /* of method, path and body */
+    /* The answer to keep: malloc'd JSON, NULL without memory. */
+    char *(*answer)(const struct job *job, int *ret_status);
 };
-/* *ret_id: what the key made, or "" if it is new.  ERR_REQUEST_INVALID if it was used with another fingerprint. */
-bool idempotency_find(struct store *s, const char *team, const struct idempotency *key, char ret_id[ID_SIZE], struct err *e);
+enum { IDEMPOTENCY_HOURS = 24 };    /* how long a key is remembered */
+/* ERR_IDEMPOTENCY if the key was used with another fingerprint. */
+bool idempotency_find(struct store *s, const char *team, const struct idempotency *key, struct answer *ret, struct err *e);
+
+/* What to do about a job of the same fingerprint that waits, runs or has its artifacts.  X(name, text) */
+#define DEDUPES_(X) X(NEW, "new") X(REUSE, "reuse") X(REJECT, "reject") X(REPLACE_QUEUED, "replace_queued")
+enum dedupe {
+#define X(name, text) DEDUPE_##name,
+    DEDUPES_(X)
+#undef X
+    DEDUPES
+};
+bool dedupe_parse(const char *text, enum dedupe *ret);
 
 struct job_request {
     const char *type;
@@ -105,12 +133,18 @@ struct job_request {
     const char *recipe, *labels;    /* JSON; labels NULL: {} */
     int priority;
     int max_attempts;               /* 0: JOB_MAX_ATTEMPTS */
+    int64_t not_before, deadline_s; /* as in struct job */
+    const char *fingerprint;        /* NULL: unknown, then dedupe finds nothing */
+    enum dedupe dedupe;
+    const char *estimate;           /* as in struct job */
+    int64_t memory;
     struct idempotency idempotency;
 };
 
 /*
- * Queues a job.  ERR_NOT_FOUND names a model or data set the team does not have; ERR_CONFLICT with where
- * "Idempotency-Key": another request used the key meanwhile, look again with idempotency_find().
+ * Queues a job, or by its dedupe gives one there is (ret->reused).  ERR_NOT_FOUND names a model or data set the team does
+ * not have; ERR_CONFLICT with where "/dedupe": there is such a job; with where "Idempotency-Key": another
+ * request used the key meanwhile, look again with idempotency_find().
  */
 bool job_insert(struct store *s, const char *team, const struct job_request *request, struct job *ret, struct err *e);
 
@@ -126,10 +160,16 @@ bool job_list(struct store *s, const char *team, const struct job_filter *filter
 void job_list_release(struct job_list *l);
 
 /*
- * Asks for the end: QUEUED becomes CANCELED, RUNNING becomes CANCELING (then tell the worker).
- * Repeating it is fine.  ERR_CONFLICT if the job has succeeded or failed.
+ * Asks for the end: QUEUED becomes CANCELED, RUNNING becomes CANCELING (then tell the worker).  `by` is a token's
+ * id, both texts may be NULL.  Repeating it is fine.  ERR_CONFLICT if the job has succeeded or failed.
  */
-bool job_cancel(struct store *s, const char *team, const char *id, struct job *ret, struct err *e);
+bool job_cancel(struct store *s, const char *team, const char *id, const char *by, const char *reason, struct job *ret, struct err *e);
+
+/* Removes a job that has ended with all it left; ERR_CONFLICT if it has not. */
+bool job_delete(struct store *s, const char *team, const char *id, struct err *e);
+
+/* The estimate of the team's latest job of this fingerprint, malloc'd; NULL if there is none. */
+bool job_estimate_find(struct store *s, const char *team, const char *fingerprint, char **ret, struct err *e);
 
 /* A new job like a FAILED or CANCELED one, with retry_of set; else ERR_CONFLICT. */
 bool job_retry(struct store *s, const char *team, const char *id, const struct idempotency *key, struct job *ret, struct err *e);
@@ -139,7 +179,16 @@ struct queue_counts {
     int64_t oldest_queued_at;       /* 0: none is queued */
 };
 bool queue_count(struct store *s, const char *team, struct queue_counts *ret, struct err *e);
-/* How many queued jobs, of any team, will be claimed before this one; -1 if it is not queued. */
+/*
+ * About how many queued jobs will be claimed before this one: those of its team, and as many of each other team as it
+ * has; -1 if it is not queued.
+ */
 bool queue_position(struct store *s, const char *team, const char *id, int64_t *ret, struct err *e);
+
+/*
+ * What time alone does to queued jobs: those whose not_before has come may be claimed, those whose deadline has
+ * passed fail.  *ret_released: how many may be claimed now; *ret_next: when to ask again, 0: not before a job is queued.
+ */
+bool queue_due(struct store *s, int *ret_released, int64_t *ret_next, struct err *e);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * job_store.c - the queue as clients see it: asking for a job, looking, asking for its end.
+ * job_store.c - jobs as clients see them: looking, asking for the end, removing.  Asking for a job is in submit.c.
  */
 #include "core/base/clock.h"
 #include "storage/inner.h"
@@ -13,7 +13,7 @@ static bool no_job(const char *id, struct err *e)
     return err_set(e, ERR_NOT_FOUND, "id", "there is no job %.40s", id);
 }
 
-static bool read_job(struct conn *c, const char *team, const char *id, struct job *ret, struct err *e)
+bool job_read(struct conn *c, const char *team, const char *id, struct job *ret, struct err *e)
 {
     struct err why = { 0 };
     struct stmt *s = stmt_begin(c, SQL_JOB_GET);
@@ -24,116 +24,8 @@ static bool read_job(struct conn *c, const char *team, const char *id, struct jo
     return got || (err_clean(&why, e) && no_job(id, e));
 }
 
-bool job_get(struct store *s, const char *team, const char *id, struct job *ret, struct err *e)
-{
-    struct conn *c = db_read(s->db);
-    bool ok = read_job(c, team, id, ret, e);
-    db_read_end(c);
-    return ok;
-}
-
-/* ---- idempotency ---- */
-
-bool idempotency_find(struct store *s, const char *team, const struct idempotency *key, char ret_id[ID_SIZE], struct err *e)
-{
-    char want[HASH_HEX_SIZE], have[HASH_HEX_SIZE] = "";
-    struct err why = { 0 };
-    ret_id[0] = '\0';
-    if (!key->key)
-        return true;
-    hash_hex(key->fingerprint, want);
-    struct conn *c = db_read(s->db);
-    struct stmt *q = stmt_begin(c, SQL_IDEMPOTENCY_FIND);
-    stmt_text(q, 1, team);
-    stmt_text(q, 2, key->key);
-    if (stmt_row(q, &why)) {
-        stmt_get_text(q, 0, have, sizeof have);
-        stmt_get_text(q, 1, ret_id, ID_SIZE);
-    }
-    stmt_end(q);
-    db_read_end(c);
-    if (!err_clean(&why, e))
-        return false;
-    return !have[0] || strcmp(have, want) == 0
-        || err_set(e, ERR_REQUEST_INVALID, "Idempotency-Key", "this key was used for another request; use a new one");
-}
-
-static bool insert_key(struct conn *c, const char *team, const struct idempotency *key, const char *id, struct err *e)
-{
-    char fingerprint[HASH_HEX_SIZE];
-    if (!key || !key->key)
-        return true;
-    hash_hex(key->fingerprint, fingerprint);
-    struct stmt *s = stmt_begin(c, SQL_IDEMPOTENCY_INSERT);
-    stmt_text(s, 1, team);
-    stmt_text(s, 2, key->key);
-    stmt_text(s, 3, fingerprint);
-    stmt_text(s, 4, id);
-    stmt_int(s, 5, clock_now_us());
-    bool ok = stmt_run(s, e);
-    if (ok && stmt_changed(s) == 0)
-        ok = err_set(e, ERR_CONFLICT, "Idempotency-Key", "another request is using this key; ask again");
-    stmt_end(s);
-    return ok;
-}
-
-/* ---- inserting ---- */
-
-static bool has_asset(struct conn *c, const char *team, const char *kind, const char *id, struct err *e)
-{
-    struct err why = { 0 };
-    char pointer[16];
-    struct stmt *s = stmt_begin(c, SQL_ASSET_GET);
-    stmt_text(s, 1, team);
-    stmt_text(s, 2, kind);
-    stmt_text(s, 3, id);
-    bool got = stmt_row(s, &why);
-    stmt_end(s);
-    snprintf(pointer, sizeof pointer, "/%s_id", kind);
-    return got || (err_clean(&why, e)
-                   && err_set(e, ERR_NOT_FOUND, pointer, "there is no %s %.40s; register it first", kind, id));
-}
-
-static bool has_assets(struct conn *c, const char *team, const struct job_request *r, struct err *e)
-{
-    return has_asset(c, team, "model", r->model_id, e) && has_asset(c, team, "dataset", r->dataset_id, e)
-        && (!r->eval_dataset_id || !r->eval_dataset_id[0] || has_asset(c, team, "dataset", r->eval_dataset_id, e));
-}
-
-static bool insert_job(struct conn *c, const char *team, const char *id, const char *retry_of,
-                       const struct job_request *r, struct err *e)
-{
-    struct stmt *s = stmt_begin(c, SQL_JOB_INSERT);
-    stmt_text(s, 1, team);
-    stmt_text(s, 2, id);
-    stmt_text(s, 3, r->type);
-    stmt_text(s, 4, r->model_id);
-    stmt_text(s, 5, r->dataset_id);
-    stmt_text(s, 6, r->eval_dataset_id ? r->eval_dataset_id : "");
-    stmt_text(s, 7, retry_of);
-    stmt_text(s, 8, r->recipe);
-    stmt_text(s, 9, r->labels ? r->labels : "{}");
-    stmt_int(s, 10, r->priority);
-    stmt_int(s, 11, r->max_attempts > 0 ? r->max_attempts : JOB_MAX_ATTEMPTS);
-    stmt_int(s, 12, clock_now_us());
-    bool ok = stmt_run(s, e);
-    stmt_end(s);
-    return ok;
-}
-
-static bool queue_job(struct store *s, struct conn *c, const char *team, const char *retry_of, const struct job_request *r,
-                      struct job *ret, struct err *e)
-{
-    char id[ID_SIZE];
-    id_new("job", id);
-    return has_assets(c, team, r, e) && insert_key(c, team, &r->idempotency, id, e)
-        && quota_admit_job(c, team, e) && insert_job(c, team, id, retry_of, r, e) && disk_promise_job(s, c, team, id, r, e)
-        && event_add(c, team, id, "job.queued", json_pack("{s:s, s:i}", "state", "queued", "attempt", 0), e)
-        && read_job(c, team, id, ret, e);
-}
-
 /* Ends the transaction that filled *job; a job that was not committed does not exist. */
-static bool end_with_job(struct conn *c, bool ok, struct job *job, struct err *e)
+bool end_with_job(struct conn *c, bool ok, struct job *job, struct err *e)
 {
     bool ended = db_write_end(c, ok, e);
     if (ok && !ended)
@@ -141,51 +33,30 @@ static bool end_with_job(struct conn *c, bool ok, struct job *job, struct err *e
     return ended;
 }
 
-bool job_insert(struct store *s, const char *team, const struct job_request *request, struct job *ret, struct err *e)
+bool job_get(struct store *s, const char *team, const char *id, struct job *ret, struct err *e)
 {
-    struct conn *c = db_write(s->db, e);
-    return c && end_with_job(c, queue_job(s, c, team, "", request, ret, e), ret, e);
-}
-
-static bool queue_again(struct store *s, struct conn *c, const char *team, const struct job *old, const struct idempotency *key,
-                        struct job *ret, struct err *e)
-{
-    if (old->state != JOB_FAILED && old->state != JOB_CANCELED)
-        return err_set(e, ERR_CONFLICT, "state", "the job is %s; only failed and canceled jobs can be retried",
-                       job_state_name(old->state));
-    struct job_request r = {
-        .type = old->type, .model_id = old->model_id, .dataset_id = old->dataset_id,
-        .eval_dataset_id = old->eval_dataset_id, .recipe = old->recipe, .labels = old->labels,
-        .priority = old->priority, .max_attempts = old->max_attempts,
-    };
-    if (key)
-        r.idempotency = *key;
-    return queue_job(s, c, team, old->id, &r, ret, e);
-}
-
-bool job_retry(struct store *s, const char *team, const char *id, const struct idempotency *key, struct job *ret, struct err *e)
-{
-    struct job old = { 0 };
-    struct conn *c = db_write(s->db, e);
-    bool ok = c && end_with_job(c, read_job(c, team, id, &old, e) && queue_again(s, c, team, &old, key, ret, e), ret, e);
-    job_release(&old);
+    struct conn *c = db_read(s->db);
+    bool ok = job_read(c, team, id, ret, e);
+    db_read_end(c);
     return ok;
 }
 
 /* ---- canceling ---- */
 
-static bool note_request(struct conn *c, const char *team, const char *id, struct err *e)
+static bool note_request(struct conn *c, const struct job *job, const char *by, const char *reason, struct err *e)
 {
     struct stmt *s = stmt_begin(c, SQL_JOB_CANCEL_REQUESTED);
-    stmt_text(s, 1, team);
-    stmt_text(s, 2, id);
+    stmt_text(s, 1, job->team);
+    stmt_text(s, 2, job->id);
     stmt_int(s, 3, clock_now_us());
+    stmt_text(s, 4, by ? by : "");
+    stmt_text(s, 5, reason);
     bool ok = stmt_run(s, e);
     stmt_end(s);
     return ok;
 }
 
-static bool cancel(struct conn *c, const struct job *job, struct err *e)
+bool job_end(struct conn *c, const struct job *job, const char *by, const char *reason, struct err *e)
 {
     struct moving m = { .state = job->state, .attempt = job->attempt };
     if (job->state == JOB_CANCELING || job->state == JOB_CANCELED)
@@ -195,17 +66,30 @@ static bool cancel(struct conn *c, const struct job *job, struct err *e)
     snprintf(m.id, sizeof m.id, "%s", job->id);
     snprintf(m.team, sizeof m.team, "%s", job->team);
     struct move move = { .to = job->state == JOB_QUEUED ? JOB_CANCELED : JOB_CANCELING };
-    return note_request(c, job->team, job->id, e) && job_move(c, &m, move, e);
+    return note_request(c, job, by, reason, e) && job_move(c, &m, move, e);
 }
 
-bool job_cancel(struct store *s, const char *team, const char *id, struct job *ret, struct err *e)
+bool job_cancel(struct store *s, const char *team, const char *id, const char *by, const char *reason, struct job *ret, struct err *e)
 {
     struct job before = { 0 };
     struct conn *c = db_write(s->db, e);
-    bool ok = c && end_with_job(c, read_job(c, team, id, &before, e) && cancel(c, &before, e)
-                                       && read_job(c, team, id, ret, e), ret, e);
+    bool ok = c && end_with_job(c, job_read(c, team, id, &before, e) && job_end(c, &before, by, reason, e)
+                                       && job_read(c, team, id, ret, e), ret, e);
     job_release(&before);
     return ok;
+}
+
+bool job_delete(struct store *s, const char *team, const char *id, struct err *e)
+{
+    struct job job = { 0 };
+    struct conn *c = db_write(s->db, e);
+    if (!c)
+        return false;
+    bool ok = job_read(c, team, id, &job, e);
+    if (ok && !job_state_terminal(job.state))
+        ok = err_set(e, ERR_CONFLICT, "state", "the job is %s; cancel it first", job_state_name(job.state));
+    job_release(&job);
+    return db_write_end(c, ok && stmt_exec(c, SQL_JOB_DELETE, team, id, e), e);
 }
 
 /* ---- lists and counts ---- */
@@ -289,7 +173,7 @@ bool queue_position(struct store *s, const char *team, const char *id, int64_t *
     struct job job = { 0 };
     struct err why = { 0 };
     struct conn *c = db_read(s->db);
-    bool ok = read_job(c, team, id, &job, e);
+    bool ok = job_read(c, team, id, &job, e);
     if (ok && job.state != JOB_QUEUED) {
         *ret = -1;
     } else if (ok) {

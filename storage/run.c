@@ -1,5 +1,5 @@
 /*
- * run.c - claims, and what their holders write.
+ * run.c - what the holders of claims write; claiming is in claim.c.
  *
  * Every write is one transaction that begins by looking whether the claim still holds; nothing can
  * change that before it commits, because there is one writer.  The UPDATEs repeat the condition.
@@ -8,74 +8,6 @@
 
 #include "core/base/clock.h"
 #include "storage/inner.h"
-#include "storage/problem.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-
-/* ---- claiming ---- */
-
-static bool requeue_expired(struct store *s, struct conn *c, int64_t now, struct err *e)
-{
-    struct moving expired[8];
-    struct err why = { 0 }, lost = { 0 };
-    int n = 0;
-    struct stmt *q = stmt_begin(c, SQL_RUN_EXPIRED);
-    stmt_int(q, 1, now);
-    stmt_text(q, 2, s->boot_id);
-    while (n < 8 && stmt_row(q, &why))
-        moving_of_row(q, &expired[n++]);
-    stmt_end(q);
-    if (n == 0 || why.code)
-        return err_clean(&why, e);
-    err_set(&lost, ERR_WORKER_LOST, "", "the worker let its lease expire");
-    char *problem = problem_text(&lost);
-    bool ok = problem || err_sys(e, "lease", "report");
-    for (int i = 0; ok && i < n; i++)
-        ok = job_move(c, &expired[i], job_move_lost(&expired[i], problem), e);
-    free(problem);
-    return ok;
-}
-
-static bool claim_next(struct store *s, struct conn *c, const char *worker, int64_t lease_until, struct job *ret,
-                       struct err *why)
-{
-    struct stmt *q = stmt_begin(c, SQL_RUN_CLAIM);
-    stmt_int(q, 1, clock_now_us());
-    stmt_int(q, 2, lease_until);
-    stmt_text(q, 3, s->boot_id);
-    stmt_text(q, 4, worker);
-    bool got = stmt_row(q, why) && job_of_row(q, ret, why);
-    /* A statement with RETURNING has done its work at the first row but is not over before DONE. */
-    if (got)
-        stmt_row(q, why);
-    stmt_end(q);
-    return got && why->code == ERR_NONE;
-}
-
-bool run_claim(struct store *s, const char *worker, int64_t lease_us, struct claim *ret_claim, struct job *ret_job, struct err *e)
-{
-    struct job job = { 0 };
-    struct err why = { 0 };
-    struct conn *c = db_write(s->db, e);
-    if (!c)
-        return false;
-    int64_t now = clock_mono_us();
-    bool ok = requeue_expired(s, c, now, e);
-    bool got = ok && claim_next(s, c, worker, now + lease_us, &job, &why);
-    ok = ok && err_clean(&why, e);
-    if (got)
-        ok = event_add(c, job.team, job.id, "job.started", json_pack("{s:s, s:i}", "state", "running", "attempt", job.attempt), e);
-    if (!db_write_end(c, ok, e) || !got) {
-        job_release(&job);
-        return false;
-    }
-    *ret_claim = (struct claim){ .token = job.claim_token };
-    snprintf(ret_claim->job, sizeof ret_claim->job, "%s", job.id);
-    snprintf(ret_claim->team, sizeof ret_claim->team, "%s", job.team);
-    *ret_job = job;
-    return true;
-}
 
 /* ---- writing while it runs ---- */
 
@@ -174,6 +106,14 @@ bool run_progress(struct store *s, const struct claim *c, int64_t done, int64_t 
                              "samples", (json_int_t)samples);
     bool ok = held_run(q, c, e);
     return db_write_end(k, event_add(k, c->team, c->job, "job.progress", data, e) && ok, e);
+}
+
+bool run_resumed(struct store *s, const struct claim *c, int64_t sites, int64_t weights, struct err *e)
+{
+    struct moving m;
+    struct conn *k = hold(s, c, &m, e);
+    json_t *data = k ? json_pack("{s:I, s:I, s:i}", "sites", (json_int_t)sites, "weights", (json_int_t)weights, "attempt", m.attempt) : NULL;
+    return k && db_write_end(k, event_add(k, c->team, c->job, "job.resumed", data, e), e);
 }
 
 bool run_layer(struct store *s, const struct claim *c, int64_t index, const char *row_json, struct err *e)

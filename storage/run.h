@@ -17,11 +17,17 @@ struct claim {
     int64_t token;
 };
 
+struct claim_terms {
+    const char *worker;             /* who claims */
+    int64_t lease_us;
+    int64_t memory;                 /* bytes that all running jobs may take together; 0: any */
+};
+
 /*
- * QUEUED -> RUNNING for the job of highest priority, oldest first.  Jobs whose lease has expired
- * are requeued first.  False with e->code ERR_NONE (e is required): nothing is queued.
+ * QUEUED -> RUNNING for the job whose turn it is (claim.c says how turns are found).  Jobs whose lease has expired
+ * are requeued first.  False with e->code ERR_NONE (e is required): nothing may run now.
  */
-bool run_claim(struct store *s, const char *worker, int64_t lease_us, struct claim *ret_claim, struct job *ret_job, struct err *e);
+bool run_claim(struct store *s, const struct claim_terms *terms, struct claim *ret_claim, struct job *ret_job, struct err *e);
 
 /* Extends the lease; *ret_canceling: somebody asked for the end. */
 bool run_heartbeat(struct store *s, const struct claim *c, int64_t lease_us, bool *ret_canceling, struct err *e);
@@ -29,6 +35,8 @@ bool run_heartbeat(struct store *s, const struct claim *c, int64_t lease_us, boo
 bool run_engine(struct store *s, const struct claim *c, const char *engine_json, struct err *e);
 bool run_stage(struct store *s, const struct claim *c, enum job_stage stage, struct err *e);
 bool run_progress(struct store *s, const struct claim *c, int64_t done, int64_t total, int64_t samples, struct err *e);
+/* The attempt goes on from a journal with so many finished sites and weights. */
+bool run_resumed(struct store *s, const struct claim *c, int64_t sites, int64_t weights, struct err *e);
 /* A row seen again (a resumed attempt) replaces the old one. */
 bool run_layer(struct store *s, const struct claim *c, int64_t index, const char *row_json, struct err *e);
 /* NaN: unknown. */

@@ -130,6 +130,31 @@ static const char *const steps[] = {
     ") STRICT;"
     "CREATE INDEX sessions_team ON sessions (team, id);"
     "CREATE INDEX sessions_token ON sessions (token_id);",
+
+    /* 6: the queue is fair between teams and knows time, memory and repeated requests.  shares.served is what a team got, in
+     * microseconds of workers; the row of team '' is the virtual time of the last claim. */
+    "ALTER TABLE jobs ADD COLUMN not_before INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE jobs ADD COLUMN waits INTEGER NOT NULL DEFAULT 0 CHECK (waits IN (0, 1));"
+    "ALTER TABLE jobs ADD COLUMN deadline_s INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE jobs ADD COLUMN deadline INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE jobs ADD COLUMN fingerprint TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE jobs ADD COLUMN estimate TEXT;"
+    "ALTER TABLE jobs ADD COLUMN memory INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE jobs ADD COLUMN cancel_by TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE jobs ADD COLUMN cancel_reason TEXT;"
+    "DROP INDEX jobs_queued;"
+    "CREATE INDEX jobs_ready ON jobs (team, priority DESC, id) WHERE state = 'queued' AND waits = 0;"
+    "CREATE INDEX jobs_waiting ON jobs (not_before) WHERE state = 'queued' AND waits = 1;"
+    "CREATE INDEX jobs_deadline ON jobs (deadline) WHERE state = 'queued' AND deadline > 0;"
+    "CREATE INDEX jobs_fingerprint ON jobs (team, fingerprint, id);"
+    "CREATE TABLE shares (team TEXT PRIMARY KEY, served INTEGER NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;"
+    "INSERT INTO shares (team) SELECT '' UNION SELECT team FROM jobs;"
+    "DROP TABLE idempotency;"                                   /* its rows held no answer to repeat */
+    "CREATE TABLE idempotency ("
+    "  team TEXT NOT NULL, key TEXT NOT NULL, fingerprint TEXT NOT NULL, resource_id TEXT NOT NULL,"
+    "  status INTEGER NOT NULL, answer TEXT NOT NULL, created_at INTEGER NOT NULL, PRIMARY KEY (team, key)"
+    ") STRICT, WITHOUT ROWID;"
+    "CREATE INDEX idempotency_age ON idempotency (created_at);",
 };
 enum { STEPS = sizeof steps / sizeof steps[0] };
 

@@ -15,9 +15,14 @@
     "id, team, type, model_id, dataset_id, eval_dataset_id, retry_of, recipe, labels, priority,"        \
     " max_attempts, state, queued_at, running_at, canceling_at, canceled_at, failed_at, succeeded_at,"  \
     " cancel_requested_at, attempt, claim_token, lease_until, boot_id, worker, stage, done, total,"     \
-    " warnings, engine, problem, summary"
+    " warnings, engine, problem, summary, not_before, deadline_s, deadline, fingerprint, estimate, memory,"  \
+    " cancel_by, cancel_reason"
+#define MOVING_COLUMNS "id, team, state, attempt, max_attempts"
 /* A worker's writes reach only the job it still holds. */
 #define HELD " WHERE id = ?1 AND claim_token = ?2 AND state IN ('running', 'canceling')"
+/* When a job that has ended did. */
+#define ENDED "state IN ('canceled', 'failed', 'succeeded')"                                            \
+    " AND max(coalesce(canceled_at, 0), coalesce(failed_at, 0), coalesce(succeeded_at, 0))"
 #define ASSET_COLUMNS "id, team, kind, name, format, digest, bytes, created_at"
 #define ARTIFACT_COLUMNS "id, job_id, name, media_type, digest, size, created_at"
 #define UPLOAD_COLUMNS "id, length, offset, hash, want, metadata, source, digest, problem, created_at, expires_at"
@@ -25,7 +30,8 @@
 /* Whether one more job of the team `of` may run. */
 #define TEAM_MAY_RUN(of) "NOT EXISTS (SELECT 1 FROM teams t WHERE t.name = " of " AND t.max_running <="     \
     " (SELECT count(*) FROM jobs r WHERE r.state IN ('running', 'canceling') AND r.team = t.name))"
-#define TOKEN_ADMIN "instr(' ' || scopes || ' ', ' admin ')"
+/* An administrator who needs no proxy to vouch for them. */
+#define TOKEN_ADMIN "instr(' ' || scopes || ' ', ' admin ') AND hash NOT LIKE 'identity:%'"
 #define AUDIT_COLUMNS "seq, at, request, team, token, session, peer, method, action, target, status, code, prev, hash"
 #define SESSION_COLUMNS "id, team, token_id, created_at, expires_at, last_used_at"
 #define TEAM_COLUMNS "name, created_at, max_running, max_queued, max_bytes"
@@ -59,7 +65,10 @@
     /* disk space */                                                                                    \
     X(DISK_PROMISED, "SELECT coalesce(sum(reserved), 0) FROM jobs WHERE state IN ('queued', 'running', 'canceling')") \
     X(JOB_RESERVE, "UPDATE jobs SET reserved = ?3 WHERE team = ?1 AND id = ?2")                         \
-    X(JOB_NEEDS, "SELECT coalesce(sum(CASE kind WHEN 'model' THEN 3 * bytes ELSE 2 * bytes END), 0) FROM assets" \
+    /* pictures become arrays on disk: four bytes an element */                                         \
+    X(JOB_NEEDS, "SELECT coalesce(sum(CASE WHEN kind = 'model' THEN 3 * bytes WHEN format <> 'images' THEN 2 * bytes ELSE bytes + 4 *" \
+                 " coalesce(json_extract(inventory, '$.arrays[0].shape[0]') * json_extract(inventory, '$.arrays[0].shape[1]')" \
+                 " * json_extract(inventory, '$.arrays[0].shape[2]') * json_extract(inventory, '$.arrays[0].shape[3]'), 0) END), 0) FROM assets" \
                  " WHERE team = ?1 AND id IN (?2, ?3, ?4)")                                             \
     /* models and data sets */                                                                          \
     X(ASSET_INSERT, "INSERT INTO assets (" ASSET_COLUMNS ", inventory)"                                 \
@@ -77,15 +86,45 @@
     X(ASSET_DELETE, "DELETE FROM assets WHERE team = ?1 AND kind = ?2 AND id = ?3")                     \
     /* jobs */                                                                                          \
     X(JOB_INSERT, "INSERT INTO jobs (id, team, type, model_id, dataset_id, eval_dataset_id, retry_of, recipe," \
-                  " labels, priority, max_attempts, queued_at)"                                         \
-                  " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")                        \
+                  " labels, priority, max_attempts, queued_at, not_before, waits, deadline_s, deadline, fingerprint," \
+                  " estimate, memory) VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13 > ?12, ?14," \
+                  " CASE WHEN ?14 > 0 THEN max(?12, ?13) + ?14 * 1000000 ELSE 0 END, ?15, ?16, ?17)")   \
     X(JOB_GET, "SELECT " JOB_COLUMNS " FROM jobs WHERE team = ?1 AND id = ?2")                          \
     X(JOB_LIST_DOWN, "SELECT " JOB_COLUMNS " FROM jobs WHERE team = ?1 AND id < ?2" JOB_FILTER " ORDER BY id DESC LIMIT ?6") \
     X(JOB_LIST_UP, "SELECT " JOB_COLUMNS " FROM jobs WHERE team = ?1 AND id > ?2" JOB_FILTER " ORDER BY id LIMIT ?6") \
     X(JOB_COUNT, "SELECT state, count(*), min(queued_at) FROM jobs WHERE ?1 IS NULL OR team = ?1 GROUP BY state") \
-    X(JOB_POSITION, "SELECT count(*) FROM jobs q INDEXED BY jobs_queued, (SELECT id, priority FROM jobs WHERE id = ?2 AND team = ?1" \
-                    " AND state = 'queued') j WHERE q.state = 'queued'"                                 \
-                    " AND (q.priority > j.priority OR q.priority = j.priority AND q.id < j.id)")        \
+    X(JOB_POSITION, "SELECT own + coalesce((SELECT sum(min(n, own)) FROM (SELECT count(*) n FROM jobs" \
+                    " WHERE state = 'queued' AND team <> ?1 GROUP BY team)), 0) FROM (SELECT count(q.id) own FROM" \
+                    " (SELECT id, priority FROM jobs WHERE id = ?2 AND team = ?1 AND state = 'queued') j"  \
+                    " LEFT JOIN jobs q INDEXED BY jobs_ready ON q.state = 'queued' AND q.waits = 0 AND q.team = ?1" \
+                    " AND (q.priority > j.priority OR q.priority = j.priority AND q.id < j.id))")       \
+    X(JOB_DELETE, "DELETE FROM jobs WHERE team = ?1 AND id = ?2")                                       \
+    X(JOB_TWIN, "SELECT id FROM jobs WHERE team = ?1 AND fingerprint = ?2 AND (state IN ('queued', 'running')" \
+                " OR state = 'succeeded' AND EXISTS (SELECT 1 FROM artifacts a WHERE a.job_id = jobs.id))" \
+                " ORDER BY state = 'succeeded' DESC, id DESC LIMIT 1")                                  \
+    X(JOB_TWIN_QUEUED, "SELECT id FROM jobs WHERE team = ?1 AND fingerprint = ?2 AND state = 'queued' LIMIT 1") \
+    X(JOB_ESTIMATE, "SELECT estimate FROM jobs WHERE team = ?1 AND fingerprint = ?2 AND estimate IS NOT NULL" \
+                    " ORDER BY id DESC LIMIT 1")                                                        \
+    /* the queue */                                                                                     \
+    X(SHARE_JOIN, "INSERT INTO shares (team) VALUES (?1) ON CONFLICT DO NOTHING")                       \
+    X(SHARE_VIRTUAL, "UPDATE shares SET served = max(served, (SELECT served FROM shares WHERE team = ?1)) WHERE team = ''") \
+    X(SHARE_CLAIM, "UPDATE shares SET served = max(served, (SELECT served FROM shares WHERE team = '')) + ?2 WHERE team = ?1") \
+    X(SHARE_CHARGE, "UPDATE shares SET served = served + max(0, ?3 - (SELECT coalesce(running_at, ?3) FROM jobs WHERE id = ?2))" \
+                    " WHERE team = ?1")                                                                 \
+    X(QUEUE_RELEASE, "UPDATE jobs SET waits = 0 WHERE state = 'queued' AND waits = 1 AND not_before <= ?1") \
+    X(QUEUE_OVERDUE, "SELECT " MOVING_COLUMNS " FROM jobs INDEXED BY jobs_deadline"                     \
+                     " WHERE state = 'queued' AND deadline > 0 AND deadline <= ?1 LIMIT 8")             \
+    X(QUEUE_DUE, "SELECT coalesce(min(at), 0) FROM"                                                     \
+                 " (SELECT min(not_before) at FROM jobs WHERE state = 'queued' AND waits = 1"           \
+                 " UNION ALL SELECT min(deadline) FROM jobs WHERE state = 'queued' AND deadline > 0)")  \
+    /* The first job of the team that runs the fewest and got the least; a team that had nothing to run has no claim to the past. */ \
+    X(QUEUE_NEXT, "SELECT h.id, h.memory, s.team FROM shares s JOIN jobs h ON h.id ="                   \
+                  " (SELECT id FROM jobs INDEXED BY jobs_ready WHERE team = s.team AND state = 'queued' AND waits = 0" \
+                  " ORDER BY priority DESC, id LIMIT 1)"                                                \
+                  " WHERE " TEAM_MAY_RUN("s.team")                                                      \
+                  " ORDER BY (SELECT count(*) FROM jobs r INDEXED BY jobs_state WHERE r.state IN ('running', 'canceling')" \
+                  " AND r.team = s.team), max(s.served, (SELECT served FROM shares WHERE team = '')), h.id LIMIT 1") \
+    X(QUEUE_MEMORY, "SELECT coalesce(sum(memory), 0) FROM jobs INDEXED BY jobs_live WHERE state IN ('running', 'canceling')") \
     /* every arrow of job.h: ?2 the new state, ?3 now, ?4 a problem or NULL, ?5 added to attempt, ?6 the old state */ \
     X(JOB_MOVE, "UPDATE jobs SET state = ?2, attempt = attempt + ?5,"                                   \
                 " problem = CASE ?2 WHEN 'succeeded' THEN NULL ELSE coalesce(?4, problem) END,"         \
@@ -96,23 +135,23 @@
                 " succeeded_at = CASE ?2 WHEN 'succeeded' THEN ?3 ELSE succeeded_at END,"               \
                 " stage = CASE ?2 WHEN 'queued' THEN '' ELSE stage END"                                 \
                 " WHERE id = ?1 AND state = ?6")                                                        \
-    X(JOB_CANCEL_REQUESTED, "UPDATE jobs SET cancel_requested_at = ?3 WHERE team = ?1 AND id = ?2")     \
-    X(IDEMPOTENCY_FIND, "SELECT fingerprint, resource_id FROM idempotency WHERE team = ?1 AND key = ?2") \
-    X(IDEMPOTENCY_INSERT, "INSERT INTO idempotency (team, key, fingerprint, resource_id, created_at)"   \
-                          " VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING")                        \
+    X(JOB_CANCEL_REQUESTED, "UPDATE jobs SET cancel_requested_at = ?3, cancel_by = ?4, cancel_reason = ?5 WHERE team = ?1 AND id = ?2")     \
+    X(IDEMPOTENCY_FIND, "SELECT fingerprint, resource_id, status, answer FROM idempotency"              \
+                        " WHERE team = ?1 AND key = ?2 AND created_at >= ?3")                           \
+    X(IDEMPOTENCY_INSERT, "INSERT INTO idempotency (team, key, fingerprint, resource_id, status, answer, created_at)" \
+                          " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET fingerprint = ?3, resource_id = ?4," \
+                          " status = ?5, answer = ?6, created_at = ?7 WHERE created_at < ?8")           \
     X(IDEMPOTENCY_EXPIRE, "DELETE FROM idempotency WHERE created_at < ?1")                              \
     /* the holder of a claim */                                                                         \
     X(RUN_CLAIM, "UPDATE jobs SET state = 'running', running_at = ?1, attempt = attempt + 1,"           \
                  " claim_token = claim_token + 1, lease_until = ?2, boot_id = ?3, worker = ?4, stage = ''," \
-                 " done = 0, total = 0, warnings = 0 WHERE id ="                                        \
-                 " (SELECT id FROM jobs j INDEXED BY jobs_queued WHERE state = 'queued' AND " TEAM_MAY_RUN("j.team") \
-                 " ORDER BY priority DESC, id LIMIT 1)"                                                 \
+                 " done = 0, total = 0, warnings = 0 WHERE id = ?5 AND state = 'queued'"                \
                  " RETURNING " JOB_COLUMNS)                                                             \
-    X(RUN_EXPIRED, "SELECT id, team, state, attempt, max_attempts FROM jobs INDEXED BY jobs_live"       \
+    X(RUN_EXPIRED, "SELECT " MOVING_COLUMNS " FROM jobs INDEXED BY jobs_live"       \
                    " WHERE state IN ('running', 'canceling') AND (lease_until < ?1 OR boot_id <> ?2) LIMIT 8") \
-    X(RUN_LEFT, "SELECT id, team, state, attempt, max_attempts FROM jobs"                               \
+    X(RUN_LEFT, "SELECT " MOVING_COLUMNS " FROM jobs"                               \
                 " WHERE state IN ('running', 'canceling') LIMIT 8")                                     \
-    X(RUN_HELD, "SELECT id, team, state, attempt, max_attempts FROM jobs" HELD)                                   \
+    X(RUN_HELD, "SELECT " MOVING_COLUMNS " FROM jobs" HELD)                                             \
     X(RUN_HEARTBEAT, "UPDATE jobs SET lease_until = ?3" HELD)                        \
     X(RUN_ENGINE, "UPDATE jobs SET engine = ?3" HELD)                                                   \
     X(RUN_STAGE, "UPDATE jobs SET stage = ?3" HELD)                                                     \
@@ -128,6 +167,12 @@
                        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")                                      \
     X(EVENT_INSERT, "INSERT INTO events (job_id, seq, team, at, type, data) VALUES"                     \
                     " (?1, (SELECT coalesce(max(seq), 0) + 1 FROM events WHERE job_id = ?1), ?2, ?3, ?4, ?5)") \
+    /* retention: a few at a time, so that a writer never waits long */                                 \
+    X(FORGET_JOBS, "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE " ENDED " < ?1 LIMIT 16)")  \
+    X(FORGET_EVENTS, "DELETE FROM events WHERE job_id IN (SELECT id FROM jobs WHERE " ENDED " < ?1"     \
+                     " AND EXISTS (SELECT 1 FROM events e WHERE e.job_id = jobs.id) LIMIT 16)")         \
+    X(FORGET_ARTIFACTS, "DELETE FROM artifacts WHERE id IN (SELECT a.id FROM artifacts a JOIN jobs ON jobs.id = a.job_id" \
+                        " WHERE " ENDED " < ?1 LIMIT 64)")                                              \
     /* what it left */                                                                                  \
     X(JOB_EXISTS, "SELECT 1 FROM jobs WHERE team = ?1 AND id = ?2")                                     \
     X(JOB_QUEUED, "SELECT 1 FROM jobs WHERE id = ?1 AND state = 'queued'")                              \
@@ -153,7 +198,7 @@
     X(TOKEN_DELETE, "DELETE FROM tokens WHERE team = ?1 AND id = ?2")                                   \
     X(TOKEN_LAST_ADMIN, "SELECT 1 FROM tokens WHERE team = ?1 AND id = ?2 AND " TOKEN_ADMIN " AND NOT EXISTS" \
                         " (SELECT 1 FROM tokens WHERE id <> ?2 AND " TOKEN_ADMIN " AND (expires_at = 0 OR expires_at > ?3))") \
-    X(TOKEN_ANY, "SELECT 1 FROM tokens LIMIT 1")                                                        \
+    X(TOKEN_ANY_ADMIN, "SELECT 1 FROM tokens WHERE " TOKEN_ADMIN " AND (expires_at = 0 OR expires_at > ?1) LIMIT 1")                                                        \
     /* teams */                                                                                         \
     X(TEAM_INSERT, "INSERT INTO teams (name, created_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")       \
     X(TEAM_QUOTA, "UPDATE teams SET max_running = ?2, max_queued = ?3, max_bytes = ?4 WHERE name = ?1") \
@@ -161,9 +206,11 @@
     X(TEAM_LIST, "SELECT " TEAM_COLUMNS " FROM teams ORDER BY name")                                    \
     X(TEAM_USED, "SELECT (SELECT count(*) FROM jobs WHERE state IN ('running', 'canceling') AND team = ?1)," \
                  " (SELECT count(*) FROM jobs WHERE state = 'queued' AND team = ?1),"                   \
-                 " (SELECT coalesce(sum(b.size), 0) FROM blob_owners o JOIN blobs b USING (digest) WHERE o.team = ?1)") \
+                 " (SELECT coalesce(sum(b.size), 0) FROM blob_owners o JOIN blobs b USING (digest) WHERE o.team = ?1)"  \
+                 " + (SELECT coalesce(sum(max(length, 0)), 0) FROM uploads WHERE team = ?1 AND digest = '' AND problem IS NULL)") \
     X(TEAM_HAS, "SELECT EXISTS (SELECT 1 FROM tokens WHERE team = ?1), EXISTS (SELECT 1 FROM jobs WHERE team = ?1)," \
-                " EXISTS (SELECT 1 FROM assets WHERE team = ?1), EXISTS (SELECT 1 FROM blob_owners WHERE team = ?1)") \
+                " EXISTS (SELECT 1 FROM assets WHERE team = ?1), EXISTS (SELECT 1 FROM blob_owners WHERE team = ?1)"   \
+                " OR EXISTS (SELECT 1 FROM uploads WHERE team = ?1)")                                   \
     X(TEAM_DELETE, "DELETE FROM teams WHERE name = ?1")                                                 \
     /* sessions */                                                                                      \
     X(SESSION_INSERT, "INSERT INTO sessions (id, team, token_id, hash, created_at, expires_at, last_used_at)" \

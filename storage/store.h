@@ -71,6 +71,14 @@ void store_watch(struct store *s, store_watch_fn *fn, void *arg);
 /* Removes blobs that no model, data set, artifact or upload younger than `grace_us` owns. */
 bool store_sweep(struct store *s, int64_t grace_us, int *ret_removed, struct err *e);
 
+/*
+ * Removes what was kept long enough, counted from the end of its job: whole jobs, their events, their artifacts (whose
+ * bytes the next store_sweep() frees).  0 keeps for ever.  Jobs that have not ended are left alone.
+ */
+struct retention { int64_t jobs_us, events_us, artifacts_us; };
+struct forgotten { int64_t jobs, events, artifacts; };
+bool store_forget(struct store *s, const struct retention *keep, struct forgotten *ret, struct err *e);
+
 /* One trivial write and read: is the database alive?  For readiness. */
 bool store_ping(struct store *s, struct err *e);
 

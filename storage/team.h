@@ -12,7 +12,7 @@
 
 enum { QUOTA_NONE = -1 };           /* no limit */
 
-struct quota { int64_t running, queued, bytes; };       /* jobs, jobs, stored bytes */
+struct quota { int64_t running, queued, bytes; };       /* jobs, jobs, bytes stored or on their way */
 
 struct team {
     char name[TEAM_SIZE];

@@ -55,7 +55,7 @@ void token_list_release(struct token_list *l);
 /* ERR_CONFLICT if nobody could administer the service afterwards. */
 bool token_delete(struct store *s, const char *team, const char *id, struct err *e);
 
-/* Whether any team has a token: at the very first start there is none. */
-bool token_any(struct store *s, bool *ret, struct err *e);
+/* Whether somebody can administer the service: at the very first start nobody can. */
+bool token_any_admin(struct store *s, bool *ret, struct err *e);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "core/base/clock.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -49,6 +50,7 @@ void id_new(const char *prefix, char ret[ID_SIZE])
     uint64_t ms, lo;
     uint16_t hi;
     char text[27];
+    assert(strlen(prefix) <= ID_PREFIX_MAX);
     next(&ms, &hi, &lo);
     for (int i = 9; i >= 0; i--, ms >>= 5)
         text[i] = digits[ms & 31];

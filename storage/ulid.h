@@ -14,9 +14,9 @@
 
 #include <stdbool.h>
 
-enum { ID_SIZE = 32, TEAM_SIZE = 64 };
+enum { ID_SIZE = 32, ID_PREFIX_MAX = 4, TEAM_SIZE = 64 };
 
-/* "job" gives "job_" and 26 characters.  Thread-safe; cannot fail. */
+/* "job" gives "job_" and 26 characters; a longer prefix than ID_PREFIX_MAX would cut off what makes ids differ.  Thread-safe; cannot fail. */
 void id_new(const char *prefix, char ret[ID_SIZE]);
 
 /* Whether text is an id with this prefix.  Anything else names nothing. */

@@ -321,7 +321,7 @@ static bool keep_part(struct store *s, struct upload_state *st, struct err *e)
         return true;
     if (!hashing_reach(s->hasher, &st->hashing, st->fd, st->at, e))
         return false;
-    if (sys.fsync(st->fd) != 0)
+    if (st->at > 0 && sys.fsync(st->fd) != 0)       /* an upload that only begins has a name to sync, no bytes */
         return err_sys(e, "upload", "sync");
     if (st->fresh && sys.fsync(s->blobs_fd) != 0)
         return err_sys(e, "blobs", "sync the folder");
@@ -349,10 +349,10 @@ static bool publish(struct store *s, const struct upload_state *st, struct blob 
     if ((st->taken > st->at && ftruncate(st->fd, (off_t)st->at) != 0) || sys.fsync(st->fd) != 0)
         return err_sys(e, "upload", "sync");
     pthread_mutex_lock(&s->publish_mu);
-    bool ok = name_bytes(s, st, path, e);
+    bool ok = name_bytes(s, st, path, e), counted = !st->fresh && !st->source[0];     /* since it began: see upload_row_insert() */
     struct conn *c = ok ? db_write(s->db, e) : NULL;
     struct err why = { 0 };
-    ok = c && db_write_end(c, blob_add_rows(c, st->team, false, b, &why) && upload_row_end(s, c, st, b->digest, &why), &why);
+    ok = c && db_write_end(c, blob_add_rows(c, st->team, counted, b, &why) && upload_row_end(s, c, st, b->digest, &why), &why);
     blob_withdraw(s, path, &why);
     pthread_mutex_unlock(&s->publish_mu);
     if (ok)

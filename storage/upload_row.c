@@ -60,6 +60,8 @@ bool upload_row_insert(struct store *s, struct conn *c, const struct upload_stat
 {
     char hash[HASH_STATE_SIZE];
     int64_t now = clock_now_us();
+    if (!digest[0] && st->length > 0 && !quota_admit_bytes(c, st->team, (uint64_t)st->length, e))
+        return false;           /* what is on its way counts, see SQL_TEAM_USED: as many begin as can end */
     hash_save(&st->hashing.hash, hash);
     struct stmt *q = stmt_begin(c, SQL_UPLOAD_INSERT);
     stmt_text(q, 1, st->team);

@@ -40,6 +40,7 @@
     X(METHOD, "resource.method_not_allowed", 405, 1, 0, "This path takes another method")      \
     X(CONFLICT, "resource.conflict", 409, 1, 0, "Not possible in this state")                  \
     X(PRECONDITION, "resource.precondition", 412, 1, 0, "The resource has changed")            \
+    X(IDEMPOTENCY, "idempotency.key_reused", 422, 1, 0, "The key was used for another request") \
     /* who */                                                                                  \
     X(AUTH_REQUIRED, "auth.required", 401, 1, 0, "A valid token is needed")                    \
     X(AUTH_FORBIDDEN, "auth.forbidden", 403, 1, 0, "The token does not allow this")            \
@@ -79,6 +80,7 @@
     X(EXPORT_PARITY, "export.parity_failed", 500, 4, 0, "The artifact differs from what was simulated") \
     X(EXPORT_FORM, "export.form", 422, 1, 0, "The artifact has no standard form")              \
     X(MEMORY, "resource.memory", 503, 3, 1, "Not enough memory for this")                      \
+    X(MEMORY_LIMIT, "resource.memory_exceeded", 422, 1, 0, "The job needs more memory than jobs may take") \
     X(DISK, "resource.disk", 507, 3, 1, "No space left for this")                              \
     X(DEADLINE, "resource.deadline", 503, 3, 1, "The time limit was reached")                  \
     X(PERMISSION, "environment.permission", 500, 3, 0, "The system refused access")            \

@@ -6,6 +6,7 @@
  * It also gives a sign of life every few seconds; a process that hangs as a whole gives none.
  */
 #include "core/cli/cli.h"
+#include "core/cli/foresee.h"
 #include "core/cli/inventory.h"
 #include "core/cli/pipeline.h"
 #include "core/cli/progress.h"
@@ -170,6 +171,23 @@ static bool do_inspect_dataset(const char *dir, struct task *t, struct progress 
     return ok;
 }
 
+/* "calibration" and "evaluation" are descriptions here: what inspect_dataset wrote of them. */
+static bool do_inspect_job(const char *dir, struct task *t, struct progress *pr, struct err *e)
+{
+    const json_t *calibration = json_object_get(t->json, "calibration_inventory"), *evaluation = json_object_get(t->json, "evaluation_inventory");
+    if (!t->n_model || !json_is_object(calibration))
+        return err_set(e, ERR_REQUEST_JSON, "/model", "an inspect_job job needs model and calibration_inventory");
+    if (!recipe_from_json(json_object_get(t->json, "recipe"), "/recipe", &t->recipe, e))
+        return false;
+    struct foresee f = { .model = t->model, .n_model = t->n_model, .calibration = calibration, .evaluation = evaluation, .recipe = &t->recipe,
+                         .threads = cli_threads(t->threads), .memory = (uint64_t)t->memory };
+    json_t *told = foresee_json(&f, e);
+    if (!told || !save_result(dir, told, e))
+        return false;
+    progress_done(pr, result_file, 1);
+    return true;
+}
+
 static bool do_validate(const char *dir, struct task *t, struct progress *pr, struct err *e)
 {
     struct loaded_model m = { 0 };
@@ -189,6 +207,7 @@ static const struct { const char *type; bool (*run)(const char *, struct task *,
     { "quantize", do_quantize },
     { "inspect_model", do_inspect_model },
     { "inspect_dataset", do_inspect_dataset },
+    { "inspect_job", do_inspect_job },
     { "validate", do_validate },
 };
 
@@ -197,7 +216,7 @@ static bool run_task(const char *dir, struct task *t, struct progress *pr, struc
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
         if (strcmp(types[i].type, t->type) == 0)
             return types[i].run(dir, t, pr, e);
-    return err_set(e, ERR_REQUEST_JSON, "/type", "no job type \"%.40s\"; quantize, inspect_model, inspect_dataset and validate are known", t->type);
+    return err_set(e, ERR_REQUEST_JSON, "/type", "no job type \"%.40s\"; quantize, inspect_model, inspect_dataset, inspect_job and validate are known", t->type);
 }
 
 int command_job(int argc, char **argv)

@@ -5,6 +5,7 @@
 
 #include "core/artifact/artifact.h"
 #include "core/base/clock.h"
+#include "core/cli/random_tokens.h"
 #include "core/graph/unit_rows.h"
 #include "core/kernel/kernel.h"
 #include "core/method/method.h"
@@ -64,7 +65,9 @@ static bool load(struct state *s, struct err *e)
         return false;
     bool ok = p->find_external ? load_model_path(&s->model, p->model[0].path, e) : load_model(&s->model, p->model, p->n_model, e);
     if (!ok || !roles_find(s->model.g, s->model.mem, &s->roles, e) || !pipeline_divide_rows(&s->model, &s->roles, p->recipe, e)
-        || !load_samples(&s->calibration, &p->calibration, s->model.g, p->dir, e))
+        || !load_samples(&s->calibration, &p->calibration, s->model.g, p->dir, e)
+        || (p->recipe->calibration.random_tokens
+            && !random_tokens(s->model.g, p->seed, s->calibration.mem, &s->calibration.samples, e)))
         return false;
     if (p->evaluation.name && !load_samples(&s->evaluation, &p->evaluation, s->model.g, p->dir, e))
         return false;
@@ -185,7 +188,8 @@ static bool compare_chunk(void *arg, int chunk, int thread, struct frame *f, str
     return true;
 }
 
-/* Reads the artifact back, runs it on the samples the sweep kept, and compares. */
+/* Reads the artifact back, runs it on the samples the sweep kept, node by node as the sweep did (sums of floats by tiles end in other
+ * bits, and a code that falls to the other side of a rounding is seen in all that follows), and compares. */
 static bool check_parity(struct state *s, struct err *e)
 {
     char path[4096];
@@ -194,12 +198,15 @@ static bool check_parity(struct state *s, struct err *e)
     struct file_ref file = { "model.onnx", path, -1 };
     struct chunks c;
     struct parity p = { s, arena_array(s->mem, (uint64_t)s->sweep.chunks.n, sizeof(struct errors), e) };
-    if (!p.sums || !load_model(&s->artifact, &file, 1, e)
-        || !chunks_new(&c, s->artifact.g, &s->artifact.how, s->mem, &s->calibration.samples, 0, s->sweep.chunks.count, e))
+    if (!p.sums || !load_model(&s->artifact, &file, 1, e))
+        return false;
+    s->artifact.how.tiled = false;
+    if (!chunks_new(&c, s->artifact.g, &s->artifact.how, s->mem, &s->calibration.samples, 0, s->sweep.chunks.count, e))
         return false;
     c.n = s->sweep.n_checked;
     if (!chunks_run(&c, &s->artifact.how, s->pool, compare_chunk, &p, e))
         return false;
+    s->artifact.how.tiled = true;
     struct errors sum = { 0 };
     for (int i = 0; i < c.n; i++)
         errors_merge(&sum, &p.sums[i]);
@@ -254,6 +261,20 @@ static json_t *summary_json(const struct state *s)
     return o;
 }
 
+/* What was taught and what it gained on samples that nothing was learned from. */
+static json_t *blocks_json(const struct sweep *sw)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < sw->n_blocks; i++) {
+        const struct sweep_block *b = &sw->blocks[i];
+        const struct block_result *r = &b->result;
+        json_array_append_new(list, json_pack("{s:s,s:b,s:s,s:o,s:o,s:o,s:o,s:f,s:f}", "name", b->name, "kept", r->kept, "reason", r->reason,
+            "error_before", json_finite(r->before), "error_after", json_finite(r->after), "fitted_before", json_finite(r->fitted_before),
+            "fitted_after", json_finite(r->fitted_after), "seconds", r->seconds, "gflop", 2e-9 * r->products));
+    }
+    return list;
+}
+
 static bool write_report(struct state *s, struct err *e)
 {
     const struct sweep *sw = &s->sweep;
@@ -274,6 +295,8 @@ static bool write_report(struct state *s, struct err *e)
     }
     json_t *report = json_pack("{s:o,s:o,s:o,s:o}", "summary", summary_json(s), "recipe", recipe_json(s->p->recipe),
                                "layers", rows, "left_float", left);
+    if (sw->n_blocks)
+        json_object_set_new(report, "blocks", blocks_json(sw));
     json_object_set_new(report, "evaluation", s->evaluated ? evaluation_json(&s->accuracy) : json_null());
     return save_json(s, "report.json", report, e) & save_json(s, "details.json", json_pack("{s:o}", "layers", details), e);
 }

@@ -95,6 +95,10 @@ struct samples {
 bool dataset_samples(struct arena *mem, const struct dataset *d, const struct input_spec *specs, size_t n_specs,
                      struct samples *ret, struct err *e);
 
+/* The same for a dataset whose arrays have no data: names, types and shapes are checked; ret's arrays have none either. */
+bool dataset_shapes(struct arena *mem, const struct dataset *d, const struct input_spec *specs, size_t n_specs,
+                    struct samples *ret, struct err *e);
+
 /* Writing, for `repquant run --outputs`: an uncompressed .npz, deterministic to the byte. */
 bool npz_write(const char *path, const struct array *arrays, size_t n, struct err *e);
 

@@ -18,6 +18,7 @@ struct check {
     size_t n_specs;
     struct { int64_t symbol, value; const char *array; } symbols[MAX_SYMBOLS];   /* the dimensions seen so far */
     int n_symbols;
+    bool shapes;               /* there is no data behind the arrays */
     struct err *e;
 };
 
@@ -255,24 +256,42 @@ static bool read_input(struct check *c, const struct input_spec *spec, const str
     if (!ready || !check_dtype(c, a, spec) || !check_shape(c, a, spec))
         return false;
     *ret = ready;
+    if (c->shapes) {
+        *ready = (struct array){ .name = spec->name, .t = { spec->dtype, a->t.shape, NULL } };
+        return true;
+    }
     if (!array_convert(c->mem, a, spec->dtype, ready, c->e))
         return false;
     ready->name = spec->name;
     return check_values(c, a->name, ready);
 }
 
+static bool read_inputs(struct check *c, struct samples *ret)
+{
+    struct samples s = { .n_inputs = c->n_specs, .inputs = arena_array(c->mem, c->n_specs, sizeof *s.inputs, c->e) };
+    if (!s.inputs)
+        return false;
+    for (size_t i = 0; i < c->n_specs; i++)
+        if (!read_input(c, &c->specs[i], &s.inputs[i]) || !check_count(c, s.inputs[i], &s))
+            return false;
+    *ret = s;
+    return true;
+}
+
 bool dataset_samples(struct arena *mem, const struct dataset *d, const struct input_spec *specs, size_t n_specs,
                      struct samples *ret, struct err *e)
 {
     struct check c = { .mem = mem, .data = d, .specs = specs, .n_specs = n_specs, .e = e };
-    struct samples s = { .n_inputs = n_specs, .inputs = arena_array(mem, n_specs, sizeof *s.inputs, e) };
-    if (!s.inputs)
-        return false;
-    for (size_t i = 0; i < n_specs; i++)
-        if (!read_input(&c, &specs[i], &s.inputs[i]) || !check_count(&c, s.inputs[i], &s))
-            return false;
-    if (!read_labels(&c, &s))
+    struct samples s;
+    if (!read_inputs(&c, &s) || !read_labels(&c, &s))
         return false;
     *ret = s;
     return true;
+}
+
+bool dataset_shapes(struct arena *mem, const struct dataset *d, const struct input_spec *specs, size_t n_specs,
+                    struct samples *ret, struct err *e)
+{
+    struct check c = { .mem = mem, .data = d, .specs = specs, .n_specs = n_specs, .shapes = true, .e = e };
+    return read_inputs(&c, ret);
 }

@@ -56,7 +56,7 @@ static bool list_learned(struct course *c, struct arena *mem, struct err *e)
         const struct qop *q = &t->how->qop[t->linears[i].node];
         add_learned(c, LEARN_CODES, t->linears[i].node, 0, q->k * q->n);
         if (!t->one_step)
-            add_learned(c, LEARN_STEPS, t->linears[i].node, 0, q->n);
+            add_learned(c, LEARN_STEPS, t->linears[i].node, 0, (q->group ? q->k / q->group : 1) * q->n);
         if (q->add)
             add_learned(c, LEARN_ADDED, t->linears[i].node, 0, q->n);
     }
@@ -246,9 +246,10 @@ static void clamp_codes(const struct course *c, const struct learned *l)
     for (int i = 0; i < c->t->n_linears; i++)
         if (c->t->linears[i].node == l->node)
             of = &c->t->linears[i];
-    size_t n = c->t->how->qop[l->node].n;
+    const struct qop *q = &c->t->how->qop[l->node];
     for (size_t i = 0; of && i < l->n; i++) {
-        real *u = &c->all[l->at + i], lo = (real)of->lo[i % n] - (real)0.45, hi = (real)of->hi[i % n] + (real)0.45;
+        size_t at = (q->group ? i / q->n / q->group : 0) * q->n + i % q->n;
+        real *u = &c->all[l->at + i], lo = (real)of->lo[at] - (real)0.45, hi = (real)of->hi[at] + (real)0.45;
         *u = *u < lo ? lo : *u > hi ? hi : *u;
     }
 }

@@ -26,7 +26,7 @@ enum learn_side { LEARN_FROM_TEACHER, LEARN_FROM_STUDENT };
 struct learn_linear {
     int node, bits;
     const float *start;                /* [k, n]: rint of it is the code minus the zero point */
-    const float *lo, *hi;              /* [n]: the lowest and the highest of those */
+    const float *lo, *hi;              /* [n], of groups of inputs [groups, n]: the lowest and the highest of those */
 };
 struct learn_constant { int node, input; };
 
@@ -44,7 +44,7 @@ struct learn_task {
     int batch;                         /* samples an update, in whole chunks */
     double rate, decay;                /* steps an update; of weights, in units of the rate */
     double held_out;                   /* share of the chunks */
-    bool one_step;                     /* rows share their step: steps stay */
+    bool one_step;                     /* channels share steps: these stay */
     void *arg;
     /* The bytes of a value made before `first`, or of `out`, in one chunk; *ret_temp is freed by the caller.  Any thread. */
     const void *(*get)(void *arg, int chunk, enum learn_side side, int value, void **ret_temp, struct err *e);

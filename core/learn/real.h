@@ -34,6 +34,11 @@ static inline void real_gemm(bool a_trans, bool b_trans, size_t m, size_t n, siz
 static inline void real_exp(size_t n, const double *x, double *y) { for (size_t i = 0; i < n; i++) y[i] = exp(x[i]); }
 static inline void real_erf(size_t n, const double *x, double *y) { for (size_t i = 0; i < n; i++) y[i] = erf(x[i]); }
 static inline double real_round(double x) { return rint(x); }
+static inline void real_codes(size_t n, const double *x, float scale, int zero, int qmin, int qmax, double *q)
+{
+    for (size_t i = 0; i < n; i++)
+        q[i] = fmin(qmax - zero, fmax(qmin - zero, rint(x[i] / (double)scale)));
+}
 static inline double real_sqrt(double x) { return sqrt(x); }
 
 #else
@@ -44,6 +49,7 @@ typedef float real;
 #define real_exp vec_exp
 #define real_erf vec_erf
 #define real_round rintf
+#define real_codes quantize_to_float
 #define real_sqrt sqrtf
 
 #endif

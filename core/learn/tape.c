@@ -139,7 +139,11 @@ static void add_given(struct program *p, int value)
 }
 
 /* A quantized row that a tape cannot run. */
-static bool is_strange(enum qop_kind kind) { return kind == QOP_CONV || kind == QOP_FLOAT; }
+static bool is_strange(const struct qop *q)
+{
+    bool other = q->kind == QOP_MATMUL && (!q->w || q->dynamic || q->rank || q->x_width);
+    return q->kind == QOP_CONV || q->kind == QOP_FLOAT || other;
+}
 
 static bool list_nodes(struct making *m, struct err *e)
 {
@@ -153,7 +157,7 @@ static bool list_nodes(struct making *m, struct err *e)
             leads |= n->out[k] >= 0 && m->leads[n->out[k]];
         if (!leads)
             continue;
-        if (is_strange(p->how->qop[i].kind))
+        if (is_strange(&p->how->qop[i]))
             return refuse(p, i, e);
         ret->nodes[ret->n_nodes++] = i;
         int count = reads_of(p, i, reads);
@@ -376,11 +380,14 @@ real *tape_want(struct tape *t, int node, int input)
 
 /* ---- forward ---- */
 
+/* Integers may be wider than numbers. */
 static bool make_outputs(struct tape *t, const struct node *n, struct err *e)
 {
-    for (int i = 0; i < n->n_out; i++)
-        if (n->out[i] >= 0 && !(t->t[n->out[i]].data = tape_take(t, tape_elements(&t->t[n->out[i]]), false, e)))
+    for (int i = 0; i < n->n_out; i++) {
+        struct tensor *out = n->out[i] >= 0 ? &t->t[n->out[i]] : NULL;
+        if (out && !(out->data = tape_take(t, tape_elements(out) * (size_t)dtype_bits(out->dtype) / (8 * sizeof(real)) + 1, false, e)))
             return false;
+    }
     return true;
 }
 

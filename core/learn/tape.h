@@ -18,7 +18,7 @@
 
 /*
  *   CODES     of a quantized linear's row: u [k, n] in steps; its code minus the zero point is rint(u)
- *   STEPS     of the same row: t [n]; a step is exp(t) times what it was
+ *   STEPS     of the same row: t [n], of groups of inputs [groups, n]; a step is exp(t) times what it was
  *   ADDED     of the same row: what is added behind the sums, [n]
  *   CONSTANT  that the node reads at `input`: a norm's scale or shift, a bias
  */

@@ -1,4 +1,5 @@
 /* tape_elem.c - derivatives of operators on elements. */
+#include "core/kernel/clones.h"
 #include "core/learn/tape_rules.h"
 
 /* ---- two operands, broadcast ---- */
@@ -7,6 +8,7 @@
 struct run { int64_t n; const real *dy, *y, *a, *b; real *to; int64_t step_a, step_b, step_to; };
 
 #define TERMS(name, term)                                                                             \
+    KERNEL_CLONES                                                                                     \
     static void name(const struct run *r)                                                             \
     {                                                                                                 \
         const real *dy = r->dy, *y = r->y, *a = r->a, *b = r->b;                                      \

@@ -1,4 +1,5 @@
 /* tape_matrix.c - matrix products: of operators, and of quantized rows. */
+#include "core/kernel/clones.h"
 #include "core/learn/tape_rules.h"
 
 #include <stdlib.h>
@@ -114,23 +115,21 @@ bool tape_back_gemm(struct tape *t, int node, const real *dy, struct err *e)
 /* Codes minus the zero point of x / scale; what rounding adds is kept for tests. */
 static void to_codes(struct tape *t, int slot, const struct affine *a, size_t n, const real *x, real *ret)
 {
-    real scale = (real)a->scale, lo = (real)(a->qmin - a->zero), hi = (real)(a->qmax - a->zero), *kept = t->rounding[slot];
+    real scale = (real)a->scale, *kept = t->rounding[slot];
 #ifdef LEARN_DOUBLE
     if (!kept)
         kept = t->rounding[slot] = calloc(n + 1, sizeof *kept);
 #endif
     for (size_t i = 0; t->frozen && i < n; i++)
         ret[i] = x[i] / scale + kept[i];
-    for (size_t i = 0; !t->frozen && i < n; i++) {
-        real q = real_round(x[i] / scale);
-        q = q < lo ? lo : q;
-        ret[i] = q > hi ? hi : q;
-    }
+    if (!t->frozen)
+        real_codes(n, x, a->scale, a->zero, a->qmin, a->qmax, ret);
     for (size_t i = 0; kept && !t->frozen && i < n; i++)
         kept[i] = ret[i] - x[i] / scale;
 }
 
 /* dx += d * factor where x was not clipped. */
+KERNEL_CLONES
 static void through_codes(const struct affine *a, size_t n, const real *x, const real *d, real factor, real *restrict dx)
 {
     real scale = (real)a->scale, lo = ((real)(a->qmin - a->zero) - (real)0.5) * scale, hi = ((real)(a->qmax - a->zero) + (real)0.5) * scale;
@@ -174,12 +173,14 @@ bool tape_run_linear(struct tape *t, int node, struct err *e)
     return true;
 }
 
-/* The steps of some columns as of now. */
+/* The steps of an input's row of weights as of now: of some columns, [n]; groups of inputs have one row of them. */
 enum { COLUMNS = 64 };
-static void steps_now(const struct qop *q, const real *logs, size_t first, size_t n, real *ret)
+static size_t group_of(const struct qop *q) { return q->group ? q->group : q->k; }
+static void steps_now(const struct qop *q, const real *logs, size_t k, size_t first, size_t n, real *ret)
 {
-    for (size_t i = 0; i < n; i++)
-        ret[i] = (real)q->scale[first + i] * (logs ? (real)exp((double)logs[first + i]) : 1);
+    size_t at = k / group_of(q) * q->n + first;
+    for (size_t i = 0; i < n && k % group_of(q) == 0; i++)
+        ret[i] = (real)q->scale[at + i] * (logs ? (real)exp((double)logs[at + i]) : 1);
 }
 
 /* What the weights' derivative says of codes and steps. */
@@ -190,14 +191,16 @@ static void split_weights(const struct tape *t, int node, const real *dw, const 
     real *du = t->learned_grad + codes->at, *dt = steps ? t->learned_grad + steps->at : NULL, step[COLUMNS];
     for (size_t first = 0; first < q->n; first += COLUMNS) {
         size_t n = q->n - first < COLUMNS ? q->n - first : COLUMNS;
-        steps_now(q, logs, first, n, step);
-        for (size_t k = 0; k < q->k; k++)
+        for (size_t k = 0; k < q->k; k++) {
+            real *to = dt ? dt + k / group_of(q) * q->n + first : NULL;
+            steps_now(q, logs, k, first, n, step);
             for (size_t i = 0; i < n; i++) {
                 size_t at = k * q->n + first + i;
                 du[at] += dw[at] * step[i];
-                if (dt)
-                    dt[first + i] += dw[at] * w[at];
+                if (to)
+                    to[i] += dw[at] * w[at];
             }
+        }
     }
 }
 
@@ -250,12 +253,13 @@ void tape_weigh(const struct program *p, int node, const real *all, real *ret)
     real step[COLUMNS];
     for (size_t first = 0; first < q->n; first += COLUMNS) {
         size_t n = q->n - first < COLUMNS ? q->n - first : COLUMNS;
-        steps_now(q, steps ? all + steps->at : NULL, first, n, step);
-        for (size_t k = 0; k < q->k; k++)
+        for (size_t k = 0; k < q->k; k++) {
+            steps_now(q, steps ? all + steps->at : NULL, k, first, n, step);
             for (size_t i = 0; i < n; i++) {
                 size_t at = k * q->n + first + i;
                 ret[at] = (codes ? real_round(all[codes->at + at]) : (real)q->w[at]) * step[i];
             }
+        }
     }
 }
 

@@ -18,6 +18,8 @@ bool method_never(const struct recipe *r)
     return false;
 }
 
+bool method_rebuilds(const struct recipe *r) { return r->weights.rounding != RECIPE_NEAREST || r->reconstruction.bias_correction; }
+
 bool method_no_rows(const struct recipe *r, enum site_kind kind)
 {
     (void)r;

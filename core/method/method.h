@@ -12,6 +12,8 @@ extern const struct method method_minmax, method_percentile, method_repquant, me
 /* ---- what several methods do ---- */
 
 bool method_never(const struct recipe *r);
+/* Does the recipe ask for weights or biases that only moments tell? */
+bool method_rebuilds(const struct recipe *r);
 bool method_no_rows(const struct recipe *r, enum site_kind kind);
 /* One quantizer for the tensor, a factor for each channel, and an offset where it can `shift`; signed codes only if it can. */
 void method_take_fold(const struct channel_fold *f, int bits, bool shift, bool symmetric, struct site_choice *ret);

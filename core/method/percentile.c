@@ -2,5 +2,5 @@
 #include "core/method/method.h"
 
 const struct method method_percentile = {
-    "percentile", .wants_rows = method_no_rows, .wants_moments = method_never, .site = method_site, .weights = method_round_weights,
+    "percentile", .wants_rows = method_no_rows, .wants_moments = method_rebuilds, .site = method_site, .weights = method_rebuild_weights,
 };

@@ -67,6 +67,6 @@ static bool site(const struct recipe *r, const struct site_view *v, struct pool 
 }
 
 const struct method method_smoothquant = {
-    "smoothquant", .sample_rows = 512, .sample_largest = 32, .absorbs = true, .wants_rows = wants_rows, .wants_moments = method_never,
-    .site = site, .weights = method_round_weights,
+    "smoothquant", .sample_rows = 512, .sample_largest = 32, .absorbs = true, .wants_rows = wants_rows, .wants_moments = method_rebuilds,
+    .site = site, .weights = method_rebuild_weights,
 };

@@ -6,8 +6,6 @@
  */
 #include "core/method/method.h"
 
-static bool wants_moments(const struct recipe *r) { return r->weights.rounding != RECIPE_NEAREST || r->reconstruction.bias_correction; }
-
 const struct method method_zeroquant = {
-    "zeroquant", .wants_rows = method_no_rows, .wants_moments = wants_moments, .site = method_site, .weights = method_rebuild_weights,
+    "zeroquant", .wants_rows = method_no_rows, .wants_moments = method_rebuilds, .site = method_site, .weights = method_rebuild_weights,
 };

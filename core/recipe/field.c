@@ -31,6 +31,7 @@ static const char *const clippings[] = {
 static const char *const softmaxes[] = {
     [RECIPE_SOFTMAX_UNIFORM] = "uniform", [RECIPE_SOFTMAX_LOG2] = "log2", [RECIPE_SOFTMAX_LOG_SQRT2] = "log_sqrt2", NULL,
 };
+static const char *const pupils[] = { [RECIPE_TEACHER] = "teacher", [RECIPE_STUDENT] = "student", [RECIPE_BOTH] = "both", NULL };
 static const char *const code_forms[] = { [RECIPE_CODES_STORABLE] = "storable", [RECIPE_CODES_PUBLISHED] = "published", NULL };
 static const char *const targets[] = {
     [RECIPE_TARGET_ONNXRUNTIME] = "onnxruntime", [RECIPE_TARGET_OPENVINO] = "openvino",
@@ -87,14 +88,28 @@ const struct field recipe_fields[RECIPE_FIELDS] = {
       .help = "what a layer's output is fitted to: 0 the layer itself, 1 the float model, between them a mixture" },
     { "reconstruction", "residual", FIELD_BOOL, AT(reconstruction.residual), .lo = 0, .hi = 1,
       .help = "layers that write to the residual stream also take over its error" },
-    { "reconstruction", "ridge", FIELD_REAL, AT(reconstruction.ridge), .lo = 0, .hi = 100,
+    { "reconstruction", "ridge", FIELD_REAL, AT(reconstruction.ridge), .lo = 0, .hi = 100, .fallback = 1,
       .help = "how strongly the fit is held to the float weights, in means of the Gram's diagonal" },
-    { "reconstruction", "damping", FIELD_REAL, AT(reconstruction.damping), .lo = 0, .hi = 10,
+    { "reconstruction", "damping", FIELD_REAL, AT(reconstruction.damping), .lo = 0, .hi = 10, .fallback = 0.05,
       .help = "added to the Gram's diagonal before rounding, in means of the diagonal" },
-    { "reconstruction", "descents", FIELD_INT, AT(reconstruction.descents), .lo = 0, .hi = 16,
+    { "reconstruction", "descents", FIELD_INT, AT(reconstruction.descents), .lo = 0, .hi = 16, .fallback = 2,
       .help = "sweeps of coordinate descent over the codes" },
     { "reconstruction", "bias_correction", FIELD_BOOL, AT(reconstruction.bias_correction), .lo = 0, .hi = 1,
       .help = "biases take up the mean error on the calibration data" },
+    { "reconstruction", "blocks", FIELD_BOOL, AT(reconstruction.blocks), .lo = 0, .hi = 1,
+      .help = "weights, scales, biases and norms of each block are taught together to give the float model's output: see distillation" },
+    { "distillation", "input", FIELD_CHOICE, AT(distillation.input), .choices = pupils,
+      .help = "what a block reads while it is taught: the float model's tensor, that of the network quantized so far, or each by turns" },
+    { "distillation", "steps", FIELD_INT, AT(distillation.steps), .lo = 1, .hi = 100000, .fallback = 100,
+      .help = "updates of each block" },
+    { "distillation", "batch", FIELD_INT, AT(distillation.batch), .lo = 1, .hi = 4096, .fallback = 16,
+      .help = "samples of an update" },
+    { "distillation", "rate", FIELD_REAL, AT(distillation.rate), .lo = 0, .hi = 1, .fallback = 0.01,
+      .help = "how far a weight moves in an update at first, in quantization steps; it falls to 0 by a cosine" },
+    { "distillation", "decay", FIELD_REAL, AT(distillation.decay), .lo = 0, .hi = 1, .fallback = 0.01,
+      .help = "AdamW's weight decay, in units of the rate" },
+    { "distillation", "held_out", FIELD_INT, AT(distillation.held_out), .lo = 5, .hi = 50, .fallback = 25,
+      .help = "percent of the samples that are not learned from; a block changes only if its error on them falls" },
     { "attention", "products", FIELD_BOOL, AT(attention.products), .lo = 0, .hi = 1, .fallback = 1,
       .help = "quantize the products q.k and p.v of attention too" },
     { "attention", "softmax", FIELD_CHOICE, AT(attention.softmax), .choices = softmaxes,
@@ -113,6 +128,8 @@ const struct field recipe_fields[RECIPE_FIELDS] = {
       .help = "other bits for some layers: the first pattern that matches wins" },
     { "calibration", "samples", FIELD_INT, AT(calibration.samples), .lo = 0, .hi = 1000000,
       .help = "use only the first so many samples; 0: all" },
+    { "calibration", "random_tokens", FIELD_BOOL, AT(calibration.random_tokens), .lo = 0, .hi = 1,
+      .help = "draw the ids of tokens at random instead; of the samples only shapes and masks are used" },
 };
 
 static const char one_observer[] = "the method decides the observer; leave the observer out or change the method";
@@ -124,11 +141,13 @@ static const char per_row[] = "repq-vit has a range per output channel; leave it
 static const char published[] = "only the method repq-vit has published codes; leave it out or change the method";
 static const char all_codes[] = "published codes have no form for this target; leave the codes out or set the target to onnxruntime";
 static const char smooth_only[] = "only the method smoothquant does that; leave it out or change the method";
+static const char as_published[] = "repq-vit rebuilds and corrects nothing, as it was published; leave it out or set the method to repquant";
 static const char not_smooth[] = "smoothquant does not do that; leave it out or set the method to repquant";
 static const char zero_only[] = "only the methods zeroquant and smoothquant find ranges while the artifact runs; leave the mode out or change the method";
 static const char zero_dynamic[] = "zeroquant finds a range for each token while the artifact runs; leave the mode out or set the method to minmax";
 static const char by_mode[] = "static ranges are the tensor's; leave the granularity out or set the mode to dynamic";
 static const char not_zero[] = "zeroquant does not do that; leave it out or set the method to repquant";
+static const char no_blocks[] = "blocks are not taught; set \"reconstruction\": {\"blocks\": true} or leave it out";
 static const char int8_only[] = "this target takes symmetric int8 activations only; set symmetric to true or leave it out";
 static const char plain_softmax[] = "this target gets nothing but equal steps; set the softmax to uniform or leave it out";
 static const char symmetric_only[] = "this target takes symmetric weights only; set symmetric to true or leave it out";
@@ -141,12 +160,15 @@ static const char symmetric_only[] = "this target takes symmetric weights only; 
 #define SMOOTH(field, value) { AT(method), RECIPE_METHOD_SMOOTHQUANT, AT(field), value, not_smooth }
 #define OTHERS(field, value)                                                   \
     BOTH_PLAIN(field, value, plain), { AT(method), RECIPE_METHOD_REPQ_VIT, AT(field), value, repquant_only }, SMOOTH(field, value)
+#define AS_PUBLISHED(field, value) { AT(method), RECIPE_METHOD_REPQ_VIT, AT(field), value, as_published }
 #define ZERO(field, value) { AT(method), RECIPE_METHOD_ZEROQUANT, AT(field), value, not_zero }
 #define STATIC_METHOD(method_) { AT(method), method_, AT(activations.mode), RECIPE_STATIC, zero_only }
 #define SMOOTH_ONLY(field)                                                     \
     BOTH_PLAIN(field, RULE_ABSENT, smooth_only), { AT(method), RECIPE_METHOD_REPQUANT, AT(field), RULE_ABSENT, smooth_only }, \
     { AT(method), RECIPE_METHOD_REPQ_VIT, AT(field), RULE_ABSENT, smooth_only },                                              \
     { AT(method), RECIPE_METHOD_ZEROQUANT, AT(field), RULE_ABSENT, smooth_only }
+
+#define TAUGHT_ONLY(field) { AT(reconstruction.blocks), 0, AT(field), RULE_ABSENT, no_blocks }
 
 static const struct field_rule rules[] = {
     { AT(method), RECIPE_METHOD_MINMAX, AT(activations.observer), RECIPE_OBSERVER_MINMAX, one_observer },
@@ -159,11 +181,11 @@ static const struct field_rule rules[] = {
     { AT(activations.observer), RECIPE_OBSERVER_MSE, AT(activations.percentile), RULE_ABSENT, no_percentile },
     { AT(activations.observer), RECIPE_OBSERVER_PERCENTILES, AT(activations.percentile), RULE_ABSENT, no_percentile },
     PLAIN(attention.softmax, RECIPE_SOFTMAX_UNIFORM), SMOOTH(attention.softmax, RECIPE_SOFTMAX_UNIFORM),
-    OTHERS(weights.rounding, RECIPE_NEAREST),
+    AS_PUBLISHED(weights.rounding, RECIPE_NEAREST),
     OTHERS(channels.norms, RULE_ABSENT), OTHERS(channels.clipping, RULE_ABSENT), OTHERS(channels.activations, RULE_ABSENT),
-    OTHERS(reconstruction.target, RULE_ABSENT), OTHERS(reconstruction.residual, RULE_ABSENT), OTHERS(reconstruction.ridge, RULE_ABSENT),
-    OTHERS(reconstruction.damping, RULE_ABSENT), OTHERS(reconstruction.descents, RULE_ABSENT),
-    OTHERS(reconstruction.bias_correction, RULE_ABSENT),
+    AS_PUBLISHED(reconstruction.target, RULE_ABSENT), AS_PUBLISHED(reconstruction.residual, RULE_ABSENT),
+    AS_PUBLISHED(reconstruction.ridge, RULE_ABSENT), AS_PUBLISHED(reconstruction.damping, RULE_ABSENT),
+    AS_PUBLISHED(reconstruction.descents, RULE_ABSENT), AS_PUBLISHED(reconstruction.bias_correction, RULE_ABSENT),
     { AT(method), RECIPE_METHOD_REPQ_VIT, AT(weights.granularity), RECIPE_PER_CHANNEL, per_row },
     { AT(weights.granularity), RECIPE_PER_TENSOR, AT(weights.group_size), RULE_ABSENT, no_groups },
     { AT(weights.granularity), RECIPE_PER_CHANNEL, AT(weights.group_size), RULE_ABSENT, no_groups },
@@ -176,6 +198,9 @@ static const struct field_rule rules[] = {
     ZERO(channels.norms, RULE_ABSENT), ZERO(channels.clipping, RULE_ABSENT), ZERO(channels.activations, RULE_ABSENT),
     SMOOTH_ONLY(smoothing.alpha), SMOOTH_ONLY(smoothing.multiply), SMOOTH(codes, RECIPE_CODES_STORABLE),
     PLAIN(codes, RECIPE_CODES_STORABLE), { AT(method), RECIPE_METHOD_REPQUANT, AT(codes), RECIPE_CODES_STORABLE, published },
+    AS_PUBLISHED(reconstruction.blocks, 0),
+    TAUGHT_ONLY(distillation.input), TAUGHT_ONLY(distillation.steps), TAUGHT_ONLY(distillation.batch), TAUGHT_ONLY(distillation.rate),
+    TAUGHT_ONLY(distillation.decay), TAUGHT_ONLY(distillation.held_out),
     { AT(codes), RECIPE_CODES_PUBLISHED, AT(activations.symmetric), 0, all_codes },
     { AT(target), RECIPE_TARGET_TENSORRT, AT(activations.symmetric), 1, int8_only },
     { AT(target), RECIPE_TARGET_PORTABLE, AT(activations.symmetric), 1, int8_only },
@@ -198,6 +223,12 @@ static bool with_signed_codes(const struct recipe *r) { return finds_tensor_rang
 
 static bool with_few_bits(const struct recipe *r) { return finds_tensor_ranges(r) && r->activations.bits != 8; }
 
+/* Rows of both streams would be divided by magnitudes that factors had changed in one of them. */
+static bool with_another_target(const struct recipe *r)
+{
+    return r->method == RECIPE_METHOD_SMOOTHQUANT && r->activations.granularity == RECIPE_PER_TOKEN && r->reconstruction.target > 0;
+}
+
 static bool with_few_bits_somewhere(const struct recipe *r)
 {
     for (int i = 0; i < r->n_overrides && finds_tensor_ranges(r); i++)
@@ -210,9 +241,12 @@ static const char no_operator[] = "this target has no DynamicQuantizeLinear, whi
 static const char bytes_only[] = "DynamicQuantizeLinear, which finds the tensor's range, gives 8-bit codes; set the granularity to per_token or the mode to static";
 static const char unsigned_only[] = "DynamicQuantizeLinear, which finds the tensor's range, gives codes with a zero point; leave symmetric out or set the granularity to per_token";
 
+static const char own_target[] = "tokens that are divided after smoothing have no float rows to aim at; set the target to 0 or the mode to static";
+
 static const struct recipe_refusal refusals[] = {
     { without_operator, AT(activations.granularity), no_operator }, { with_few_bits, AT(activations.bits), bytes_only },
-    { with_few_bits_somewhere, AT(overrides), bytes_only }, { with_signed_codes, AT(activations.symmetric), unsigned_only },
+    { with_another_target, AT(reconstruction.target), own_target }, { with_few_bits_somewhere, AT(overrides), bytes_only },
+    { with_signed_codes, AT(activations.symmetric), unsigned_only },
 };
 
 const struct recipe_refusal *const recipe_refusals = refusals;
@@ -262,7 +296,11 @@ bool field_applies(const struct field *f, const struct recipe *r)
         return r->method == RECIPE_METHOD_REPQ_VIT;
     if (f->at >= AT(smoothing) && f->at < AT(reconstruction))
         return r->method == RECIPE_METHOD_SMOOTHQUANT;
+    if (f->at == AT(reconstruction.blocks))
+        return r->method != RECIPE_METHOD_REPQ_VIT;
+    if (f->at >= AT(distillation) && f->at < AT(attention))
+        return r->reconstruction.blocks;
     bool rebuilds = f->at == AT(weights.rounding) || (f->at >= AT(reconstruction) && f->at < AT(attention));
     bool channels = f->at >= AT(channels) && f->at < AT(smoothing);
-    return rebuilds ? r->method == RECIPE_METHOD_REPQUANT || r->method == RECIPE_METHOD_ZEROQUANT : !channels || r->method == RECIPE_METHOD_REPQUANT;
+    return rebuilds ? r->method != RECIPE_METHOD_REPQ_VIT : !channels || r->method == RECIPE_METHOD_REPQUANT;
 }

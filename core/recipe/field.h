@@ -10,7 +10,7 @@
 
 enum field_kind { FIELD_NAME, FIELD_CHOICE, FIELD_INT, FIELD_REAL, FIELD_BOOL, FIELD_PATTERNS, FIELD_OVERRIDES };
 
-enum { RECIPE_FIELDS = 33 };
+enum { RECIPE_FIELDS = 41 };
 
 struct field {
     const char *section, *key;             /* section NULL: a member of the recipe itself */

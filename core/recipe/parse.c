@@ -335,7 +335,7 @@ static bool apply_rule(struct parse *p, const struct field_rule *rule)
         char where[160];
         field_pointer(p, f, where, sizeof where);
         return err_set(p->e, ERR_RECIPE_COMBINATION, where, "\"%s\" does not go with %s \"%s\": %s",
-                       f->key, cause->key, cause->choices[rule->if_value], rule->why);
+                       f->key, cause->key, cause->choices ? cause->choices[rule->if_value] : rule->if_value ? "true" : "false", rule->why);
     }
     field_set(f, &p->r, want);
     return true;

@@ -2,10 +2,13 @@
 
 #include <string.h>
 
-/* What all W8A8 presets have in common; ONNX Runtime's uint8 activations, weights per output channel. */
-#define W8A8                                                                                        \
+/* What all W8A8 presets have in common; ONNX Runtime's uint8 activations, weights per output channel.  Of the reconstruction nothing
+ * is done unless the rounding becomes gptq or adaround. */
+#define REBUILT .ridge = 1, .damping = 0.05, .descents = 2
+#define W8A8_BLOCKS(taught)                                                                         \
     .weights = { .bits = 8, .granularity = RECIPE_PER_CHANNEL, .symmetric = true }, .attention = { true, RECIPE_SOFTMAX_UNIFORM },      \
-    .convolutions = true, .target = RECIPE_TARGET_ONNXRUNTIME
+    .reconstruction = { REBUILT, .blocks = taught }, .convolutions = true, .target = RECIPE_TARGET_ONNXRUNTIME
+#define W8A8 W8A8_BLOCKS(false)
 
 /*
  * RepQuant.  What differs by width was found on two vision transformers and a language model (bench/README.md).  At 4 bits
@@ -17,7 +20,7 @@
     .name = preset, .method = RECIPE_METHOD_REPQUANT,                                                           \
     .weights = { weight_bits, RECIPE_PER_CHANNEL, false, RECIPE_GPTQ },                                         \
     .activations = { act_bits, RECIPE_ONE_RANGE, RECIPE_STATIC, false, range, 0 },                             \
-    .channels = { RECIPE_NORMS_SEARCH, clip, true }, .reconstruction = { aim, true, hold, 0.05, 2, true },  \
+    .channels = { RECIPE_NORMS_SEARCH, clip, true }, .reconstruction = { aim, true, hold, 0.05, 2, true, false },  \
     .attention = { true, levels }, .convolutions = true, .target = RECIPE_TARGET_ONNXRUNTIME
 
 /* The method's published code: nothing rebuilt, nothing corrected; what RepQuant's own parts are to be judged against. */
@@ -41,9 +44,10 @@ static const struct recipe_preset presets[] = {
       { .name = "smoothquant-w8a8", .method = RECIPE_METHOD_SMOOTHQUANT, W8A8, .smoothing = { RECIPE_ALPHA_AUTO, true },
         .activations = { 8, RECIPE_ONE_RANGE, RECIPE_STATIC, false, RECIPE_OBSERVER_MINMAX, 0 } } },
     { "smoothquant-group-w8a8",
-      "SmoothQuant with a scale for each 64 inputs of an output channel: more accurate and slower than smoothquant-w8a8; for narrow weights.",
+      "SmoothQuant with a scale for each 128 inputs of an output channel: the weights lose less, the artifact is slower than smoothquant-w8a8.",
       { .name = "smoothquant-group-w8a8", .method = RECIPE_METHOD_SMOOTHQUANT, .smoothing = { RECIPE_ALPHA_AUTO, true },
-        .weights = { .bits = 8, .granularity = RECIPE_PER_GROUP, .symmetric = true, .group_size = 64 }, .attention = { true, RECIPE_SOFTMAX_UNIFORM },
+        .weights = { .bits = 8, .granularity = RECIPE_PER_GROUP, .symmetric = true, .group_size = 128 },
+        .attention = { true, RECIPE_SOFTMAX_UNIFORM }, .reconstruction = { REBUILT },
         .convolutions = true, .target = RECIPE_TARGET_ONNXRUNTIME,
         .activations = { 8, RECIPE_ONE_RANGE, RECIPE_STATIC, false, RECIPE_OBSERVER_MINMAX, 0 } } },
     { "zeroquant-w8a8",
@@ -52,7 +56,13 @@ static const struct recipe_preset presets[] = {
         .activations = { 8, RECIPE_PER_TOKEN, RECIPE_DYNAMIC, false, RECIPE_OBSERVER_MINMAX, 0 } } },
     { "zeroquant-w4a8",
       "ZeroQuant, mixed: 8-bit weights in attention, 4-bit ones in feed-forward layers, a range for each token; with rounding gptq more accurate.",
-      { .name = "zeroquant-w4a8", .method = RECIPE_METHOD_ZEROQUANT, W8A8, .reconstruction = { .ridge = 1, .damping = 0.05, .descents = 2 },
+      { .name = "zeroquant-w4a8", .method = RECIPE_METHOD_ZEROQUANT, W8A8,
+        .activations = { 8, RECIPE_PER_TOKEN, RECIPE_DYNAMIC, false, RECIPE_OBSERVER_MINMAX, 0 },
+        .n_overrides = 1, .overrides = { { "", RECIPE_FEED_FORWARD, 4, 0 } } } },
+    { "zeroquant-lkd-w4a8",
+      "ZeroQuant with layer-by-layer distillation: zeroquant-w4a8 whose blocks are taught to give the float model's output.",
+      { .name = "zeroquant-lkd-w4a8", .method = RECIPE_METHOD_ZEROQUANT, W8A8_BLOCKS(true),
+        .distillation = { RECIPE_TEACHER, 100, 16, 0.01, 0.01, 25 },
         .activations = { 8, RECIPE_PER_TOKEN, RECIPE_DYNAMIC, false, RECIPE_OBSERVER_MINMAX, 0 },
         .n_overrides = 1, .overrides = { { "", RECIPE_FEED_FORWARD, 4, 0 } } } },
     { "repquant-w8a8",

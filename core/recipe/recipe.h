@@ -45,6 +45,8 @@ enum recipe_norms { RECIPE_NORMS_OFF, RECIPE_NORMS_FULL, RECIPE_NORMS_SEARCH };
 enum recipe_clipping { RECIPE_CLIP_MINMAX, RECIPE_CLIP_PERCENTILE, RECIPE_CLIP_GRID, RECIPE_CLIP_LEARNED };
 /* Levels of attention probabilities: equal steps; powers of 2; powers of sqrt 2 with a zero. */
 enum recipe_softmax { RECIPE_SOFTMAX_UNIFORM, RECIPE_SOFTMAX_LOG2, RECIPE_SOFTMAX_LOG_SQRT2 };
+/* What a block is taught on: the float stream's input, that of the network quantized so far, or each by turns. */
+enum recipe_pupil { RECIPE_TEACHER, RECIPE_STUDENT, RECIPE_BOTH };
 /* Codes that fit their bits; or those of RepQ-ViT's published code, which do not: 2^b softmax levels and a zero, zero points between codes. */
 enum recipe_codes { RECIPE_CODES_STORABLE, RECIPE_CODES_PUBLISHED };
 /* In place of a number for smoothing.alpha: each group of layers that reads one tensor has its own, by output error. */
@@ -97,7 +99,14 @@ struct recipe {
         double ridge, damping;             /* in units of the mean of the Gram's diagonal */
         int descents;                      /* sweeps of coordinate descent behind GPTQ */
         bool bias_correction;
+        bool blocks;                       /* whole blocks are taught behind their layers: see distillation */
     } reconstruction;
+    struct {                               /* all 0 without reconstruction.blocks */
+        enum recipe_pupil input;
+        int steps, batch;                  /* updates of each block; samples an update */
+        double rate, decay;                /* quantization steps an update at first; weight decay, in units of the rate */
+        int held_out;                      /* percent of the samples: they judge, and are not learned from */
+    } distillation;
     struct {
         bool products;                     /* quantize q.k and p.v too */
         enum recipe_softmax softmax;
@@ -113,6 +122,7 @@ struct recipe {
     struct recipe_override overrides[RECIPE_MAX_OVERRIDES];
     struct {
         int samples;                       /* use the first so many calibration samples; 0: all */
+        bool random_tokens;                /* ids of tokens are drawn at random; shapes and masks are the samples' */
     } calibration;
 };
 

@@ -207,7 +207,7 @@ static bool take_up(struct absorber *a, const struct absorb_path *p, struct err 
 static bool absorb_some(struct absorber *a, struct pass *pass, const struct absorb_path *paths, int n, struct err *e)
 {
     int sites[SITES_AT_ONCE];
-    struct stretch st = { .sites = sites, .n_sites = n };
+    struct stretch st = { .sites = sites, .n_sites = n, .keep = -1 };
     st.obs = arena_array(a->scratch, (uint64_t)n, sizeof *st.obs, e);
     st.samples = arena_array(a->scratch, (uint64_t)n, sizeof *st.samples, e);
     bool ok = st.obs && st.samples;

@@ -14,7 +14,7 @@
 #include "core/base/hash.h"
 #include "core/base/io.h"
 
-enum journal_type { JOURNAL_SITE = 1, JOURNAL_WEIGHT = 2, JOURNAL_LAYER = 3, JOURNAL_FACTORS = 4 };
+enum journal_type { JOURNAL_SITE = 1, JOURNAL_WEIGHT = 2, JOURNAL_LAYER = 3, JOURNAL_FACTORS = 4, JOURNAL_BLOCK = 5 };
 
 struct journal {
     int fd;                        /* -1: no journal is kept */

@@ -215,6 +215,14 @@ bool lower_layer(const struct lower *w, int index, struct err *e)
     return true;
 }
 
+bool lower_again(const struct lower *w, int layer, struct err *e)
+{
+    arena_free(w->floats[layer]);
+    w->floats[layer] = NULL;
+    w->s->quantized.qop[w->s->layers[layer].l->node] = (struct qop){ 0 };
+    return lower_layer(w, layer, e);
+}
+
 void lower_forget(const struct lower *w, int pos)
 {
     for (int i = 0; i < w->s->n_layers; i++)

@@ -10,6 +10,7 @@
 #include "core/sweep/sweep.h"
 
 #include "core/base/clock.h"
+#include "core/sweep/blocks.h"
 #include "core/sweep/fold_check.h"
 #include "core/sweep/moments.h"
 #include "core/sweep/sample.h"
@@ -119,6 +120,8 @@ static bool load(struct pass *p, struct member *m, int chunk, struct err *e)
             return false;
         for (int v = 0; v < p->t->g->n_values; v++) {
             struct held *h = &p->hands[chunk].held[i][v];
+            if (h->there && p->t->g->values[v].producer >= p->st->from)
+                store_drop(p->store, h);       /* the walk went back behind it: it is made again */
             if (!h->there)
                 continue;
             const void *data = store_get(p->store, h, &m->temps[m->n_temps], e);
@@ -137,6 +140,12 @@ static uint64_t bytes_of(const struct frame *f, int value)
     return ((uint64_t)shape_elements(&t->shape) * (uint64_t)dtype_bits(t->dtype) + 7) / 8;
 }
 
+/* Needed from `resume` on, or by a block that begins before it. */
+static bool wanted_later(const struct pass *p, const struct plan *plan, int v)
+{
+    return plan_live_at(plan, v, p->st->resume) || (p->st->keep >= 0 && plan_live_at(plan, v, p->st->keep));
+}
+
 /* Holds what is alive at `resume` and lets go of the rest. */
 static bool hold(struct pass *p, struct member *m, int chunk, struct err *e)
 {
@@ -144,7 +153,7 @@ static bool hold(struct pass *p, struct member *m, int chunk, struct err *e)
     for (int i = 0; i < STREAMS; i++)
         for (int v = 0; v < p->t->g->n_values; v++) {
             struct held *h = &p->hands[chunk].held[i][v];
-            bool alive = plan_live_at(plan, v, p->st->resume) && !p->t->g->values[v].is_input;
+            bool alive = wanted_later(p, plan, v) && !p->t->g->values[v].is_input;
             if (!alive)
                 store_drop(p->store, h);
             else if (!h->there && !store_put(p->store, m->frame[i].t[v].data, bytes_of(&m->frame[i], v), h, e))
@@ -358,7 +367,7 @@ static void choose_measures(struct pass *p)
     for (int i = 0; i < s->n_layers; i++) {
         const struct sweep_layer *l = &s->layers[i];
         bool runs = l->l->node >= p->st->from && l->result < p->st->to && l->result < p->st->resume;
-        p->measuring[i] = runs && !s->folding_waits && !l->measured && sweep_ready(s, l, true);
+        p->measuring[i] = runs && !s->folding_waits && !l->measured && sweep_ready(s, l, true) && !blocks_open(s, l->l->node);
     }
 }
 
@@ -472,6 +481,23 @@ bool pass_keep_outputs(struct pass *p, struct arena *mem, int64_t samples, struc
             if (!keep_output(p, mem, c, o, &s->checked[c * n_outputs + o], e))
                 return false;
     return s->checked != NULL;
+}
+
+const void *pass_held(struct pass *p, bool quantized, int chunk, int value, void **ret_temp, struct err *e)
+{
+    const struct chunk *at = &p->s->chunks.chunk[chunk];
+    int root = at->plan->root[value];
+    *ret_temp = NULL;
+    for (int i = 0; i < p->t->g->n_inputs; i++)
+        if (p->t->g->inputs[i] == root) {
+            const struct tensor *t = &p->s->chunks.samples->inputs[i]->t;
+            return (const char *)t->data + at->first * shape_count(&t->shape, 1, t->shape.rank) * dtype_bits(t->dtype) / 8;
+        }
+    const struct held *h = &p->hands[chunk].held[quantized ? QUANTIZED : FLOAT][root];
+    if (h->there)
+        return store_get(p->store, h, ret_temp, e);
+    err_set(e, ERR_BUG, p->t->g->values[value].name, "a tensor at a block's end was not held");
+    return NULL;
 }
 
 void pass_usage(struct pass *p, int64_t *ret_peak, int64_t *ret_spilled)

@@ -46,3 +46,19 @@ int regions_find(const struct graph *g, const bool *quantized_node, struct arena
     }
     return region + 1;
 }
+
+bool regions_values(const struct graph *g, const bool *quantized_node, const int *region, struct arena *mem, int *ret, struct err *e)
+{
+    bool *influenced = find_influenced(g, quantized_node, mem, e);
+    if (!influenced)
+        return false;
+    for (int i = 0; i < g->n_nodes; i++)
+        ret[i] = -1;
+    for (int v = 0; v < g->n_values; v++) {
+        int made = g->values[v].producer;
+        for (int i = made + 1; influenced[v] && made >= 0 && i < g->n_nodes && i <= last_reader(g, v); i++)
+            if (i > 0 && region[i] != region[i - 1])
+                ret[i] = v;
+    }
+    return true;
+}

@@ -18,4 +18,7 @@
  */
 int regions_find(const struct graph *g, const bool *quantized_node, struct arena *mem, int *ret_region, struct err *e);
 
+/* ret[n_nodes]: the one influenced value alive before a node that begins a region; -1 elsewhere, and where none is. */
+bool regions_values(const struct graph *g, const bool *quantized_node, const int *region, struct arena *mem, int *ret, struct err *e);
+
 #endif

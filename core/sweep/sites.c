@@ -1,6 +1,7 @@
 #include "core/sweep/sweep.h"
 
 #include "core/graph/unit_rows.h"
+#include "core/sweep/blocks.h"
 #include "core/sweep/region.h"
 
 #include <stdio.h>
@@ -271,7 +272,7 @@ static bool find_regions(const struct sweep_task *t, struct arena *mem, struct s
     s->n_regions = regions_find(t->g, quantized, mem, region, e);
     for (int i = 0; i < s->n_layers; i++)
         s->layers[i].region = region[s->layers[i].l->node];
-    return s->n_regions > 0;
+    return s->n_regions > 0 && blocks_find(t, quantized, region, mem, s, e);
 }
 
 bool sweep_list_sites(const struct sweep_task *t, struct arena *mem, struct sweep *s, struct err *e)

@@ -2,6 +2,7 @@
 
 #include "core/kernel/kernel.h"
 #include "core/sweep/absorb.h"
+#include "core/sweep/blocks.h"
 #include "core/sweep/compensate.h"
 #include "core/sweep/journal.h"
 #include "core/sweep/moments.h"
@@ -260,10 +261,20 @@ static bool lower_replayed(struct walk *w, struct err *e)
     for (int i = 0; i < w->s->n_sites; i++)
         if (w->s->sites[i].decided && !lower_site(&w->lower, i, e))
             return false;
-    return decide_plain_weights(w, e) && lower_layers(w, e);
+    return blocks_relower(&w->lower, e) && decide_plain_weights(w, e) && lower_layers(w, e);
 }
 
 /* ---- walking ---- */
+
+/* Both ends of a block that is to be taught. */
+static void stop_at_block(const struct walk *w, struct stretch *st)
+{
+    const struct sweep_block *b = blocks_ahead(w->s, st->from);
+    int stop = b ? st->from < b->first ? b->first : b->end : st->to;
+    st->keep = b && st->from >= b->first ? b->first : -1;
+    if (stop < st->to)
+        st->to = st->resume = stop;
+}
 
 /* The first quantized node at or after `from` that cannot run (or not in its final form) yet. */
 static void find_end(const struct walk *w, struct stretch *st)
@@ -278,6 +289,7 @@ static void find_end(const struct walk *w, struct stretch *st)
             continue;
         st->to = st->resume = end;
     }
+    stop_at_block(w, st);
 }
 
 /* A convolution's output is what it is once its own quantizer is known: readers' ranges wait for that. */
@@ -298,7 +310,7 @@ static bool find_stretch(const struct walk *w, struct stretch *st, int *sites, s
     st->sites = sites;
     for (int i = 0; i < w->s->n_sites; i++) {
         const struct site *s = &w->s->sites[i];
-        if (s->decided || s->made_at >= st->to || is_provisional(w, s))
+        if (s->decided || s->made_at >= st->to || is_provisional(w, s) || blocks_may_change(w->s, i))
             continue;
         if (st->n_sites == MAX_STRETCH_SITES)
             return err_set(e, ERR_MODEL_LIMIT, s->layer, "more than %d tensors wait to be quantized at once", MAX_STRETCH_SITES);
@@ -369,6 +381,24 @@ static bool walk_stretch(struct walk *w, struct stretch *st, struct arena *mem, 
     return ok;
 }
 
+/* At the end of a block: it is taught, and runs once more as it is now. */
+static bool teach(struct walk *w, int *pos, struct err *e)
+{
+    struct sweep_block *b = blocks_ahead(w->s, *pos - 1);
+    if (!b || b->end != *pos)
+        return true;
+    *pos = b->first;
+    return blocks_teach(&w->lower, w->codes, w->pass, b, e)
+        && record_block(&w->journal, w->t, w->s, (int)(b - w->s->blocks), e) && journal_sync(&w->journal, e);
+}
+
+/* What ran before this node does not run again. */
+static int safe_behind(const struct walk *w, int pos)
+{
+    const struct sweep_block *b = blocks_ahead(w->s, pos);
+    return b && pos > b->first ? b->first : pos;
+}
+
 /* One stretch from *pos, which it moves on. */
 static bool walk_on(struct walk *w, int *pos, struct err *e)
 {
@@ -380,7 +410,7 @@ static bool walk_on(struct walk *w, int *pos, struct err *e)
     for (size_t i = 0; i < w->t->n_maps; i++)
         mapping_rest(w->t->maps[i].data, w->t->maps[i].size);
     *pos = st.resume;
-    return ok;
+    return ok && teach(w, pos, e);
 }
 
 /* From the first node on; what the journal brought is decided. */
@@ -400,7 +430,7 @@ static bool walk_graph(struct walk *w, struct err *e)
             return false;
         if (w->t->stop_after && w->decided_now >= w->t->stop_after && pos < n)
             return err_set(e, ERR_CANCELED, "", "stopped after %d sites", w->decided_now);
-        lower_forget(&w->lower, pos);
+        lower_forget(&w->lower, safe_behind(w, pos));
     }
     events_progress(w->t->events, count_decided(w->s), w->s->n_sites, w->s->chunks.count);
     return true;
@@ -452,7 +482,7 @@ bool sweep_run(const struct sweep_task *t, struct arena *mem, struct sweep *ret,
     struct sweep_task own = *t;            /* with the graph as the walk sees it */
     struct arena *codes = t->codes ? t->codes : mem;
     struct walk w = { .t = &own, .s = ret, .mem = mem, .codes = codes, .journal = { -1 }, .lower = { &own, ret, mem, NULL } };
-    struct replay replay = { ret, mem, codes };
+    struct replay replay = { &own, ret, mem, codes };
     int64_t samples = t->recipe->calibration.samples;
     bool ok = sweep_list_sites(t, mem, ret, e) && lowering_new(&ret->quantized, t->g, mem, e);
     ret->quantized.may_float = t->method->folds_last;
@@ -474,58 +504,4 @@ bool sweep_run(const struct sweep_task *t, struct arena *mem, struct sweep *ret,
     pass_free(w.pass);
     journal_close(&w.journal);
     return ok;
-}
-
-struct artifact_input sweep_input(const struct sweep *s, int site)
-{
-    if (site < 0)
-        return (struct artifact_input){ 0 };
-    const struct site *at = &s->sites[site];
-    bool outside = at->norm < 0;           /* else the norm gives scaled values by its own constants */
-    return (struct artifact_input){ .a = at->q.a, .fraction = at->q.fraction, .levels = at->q.levels.bits > 0, .mul = outside ? at->q.mul : NULL,
-                                    .shift = outside ? at->q.shift : NULL };
-}
-
-struct site_codes sweep_codes(const struct site *s)
-{
-    return (struct site_codes){ .a = &s->q.a, .mul = s->q.mul, .shift = s->q.shift, .levels = s->q.levels.bits ? &s->q.levels : NULL };
-}
-
-static const char *precision_name(int weight_bits, int act_bits)
-{
-    static const char *const names[9][9] = {
-#define ROW(w) { NULL, NULL, "w" #w "a2", "w" #w "a3", "w" #w "a4", "w" #w "a5", "w" #w "a6", "w" #w "a7", "w" #w "a8" }
-        [2] = ROW(2), [3] = ROW(3), [4] = ROW(4), [5] = ROW(5), [6] = ROW(6), [7] = ROW(7), [8] = ROW(8),
-#undef ROW
-    };
-    bool known = weight_bits >= 2 && weight_bits <= 8 && act_bits >= 2 && act_bits <= 8;
-    return known ? names[weight_bits][act_bits] : "float";
-}
-
-void sweep_row(const struct sweep_task *t, const struct sweep *s, int i, struct layer_row *ret)
-{
-    const struct sweep_layer *l = &s->layers[i];
-    bool has_weight = l->l->weight >= 0;
-    int64_t params = has_weight ? l->l->k * l->l->n + (l->l->bias >= 0 ? l->l->n : 0) : 0;
-    int act_bits = l->quantize ? s->sites[l->x].bits : 0, weight_bits = l->quantize ? l->choice.weight_bits : 0;
-    int64_t codes = artifact_may_pack(t->recipe->target, weight_bits) ? (l->l->k * l->l->n + 1) / 2 : l->l->k * l->l->n;
-    /* A scale of four bytes and a zero point of one; of two levels a step and a zero point of one each. */
-    int64_t scales = l->w.scale ? 5 * (int64_t)qweight_scales(&l->w) + 2 * (int64_t)qweight_steps(&l->w) : 5 * l->l->n;
-    int64_t thin = 4 * (int64_t)l->w.rank * (l->l->k + l->l->n);
-    /* A product has no weights: its second operand's bits stand in the precision's name. */
-    const char *precision = l->quantize ? precision_name(has_weight ? weight_bits : act_bits, act_bits) : "float";
-    *ret = (struct layer_row){
-        .name = l->l->name, .op = op_info[t->g->nodes[l->l->node].op].type, .block = l->l->block,
-        .role = layer_role_name[l->l->kind], .part = layer_part_name[l->l->part], .weight_bits = has_weight ? weight_bits : 0, .act_bits = act_bits,
-        .planned = precision, .actual = precision, .skip_reason = l->quantize ? "" : l->choice.reason,
-        .has_weight = has_weight, .weight = has_weight && l->quantize ? &l->weight : NULL,
-        .accumulated = l->accumulated, .isolated = l->isolated,
-        .x = l->x >= 0 && s->sites[l->x].decided ? &s->sites[l->x].summary : NULL,
-        .clip_gain_db = l->x >= 0 ? s->sites[l->x].q.clip_gain_db : 0, .exponent = l->x >= 0 ? s->sites[l->x].q.exponent : 0,
-        .residual_target = l->residual >= 0 && sweep_gathers(t, l) && t->recipe->reconstruction.target > 0,
-        .params = params, .bytes_before = params * 4,
-        .group = (int64_t)(l->w.group ? l->w.group : l->w.step_group),
-        .bytes_after = l->quantize && has_weight ? codes + (l->l->bias >= 0 || l->w.bias ? 4 : 0) * l->l->n + scales + thin : params * 4,
-        .seconds = l->seconds,
-    };
 }

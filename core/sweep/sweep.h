@@ -13,6 +13,7 @@
  *                          (attention probabilities: from the q.k product; a convolution's output: from the convolution),
  *                          or where a decision changes it (a norm that takes up channel factors: from the norm)
  *
+ * Where the recipe wants blocks taught (blocks.h), stretches also end at a block's ends; the block is taught there, and runs once more.
  * Tensors that cross a cut are held per chunk in a store with a memory budget.
  * Every sum is exact or taken in chunk order, so threads and memory never change a byte.  A sweep that is killed
  * and started again with its journal walks longer stretches and ends with the same bytes.
@@ -70,6 +71,22 @@ struct sweep_layer {
     bool measured;
 };
 
+/* Layers that are taught together: see blocks.h. */
+struct sweep_block {
+    int first, end;                    /* nodes [first, end) */
+    int in, out;                       /* the tensors at both ends; in -1: the model's inputs */
+    const char *name;
+    bool done;
+    struct block_result {
+        bool kept;                     /* false: nothing was better than what the layers' own decisions gave */
+        double before, after;          /* squared error over the target's square on the samples that were kept out */
+        double fitted_before, fitted_after;    /* and on those that were learned from */
+        double seconds, products;      /* of the updates; multiplications in matrix products */
+        char reason[200];              /* why it was not taught; "" if it was */
+    } result;
+    float **constants;                 /* of its parts that are constants, once kept; NULL for layers */
+};
+
 struct sweep_task {
     const struct graph *g;
     const struct roles *roles;
@@ -96,6 +113,7 @@ struct sweep {
     struct chunks chunks;
     bool folding_waits;                              /* this walk runs layers behind factors with their own weights */
     int n_regions;
+    struct sweep_block *blocks; int n_blocks;        /* none unless the recipe wants them taught */
     int replayed_sites, replayed_weights;            /* taken from the journal */
     int searched_sites, made_weights;                /* by this process: with those above they are all, no more */
     int64_t steps;                                   /* nodes run, on either stream, over all chunks */
@@ -145,6 +163,8 @@ bool sweep_gathers(const struct sweep_task *t, const struct sweep_layer *l);
 struct lower { const struct sweep_task *t; struct sweep *s; struct arena *mem; struct arena **floats; /* [n_layers] */ };
 bool lower_site(const struct lower *w, int site, struct err *e);
 bool lower_layer(const struct lower *w, int layer, struct err *e);
+/* The same after a layer's weights were changed. */
+bool lower_again(const struct lower *w, int layer, struct err *e);
 /* Lets go of the floats of layers before node `pos`. */
 void lower_forget(const struct lower *w, int pos);
 
@@ -153,7 +173,8 @@ bool record_site(struct journal *j, const struct sweep *s, int site, struct err 
 bool record_weight(struct journal *j, const struct sweep *s, int layer, struct err *e);
 bool record_layer(struct journal *j, const struct sweep *s, int layer, struct err *e);
 bool record_factors(struct journal *j, const struct sweep *s, int site, struct err *e);
-struct replay { struct sweep *s; struct arena *mem, *codes; };
+bool record_block(struct journal *j, const struct sweep_task *t, const struct sweep *s, int block, struct err *e);
+struct replay { const struct sweep_task *t; struct sweep *s; struct arena *mem, *codes; };
 bool record_replay(void *replay, enum journal_type type, uint32_t index, const void *p, uint64_t n, struct err *e);
 
 /* pass.c: both streams over a stretch, for all chunks. */
@@ -165,12 +186,15 @@ struct stretch {
     struct observer *obs;              /* [n_sites], filled; released by the caller */
     struct sample *samples;            /* [n_sites], filled where the method wants rows; released by the caller */
     struct gathering *gathering;       /* or NULL */
+    int keep;                          /* what was alive at this node stays held as well; -1: nothing */
 };
 struct pass *pass_new(const struct sweep_task *t, struct sweep *s, struct err *e);
 void pass_free(struct pass *p);
 bool pass_run(struct pass *p, const struct stretch *st, struct err *e);
 /* Copies the quantized stream's outputs of the first chunks into the sweep. */
 bool pass_keep_outputs(struct pass *p, struct arena *mem, int64_t samples, struct err *e);
+/* The bytes of a value that is held, or an input, in one chunk; *ret_temp is the caller's to free.  Any thread. */
+const void *pass_held(struct pass *p, bool quantized, int chunk, int value, void **ret_temp, struct err *e);
 void pass_usage(struct pass *p, int64_t *ret_peak, int64_t *ret_spilled);
 
 #endif

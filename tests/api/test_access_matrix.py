@@ -12,7 +12,7 @@ ROLES = ("viewer", "member", "team_admin", "admin")
 OPEN, ANYBODY = "open", "viewer"
 
 MATRIX = {
-    "GET /": OPEN, "GET /style.css": OPEN, "GET /healthz": OPEN, "GET /readyz": OPEN, "GET /metrics": OPEN,
+    "GET /": OPEN, "GET /dashboard/{file}": OPEN, "GET /healthz": OPEN, "GET /readyz": OPEN, "GET /metrics": OPEN,
     "GET /v1/openapi.json": "viewer", "GET /v1/capabilities": "viewer", "GET /v1/queue": "viewer",
     "PUT /v1/blobs/{digest}": "member", "GET /v1/blobs/{digest}": "viewer",
     "POST /v1/uploads": "member", "PATCH /v1/uploads/{upload}": "member", "GET /v1/uploads/{upload}": "member", "DELETE /v1/uploads/{upload}": "member",
@@ -23,7 +23,7 @@ MATRIX = {
     "PUT /v1/datasets/{dataset}": "member", "GET /v1/datasets/{dataset}": "viewer", "DELETE /v1/datasets/{dataset}": "member",
     "POST /v1/datasets/{dataset}/validations": "viewer",
     "GET /v1/recipes": "viewer", "GET /v1/recipes/{name}": "viewer",
-    "POST /v1/jobs": "member", "GET /v1/jobs": "viewer", "GET /v1/jobs/{job}": "viewer",
+    "POST /v1/jobs": "member", "GET /v1/jobs": "viewer", "GET /v1/jobs/{job}": "viewer", "DELETE /v1/jobs/{job}": "member",
     "POST /v1/jobs/{job}/cancel": "member", "POST /v1/jobs/{job}/retry": "member",
     "GET /v1/jobs/{job}/events": "viewer", "GET /v1/jobs/{job}/layers": "viewer", "GET /v1/jobs/{job}/layers/{index}/details": "viewer",
     "GET /v1/jobs/{job}/report": "viewer", "GET /v1/jobs/{job}/artifacts": "viewer",
@@ -39,6 +39,8 @@ MATRIX = {
 
 # Operations whose last path segment is a name the client gives: there is nothing of another team to name.
 NAMED_BY_THE_CLIENT = {"PUT /v1/blobs/{digest}", "PUT /v1/models/{model}", "PUT /v1/datasets/{dataset}"}
+# The same for every team.
+NOBODYS = {"GET /v1/recipes/{name}", "GET /dashboard/{file}"}
 # What an administrator may do to another team.
 ACROSS_TEAMS = {"GET /v1/teams/{team}", "DELETE /v1/teams/{team}", "PUT /v1/teams/{team}/quota"}
 
@@ -97,7 +99,7 @@ class Team:
         artifact = self.ask("viewer", "GET /v1/jobs/{job}/artifacts", {"job": job["id"]}).json()["data"][0]
         upload = self.ask("member", "POST /v1/uploads", {}, headers={**TUS, "Upload-Length": "4"}).headers["Location"].rsplit("/", 1)[1]
         return {"digest": model["digest"], "upload": upload, "model": model["id"], "dataset": data["id"], "job": job["id"], "artifact": artifact["id"],
-                "token": self.make_token("viewer")["id"], "session": self.log_in("admin")[1], "team": self.name, "name": "minmax-w8a8", "index": "0"}
+                "token": self.make_token("viewer")["id"], "session": self.log_in("admin")[1], "team": self.name, "name": "minmax-w8a8", "index": "0", "file": "style.css"}
 
     def body(self, operation, names):
         """What makes the operation do something to what `names` names."""
@@ -204,7 +206,7 @@ def told(answer, names):
 
 
 @pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize("operation", [o for o in MATRIX if names_of(o) and o not in NAMED_BY_THE_CLIENT and o != "GET /v1/recipes/{name}"])
+@pytest.mark.parametrize("operation", [o for o in MATRIX if names_of(o) and o not in NAMED_BY_THE_CLIENT | NOBODYS])
 def test_what_another_team_has_is_answered_as_what_nobody_has(red, blue, operation, role):
     if role == "admin" and operation in ACROSS_TEAMS:
         return

@@ -40,7 +40,7 @@ def test_every_path_refuses_a_stranger_but_the_open_ones(daemon, document):
     for method, path, operation in operations(document):
         security = operation.get("security")
         if security == [] or security and {} in security:
-            assert bare(daemon, method, path).status_code == 200, path
+            assert bare(daemon, method, path.format(file="style.css")).status_code == 200, path
             continue
         for headers in ({}, {"Authorization": "Bearer rq_" + "0" * 43}, {"Authorization": "Basic cnE6eA=="}):
             answer = bare(daemon, method, some_path(path), headers=headers, data=BODIES.get(method))
@@ -90,7 +90,7 @@ def test_answers_are_what_the_document_says(daemon, document):
              "name": "minmax-w8a8", "index": "0", "team": "local", "token": daemon("GET", "/v1/tokens").json()["data"][0]["id"]}
     checked = 0
     for method, path, _ in operations(document):
-        if method != "GET" or path in ("/", "/style.css", "/metrics", "/v1/session") or path.endswith("/content") or "{digest}" in path:
+        if method != "GET" or path in ("/", "/dashboard/{file}", "/metrics", "/v1/session") or path.endswith("/content") or "{digest}" in path:
             continue
         answer = daemon("GET", path.format(**names))
         assert answer.status_code == 200, (path, answer.text)
@@ -110,9 +110,22 @@ def test_every_answer_carries_what_protects_a_browser(daemon):
         assert headers["X-Content-Type-Options"] == "nosniff" and headers["X-Frame-Options"] == "DENY"
         assert headers["Cache-Control"] == "no-store" and headers["Referrer-Policy"] == "no-referrer"
         assert "Access-Control-Allow-Origin" not in headers
+
+
+def test_the_dashboard_holds_no_inline_script_and_asks_nobody_else(daemon):
     page = daemon("GET", "/")
-    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
-    assert "<script" not in page.text and " style=" not in page.text and "{{" not in page.text
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = dict(directive.strip().split(" ", 1) for directive in page.headers["Content-Security-Policy"].split(";"))
+    assert policy["default-src"] == "'none'" and policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert not re.search(r"<script(?![^>]* src=)|<style| style=| on[a-z]+=|https?:", page.text)
+    named = re.findall(r'(?:src|href)="(/[^"]+)"', page.text)
+    assert len(named) >= 3
+    for path in named:
+        answer = bare(daemon, "GET", path)
+        assert answer.status_code == 200 and answer.content and "Content-Security-Policy" in answer.headers
+        if path.endswith(".js"):
+            assert answer.headers["Content-Type"].startswith("text/javascript")
+    assert bare(daemon, "GET", "/dashboard/nothing.js").json()["code"] == "resource.not_found"
 
 
 def test_only_our_own_names_are_served(make_daemon):

@@ -114,6 +114,20 @@ def test_the_first_token_is_shown_once_and_kept_for_its_owner(make_daemon):
     assert daemon.token.encode() not in (daemon.data / "repquant.db").read_bytes()
 
 
+def test_when_the_last_administrators_token_has_expired_the_next_start_makes_one(make_daemon):
+    daemon = make_daemon()
+    soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3))
+    last = daemon("POST", "/v1/tokens", json={"name": "last", "role": "admin", "expires_at": soon}).json()
+    mine = daemon("GET", "/v1/whoami").json()["token_id"]
+    assert daemon("DELETE", f"/v1/tokens/{mine}").status_code == 204
+    daemon.session.headers["Authorization"] = f"Bearer {last['token']}"
+    until(lambda: daemon("GET", "/v1/whoami").status_code == 401, what="the token's end")
+    first = daemon.token
+    assert daemon.stop() == 0
+    daemon.start()
+    assert daemon.token != first and daemon("GET", "/v1/whoami").json()["role"] == "admin"
+
+
 @pytest.mark.parametrize("options, names", [
     (["--auth=off", "--listen=0.0.0.0"], "auth"), (["--port=70000"], "port"), (["--no-such=1"], "--no-such"),
     (["--listen=localhost"], "listen"), (["--workers=0"], "workers"),

@@ -21,7 +21,7 @@ from support import DIGITS, PICTURES, VITS, load, needs, pictures
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 import ort_eval  # noqa: E402
 
-PRESETS = ["minmax-w8a8", "percentile-w8a8", "smoothquant-w8a8", "smoothquant-group-w8a8", "zeroquant-w8a8", "zeroquant-w4a8", "repquant-w8a8", "repquant-w4a4", "repq-vit-w4a4"]
+PRESETS = ["minmax-w8a8", "percentile-w8a8", "smoothquant-w8a8", "smoothquant-group-w8a8", "zeroquant-w8a8", "zeroquant-w4a8", "zeroquant-lkd-w4a8", "repquant-w8a8", "repquant-w4a4", "repq-vit-w4a4"]
 
 
 def quantize(out, model, calib, *options):
@@ -94,6 +94,8 @@ def test_neither_threads_nor_memory_change_a_byte(tmp_path, recipe):
 MIXED = {
     "groups": {"preset": "zeroquant-w4a8", "weights": {"granularity": "per_group", "rounding": "gptq"}, "compensation": {"rank": 4}},
     "levels": {"preset": "repquant-w4a8", "weights": {"granularity": "two_level", "group_size": 16}, "compensation": {"rank": 2}},
+    "smoothed": {"preset": "smoothquant-w8a8", "weights": {"bits": 4, "rounding": "gptq"}, "activations": {"mode": "dynamic"}},
+    "plain": {"preset": "percentile-w8a8", "weights": {"bits": 4, "rounding": "gptq"}, "reconstruction": {"target": 0.5, "bias_correction": True}},
     "rows": {"preset": "repquant-w6a6", "weights": {"granularity": "per_rows", "group_size": 24}},
     "tensor": {"preset": "smoothquant-group-w8a8", "weights": {"symmetric": False}, "activations": {"mode": "dynamic", "granularity": "per_tensor"}},
 }

@@ -186,6 +186,9 @@ SHARED = {
     "two-levels-rebuilt": weights("two_level", 4, "repquant-w4a8", False), "two-levels-6-bit": weights("two_level", 6),
     "rows": weights("per_rows", 4), "rows-asymmetric": weights("per_rows", symmetric=False), "rows-rebuilt": weights("per_rows", 4, "repquant-w4a8", False),
     "smoothed-groups": "smoothquant-group-w8a8",
+    "smoothed-rebuilt": {"preset": "smoothquant-w8a8", "weights": {"bits": 4, "rounding": "gptq"}},
+    "smoothed-tokens-rebuilt": {"preset": "smoothquant-w8a8", "weights": {"bits": 4, "rounding": "gptq"}, "activations": {"mode": "dynamic"}},
+    "two-levels-plain-rebuilt": {"preset": "percentile-w8a8", "weights": {"bits": 4, "granularity": "two_level", "group_size": 32, "rounding": "gptq"}},
     "tensor-at-run-time": {"preset": "smoothquant-w8a8", **OF_TENSOR}, "tensor-at-run-time-4-bit": weights("two_level", 4, "zeroquant-w8a8", False, **OF_TENSOR),
     "groups-at-run-time": weights("per_group", 8, "smoothquant-w8a8", False, **OF_TENSOR),
 }
@@ -201,8 +204,8 @@ def test_a_layer_is_the_same_bytes_whatever_shares_a_scale(make, sizes, recipe, 
     onnx.checker.check_model(str(artifact), full_check=True)
     ops = [n.op_type for n in onnx.load(artifact).graph.node]
     k = sizes[-2]
-    groups = 64 if recipe == "smoothed-groups" and k % 64 == 0 else 32
-    split = "groups" in recipe and k % groups == 0 and k > groups
+    groups = 32 if recipe != "smoothed-groups" else 1 if k <= 128 else next(g for g in (128, 64, 32, 16, 1) if k % g == 0)
+    split = "groups" in recipe and groups > 1 and k % groups == 0 and k > groups
     assert ops.count("Split") == split
     assert (ops.count("MatMul") + ops.count("Gemm") + ops.count("MatMulInteger")) == (k // groups if split else 1), ops
     assert ops.count("DynamicQuantizeLinear") == ("run-time" in recipe)

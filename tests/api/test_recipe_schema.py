@@ -70,7 +70,7 @@ REFUSED = {
     "an observer of another method": changed(method="minmax", activations={"observer": "percentile"}),
     "uint8 for TensorRT": changed(target="tensorrt", activations={"symmetric": False}),
     "uint8 for any runtime": changed(target="portable", activations={"symmetric": False}),
-    "reconstruction by a plain method": changed(method="minmax", reconstruction={"ridge": 1}),
+    "reconstruction by a plain method": {"preset": "repq-vit-w4a4", "method": "repq-vit", "reconstruction": {"ridge": 1}},
     "asymmetric weights for TensorRT": {"preset": "repquant-w8a8", "target": "tensorrt", "weights": {"symmetric": False}},
     "negative samples": changed(calibration={"samples": -1}),
 }

@@ -14,7 +14,7 @@ from support import quantize, repquant, run_ours, session
 
 ZOO = ROOT / "tests" / "golden" / "zoo"
 WORDS = 64
-PRESETS = ["minmax-w8a8", "percentile-w8a8", "smoothquant-w8a8", "smoothquant-group-w8a8", "zeroquant-w8a8", "zeroquant-w4a8", "repquant-w8a8", "repquant-w6a6", "repquant-w4a8", "repquant-w4a4", "repq-vit-w4a4"]
+PRESETS = ["minmax-w8a8", "percentile-w8a8", "smoothquant-w8a8", "smoothquant-group-w8a8", "zeroquant-w8a8", "zeroquant-w4a8", "zeroquant-lkd-w4a8", "repquant-w8a8", "repquant-w6a6", "repquant-w4a8", "repquant-w4a4", "repq-vit-w4a4"]
 # What must hold of the outputs, dB at least: ours against ONNX Runtime's, and against the float model (a floor that only
 # catches nonsense: random weights say nothing of accuracy, and other samples gave up to 10 dB more or less).  A value on the
 # boundary of two codes may fall on either side, for a sum that differs in its last bit; with one bit of activations less,

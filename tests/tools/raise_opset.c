@@ -18,7 +18,7 @@ static bool raise_file(const char *from, FILE *out, int opset, struct arena *mem
 {
     struct mapping map = { 0 };
     struct onnx_model m;
-    bool ok = mapping_path(&map, from, e) && onnx_read(mem, &(struct onnx_file){ "model.onnx", map.data, map.size }, 1, &m, e)
+    bool ok = mapping_path(&map, from, e) && onnx_read(mem, &(struct onnx_file){ "model.onnx", map.data, map.size, true }, 1, &m, e)
               && opset_raise(&m, opset, mem, e) && onnx_write(&m, &(struct onnx_sink){ write_file, out }, e);
     mapping_release(&map);
     return ok;

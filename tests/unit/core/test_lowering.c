@@ -422,6 +422,49 @@ static void a_large_weight_is_taken_in_tiles(void **state)
     arena_free(mem);
 }
 
+/* Example E3 of the specification: one range of both tokens, found when the row runs; 0 throughout is no division by 0. */
+static void a_range_found_at_run_time_is_the_specifications(void **state)
+{
+    (void)state;
+    static float x[] = { .1f, -.21f, .3f, -.4f, 10, -2.6f, 5.1f, 7.4f }, none[8];
+    static const float codes[] = { 55, 49, 59, 45, 255, 0, 156, 203 }, one[] = { 1, 1, 1, 1 };
+    static const float same[] = { 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1 };
+    float y[8], scratch[8192];
+    struct qop q = { .kind = QOP_MATMUL, .y = -1, .w = same, .w_reach = 1, .k = 4, .n = 4, .scale = one, .dynamic = true };
+    struct tensor in = { DT_F32, { 2, { 2, 4 } }, x }, out = { DT_F32, { 2, { 2, 4 } }, y };
+    assert_true(qop_scratch(OP_MATMUL, true, &in, NULL, &out) <= sizeof scratch);
+    assert_true(qop_run(&q, NULL, NULL, &in, NULL, &out, scratch, NULL));
+    for (int i = 0; i < 8; i++)
+        if (!(fabs((double)y[i] - ((double)codes[i] - 53) * .049411766) < 1e-6))
+            fail_msg("%d: %g", i, (double)y[i]);
+    in.data = none;
+    assert_true(qop_run(&q, NULL, NULL, &in, NULL, &out, scratch, NULL));
+    assert_memory_equal(y, none, sizeof y);
+}
+
+/* Example E4: zero points of the whole, of columns and of rows. */
+static void products_of_codes_are_the_specifications(void **state)
+{
+    (void)state;
+    static const struct { const char *zero; int32_t want[4]; } rows[] = {
+        { "za:u8(3) ", { 1651, 885, -387, 903 } }, { "za:u8{3,128} ", { 1651, 885, 14863, -16597 } },
+    };
+    for (int i = 0; i < 2; i++) {
+        struct err e = { 0 };
+        struct builder *b = mb_new(17);
+        mb_values(b, "a:u8{10,0,255,128,7,3}@2,3 b:i8{1,-2,-128,127,5,0}@3,2 zb:i8{0,-5} ");
+        mb_values(b, rows[i].zero);
+        mb_nodes(b, "y = MatMulInteger(a b za zb)");
+        mb_output(b, "y");
+        struct graph *g = graph_load(b->mem, mb_model(b), op_eval, &e);
+        need(g != NULL, &e);
+        const struct value *y = &g->values[g->outputs[0]];
+        assert_true(y->is_const && y->dtype == DT_I32);
+        assert_memory_equal(y->data, rows[i].want, sizeof rows[i].want);
+        mb_free(b);
+    }
+}
+
 int main(void)
 {
     struct err e = { 0 };
@@ -437,6 +480,8 @@ int main(void)
         cmocka_unit_test(a_product_over_nothing_is_zero),
         cmocka_unit_test(tiles_give_what_nodes_give_one_by_one),
         cmocka_unit_test(a_large_weight_is_taken_in_tiles),
+        cmocka_unit_test(a_range_found_at_run_time_is_the_specifications),
+        cmocka_unit_test(products_of_codes_are_the_specifications),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,7 +61,8 @@ static const struct {
     { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"bits\":9223372036854775807}}", ERR_RECIPE_FIELD, "/weights/bits", "2 to 8" },
     { "{\"preset\":\"smoothquant-group-w8a8\",\"weights\":{\"group_size\":8}}", ERR_RECIPE_FIELD, "/weights/group_size", "16 to 4096" },
     { "{\"preset\":\"minmax-w8a8\",\"weights\":{\"granularity\":\"per_channel\",\"group_size\":64}}", ERR_RECIPE_COMBINATION, "/weights/group_size", "no groups" },
-    { "{\"preset\":\"minmax-w8a8\",\"reconstruction\":{\"ridge\":1}}", ERR_RECIPE_COMBINATION, "/reconstruction/ridge", "method to repquant" },
+    { "{\"preset\":\"repq-vit-w4a4\",\"method\":\"repq-vit\",\"reconstruction\":{\"ridge\":1}}", ERR_RECIPE_COMBINATION, "/reconstruction/ridge", "method to repquant" },
+    { "{\"preset\":\"smoothquant-w8a8\",\"activations\":{\"mode\":\"dynamic\"},\"reconstruction\":{\"target\":1}}", ERR_RECIPE_COMBINATION, "/reconstruction/target", "target to 0" },
     { "{\"preset\":\"repquant-w8a8\",\"reconstruction\":{\"target\":1.5}}", ERR_RECIPE_FIELD, "/reconstruction/target", "1" },
     { "{\"preset\":\"repquant-w8a8\",\"target\":\"tensorrt\",\"weights\":{\"symmetric\":false}}", ERR_RECIPE_COMBINATION, "/weights/symmetric", "tensorrt" },
     { "{\"preset\":\"repquant-w8a8\",\"activations\":{\"percentile\":99}}", ERR_RECIPE_COMBINATION, "/activations/percentile", "observer" },
@@ -117,6 +118,9 @@ static const struct {
     { "{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"alpha\":true}}", ERR_RECIPE_FIELD, "/smoothing/alpha", "number" },
     { "{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"beta\":1}}", ERR_RECIPE_FIELD, "/smoothing/beta", "alpha, multiply" },
     { "{\"preset\":\"smoothquant-w8a8\",\"activations\":{\"granularity\":\"per_token\"}}", ERR_RECIPE_COMBINATION, "/activations/granularity", "mode to dynamic" },
+    { "{\"preset\":\"minmax-w8a8\",\"distillation\":{\"steps\":5}}", ERR_RECIPE_COMBINATION, "/distillation/steps", "blocks \"false\"" },
+    { "{\"preset\":\"repq-vit-w8a8\",\"reconstruction\":{\"blocks\":true}}", ERR_RECIPE_COMBINATION, "/reconstruction/blocks", "as it was published" },
+    { "{\"preset\":\"zeroquant-lkd-w4a8\",\"distillation\":{\"held_out\":4}}", ERR_RECIPE_FIELD, "/distillation/held_out", "5" },
     { "{\"preset\":\"zeroquant-w8a8\",\"activations\":{\"mode\":\"static\"}}", ERR_RECIPE_COMBINATION, "/activations/mode", "each token" },
     { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"granularity\":\"per_token\"}}", ERR_RECIPE_COMBINATION, "/activations/granularity", "mode to dynamic" },
     { "{\"preset\":\"smoothquant-w8a8\",\"target\":\"tensorrt\",\"activations\":{" O2 "}}", ERR_RECIPE_COMBINATION, "/activations/granularity", "DynamicQuantizeLinear" },
@@ -245,12 +249,16 @@ static void random_smoothing(unsigned *seed, struct recipe *r)
     r->activations.granularity = r->activations.mode == RECIPE_DYNAMIC ? (enum recipe_tokens)pick(seed, 0, 1) : RECIPE_ONE_RANGE;
 }
 
-static void random_tokens(unsigned *seed, struct recipe *r)
+static void random_rebuilding(unsigned *seed, struct recipe *r)
 {
     struct recipe other = *r;
     random_reconstruction(seed, &other);
     r->reconstruction = other.reconstruction;
     r->weights.rounding = other.weights.rounding;
+}
+
+static void random_tokens(unsigned *seed, struct recipe *r)
+{
     r->activations.observer = RECIPE_OBSERVER_MINMAX;
     r->activations.mode = RECIPE_DYNAMIC;
     r->activations.granularity = (enum recipe_tokens)pick(seed, 0, 1);
@@ -274,6 +282,10 @@ static void random_recipe(unsigned *seed, struct recipe *r)
         random_reconstruction(seed, r);
     if (r->method == RECIPE_METHOD_REPQ_VIT)
         random_repq_vit(seed, r);
+    else if (r->method != RECIPE_METHOD_REPQUANT)
+        random_rebuilding(seed, r);
+    if (r->method == RECIPE_METHOD_SMOOTHQUANT && r->activations.granularity == RECIPE_PER_TOKEN)
+        r->reconstruction.target = 0;
     r->weights.group_size = r->weights.granularity >= RECIPE_PER_ROWS ? pick(seed, 16, 4096) : 0;
     r->activations.bits = pick(seed, 2, 8);
     r->target = (enum recipe_target)pick(seed, 0, 3);
@@ -443,10 +455,11 @@ static void the_canonical_text_does_not_depend_on_how_it_was_asked_for(void **st
         "{\"name\":\"n\",\"method\":\"percentile\",\"activations\":{\"bits\":8},\"weights\":{\"bits\":8},\"exclude\":[\"*head*\"]}",
     };
     static const char want[] =
-        "{\"name\":\"n\",\"method\":\"percentile\",\"weights\":{\"bits\":8,\"granularity\":\"per_channel\",\"symmetric\":true},"
+        "{\"name\":\"n\",\"method\":\"percentile\",\"weights\":{\"bits\":8,\"granularity\":\"per_channel\",\"symmetric\":true,\"rounding\":\"nearest\"},"
         "\"activations\":{\"bits\":8,\"granularity\":\"per_tensor\",\"mode\":\"static\",\"symmetric\":false,\"observer\":\"percentile\","
-        "\"percentile\":99.999},\"attention\":{\"products\":true,\"softmax\":\"uniform\"},\"compensation\":{\"rank\":0},\"convolutions\":true,\"target\":\"onnxruntime\","
-        "\"exclude\":[\"*head*\"],\"overrides\":[],\"calibration\":{\"samples\":0}}";
+        "\"percentile\":99.999},\"reconstruction\":{\"target\":0.0,\"residual\":false,\"ridge\":1.0,\"damping\":0.05,\"descents\":2,\"bias_correction\":false,"
+        "\"blocks\":false},\"attention\":{\"products\":true,\"softmax\":\"uniform\"},\"compensation\":{\"rank\":0},\"convolutions\":true,\"target\":\"onnxruntime\","
+        "\"exclude\":[\"*head*\"],\"overrides\":[],\"calibration\":{\"samples\":0,\"random_tokens\":false}}";
     for (size_t i = 0; i < COUNT(same); i++) {
         struct recipe r = parsed(same[i]);
         char *text = recipe_text(&r);

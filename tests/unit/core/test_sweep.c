@@ -86,6 +86,17 @@ static void a_ratio_is_only_perfect_where_nothing_differs(void **state)
     }
 }
 
+/* Example E7 of the specification. */
+static void the_metrics_are_the_worked_ones(void **state)
+{
+    (void)state;
+    static const float want[] = { 1, -2, 3, .5f }, got[] = { 1.1f, -1.9f, 2.8f, .6f };
+    struct errors s = { 0 };
+    errors_add(&s, want, got, 4);
+    assert_true(fabs(errors_mse(&s) - .0175) < 1e-7 && fabs(s.noise / s.signal - .00491228) < 1e-7);
+    assert_true(fabs(errors_sqnr_db(s.signal, s.noise) - 23.08717) < 1e-4 && fabs(errors_cosine(&s) - .99844922) < 1e-7);
+}
+
 static void with_every_layer_excluded_the_streams_are_the_same(void **state)
 {
     (void)state;
@@ -351,6 +362,7 @@ int main(void)
         cmocka_unit_test(threads_and_memory_change_no_bit),
         cmocka_unit_test(every_layer_is_measured_and_no_figure_is_absurd),
         cmocka_unit_test(a_ratio_is_only_perfect_where_nothing_differs),
+        cmocka_unit_test(the_metrics_are_the_worked_ones),
         cmocka_unit_test(with_every_layer_excluded_the_streams_are_the_same),
         cmocka_unit_test(excluded_and_overridden_layers_are_what_the_recipe_says),
         cmocka_unit_test(attention_and_convolutions_stay_float_where_the_recipe_says_so),

@@ -20,7 +20,7 @@
 
 #include <cmocka.h>
 
-enum { BATCH = 2, TOKENS = 5, WIDTH = 8, HEADS = 2, INNER = 12, MAX_LEARNED = 64, PROBES = 12 };
+enum { BATCH = 2, TOKENS = 5, CHANNELS = 8, HEADS = 2, INNER = 12, MAX_LEARNED = 64, PROBES = 12 };
 
 static double uniform(uint64_t seed, uint64_t i) { return (double)(hash_mix(seed, i) >> 40) * 0x1p-23 - 1; }
 
@@ -59,20 +59,20 @@ static void attention_weights(struct builder *b)
 {
     mb_values(b, "x:f32[2,5,8] heads:i64{0,0,2,4} rows:i64{0,0,8} half:f32(0.5) mask:bool{1,0,0,0,0, 1,1,0,0,0, 1,1,1,0,0, 1,1,1,1,0, 1,1,1,1,1}@5,5"
                  " low:f32(-30)");
-    matrix_constant(b, "wq", WIDTH, WIDTH);
-    matrix_constant(b, "wk", WIDTH, WIDTH);
-    matrix_constant(b, "wv", WIDTH, WIDTH);
-    matrix_constant(b, "wo", WIDTH, WIDTH);
-    vector_constant(b, "bq", 0, WIDTH);
-    vector_constant(b, "bo", 0, WIDTH);
-    vector_constant(b, "g1", 1, WIDTH);
-    vector_constant(b, "a1", 0, WIDTH);
-    vector_constant(b, "g2", 1, WIDTH);
-    vector_constant(b, "a2", 0, WIDTH);
-    matrix_constant(b, "w1", WIDTH, INNER);
+    matrix_constant(b, "wq", CHANNELS, CHANNELS);
+    matrix_constant(b, "wk", CHANNELS, CHANNELS);
+    matrix_constant(b, "wv", CHANNELS, CHANNELS);
+    matrix_constant(b, "wo", CHANNELS, CHANNELS);
+    vector_constant(b, "bq", 0, CHANNELS);
+    vector_constant(b, "bo", 0, CHANNELS);
+    vector_constant(b, "g1", 1, CHANNELS);
+    vector_constant(b, "a1", 0, CHANNELS);
+    vector_constant(b, "g2", 1, CHANNELS);
+    vector_constant(b, "a2", 0, CHANNELS);
+    matrix_constant(b, "w1", CHANNELS, INNER);
     vector_constant(b, "c1", 0, INNER);
-    matrix_constant(b, "w2", INNER, WIDTH);
-    vector_constant(b, "c2", 0, WIDTH);
+    matrix_constant(b, "w2", INNER, CHANNELS);
+    vector_constant(b, "c2", 0, CHANNELS);
 }
 
 /* h -> o: heads, a masked softmax, the way back to rows. */
@@ -117,9 +117,9 @@ static struct builder *gated(void)
     struct builder *b = mb_new(17);
     attention_weights(b);
     mb_values(b, "two:f32(2) eps:f32(1e-5) one:f32(1) s0i:i64{0} s4i:i64{4} s8i:i64{8} ax:i64{2} pick:i64{3,1,0,2,4}");
-    vector_constant(b, "cosines", 0, WIDTH);
-    vector_constant(b, "sines", 0, WIDTH);
-    matrix_constant(b, "w3", WIDTH, INNER);
+    vector_constant(b, "cosines", 0, CHANNELS);
+    vector_constant(b, "sines", 0, CHANNELS);
+    matrix_constant(b, "w3", CHANNELS, INNER);
     mb_nodes(b, "e = Pow(x two); m = ReduceMean(e) axes=-1,; me = Add(m eps); sd = Sqrt(me); iv = Reciprocal(sd); xh = Mul(x iv); n1 = Mul(xh g1);"
                 "lo = Slice(n1 s0i s4i ax); hi = Slice(n1 s4i s8i ax); nh = Neg(hi); tu = Concat(nh lo) axis=2;"
                 "ra = Mul(n1 cosines); rb = Mul(tu sines); h = Add(ra rb);");
@@ -177,7 +177,7 @@ static struct bench *bench_new(struct builder *b)
     t->b = b;
     t->g = graph_load(b->mem, mb_model(b), op_eval, &e);
     need(t->g && lowering_new(&t->how, t->g, b->mem, &e), &e);
-    t->n_x = BATCH * TOKENS * WIDTH;
+    t->n_x = BATCH * TOKENS * CHANNELS;
     t->x = mb_alloc(b, t->n_x * sizeof *t->x);
     for (size_t i = 0; i < t->n_x; i++)
         t->x[i] = (float)uniform(99, i);
@@ -223,7 +223,8 @@ static void weigh(struct bench *t)
         tape_weigh(&t->program, i, t->all, t->linear[i]);
         const struct learned *codes = program_learned(&t->program, LEARN_CODES, i, 0), *steps = program_learned(&t->program, LEARN_STEPS, i, 0);
         for (size_t k = 0; k < q->k * q->n; k++) {
-            double step = (double)q->scale[k % q->n] * exp(t->all[steps->at + k % q->n]);
+            size_t at = (q->group ? k / q->n / q->group : 0) * q->n + k % q->n;
+            double step = (double)q->scale[at] * exp(t->all[steps->at + at]);
             if (t->tape->frozen)
                 t->linear[i][k] = (t->all[codes->at + k] + t->held[i][k]) * step;
             else
@@ -324,18 +325,20 @@ static struct affine symmetric(float reach, int bits)
     return (struct affine){ reach / (float)top, 0, -top - 1, top, DT_I8 };
 }
 
-static void quantize_linear(struct bench *t, int node, bool factors)
+/* group: inputs that share a row of steps; 0: all. */
+static void quantize_linear(struct bench *t, int node, bool factors, size_t group)
 {
     const struct node *n = &t->g->nodes[node];
     struct qop *q = &t->how.qop[node];
     const struct shape *w = &t->g->values[n->in[1]].shape;
-    size_t k = (size_t)w->dim[0], cols = (size_t)w->dim[1];
-    float *scale = mb_alloc(t->b, cols * sizeof *scale), *mul = mb_alloc(t->b, 2 * k * sizeof *mul), *add = mb_alloc(t->b, cols * sizeof *add);
-    *q = (struct qop){ .kind = QOP_MATMUL, .x = n->in[0], .y = -1, .ax = symmetric(40, 8), .k = k, .n = cols, .scale = scale, .add = add };
-    for (size_t i = 0; i < cols; i++) {
-        scale[i] = q->ax.scale * 0.1f * (1 + (float)i / 8);
+    size_t k = (size_t)w->dim[0], cols = (size_t)w->dim[1], scales = (group ? k / group : 1) * cols;
+    float *scale = mb_alloc(t->b, scales * sizeof *scale), *mul = mb_alloc(t->b, 2 * k * sizeof *mul), *add = mb_alloc(t->b, cols * sizeof *add);
+    *q = (struct qop){ .kind = QOP_MATMUL, .x = n->in[0], .y = -1, .ax = symmetric(40, 8), .k = k, .n = cols, .group = group, .w = t->g->values[n->in[1]].data,
+                        .scale = scale, .add = add };
+    for (size_t i = 0; i < scales; i++)
+        scale[i] = q->ax.scale * 0.1f * (1 + (float)i / 16);
+    for (size_t i = 0; i < cols; i++)
         add[i] = (float)i / 20;
-    }
     for (size_t i = 0; i < k; i++) {
         mul[i] = 0.8f + (float)i / 16;
         mul[k + i] = 0.1f * (float)i;
@@ -343,7 +346,7 @@ static void quantize_linear(struct bench *t, int node, bool factors)
     q->mul = factors ? mul : NULL;
     q->shift = factors ? mul + k : NULL;
     add_learned(t, LEARN_CODES, node, 0, k * cols);
-    add_learned(t, LEARN_STEPS, node, 0, cols);
+    add_learned(t, LEARN_STEPS, node, 0, scales);
     add_learned(t, LEARN_ADDED, node, 0, cols);
 }
 
@@ -358,8 +361,9 @@ static void start_codes(struct bench *t)
         t->held[l->node] = mb_alloc(t->b, l->n * sizeof **t->held);
         for (size_t k = 0; k < l->n; k++)
             t->all[l->at + k] = (double)((const float *)t->g->values[n->in[1]].data)[k] * 8;
-        for (size_t k = 0; k < t->how.qop[l->node].n; k++)
-            t->all[l->at + l->n + t->how.qop[l->node].n + k] = (double)t->how.qop[l->node].add[k];
+        const struct learned *added = program_learned(&t->program, LEARN_ADDED, l->node, 0);
+        for (size_t k = 0; k < added->n; k++)
+            t->all[added->at + k] = (double)t->how.qop[l->node].add[k];
     }
 }
 
@@ -371,7 +375,7 @@ static struct bench *quantized_bench(void)
     for (int i = 0; i < t->g->n_nodes; i++) {
         const struct node *n = &t->g->nodes[i];
         if (n->op == OP_MATMUL && t->g->values[n->in[1]].is_const)
-            quantize_linear(t, i, linears++ % 2);
+            quantize_linear(t, i, linears % 2, linears > 3 ? 4 : 0), linears++;
         else if (n->op == OP_SOFTMAX)
             t->how.qop[i] = (struct qop){ .kind = QOP_LEVELS, .x = n->in[0], .y = -1,
                                           .levels = { 2 / (float)M_LN2, -14, (float)M_LN2 / 2, 0.008f } };
@@ -402,11 +406,11 @@ static void what_is_clipped_passes_no_derivative(void **state)
     struct err e = { 0 };
     struct builder *b = mb_new(17);
     mb_values(b, "x:f32[2,5,8]");
-    matrix_constant(b, "w1", WIDTH, INNER);
+    matrix_constant(b, "w1", CHANNELS, INNER);
     mb_node(b, "MatMul", "x w1", "y", "");
     mb_output(b, "y");
     struct bench *t = bench_new(b);
-    quantize_linear(t, 0, false);
+    quantize_linear(t, 0, false, 0);
     t->how.qop[0].ax = symmetric(0.5f, 4);             /* codes of -8 to 7 */
     bench_start(t);
     start_codes(t);
@@ -431,7 +435,7 @@ static void expect_refusal(const char *nodes, const char *what)
     struct builder *b = mb_new(17);
     struct err e = { 0 };
     mb_values(b, "x:f32[2,5,8] axis1:i64(1)");
-    matrix_constant(b, "w1", WIDTH, WIDTH);
+    matrix_constant(b, "w1", CHANNELS, CHANNELS);
     mb_nodes(b, "h = MatMul(x w1);");
     mb_nodes(b, nodes);
     mb_output(b, "y");

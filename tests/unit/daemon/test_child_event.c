@@ -24,6 +24,9 @@ static void events_of_the_contract_are_read(void **state)
     assert_true(parse("{\"event\":\"progress\",\"done\":3,\"total\":7,\"samples\":32,\"new\":[1]}", &ev));
     assert_true(ev.kind == EVENT_PROGRESS && ev.done == 3 && ev.total == 7 && ev.samples == 32);
     child_event_release(&ev);
+    assert_true(parse("{\"event\":\"resumed\",\"sites\":5,\"weights\":2}", &ev));
+    assert_true(ev.kind == EVENT_RESUMED && ev.sites == 5 && ev.weights == 2);
+    child_event_release(&ev);
     assert_true(parse("{\"event\":\"metric\",\"name\":\"top1\",\"float\":0.5,\"quantized\":null}", &ev));
     assert_true(ev.kind == EVENT_METRIC && ev.x_float == 0.5 && isnan(ev.x_quantized));
     child_event_release(&ev);

@@ -259,7 +259,7 @@ static void on_a_full_disk_a_job_can_still_be_canceled(void **state)
     assert_int_equal(e.code, ERR_DISK);
     assert_true(job_get(on.store, TEAM_LOCAL, id, &job, NULL));
     job_release(&job);
-    assert_true(job_cancel(on.store, TEAM_LOCAL, id, &job, NULL));
+    assert_true(job_cancel(on.store, TEAM_LOCAL, id, NULL, NULL, &job, NULL));
     assert_int_equal(job.state, JOB_CANCELED);
     job_release(&job);
     store_close(on.store);
@@ -274,7 +274,7 @@ static struct claim claim_of(struct fixture *f, int lease)
     struct claim c;
     struct job job;
     struct err e = { 0 };
-    assert_true(run_claim(f->store, "w", lease, &c, &job, &e));
+    assert_true(run_claim(f->store, &(struct claim_terms){ .worker = "w", .lease_us = lease }, &c, &job, &e));
     job_release(&job);
     return c;
 }

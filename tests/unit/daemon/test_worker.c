@@ -356,7 +356,7 @@ static void cancel_is_terminal_within_two_seconds(const char *script, bool (*rea
     job = wait_until(id, ready);
     job_release(&job);
     int64_t began = clock_mono_us();
-    assert_true(job_cancel(rig.f->store, TEAM_LOCAL, id, &job, NULL));
+    assert_true(job_cancel(rig.f->store, TEAM_LOCAL, id, NULL, NULL, &job, NULL));
     assert_int_equal(job.state, JOB_CANCELING);
     job_release(&job);
     workers_cancel(rig.workers, id);
@@ -386,9 +386,9 @@ static void a_cancellation_before_the_child_starts_is_not_lost(void **state)
     struct claim c;
     struct err e = { 0 };
     queue("stubborn", 0, id);
-    assert_true(run_claim(rig.f->store, "gone", -1, &c, &job, &e));
+    assert_true(run_claim(rig.f->store, &(struct claim_terms){ .worker = "gone", .lease_us = -1 }, &c, &job, &e));
     job_release(&job);
-    assert_true(job_cancel(rig.f->store, TEAM_LOCAL, id, &job, NULL));
+    assert_true(job_cancel(rig.f->store, TEAM_LOCAL, id, NULL, NULL, &job, NULL));
     job_release(&job);
     start_workers();            /* finds the lease expired, and the job canceling */
     job = wait_until(id, has_ended);
@@ -431,7 +431,7 @@ static void an_attempt_that_became_stale_is_killed_and_says_nothing(void **state
     /* Somebody takes the job from the worker, as recovery of an expired lease would. */
     enum job_state to;
     assert_true(run_lost(rig.f->store, &held, "{}", &to, NULL));
-    assert_true(run_claim(rig.f->store, "other", 60 * 1000000, &c, &job, &e));
+    assert_true(run_claim(rig.f->store, &(struct claim_terms){ .worker = "other", .lease_us = 60 * 1000000 }, &c, &job, &e));
     assert_string_equal(c.job, id);
     job_release(&job);
     workers_stop(rig.workers);                          /* joins: the stale attempt is over */

@@ -1,0 +1,80 @@
+// app.js - which page the address names.  A page is a function (element, {path, query, signal}) that fills the element and goes on
+// for as long as the signal is not aborted.  Filters and orders live in the address (#/queue?state=failed), so that links keep them.
+import { h, problem } from "./dom.js";
+import { logout, may, recognise, who } from "./api.js";
+import { adminPage } from "./admin.js";
+import { comparePage } from "./compare.js";
+import { jobPage } from "./job.js";
+import { layerPage } from "./layer.js";
+import { layersPage } from "./layers.js";
+import { loginPage } from "./login.js";
+import { newPage } from "./new.js";
+import { queuePage } from "./queue.js";
+
+const pages = [
+    { pattern: /^\/queue$/, show: queuePage, title: "Queue" },
+    { pattern: /^\/new$/, show: newPage, title: "New job" },
+    { pattern: /^\/compare$/, show: comparePage, title: "Compare" },
+    { pattern: /^\/admin$/, show: adminPage, title: "Administration" },
+    { pattern: /^\/jobs\/(job_\w+)$/, show: jobPage, title: "Job" },
+    { pattern: /^\/jobs\/(job_\w+)\/layers$/, show: layersPage, title: "Layers" },
+    { pattern: /^\/jobs\/(job_\w+)\/layers\/(\d+)$/, show: layerPage, title: "Layer" },
+];
+const links = [["#/queue", "Queue"], ["#/new", "New job", "jobs:write"], ["#/admin", "Administration", "team:admin"]];
+
+const header = document.getElementById("header"), main = document.getElementById("main");
+let leave = new AbortController();
+let known = false;
+
+function parse() {
+    const [path, search] = location.hash.slice(1).split("?", 2);
+    return { path: path || "/queue", query: new URLSearchParams(search || "") };
+}
+
+function drawHeader(path) {
+    const end = who.session && h("button", { class: "do", click: async () => { await logout(); known = false; route(); } }, "Log out");
+    header.replaceChildren(h("nav", { "aria-label": "Pages" }, h("a", { class: "brand", href: "#/queue" }, "RepQuant"),
+        known && links.filter(([, , scope]) => !scope || may(scope)).map(([href, text]) =>
+            h("a", { href, "aria-current": href === `#${path}` && "page" }, text)),
+        known && h("span", { class: "who" }, `${who.name || "local"} · team ${who.team} · ${who.role}`), known && end));
+}
+
+async function route() {
+    leave.abort();
+    leave = new AbortController();
+    const { signal } = leave, { path, query } = parse();
+    main.setAttribute("aria-busy", "true");
+    try {
+        known = known || await recognise();
+        if (signal.aborted)
+            return;
+        drawHeader(path);
+        const page = pages.find((p) => p.pattern.test(path)), place = h("div");
+        document.title = `${known ? page ? page.title : "Nothing here" : "Log in"} · RepQuant`;
+        main.replaceChildren(place);
+        if (!known)
+            loginPage(place, () => { known = true; route(); });
+        else if (page)
+            await page.show(place, { path: page.pattern.exec(path).slice(1).map(decodeURIComponent), query, signal });
+        else
+            place.append(h("h1", null, "There is no such page"), h("p", null, h("a", { href: "#/queue" }, "To the queue")));
+    } catch (e) {
+        if (signal.aborted)
+            return;
+        if (e.status === 401) {         // the session has ended
+            known = false;
+            route();
+            return;
+        }
+        main.append(problem(e));
+    } finally {
+        if (!signal.aborted)
+            main.removeAttribute("aria-busy");
+    }
+}
+
+window.addEventListener("hashchange", () => {
+    if (location.hash.startsWith("#/"))
+        route().then(() => main.focus({ preventScroll: true }));
+});
+route();

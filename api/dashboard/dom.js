@@ -1,0 +1,69 @@
+// dom.js - makes elements.  Text is only ever set as text: nothing here, or anywhere in these pages, parses HTML.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(element, props, kids) {
+    for (const [name, value] of Object.entries(props || {})) {
+        if (value === null || value === undefined || value === false)
+            continue;
+        if (typeof value === "function")
+            element.addEventListener(name, value);
+        else
+            element.setAttribute(name, value === true ? "" : value);
+    }
+    element.append(...kids.flat(Infinity).filter((kid) => kid !== null && kid !== undefined && kid !== false));
+    return element;
+}
+
+/** An element: h("a", {href: "#/", click: f}, "text", other, [more]).  A function is a listener, false and null leave the attribute out. */
+export function h(tag, props, ...kids) {
+    return fill(document.createElement(tag), props, kids);
+}
+
+/** The same inside a drawing. */
+export function s(tag, props, ...kids) {
+    return fill(document.createElementNS(SVG, tag), props, kids);
+}
+
+export function number(value, digits = 2) {
+    return value === null || value === undefined ? "–" : Number(value).toLocaleString("en", { maximumFractionDigits: digits });
+}
+
+export function bytes(n) {
+    const units = ["B", "kB", "MB", "GB", "TB"];
+    let unit = 0;
+    for (; n >= 1000 && unit < units.length - 1; unit++)
+        n /= 1000;
+    return `${number(n, unit ? 1 : 0)} ${units[unit]}`;
+}
+
+export function seconds(from, to) {
+    const n = (Date.parse(to) - Date.parse(from)) / 1000;
+    return n < 60 ? `${number(n, 1)} s` : `${Math.floor(n / 60)} min ${Math.round(n % 60)} s`;
+}
+
+export function time(text) {
+    return text ? h("time", { datetime: text, title: text }, new Date(text).toLocaleString()) : "–";
+}
+
+export function state(job) {
+    return h("span", { class: `state ${job.state}` }, job.state);
+}
+
+/** A problem document, or anything thrown, as a note. */
+export function problem(e) {
+    const about = e.pointer || e.where;
+    return h("div", { class: "note bad", role: "alert" }, h("b", null, e.title || "That did not work"), ": ", e.detail || e.message || String(e),
+        about ? [" (", h("code", null, about), ")"] : null, e.code ? h("div", { class: "soft" }, `${e.code}, request ${e.request_id || "–"}`) : null);
+}
+
+/** Rows of text, numbers or nodes; a column is {title, n: is it a number, cell: row => content}. */
+export function table(caption, columns, rows) {
+    return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, h("table", { "aria-label": caption },
+        h("thead", null, h("tr", null, columns.map((c) => h("th", { scope: "col", class: c.n && "n" }, c.title)))),
+        h("tbody", null, rows.map((row) => h("tr", null, columns.map((c) => h("td", { class: c.class || (c.n && "n") }, c.cell(row))))))));
+}
+
+export function card(value, what) {
+    return h("li", { class: "card" }, h("b", null, value), h("span", null, what));
+}

@@ -1,0 +1,105 @@
+// job.js - one job: the verdict, what happens now, what came out.
+import { bytes, card, h, number, problem, seconds, state, table, time } from "./dom.js";
+import { get, may, post } from "./api.js";
+import { TERMINAL, watchJob } from "./live.js";
+
+const stages = ["preparing", "calibrating", "quantizing", "exporting", "evaluating"];
+const KEPT = 200;       // lines of the log
+
+const metricNames = { top1: ["top-1", "%"], top5: ["top-5", "%"], perplexity: ["perplexity", ""], agreement: ["agreement with the float model", "%"],
+    logit_sqnr_db: ["SQNR of the outputs", "dB"], cosine: ["cosine of the outputs", ""], kl: ["KL divergence", ""] };
+
+function metricRow([name, m]) {
+    const [title, unit] = metricNames[name] || [name, ""];
+    return { title, float: m.float === null ? "–" : `${number(m.float, 4)} ${unit}`, quantized: `${number(m.quantized, 4)} ${unit}`, samples: m.samples };
+}
+
+/** What decides whether the model is good enough: accuracy where there are labels, else the outputs' SQNR. */
+export function headline(metrics) {
+    const name = ["top1", "perplexity", "logit_sqnr_db"].find((n) => metrics && metrics[n]);
+    return name && metricRow([name, metrics[name]]);
+}
+
+function verdict(job, layers) {
+    const r = job.result, best = headline(r.metrics);
+    const whole = layers.filter((l) => !l.skip_reason).length;
+    return [h("h2", null, "Verdict"), h("ul", { class: "cards" },
+        best && card(best.quantized, `${best.title}${best.float === "–" ? "" : `, float ${best.float}`}`),
+        card(bytes(r.bytes_after), `of ${bytes(r.bytes_before)}: ${number(r.bytes_before / r.bytes_after)} times smaller`),
+        card(`${whole} of ${layers.length}`, "layers quantized"), card(number(job.warnings), "warnings"), card(`${number(r.seconds, 1)} s`, "of work")),
+    r.metrics && h("h3", null, "Metrics"), r.metrics && table("Metrics", [
+        { title: "Metric", cell: (m) => m.title }, { title: "Float", n: true, cell: (m) => m.float },
+        { title: "Quantized", n: true, cell: (m) => m.quantized }, { title: "Samples", n: true, cell: (m) => number(m.samples) },
+    ], Object.entries(r.metrics).map(metricRow))];
+}
+
+function files(artifacts) {
+    const verify = artifacts.map((a) => `${a.digest.replace("sha256:", "")}  ${a.name}`).join("\n");
+    return [h("h2", null, "Files"), table("Files", [
+        { title: "File", cell: (a) => h("a", { href: a.urls.content, download: a.name }, a.name) },
+        { title: "Size", n: true, cell: (a) => bytes(a.bytes) }, { title: "Digest", class: "mono", cell: (a) => a.digest }], artifacts),
+    h("p", null, "This, run beside the downloaded files, compares their digests:"), h("pre", { tabindex: "0" }, `sha256sum --check <<'END'\n${verify}\nEND`)];
+}
+
+/** Stages with when they began and how long they took, from the events of the last attempt. */
+function timeline(job, events) {
+    const began = new Map();
+    for (const e of events)
+        if (e.type === "job.started")
+            began.clear();
+        else if (e.type === "job.stage_changed")
+            began.set(e.data.stage, e.at);
+    const order = stages.filter((name) => began.has(name)), end = TERMINAL.map((name) => job.timestamps[name]).find(Boolean) || new Date().toISOString();
+    const rows = order.map((name, i) => ({ name, at: began.get(name), end: i + 1 < order.length ? began.get(order[i + 1]) : end }));
+    return rows.length ? table("Stages", [{ title: "Stage", cell: (r) => r.name }, { title: "Began", cell: (r) => time(r.at) },
+        { title: "Took", n: true, cell: (r) => seconds(r.at, r.end) }], rows) : h("p", null, "No stage has begun.");
+}
+
+function logLine(e) {
+    const d = e.data || {}, what = e.type === "job.layer_completed" ? `layer ${d.index} ${d.layer ? d.layer.name : ""}`
+        : e.type === "job.progress" ? `${d.done} of ${d.total}`
+            : Object.entries(d).map(([k, v]) => `${k} ${typeof v === "object" ? JSON.stringify(v) : v}`).join(", ");
+    return h("li", { class: "mono" }, `${e.at.slice(11, 23)} ${e.type} ${what}`);
+}
+
+function actions(job, failed) {
+    const act = (text, path, then) => h("button", { class: "do", click: async (event) => {
+        event.target.disabled = true;
+        try {
+            then(await post(path));
+        } catch (e) {
+            failed.replaceChildren(problem(e));
+        }
+    } }, text);
+    const live = !TERMINAL.includes(job.state);
+    return may("jobs:write") && [live && job.state !== "canceling" && act("Cancel", job.urls.cancel, () => {}),
+        ["failed", "canceled"].includes(job.state) && act("Retry", job.urls.retry, (again) => { location.hash = `#/jobs/${again.id}`; })];
+}
+
+export async function jobPage(place, { path: [id], signal }) {
+    const now = h("div", { role: "status" }), buttons = h("div", { class: "row" }), failed = h("div"), done = h("div");
+    const stage = h("div"), log = h("ol", { class: "timeline" }), events = [];
+    const first = await get(`/v1/jobs/${id}`, signal);
+    const model = await get(`/v1/models/${first.request.model_id}`, signal).catch(() => ({ name: first.request.model_id }));
+    place.append(h("h1", null, `${model.name}, ${first.recipe.name || first.recipe.method}`), h("p", { class: "mono" }, id,
+        first.retry_of && [", again after ", h("a", { href: `#/jobs/${first.retry_of}` }, first.retry_of)]), now, buttons, failed, done,
+    h("h2", null, "Stages"), stage, h("details", null, h("summary", null, "Log"), log),
+    h("details", null, h("summary", null, "Recipe"), h("pre", { tabindex: "0" }, JSON.stringify(first.recipe, null, 1))));
+    await watchJob(id, signal, (job, news) => {
+        events.push(...news.filter((e) => e.type !== "job.progress" && e.type !== "job.layer_completed"));
+        log.append(...news.map(logLine));
+        while (log.childElementCount > KEPT)
+            log.firstElementChild.remove();
+        now.replaceChildren(h("p", null, state(job), `${job.stage ? ` ${job.stage}` : ""}${job.queue ? `, ${job.queue.ahead} ahead` : ""}, since `,
+            time(job.timestamps[job.state] || job.created_at)),
+        job.state === "running" ? h("progress", { max: 100, value: job.progress.percent, "aria-label": "progress" }) : "",
+        job.problem ? problem(job.problem) : "");
+        buttons.replaceChildren(...[h("a", { href: `#/jobs/${id}/layers` }, "Layers"), actions(job, failed)].flat().filter(Boolean));
+        stage.replaceChildren(timeline(job, events));
+    });
+    const job = await get(`/v1/jobs/${id}`, signal);
+    if (job.state !== "succeeded")
+        return;
+    const [layers, artifacts] = await Promise.all([get(`/v1/jobs/${id}/layers`, signal), get(job.urls.artifacts, signal)]);
+    done.replaceChildren(...[verdict(job, layers.data), files(artifacts.data)].flat().filter(Boolean));
+}

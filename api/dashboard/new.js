@@ -1,0 +1,141 @@
+// new.js - model, data, recipe, submit; and the same as a line for a shell.
+import { bytes, h, number, problem, table } from "./dom.js";
+import { all, get, post } from "./api.js";
+import { mine } from "./queue.js";
+import { takeRecipe } from "./recipe.js";
+import { register } from "./upload.js";
+
+/** One thing to choose among those registered, or to upload by picking or dropping a file. */
+function chooser({ id, kind, title, accept, rows, optional, changed }) {
+    const select = h("select", { id, change: () => changed() }, h("option", { value: "" }, optional ? "none" : "choose …"),
+        rows.map((r) => h("option", { value: r.id }, `${r.name} (${bytes(r.bytes)}, ${r.id})`)));
+    const file = h("input", { id: `${id}-file`, type: "file", accept, change: () => take(file.files[0]) });
+    const bar = h("progress", { max: 1, value: 0, hidden: true, "aria-label": `upload of the ${title}` }), told = h("div", { "aria-live": "polite" });
+    async function take(picked) {
+        if (!picked)
+            return;
+        bar.hidden = false;
+        told.textContent = `Uploading ${picked.name} …`;
+        try {
+            const made = await register(kind, picked, (part) => { bar.value = part; });
+            select.append(h("option", { value: made.id }, `${made.name} (${bytes(made.bytes)}, ${made.id})`));
+            select.value = made.id;
+            told.textContent = `${picked.name} is registered.`;
+            changed();
+        } catch (e) {
+            told.replaceChildren(problem(e));
+        }
+        bar.hidden = true;
+    }
+    const drop = (event) => { event.preventDefault(); box.classList.remove("over"); take(event.dataTransfer.files[0]); };
+    const dragover = (event) => { event.preventDefault(); box.classList.add("over"); }, dragleave = () => box.classList.remove("over");
+    const box = h("fieldset", { dragover, dragleave, drop },
+        h("legend", null, title), h("div", { class: "field" }, h("label", { for: id }, "Registered "), select),
+        h("div", { class: "field" }, h("label", { for: `${id}-file` }, "or a file, also dropped here "), file), bar, told);
+    return { box, select };
+}
+
+function curl(body) {
+    return `curl -H "Authorization: Bearer $REPQUANT_TOKEN" -H 'Content-Type: application/json' ${location.origin}/v1/jobs \\\n     -d '${
+        JSON.stringify(body).replaceAll("'", "'\\''")}'`;
+}
+
+function checks(v) {
+    return [h("p", null, v.ok ? "The data fit the model." : "The data do not fit the model."), table("Checks", [{ title: "Level", cell: (c) => c.level },
+        { title: "What", class: "name", cell: (c) => c.detail }, { title: "Remedy", class: "name", cell: (c) => c.remedy || "–" }], v.checks)];
+}
+
+/** What a dry run says: memory, time, size, and what would go wrong. */
+function plan(p) {
+    const e = p.estimate, bad = p.problems.some((one) => one.level === "error");
+    return h("div", { class: `note ${bad ? "bad" : "good"}` },
+        e && h("p", null, `About ${number(e.seconds, 1)} s and ${bytes(e.memory_bytes)} of memory for ${e.samples} samples; `,
+            `the model takes about ${bytes(e.output_bytes)}.`),
+        h("p", null, bad ? "The job would fail." : "Nothing stands in its way."),
+        p.problems.length ? table("Problems", [{ title: "Level", cell: (c) => c.level }, { title: "What", class: "name", cell: (c) => c.detail },
+            { title: "Where", class: "name", cell: (c) => c.where || c.pointer || "–" }], p.problems) : null);
+}
+
+export async function newPage(place, { query, signal }) {
+    const from = query.get("from"), kept = takeRecipe();
+    const [models, datasets, recipes, before] = await Promise.all([all("/v1/models"), all("/v1/datasets"), get("/v1/recipes", signal),
+        from && get(`/v1/jobs/${from}`, signal)]);
+    const names = recipes.data.map((r) => r.name), preview = h("pre", { tabindex: "0", role: "region", "aria-label": "The job as a curl line" });
+    const failed = h("div"), fit = h("div", { "aria-live": "polite" });
+    const model = chooser({ id: "model", kind: "models", title: "Model", accept: ".onnx", rows: models, changed });
+    const data = chooser({ id: "data", kind: "datasets", title: "Calibration data", accept: ".npz,.safetensors,.zip", rows: datasets, changed });
+    const evaluation = chooser({ id: "evaluation", kind: "datasets", title: "Evaluation data (optional)",
+        accept: ".npz,.safetensors,.zip", rows: datasets, optional: true, changed });
+    const preset = h("select", { id: "recipe", change: changed }, names.map((n) => h("option", { value: n }, n)), h("option", { value: "" }, "the one below"));
+    const text = h("textarea", { id: "recipe-text", rows: 12, spellcheck: "false", input: (event) => { preset.value = ""; changed(event); } },
+        JSON.stringify(recipes.data[0].recipe, null, 1));
+    const check = h("button", { class: "do", type: "button", disabled: true, click: async () => {
+        check.disabled = true;
+        try {
+            planned.replaceChildren(plan(await post("/v1/jobs?dry_run=true", body())));
+        } catch (e) {
+            planned.replaceChildren(problem(e));
+        }
+        check.disabled = false;
+    } }, "Check"), planned = h("div", { "aria-live": "polite" });
+    const submit = h("button", { class: "do main", disabled: true }, "Submit");
+    let asked = 0;
+
+    function body() {
+        const b = { type: "quantize", model_id: model.select.value, dataset_id: data.select.value, recipe: preset.value || JSON.parse(text.value),
+            labels: { by: mine() } };
+        if (evaluation.select.value)
+            b.eval_dataset_id = evaluation.select.value;
+        return b;
+    }
+    async function validate() {
+        const turn = ++asked;
+        if (!model.select.value || !data.select.value)
+            return fit.replaceChildren();
+        try {
+            const v = await post(`/v1/datasets/${data.select.value}/validations`, { model_id: model.select.value });
+            if (turn === asked)
+                fit.replaceChildren(h("div", { class: `note ${v.ok ? "good" : "bad"}` }, checks(v)));
+        } catch (e) {
+            fit.replaceChildren(problem(e));
+        }
+    }
+    function changed(event) {
+        const named = event && event.target === preset && recipes.data.find((r) => r.name === preset.value);
+        if (named)
+            text.value = JSON.stringify(named.recipe, null, 1);
+        failed.replaceChildren();
+        planned.replaceChildren();
+        try {
+            preview.textContent = curl(body());
+            check.disabled = submit.disabled = !model.select.value || !data.select.value;
+        } catch (e) {
+            check.disabled = submit.disabled = true;
+            failed.replaceChildren(problem({ title: "The recipe is no JSON", detail: e.message }));
+        }
+        if (!event)
+            validate();
+    }
+    async function send(event) {
+        event.preventDefault();
+        submit.disabled = true;
+        try {
+            location.hash = `#/jobs/${(await post("/v1/jobs", body())).id}`;
+        } catch (e) {
+            submit.disabled = false;
+            failed.replaceChildren(problem(e));
+        }
+    }
+    place.append(h("h1", null, "New job"), h("form", { submit: send }, model.box, data.box, evaluation.box, fit,
+        h("fieldset", null, h("legend", null, "Recipe"), h("div", { class: "field" }, h("label", { for: "recipe" }, "Preset "), preset),
+            h("div", { class: "field" }, h("label", { for: "recipe-text" }, "or one of your own, as JSON"), text)),
+        h("h2", null, "From a shell"), preview, failed, planned, h("p", { class: "row" }, check, submit)));
+    if (before)
+        for (const [one, value] of [[model, before.request.model_id], [data, before.request.dataset_id], [evaluation, before.request.eval_dataset_id]])
+            one.select.value = value || "";
+    if (kept) {
+        preset.value = "";
+        text.value = kept;
+    }
+    changed();
+}

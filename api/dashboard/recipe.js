@@ -1,0 +1,25 @@
+// recipe.js - the next recipe from what was picked, kept for the page that submits it.
+
+const KEY = "recipe";
+
+/** The recipe with layers excluded or raised to 8 bits.  picked: name => "exclude" | "raise".  Of overrides the first that fits counts. */
+export function nextRecipe(recipe, picked) {
+    const of = (what) => [...picked].filter(([, w]) => w === what).map(([name]) => name);
+    const raised = of("raise"), next = structuredClone(recipe);
+    next.name = `${(recipe.name || recipe.method).replace(/-next$/, "")}-next`;
+    next.exclude = [...new Set([...recipe.exclude, ...of("exclude")])];
+    next.overrides = [...raised.map((match) => ({ match, weights: { bits: 8 }, activations: { bits: 8 } })),
+        ...recipe.overrides.filter((o) => o.part || !raised.includes(o.match))];
+    return next;
+}
+
+export function keepRecipe(recipe) {
+    sessionStorage.setItem(KEY, JSON.stringify(recipe, null, 1));
+}
+
+/** Its text, once. */
+export function takeRecipe() {
+    const text = sessionStorage.getItem(KEY);
+    sessionStorage.removeItem(KEY);
+    return text;
+}

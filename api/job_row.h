@@ -1,0 +1,14 @@
+/* job_row.h - a job as clients see it. */
+#ifndef API_JOB_ROW_H
+#define API_JOB_ROW_H
+
+#include "api/request.h"
+#include "storage/job.h"
+
+/* The caller decrefs; NULL without memory.  A list (whole == false) has the same members but the large ones. */
+json_t *job_json(const struct job *job, bool whole);
+
+/* The whole job; 202 names it in Location.  Always true, or false with *e: `return reply_job(...)`. */
+bool reply_job(struct reply *reply, int status, const struct job *job, struct err *e);
+
+#endif

@@ -1,0 +1,400 @@
+/*
+ * submit.c - POST /v1/jobs and retry: ask for a quantization, once however often it is asked.
+ *
+ * The recipe is checked and completed here, so what is queued can be run: a mistake in it is the
+ * answer to the request that made it, not a failed job an hour later.
+ */
+#include "api/app.h"
+#include "api/handlers.h"
+#include "api/job_row.h"
+#include "core/base/clock.h"
+#include "core/recipe/recipe.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PRIORITY_MIN = 0, PRIORITY_MAX = 9, PRIORITY_DEFAULT = 5, MAX_LABELS = 16, MAX_LABEL_BYTES = 128, MAX_KEY_BYTES = 255,
+       MAX_ATTEMPTS = 100, MAX_DEADLINE_S = 366 * 86400 };
+
+/* ---- the answer ---- */
+
+/* The job as it was made or found, and whether it was found: "cache" is "hit" or "miss". */
+static json_t *answer_json(const struct job *job, int *ret_status)
+{
+    json_t *row = job_json(job, true);
+    *ret_status = job->reused && job_state_terminal(job->state) ? 200 : 202;
+    if (row && json_object_set_new(row, "cache", json_string(job->reused ? "hit" : "miss")) == 0)
+        return row;
+    json_decref(row);
+    return NULL;
+}
+
+static char *answer_text(const struct job *job, int *ret_status)
+{
+    json_t *row = answer_json(job, ret_status);
+    char *text = row ? json_dumps(row, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(row);
+    return text;
+}
+
+static bool reply_made(struct reply *reply, int status, const char *id, json_t *row, struct err *e)
+{
+    reply_field(reply, "Location", "/v1/jobs/%s", id);
+    return reply_json(reply, status, row, e);
+}
+
+/* ---- the body ---- */
+
+/* What is needed of a body, as text where storage wants text. */
+struct wish {
+    struct job_request request;
+    struct asset model, dataset, evaluation;        /* evaluation.id "": none */
+    char *recipe, *labels, *estimate;
+    char fingerprint[HASH_HEX_SIZE];
+};
+
+static void wish_release(struct wish *w)
+{
+    asset_release(&w->model);
+    asset_release(&w->dataset);
+    asset_release(&w->evaluation);
+    free(w->recipe);
+    free(w->labels);
+    free(w->estimate);
+}
+
+/* Looks the asset up; *ret is released with the wish. */
+static bool take_asset(struct app *app, const struct request *req, const json_t *body, const char *key, bool optional,
+                       enum asset_kind kind, const char **ret_id, struct asset *ret, struct err *e)
+{
+    char where[32];
+    struct err missing = { 0 };
+    if (!json_get_str(body, key, "", optional, ID_SIZE - 1, ret_id, ERR_REQUEST_JSON, e))
+        return false;
+    if (!*ret_id || asset_get(app->store, req->who.team, kind, *ret_id, ret, &missing))
+        return true;
+    snprintf(where, sizeof where, "/%s", key);
+    if (missing.code == ERR_NOT_FOUND)
+        return err_set(e, ERR_REQUEST_REFERENCE, where, "there is no %s with this id", kind == ASSET_MODEL ? "model" : "data set");
+    *e = missing;
+    return false;
+}
+
+static bool take_recipe(const json_t *body, struct wish *w, struct err *e)
+{
+    const json_t *value = json_object_get(body, "recipe");
+    if (!value)
+        return err_set(e, ERR_REQUEST_JSON, "/recipe", "name a recipe (GET /v1/recipes) or give one as an object");
+    struct recipe *recipe = malloc(sizeof *recipe);     /* tens of kilobytes: not for a thread's stack */
+    bool ok = recipe ? recipe_from_json(value, "/recipe", recipe, e) : err_sys(e, "/recipe", "keep the recipe");
+    if (ok && !(w->recipe = recipe_text(recipe)))
+        ok = err_set(e, ERR_MEMORY, "/recipe", "no memory for the recipe");
+    w->request.recipe = w->recipe;
+    free(recipe);
+    return ok;
+}
+
+static bool take_labels(const json_t *body, struct wish *w, struct err *e)
+{
+    const char *key;
+    json_t *labels = json_object_get(body, "labels"), *value;
+    if (!labels)
+        return true;
+    if (!json_is_object(labels) || json_object_size(labels) > MAX_LABELS)
+        return err_set(e, ERR_REQUEST_JSON, "/labels", "\"labels\" must be an object of at most %d strings", MAX_LABELS);
+    json_object_foreach(labels, key, value)
+        if (!json_is_string(value) || json_string_length(value) > MAX_LABEL_BYTES || strlen(key) > MAX_LABEL_BYTES || strchr(key, ':'))
+            return err_set(e, ERR_REQUEST_JSON, "/labels", "a label is a name without ':' and a string, each of at most %d bytes",
+                           MAX_LABEL_BYTES);
+    w->labels = json_dumps(labels, JSON_COMPACT | JSON_SORT_KEYS);
+    w->request.labels = w->labels;
+    return w->labels || err_set(e, ERR_MEMORY, "/labels", "no memory for the labels");
+}
+
+static bool take_when(const json_t *body, struct wish *w, struct err *e)
+{
+    const char *text = NULL;
+    if (!json_get_str(body, "not_before", "", true, CLOCK_RFC3339_SIZE - 1, &text, ERR_REQUEST_JSON, e)
+        || !json_get_int(body, "deadline_s", "", true, 1, MAX_DEADLINE_S, &w->request.deadline_s, ERR_REQUEST_JSON, e))
+        return false;
+    return !text || clock_parse_rfc3339(text, &w->request.not_before)
+        || err_set(e, ERR_REQUEST_JSON, "/not_before", "\"not_before\" is a time such as 2026-01-31T18:00:00Z");
+}
+
+static bool take_dedupe(const json_t *body, struct wish *w, struct err *e)
+{
+    const char *text = NULL;
+    if (!json_get_str(body, "dedupe", "", true, MAX_LABEL_BYTES, &text, ERR_REQUEST_JSON, e))
+        return false;
+    return !text || dedupe_parse(text, &w->request.dedupe)
+        || err_set(e, ERR_REQUEST_JSON, "/dedupe", "\"dedupe\" is new, reuse, reject or replace_queued");
+}
+
+static bool take_numbers(const json_t *body, struct wish *w, struct err *e)
+{
+    int64_t priority = PRIORITY_DEFAULT, attempts = JOB_MAX_ATTEMPTS;
+    if (!json_get_int(body, "priority", "", true, PRIORITY_MIN, PRIORITY_MAX, &priority, ERR_REQUEST_JSON, e)
+        || !json_get_int(body, "max_attempts", "", true, 1, MAX_ATTEMPTS, &attempts, ERR_REQUEST_JSON, e))
+        return false;
+    w->request.priority = (int)priority;
+    w->request.max_attempts = (int)attempts;
+    return true;
+}
+
+/* Two jobs of one fingerprint end with the same bytes: everything their artifacts depend on is in it. */
+static void set_fingerprint(const struct app *app, struct wish *w)
+{
+    const char *const parts[] = { w->request.type, w->model.digest, w->dataset.digest, w->evaluation.digest, w->recipe, app->version };
+    uint8_t digest[HASH_SIZE];
+    struct hash h;
+    hash_init(&h);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        hash_add(&h, parts[i], strlen(parts[i]) + 1);
+    hash_end(&h, digest);
+    hash_hex(digest, w->fingerprint);
+    w->request.fingerprint = w->fingerprint;
+}
+
+static bool take_wish(struct app *app, const struct request *req, const json_t *body, struct wish *w, struct err *e)
+{
+    if (!json_get_str(body, "type", "", false, JOB_TYPE_SIZE - 1, &w->request.type, ERR_REQUEST_JSON, e))
+        return false;
+    if (strcmp(w->request.type, "quantize") != 0)
+        return err_set(e, ERR_REQUEST_JSON, "/type", "\"type\" must be \"quantize\"");
+    bool ok = take_numbers(body, w, e) && take_when(body, w, e) && take_dedupe(body, w, e)
+        && take_asset(app, req, body, "model_id", false, ASSET_MODEL, &w->request.model_id, &w->model, e)
+        && take_asset(app, req, body, "dataset_id", false, ASSET_DATASET, &w->request.dataset_id, &w->dataset, e)
+        && take_asset(app, req, body, "eval_dataset_id", true, ASSET_DATASET, &w->request.eval_dataset_id, &w->evaluation, e)
+        && take_recipe(body, w, e) && take_labels(body, w, e);
+    if (ok)
+        set_fingerprint(app, w);
+    return ok;
+}
+
+/* ---- the key ---- */
+
+/* The key, with a fingerprint of what was asked with it.  key stays NULL without the header field. */
+static bool take_key(const struct request *req, struct idempotency *ret, struct err *e)
+{
+    const char *key = req->header[HDR_IDEMPOTENCY_KEY];
+    struct hash h;
+    if (!key)
+        return true;
+    if (!*key || strlen(key) > MAX_KEY_BYTES)
+        return err_set(e, ERR_REQUEST_INVALID, "Idempotency-Key", "the key must have 1 to %d bytes", MAX_KEY_BYTES);
+    hash_init(&h);
+    hash_add(&h, req->method, strlen(req->method) + 1);
+    hash_add(&h, req->target.path, strlen(req->target.path) + 1);
+    hash_add(&h, req->body.p, req->body.n);
+    hash_end(&h, ret->fingerprint);
+    ret->key = key;
+    ret->answer = answer_text;
+    return true;
+}
+
+/* *ret_replayed: an earlier request with this key has made its job, and the reply is what that was answered. */
+static bool replay(struct app *app, const struct request *req, const struct idempotency *key, struct reply *reply,
+                   bool *ret_replayed, struct err *e)
+{
+    struct answer answer;
+    if (!idempotency_find(app->store, req->who.team, key, &answer, e))
+        return false;
+    *ret_replayed = answer.body != NULL;
+    if (!answer.body)
+        return true;
+    json_t *row = json_loads(answer.body, 0, NULL);
+    free(answer.body);
+    reply_field(reply, "Idempotency-Replayed", "true");
+    return reply_made(reply, answer.status, answer.job_id, row, e);
+}
+
+/* make() queues a job; this is what surrounds it whichever way the job comes about. */
+static bool queue_job(struct app *app, const struct request *req, struct reply *reply, struct err *e,
+                      bool (*make)(struct app *, const struct request *, const struct idempotency *, struct job *, struct err *))
+{
+    struct idempotency key = { 0 };
+    struct job job = { 0 };
+    struct err why = { 0 };
+    bool replayed;
+    int status;
+    if (!take_key(req, &key, e) || !replay(app, req, &key, reply, &replayed, e))
+        return false;
+    if (replayed)
+        return true;
+    if (atomic_load(&app->draining))
+        return err_set(e, ERR_DRAINING, "", "shutting down");
+    bool ok = make(app, req, &key, &job, &why);
+    if (!ok && why.code == ERR_CONFLICT && strcmp(why.where, "Idempotency-Key") == 0
+        && replay(app, req, &key, reply, &replayed, e) && replayed)
+        return true;        /* its twin was faster by a moment */
+    if (ok) {
+        app->kick(app->server);
+        json_t *row = answer_json(&job, &status);
+        ok = reply_made(reply, status, job.id, row, e);
+    } else if (e->code == ERR_NONE) {
+        *e = why;
+    }
+    job_release(&job);
+    return ok;
+}
+
+/* ---- making one ---- */
+
+static json_t *wish_body(const struct request *req, struct err *e)
+{
+    static const char *const members[] = { "type", "model_id", "dataset_id", "eval_dataset_id", "recipe", "priority", "labels",
+                                           "not_before", "deadline_s", "max_attempts", "dedupe", NULL };
+    return request_json(req, members, false, e);
+}
+
+/* ---- what it would take ---- */
+
+static json_t *foresee(struct app *app, const struct request *req, const struct wish *w, struct err *e)
+{
+    struct foresight of = { .model = &w->model, .dataset = &w->dataset, .evaluation = w->evaluation.id[0] ? &w->evaluation : NULL,
+                            .recipe = w->recipe };
+    char *text = NULL;
+    if (!app->foresee(app->server, req->who.team, &of, &text, e))
+        return NULL;
+    json_t *told = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    free(text);
+    if (!told)
+        err_set(e, ERR_MEMORY, "", "no memory for the plan; try again");
+    return told;
+}
+
+static int64_t memory_of(const json_t *estimate) { return json_integer_value(json_object_get(estimate, "memory_bytes")); }
+
+/* Too large for this service, with what would make it fit. */
+static bool too_large(const struct app *app, const json_t *estimate, struct err *e)
+{
+    int64_t bytes = memory_of(estimate), budget = json_integer_value(json_object_get(estimate, "budget_bytes"));
+    int64_t floor = json_integer_value(json_object_get(estimate, "fixed_bytes")), samples = json_integer_value(json_object_get(estimate, "samples"));
+    int64_t limit = app->jobs_memory, MIB = 1 << 20;
+    if (!limit || bytes <= limit)
+        return false;
+    if (floor >= limit || bytes <= floor)
+        err_set(e, ERR_MEMORY_LIMIT, "/model_id", "the job would take about %lld MiB whatever the samples, jobs may take %lld; use a smaller model,"
+                " or ask the operator for a higher --jobs-memory", (long long)(bytes / MIB), (long long)(limit / MIB));
+    else
+        err_set(e, ERR_MEMORY_LIMIT, "/recipe/calibration/samples", "the job would take about %lld MiB, jobs may take %lld; about %lld of the"
+                " %lld calibration samples fit, or ask the operator for a --memory below %lld MiB", (long long)(bytes / MIB),
+                (long long)(limit / MIB), (long long)((double)samples * (double)(limit - floor) / (double)(bytes - floor)), (long long)samples,
+                (long long)(budget / MIB));
+    return true;
+}
+
+/* The first error among the problems. */
+static bool is_blocked(const json_t *told, struct err *e)
+{
+    size_t i;
+    json_t *p;
+    json_array_foreach(json_object_get(told, "problems"), i, p) {
+        const char *level = json_string_value(json_object_get(p, "level")), *code = json_string_value(json_object_get(p, "code"));
+        const char *pointer = json_string_value(json_object_get(p, "pointer")), *detail = json_string_value(json_object_get(p, "detail"));
+        if (!level || strcmp(level, "error") != 0 || !code || !pointer || !detail)
+            continue;
+        err_set(e, err_from_slug(code) ? err_from_slug(code) : ERR_MODEL_INVALID, pointer, "%s", detail);
+        return true;
+    }
+    return false;
+}
+
+static bool still_holds(const struct app *app, const json_t *estimate)
+{
+    return json_integer_value(json_object_get(estimate, "threads")) == app->job_threads
+        && json_integer_value(json_object_get(estimate, "budget_bytes")) == app->job_budget;
+}
+
+/* That of the last job of the same fingerprint, where there is one: looking ahead costs a process. */
+static bool known_estimate(struct app *app, const struct request *req, const struct wish *w, json_t **ret, struct err *e)
+{
+    char *text;
+    *ret = NULL;
+    if (!job_estimate_find(app->store, req->who.team, w->fingerprint, &text, e))
+        return false;
+    json_t *estimate = text ? json_loads(text, 0, NULL) : NULL;
+    free(text);
+    if (estimate && still_holds(app, estimate))
+        *ret = estimate;
+    else
+        json_decref(estimate);
+    return true;
+}
+
+/* Fills the wish's estimate, where one can be had; false: the job is refused. */
+static bool take_estimate(struct app *app, const struct request *req, struct wish *w, struct err *e)
+{
+    json_t *estimate;
+    if (!app->foresee)
+        return true;
+    if (!known_estimate(app, req, w, &estimate, e))
+        return false;
+    if (!estimate) {
+        json_t *told = foresee(app, req, w, e);
+        estimate = told && !is_blocked(told, e) ? json_incref(json_object_get(told, "estimate")) : NULL;
+        bool ok = told && e->code == ERR_NONE;
+        json_decref(told);
+        if (!ok)
+            return false;
+    }
+    bool ok = !too_large(app, estimate, e);
+    w->request.memory = memory_of(estimate);
+    w->estimate = json_is_object(estimate) ? json_dumps(estimate, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    w->request.estimate = w->estimate;
+    json_decref(estimate);
+    return ok;
+}
+
+/* 200 with the plan, whatever stands in the way: that is among the problems. */
+static bool dry_run(struct app *app, const struct request *req, struct reply *reply, struct err *e)
+{
+    struct wish w = { 0 };
+    struct err large = { 0 };
+    json_t *body = wish_body(req, e), *told = NULL;
+    bool ok = body && take_wish(app, req, body, &w, e)
+           && (app->foresee || err_set(e, ERR_BUSY, "dry_run", "nobody can look ahead here"))
+           && (told = foresee(app, req, &w, e)) != NULL;
+    if (ok && too_large(app, json_object_get(told, "estimate"), &large))
+        json_array_append_new(json_object_get(told, "problems"),
+                              json_pack("{s:s, s:s, s:s, s:s, s:s}", "level", "error", "code", err_slug(large.code), "pointer", large.where,
+                                        "where", "", "detail", large.text));
+    if (ok)
+        json_object_set_new(told, "fingerprint", json_string(w.fingerprint));
+    wish_release(&w);
+    json_decref(body);
+    return ok && reply_json(reply, 200, told, e);
+}
+
+static bool make_from_body(struct app *app, const struct request *req, const struct idempotency *key, struct job *ret, struct err *e)
+{
+    struct wish w = { .request.idempotency = *key };
+    json_t *body = wish_body(req, e);
+    bool ok = body && take_wish(app, req, body, &w, e) && take_estimate(app, req, &w, e)
+           && job_insert(app->store, req->who.team, &w.request, ret, e);
+    wish_release(&w);
+    json_decref(body);
+    return ok;
+}
+
+bool post_job(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    const char *dry = request_query(req, "dry_run");
+    if (dry && !route_lists("true false", dry))
+        return err_set(e, ERR_REQUEST_INVALID, "dry_run", "\"dry_run\" is true or false");
+    return dry && strcmp(dry, "true") == 0 ? dry_run(app, req, reply, e) : queue_job(app, req, reply, e, make_from_body);
+}
+
+static bool make_again(struct app *app, const struct request *req, const struct idempotency *key, struct job *ret, struct err *e)
+{
+    static const char *const members[] = { NULL };
+    json_t *body = request_json(req, members, true, e);
+    json_decref(body);
+    return body && job_retry(app->store, req->who.team, req->param[0], key, ret, e);
+}
+
+bool post_job_retry(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    return queue_job(app, req, reply, e, make_again);
+}

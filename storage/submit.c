@@ -1,0 +1,242 @@
+/*
+ * submit.c - asking for a job: its idempotency key, the jobs that are like it, its row.
+ *
+ * All of it is one transaction, so a key, its answer and the job it made are there together or not at all.
+ */
+#include "core/base/clock.h"
+#include "storage/inner.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- idempotency ---- */
+
+static int64_t oldest_key(void) { return clock_now_us() - IDEMPOTENCY_HOURS * INT64_C(3600000000); }
+
+bool idempotency_find(struct store *s, const char *team, const struct idempotency *key, struct answer *ret, struct err *e)
+{
+    char want[HASH_HEX_SIZE], have[HASH_HEX_SIZE] = "";
+    struct answer found = { 0 };
+    struct err why = { 0 };
+    *ret = found;
+    if (!key->key)
+        return true;
+    hash_hex(key->fingerprint, want);
+    struct conn *c = db_read(s->db);
+    struct stmt *q = stmt_begin(c, SQL_IDEMPOTENCY_FIND);
+    stmt_text(q, 1, team);
+    stmt_text(q, 2, key->key);
+    stmt_int(q, 3, oldest_key());
+    if (stmt_row(q, &why)) {
+        stmt_get_text(q, 0, have, sizeof have);
+        stmt_get_text(q, 1, found.job_id, ID_SIZE);
+        found.status = (int)stmt_get_int(q, 2);
+        stmt_dup_text(q, 3, &found.body, &why);
+    }
+    stmt_end(q);
+    db_read_end(c);
+    if (why.code == ERR_NONE && have[0] && strcmp(have, want) != 0)
+        err_set(&why, ERR_IDEMPOTENCY, "Idempotency-Key", "this key was used for another request; use a new one");
+    if (why.code)
+        free(found.body);
+    else
+        *ret = found;
+    return err_clean(&why, e);
+}
+
+static bool insert_key(struct conn *c, const char *team, const struct idempotency *key, const struct job *job, struct err *e)
+{
+    char fingerprint[HASH_HEX_SIZE];
+    int status = 0;
+    if (!key->key)
+        return true;
+    char *body = key->answer(job, &status);
+    if (!body)
+        return err_set(e, ERR_MEMORY, "Idempotency-Key", "no memory for the answer; try again");
+    hash_hex(key->fingerprint, fingerprint);
+    struct stmt *s = stmt_begin(c, SQL_IDEMPOTENCY_INSERT);
+    stmt_text(s, 1, team);
+    stmt_text(s, 2, key->key);
+    stmt_text(s, 3, fingerprint);
+    stmt_text(s, 4, job->id);
+    stmt_int(s, 5, status);
+    stmt_text(s, 6, body);
+    stmt_int(s, 7, clock_now_us());
+    stmt_int(s, 8, oldest_key());
+    bool ok = stmt_run(s, e);
+    if (ok && stmt_changed(s) == 0)
+        ok = err_set(e, ERR_CONFLICT, "Idempotency-Key", "another request is using this key; ask again");
+    stmt_end(s);
+    free(body);
+    return ok;
+}
+
+/* ---- what it refers to ---- */
+
+static bool has_asset(struct conn *c, const char *team, const char *kind, const char *id, struct err *e)
+{
+    struct err why = { 0 };
+    char pointer[16];
+    struct stmt *s = stmt_begin(c, SQL_ASSET_GET);
+    stmt_text(s, 1, team);
+    stmt_text(s, 2, kind);
+    stmt_text(s, 3, id);
+    bool got = stmt_row(s, &why);
+    stmt_end(s);
+    snprintf(pointer, sizeof pointer, "/%s_id", kind);
+    return got || (err_clean(&why, e)
+                   && err_set(e, ERR_NOT_FOUND, pointer, "there is no %s %.40s; register it first", kind, id));
+}
+
+static bool has_assets(struct conn *c, const char *team, const struct job_request *r, struct err *e)
+{
+    return has_asset(c, team, "model", r->model_id, e) && has_asset(c, team, "dataset", r->dataset_id, e)
+        && (!r->eval_dataset_id || !r->eval_dataset_id[0] || has_asset(c, team, "dataset", r->eval_dataset_id, e));
+}
+
+/* ---- jobs like it ---- */
+
+/* The id of a job with this fingerprint, "" if there is none. */
+static bool find_twin(struct conn *c, enum sql which, const char *team, const char *fingerprint, char ret[ID_SIZE], struct err *e)
+{
+    struct err why = { 0 };
+    ret[0] = '\0';
+    if (!fingerprint || !fingerprint[0])
+        return true;
+    struct stmt *s = stmt_begin(c, which);
+    stmt_text(s, 1, team);
+    stmt_text(s, 2, fingerprint);
+    if (stmt_row(s, &why))
+        stmt_get_text(s, 0, ret, ID_SIZE);
+    stmt_end(s);
+    return err_clean(&why, e);
+}
+
+static bool cancel_twin(struct conn *c, const char *team, const char *id, const char *by_job, struct err *e)
+{
+    char reason[ID_SIZE + 16];
+    struct job job = { 0 };
+    snprintf(reason, sizeof reason, "replaced by %s", by_job);
+    bool ok = job_read(c, team, id, &job, e) && job_end(c, &job, NULL, reason, e);
+    job_release(&job);
+    return ok;
+}
+
+static bool cancel_twins(struct conn *c, const char *team, const char *fingerprint, const char *by_job, struct err *e)
+{
+    char twin[ID_SIZE];
+    do {
+        if (!find_twin(c, SQL_JOB_TWIN_QUEUED, team, fingerprint, twin, e))
+            return false;
+    } while (twin[0] && cancel_twin(c, team, twin, by_job, e));
+    return !twin[0];
+}
+
+/* ---- inserting ---- */
+
+static bool insert_job(struct conn *c, const char *team, const char *id, const char *retry_of,
+                       const struct job_request *r, struct err *e)
+{
+    struct stmt *s = stmt_begin(c, SQL_JOB_INSERT);
+    stmt_text(s, 1, team);
+    stmt_text(s, 2, id);
+    stmt_text(s, 3, r->type);
+    stmt_text(s, 4, r->model_id);
+    stmt_text(s, 5, r->dataset_id);
+    stmt_text(s, 6, r->eval_dataset_id ? r->eval_dataset_id : "");
+    stmt_text(s, 7, retry_of);
+    stmt_text(s, 8, r->recipe);
+    stmt_text(s, 9, r->labels ? r->labels : "{}");
+    stmt_int(s, 10, r->priority);
+    stmt_int(s, 11, r->max_attempts > 0 ? r->max_attempts : JOB_MAX_ATTEMPTS);
+    stmt_int(s, 12, clock_now_us());
+    stmt_int(s, 13, r->not_before);
+    stmt_int(s, 14, r->deadline_s);
+    stmt_text(s, 15, r->fingerprint ? r->fingerprint : "");
+    stmt_text(s, 16, r->estimate);
+    stmt_int(s, 17, r->memory);
+    bool ok = stmt_run(s, e);
+    stmt_end(s);
+    return ok;
+}
+
+static bool make_job(struct store *s, struct conn *c, const char *team, const char *retry_of, const struct job_request *r, struct job *ret,
+                     struct err *e)
+{
+    char id[ID_SIZE];
+    id_new("job", id);
+    return (r->dedupe != DEDUPE_REPLACE_QUEUED || cancel_twins(c, team, r->fingerprint, id, e))
+        && quota_admit_job(c, team, e) && stmt_exec(c, SQL_SHARE_JOIN, team, NULL, e) && insert_job(c, team, id, retry_of, r, e)
+        && disk_promise_job(s, c, team, id, r, e)
+        && event_add(c, team, id, "job.queued", json_pack("{s:s, s:i}", "state", "queued", "attempt", 0), e)
+        && job_read(c, team, id, ret, e);
+}
+
+static bool queue_job(struct store *s, struct conn *c, const char *team, const char *retry_of, const struct job_request *r,
+                      struct job *ret, struct err *e)
+{
+    char twin[ID_SIZE] = "";
+    struct job job = { 0 };
+    if (!has_assets(c, team, r, e))
+        return false;
+    if ((r->dedupe == DEDUPE_REUSE || r->dedupe == DEDUPE_REJECT) && !find_twin(c, SQL_JOB_TWIN, team, r->fingerprint, twin, e))
+        return false;
+    if (twin[0] && r->dedupe == DEDUPE_REJECT)
+        return err_set(e, ERR_CONFLICT, "/dedupe", "%s is the same job; use it, or ask with \"dedupe\": \"reuse\" or \"new\"", twin);
+    bool ok = twin[0] ? job_read(c, team, twin, &job, e) : make_job(s, c, team, retry_of, r, &job, e);
+    job.reused = twin[0] != '\0';
+    if (ok && insert_key(c, team, &r->idempotency, &job, e)) {
+        *ret = job;
+        return true;
+    }
+    job_release(&job);
+    return false;
+}
+
+bool job_insert(struct store *s, const char *team, const struct job_request *request, struct job *ret, struct err *e)
+{
+    struct conn *c = db_write(s->db, e);
+    return c && end_with_job(c, queue_job(s, c, team, "", request, ret, e), ret, e);
+}
+
+static bool queue_again(struct store *s, struct conn *c, const char *team, const struct job *old, const struct idempotency *key,
+                        struct job *ret, struct err *e)
+{
+    if (old->state != JOB_FAILED && old->state != JOB_CANCELED)
+        return err_set(e, ERR_CONFLICT, "state", "the job is %s; only failed and canceled jobs can be retried",
+                       job_state_name(old->state));
+    struct job_request r = {
+        .type = old->type, .model_id = old->model_id, .dataset_id = old->dataset_id,
+        .eval_dataset_id = old->eval_dataset_id, .recipe = old->recipe, .labels = old->labels,
+        .priority = old->priority, .max_attempts = old->max_attempts, .deadline_s = old->deadline_s,
+        .fingerprint = old->fingerprint, .estimate = old->estimate, .memory = old->memory,
+    };
+    if (key)
+        r.idempotency = *key;
+    return queue_job(s, c, team, old->id, &r, ret, e);
+}
+
+bool job_retry(struct store *s, const char *team, const char *id, const struct idempotency *key, struct job *ret, struct err *e)
+{
+    struct job old = { 0 };
+    struct conn *c = db_write(s->db, e);
+    bool ok = c && end_with_job(c, job_read(c, team, id, &old, e) && queue_again(s, c, team, &old, key, ret, e), ret, e);
+    job_release(&old);
+    return ok;
+}
+
+bool job_estimate_find(struct store *s, const char *team, const char *fingerprint, char **ret, struct err *e)
+{
+    struct err why = { 0 };
+    *ret = NULL;
+    struct conn *c = db_read(s->db);
+    struct stmt *q = stmt_begin(c, SQL_JOB_ESTIMATE);
+    stmt_text(q, 1, team);
+    stmt_text(q, 2, fingerprint);
+    if (stmt_row(q, &why))
+        stmt_dup_text(q, 0, ret, &why);
+    stmt_end(q);
+    db_read_end(c);
+    return err_clean(&why, e);
+}

@@ -1,0 +1,113 @@
+"""The dashboard in Debian's Chromium, against the real daemon and the real quantizer.
+
+Every page of a test is watched: what the console calls an error, what the content security policy refuses and what is asked of
+another host fails the test.  Screenshots go to build/browser; they are there to be looked at.
+"""
+import importlib.util
+import os
+import pathlib
+import shutil
+
+import pytest
+from axe_core_python.sync_playwright import Axe
+from playwright.sync_api import expect, sync_playwright
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+SHOTS = ROOT / "build" / "browser"
+DIGITS = ROOT / "examples" / "digits"
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+
+_spec = importlib.util.spec_from_file_location("api_conftest", ROOT / "tests" / "api" / "conftest.py")
+api = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(api)
+fake_job, make_daemon = api.fake_job, api.make_daemon
+expect.set_options(timeout=15_000)      # the machine may be busy
+
+
+def start(tmp_path_factory, program, **options):
+    return api.Daemon(tmp_path_factory.mktemp("daemon"), program, options).start()
+
+
+@pytest.fixture(scope="session")
+def daemon(tmp_path_factory):
+    """Quantizes for real."""
+    d = start(tmp_path_factory, api.REPQUANT)
+    yield d
+    assert d.stop() == 0
+    shutil.rmtree(d.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def obedient(tmp_path_factory, fake_job):
+    """Its jobs do what the test's script says (tests/tools/fake_job.c)."""
+    d = start(tmp_path_factory, fake_job)
+    yield d
+    assert d.stop() == 0
+    shutil.rmtree(d.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])     # as root, in containers
+        yield browser
+        browser.close()
+
+
+class Watch:
+    """What must not happen on a page."""
+
+    def __init__(self, page, origin):
+        self.seen = []
+        page.on("console", lambda m: self.seen.append(f"{m.type}: {m.text} {m.location}") if m.type in ("error", "warning") and not self.expected(m) else None)
+        page.on("pageerror", lambda e: self.seen.append(f"exception: {e}"))
+        page.on("dialog", lambda d: (self.seen.append(f"dialog: {d.message}"), d.dismiss()))
+        page.on("request", lambda r: self.seen.append(f"asked {r.url}") if not r.url.startswith((origin + "/", "blob:" + origin, "data:")) else None)
+        page.add_init_script("document.addEventListener('securitypolicyviolation', (e) => console.error('policy: ' + e.violatedDirective + ' ' + e.blockedURI))")
+
+    @staticmethod
+    def expected(message):
+        """The browser calls the refusal an error by which the page learns that somebody has to log in."""
+        return "401" in message.text and message.location["url"].endswith("/v1/session")
+
+
+@pytest.fixture
+def browse(chromium):
+    """browse(daemon, path, scheme="light") opens a page in a browser of its own, logged in; its attribute `watch` tells what went wrong."""
+    contexts, watches = [], []
+
+    def make(daemon, path="/", log_in=True, token=None, **options):
+        context = chromium.new_context(base_url=daemon.url, viewport={"width": 1280, "height": 900}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.watch = Watch(page, daemon.url)
+        watches.append(page.watch)
+        page.goto(path)
+        if log_in:
+            page.get_by_label("Token").fill(token or daemon.token)
+            page.get_by_role("button", name="Log in").click()
+            expect(page.get_by_role("button", name="Log out")).to_be_visible()
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert [w.seen for w in watches if w.seen] == []
+
+
+@pytest.fixture
+def shot():
+    def take(page, name):
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
+    return take
+
+
+@pytest.fixture
+def accessible():
+    """accessible(page): axe-core finds no violation."""
+    def check(page):
+        found = Axe().run(page)["violations"]
+        assert [(v["id"], v["help"], [n["html"][:200] for n in v["nodes"][:3]]) for v in found] == []
+    return check
