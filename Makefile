@@ -15,17 +15,20 @@ LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now -pthread $(SAN) $(LDFLAGS)
 
 VERSION  := 0.1.0
 
-# Who links what: the daemon links no BLAS; the quantizer links no HTTP, SQL or curl.
+# Who links what: the daemon links no BLAS; the quantizer links no HTTP, SQL or curl; the client nothing but curl and jansson.
 BASE     := $(wildcard core/base/*.c)
 RECIPE   := $(wildcard core/recipe/*.c)
 CORE     := $(filter-out core/main.c,$(wildcard core/*.c core/*/*.c core/*/*/*.c))
 DAEMON   := $(filter-out server/main.c,$(wildcard server/*.c)) $(wildcard api/*.c storage/*.c) $(BASE) $(RECIPE)
+CLIENT   := $(filter-out client/main.c,$(wildcard client/*.c)) $(foreach name,buf err io json,core/base/$(name).c)
 LIBS_CORE   = -lopenblas -ljansson -lnettle -ljpeg -lpng16 -lz -lm
 LIBS_DAEMON = -lmicrohttpd -lsqlite3 -lcurl-gnutls -ljansson -lnettle -lm
+LIBS_CLIENT = -lcurl-gnutls -ljansson -lm
 
 UNIT_CORE   := $(patsubst tests/unit/core/%.c,$(O)/unit/core/%,$(wildcard tests/unit/core/test_*.c))
 UNIT_DAEMON := $(patsubst tests/unit/daemon/%.c,$(O)/unit/daemon/%,$(wildcard tests/unit/daemon/test_*.c))
-UNIT      = $(UNIT_CORE) $(UNIT_DAEMON)
+UNIT_CLIENT := $(patsubst tests/unit/client/%.c,$(O)/unit/client/%,$(wildcard tests/unit/client/test_*.c))
+UNIT      = $(UNIT_CORE) $(UNIT_DAEMON) $(UNIT_CLIENT)
 TOOLS_CORE := $(O)/tools/raise_opset
 obj       = $(patsubst %.c,$(O)/%.o,$(1))
 show      = @$(if $(V),,printf '  %-5s %s\n' $(1) $(2);) $(if $(V),set -x;)
@@ -37,18 +40,21 @@ ASAN      = CFLAGS=-Wno-error O=build/asan OPT='-O1 -g -fno-omit-frame-pointer' 
 TSAN      = CFLAGS=-Wno-error O=build/tsan OPT='-O1 -g -fno-omit-frame-pointer' FORTIFY= SAN='-fsanitize=thread'
 
 .PHONY: all programs
-all:    ## build both programs: build/repquant and build/repquantd (default)
+all:    ## build the programs: build/repquant, build/repquantd and build/repquantctl (default)
 	$(AGAIN) programs
-programs: $(O)/repquant $(O)/repquantd
+programs: $(O)/repquant $(O)/repquantd $(O)/repquantctl
 
 $(O)/repquant: $(call obj,core/main.c) $(O)/libcore.a
 	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_CORE) -o $@
 $(O)/repquantd: $(call obj,server/main.c) $(O)/libdaemon.a
 	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_DAEMON) -o $@
+$(O)/repquantctl: $(call obj,client/main.c) $(O)/libclient.a
+	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_CLIENT) -o $@
 # Archives, so that a unit test links only what it reaches.
 $(O)/libcore.a: $(call obj,$(CORE))
 $(O)/libdaemon.a: $(call obj,$(DAEMON))
-$(O)/libcore.a $(O)/libdaemon.a $(O)/libreaders.a:
+$(O)/libclient.a: $(call obj,$(CLIENT))
+$(O)/libcore.a $(O)/libdaemon.a $(O)/libclient.a $(O)/libreaders.a:
 	$(call show,AR,$@)rm -f $@ && $(AR) rcs $@ $^
 
 $(O)/%.o: %.c Makefile
@@ -66,6 +72,9 @@ $(UNIT_CORE): $(O)/unit/core/%: $(O)/tests/unit/core/%.o $(O)/libcore.a
 $(UNIT_DAEMON): $(O)/unit/daemon/%: $(O)/tests/unit/daemon/%.o $(O)/libdaemon.a
 	@mkdir -p $(@D)
 	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_DAEMON) -lcmocka -o $@
+$(UNIT_CLIENT): $(O)/unit/client/%: $(O)/tests/unit/client/%.o $(O)/libclient.a
+	@mkdir -p $(@D)
+	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_CLIENT) -lcmocka -o $@
 
 # Stand-ins and fault tools of the tests, one file each.
 $(O)/tools/%: $(O)/tests/tools/%.o $(O)/libdaemon.a

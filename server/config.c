@@ -60,10 +60,10 @@ static const struct option {
     { "job-timeout", INT, AT(job_seconds), "86400", 1, 31 * 86400, "seconds one attempt of a job may take" },
     { "inspect-timeout", INT, AT(inspect_seconds), "120", 1, 3600, "seconds looking into an upload may take" },
     { "silence-timeout", INT, AT(silence_seconds), "60", 1, 3600, "seconds after which a silent job is taken for hung" },
-    { "metrics", STR, AT(metrics), "local", 0, 0, "who may read /metrics without a token: local (this machine), nobody or everybody" },
     { "keep-jobs", INT, AT(keep_jobs), "0", 0, 36500, "days that ended jobs are kept; 0: for ever" },
     { "keep-events", INT, AT(keep_events), "90", 0, 36500, "days that events of ended jobs are kept; 0: as long as the job" },
     { "keep-artifacts", INT, AT(keep_artifacts), "0", 0, 36500, "days that artifacts are kept; 0: as long as their job" },
+    { "metrics", STR, AT(metrics), "local", 0, 0, "who may read /metrics without a token: local (this machine), nobody or everybody" },
     { "log-level", STR, AT(log_level), "info", 0, 0, "debug, info, warn or error" },
     { "log-format", STR, AT(log_format), "json", 0, 0, "json, or text for people" },
 #undef AT

@@ -468,8 +468,6 @@ static void about_the_service_is_told_to_whom_it_concerns(void **state)
     assert_int_equal(api_call(&a, "GET", "/v1/recipes/none", NULL), 404);
     a.token = NULL;
     assert_int_equal(api_call(&a, "GET", "/", NULL), 200);
-    assert_non_null(strstr(a.reply.borrowed, "<script"));      /* the page asks for the rest with a token */
-    assert_null(strstr(a.reply.borrowed, id));
     api_close(&a);
 }
 

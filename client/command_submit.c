@@ -1,0 +1,192 @@
+/*
+ * command_submit.c - `repquantctl submit`: files to blobs, blobs to a model and data sets, those to a job.
+ *
+ * Running the same command twice makes one job: files are found by their digest, models and data sets by their files, and the job by an
+ * Idempotency-Key that is the digest of its request.
+ */
+#include "client/account.h"
+#include "client/asset.h"
+#include "client/fetch.h"
+#include "client/show.h"
+#include "client/watch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+enum { ID_SIZE = 64 };
+
+/* ---- what is asked ---- */
+
+static json_t *read_recipe(struct client *c)
+{
+    const char *text = c->o.recipe;
+    size_t n = strlen(text);
+    if ((n > 5 && strcmp(text + n - 5, ".json") == 0) || strchr(text, '/'))
+        return load_object(text, false, &c->f);
+    json_t *name = json_string(text);
+    if (!name)
+        fail(&c->f, EXIT_USAGE, "client.usage", "--recipe", "the name is not UTF-8");
+    return name;
+}
+
+static json_t *read_labels(struct client *c)
+{
+    json_t *labels = json_object();
+    for (int i = 0; i < c->o.nlabels; i++) {
+        const char *text = c->o.labels[i], *equals = strchr(text, '=');
+        char *key = strndup(text, (size_t)(equals - text));
+        json_t *value = json_string(equals + 1);
+        if (!key || !value || json_object_get(labels, key) || json_object_set(labels, key, value) != 0)
+            fail(&c->f, EXIT_USAGE, "client.usage", "--label", "\"%.80s\" is given twice or is not UTF-8", text);
+        json_decref(value);
+        free(key);
+    }
+    return labels;
+}
+
+static bool missing(struct client *c, const char *option)
+{
+    return fail(&c->f, EXIT_USAGE, "client.usage", option, "%s is missing; `repquantctl submit --help` tells what it is", option);
+}
+
+/* ---- the pieces ---- */
+
+/* The model's other files are named by it: relative to its folder where they lie below it. */
+static void name_external(struct source *file, const char *model)
+{
+    const char *slash = strrchr(model, '/');
+    size_t n = slash ? (size_t)(slash - model) + 1 : 0;
+    const char *path = file->path;
+    if (strncmp(path, model, n) == 0 && path[n] != '/' && !strstr(path + n, "..") && strncmp(path + n, "./", 2) != 0)
+        snprintf(file->name, sizeof file->name, "%s", path + n);
+}
+
+static bool obtain_model(struct client *c, char *ret)
+{
+    int n = c->o.nwords;
+    struct source *files = calloc((size_t)n, sizeof *files);
+    bool ok = files || fail(&c->f, EXIT_ENVIRONMENT, "client.memory", "", "no memory");
+    for (int i = 0; i < n && files; i++)
+        files[i].fd = -1;
+    for (int i = 0; i < n && ok; i++) {
+        ok = source_open(c, c->o.words[i], &files[i]);
+        if (i > 0)
+            name_external(&files[i], c->o.words[0]);
+    }
+    ok = ok && asset_obtain(c, MODEL, files, n, c->o.name, ret, ID_SIZE);
+    for (int i = 0; i < n && files; i++)
+        source_close(&files[i]);
+    free(files);
+    return ok;
+}
+
+static bool obtain_data(struct client *c, const char *path, char *ret)
+{
+    struct source file;
+    bool ok = source_open(c, path, &file) && asset_obtain(c, DATASET, &file, 1, NULL, ret, ID_SIZE);
+    source_close(&file);
+    return ok;
+}
+
+static char *request(struct client *c)
+{
+    char model[ID_SIZE], calibration[ID_SIZE], evaluation[ID_SIZE] = "";
+    json_t *recipe = read_recipe(c), *labels = c->f.exit ? NULL : read_labels(c), *body = NULL;
+    if (!c->f.exit && obtain_model(c, model) && obtain_data(c, c->o.calibration, calibration)
+        && (!c->o.evaluation || obtain_data(c, c->o.evaluation, evaluation)))
+        body = json_pack("{s:s, s:s, s:s, s:O}", "type", "quantize", "model_id", model, "dataset_id", calibration, "recipe", recipe);
+    if (body && evaluation[0])
+        json_object_set_new(body, "eval_dataset_id", json_string(evaluation));
+    if (body && c->o.priority >= 0)
+        json_object_set_new(body, "priority", json_integer(c->o.priority));
+    if (body && json_object_size(labels))
+        json_object_set(body, "labels", labels);
+    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    json_decref(body);
+    json_decref(labels);
+    json_decref(recipe);
+    if (!text)
+        fail(&c->f, EXIT_ENVIRONMENT, "client.memory", "", "no memory for the request");
+    return text;
+}
+
+/* ---- the job ---- */
+
+static bool make_key(struct client *c, const char *body, char *ret, size_t size)
+{
+    char digest[DIGEST_SIZE];
+    unsigned char random[32];
+    struct sha256 hash;
+    sha256_init(&hash);
+    sha256_add(&hash, body, strlen(body));
+    if (c->o.fresh && getrandom(random, sizeof random, 0) != sizeof random)
+        return fail_errno(&c->f, "", "draw a random number");
+    if (c->o.fresh)
+        sha256_add(&hash, random, sizeof random);
+    sha256_end(&hash, digest);
+    snprintf(ret, size, "Idempotency-Key: repquantctl-%s", digest + 7);
+    return true;
+}
+
+static json_t *post(struct client *c, const char *body)
+{
+    char key[128];
+    struct http_answer a;
+    struct http_request r = { .method = "POST", .path = "/v1/jobs", .json = body, .fields = { key } };
+    if (!make_key(c, body, key, sizeof key) || !http_send(&c->service, &r, &a, &c->f))
+        return NULL;
+    if (a.header[H_IDEMPOTENCY_REPLAYED][0])
+        show_note(c, "the same was submitted before; this is the job of then (%s). --new asks again", text_of(a.json, "state"));
+    return a.json;
+}
+
+/* Waits and fetches; *job becomes the job at its end. */
+static bool see_through(struct client *c, json_t **job)
+{
+    char id[ID_SIZE];
+    snprintf(id, sizeof id, "%s", text_of(*job, "id"));
+    json_t *end = await_job(c, id);
+    if (!end)
+        return false;
+    json_decref(*job);
+    *job = end;
+    if (!c->o.output || job_exit(end) != EXIT_DONE)
+        return true;
+    json_t *files = fetch_results(c, id, c->o.output);
+    if (files)
+        json_object_set_new(end, "files", files);
+    return files;
+}
+
+static int finish(struct client *c, json_t *job)
+{
+    if (!c->o.json) {
+        show(stdout, "%s\n", text_of(job, "id"));
+        fflush(stdout);
+    }
+    if (!c->o.wait)
+        return client_json(c, job, EXIT_DONE);
+    if (!see_through(c, &job)) {
+        json_decref(job);
+        return client_failed(c);
+    }
+    if (!c->o.quiet && !c->o.json)
+        show_job(stderr, job);
+    int exit = job_exit(job);
+    return client_json(c, job, exit);
+}
+
+int command_submit(struct client *c)
+{
+    if (!c->o.calibration || !c->o.recipe)
+        missing(c, c->o.calibration ? "--recipe" : "--calibration");
+    else if (c->o.output && !c->o.wait)
+        fail(&c->f, EXIT_USAGE, "client.usage", "--output", "results are there once the job has ended: add --wait, or use `repquantctl download`");
+    char *body = !c->f.exit && client_open(c) ? request(c) : NULL;
+    json_t *job = body ? post(c, body) : NULL;
+    free(body);
+    show_bar_end(c);
+    return job ? finish(c, job) : client_failed(c);
+}

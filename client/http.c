@@ -1,0 +1,352 @@
+#include "client/http.h"
+
+#include <curl/curl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { CONNECT_SECONDS = 15, SLOW_BYTES = 1, SLOW_SECONDS = 60, INSPECT_SECONDS = 900, EXPECT_MS = 10000, MAX_BODY = 64 << 20, MAX_DEPTH = 64 };
+
+/* ---- the URL ---- */
+
+static bool take_part(CURLU *u, CURLUPart what, char *ret, size_t size)
+{
+    char *text = NULL;
+    bool ok = curl_url_get(u, what, &text, 0) == CURLUE_OK && strlen(text) < size;
+    if (ok)
+        snprintf(ret, size, "%s", text);
+    curl_free(text);
+    return ok;
+}
+
+static bool has_part(CURLU *u, CURLUPart what)
+{
+    char *text = NULL;
+    bool has = curl_url_get(u, what, &text, 0) == CURLUE_OK;
+    curl_free(text);
+    return has;
+}
+
+static bool bad_url(struct failure *f, const char *text, const char *why)
+{
+    return fail(f, EXIT_USAGE, "client.url", text, "%s; write it like https://quant.example or http://127.0.0.1:8080", why);
+}
+
+static bool take_url(CURLU *u, const char *text, char *ret, size_t size, struct failure *f)
+{
+    char scheme[16], host[256], port[16] = "", path[256] = "";
+    if (curl_url_set(u, CURLUPART_URL, text, 0) != CURLUE_OK || !take_part(u, CURLUPART_SCHEME, scheme, sizeof scheme)
+        || !take_part(u, CURLUPART_HOST, host, sizeof host))
+        return bad_url(f, text, "this is not the URL of a service");
+    if (strcasecmp(scheme, "http") != 0 && strcasecmp(scheme, "https") != 0)
+        return bad_url(f, text, "the URL must begin with https:// or http://");
+    if (has_part(u, CURLUPART_USER) || has_part(u, CURLUPART_PASSWORD) || has_part(u, CURLUPART_QUERY) || has_part(u, CURLUPART_FRAGMENT))
+        return bad_url(f, "the URL", "the URL must not hold a user, a password or a query; the token goes to `repquantctl login`");
+    take_part(u, CURLUPART_PORT, port, sizeof port);
+    if (has_part(u, CURLUPART_PATH) && !take_part(u, CURLUPART_PATH, path, sizeof path))
+        return bad_url(f, text, "the path is too long");
+    for (size_t n = strlen(path); n && path[n - 1] == '/'; n--)
+        path[n - 1] = '\0';
+    for (char *c = host; *c; c++)
+        if (*c >= 'A' && *c <= 'Z')
+            *c = (char)(*c - 'A' + 'a');
+    int n = snprintf(ret, size, "%s://%s%s%s%s", strcasecmp(scheme, "https") == 0 ? "https" : "http", host, port[0] ? ":" : "", port, path);
+    return (n > 0 && (size_t)n < size) || bad_url(f, text, "the URL is too long");
+}
+
+bool service_url(const char *text, char *ret, size_t size, struct failure *f)
+{
+    CURLU *u = curl_url();
+    if (!u)
+        return fail(f, EXIT_ENVIRONMENT, "client.memory", "", "no memory");
+    bool ok = strstr(text, "://") ? take_url(u, text, ret, size, f) : bad_url(f, text, "the URL must begin with https:// or http://");
+    curl_url_cleanup(u);
+    return ok;
+}
+
+/* An address that never leaves this machine: 127.0.0.0/8 in digits, [::1], or the name that libcurl resolves to these itself. */
+static bool loopback(const char *host)
+{
+    unsigned a, b, c, d;
+    int end = 0;
+    if (strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0)
+        return true;
+    return sscanf(host, "%3u.%3u.%3u.%3u%n", &a, &b, &c, &d, &end) == 4 && !host[end] && a == 127 && b < 256 && c < 256 && d < 256;
+}
+
+bool service_check(const struct service *s, struct failure *f)
+{
+    char host[256];
+    CURLU *u = curl_url();
+    bool plain = strncmp(s->url, "http://", 7) == 0;
+    bool near = u && curl_url_set(u, CURLUPART_URL, s->url, 0) == CURLUE_OK && take_part(u, CURLUPART_HOST, host, sizeof host) && loopback(host);
+    curl_url_cleanup(u);
+    if (plain && s->token[0] && !near)
+        return fail(f, EXIT_ENVIRONMENT, "client.plain_http", s->url,
+                    "a token is not sent over plain http, where others can read it; use https, or reach the service through 127.0.0.1 (ssh -L)");
+    return true;
+}
+
+bool service_open(struct service *s, struct failure *f)
+{
+    if (!service_check(s, f))
+        return false;
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(s->curl = curl_easy_init()))
+        return fail(f, EXIT_ENVIRONMENT, "client.memory", "", "libcurl could not be started");
+    return true;
+}
+
+void service_close(struct service *s)
+{
+    if (s->curl) {
+        curl_easy_cleanup(s->curl);
+        curl_global_cleanup();
+    }
+    s->curl = NULL;
+}
+
+/* ---- one exchange ---- */
+
+struct exchange {
+    struct service *s;
+    const struct http_request *r;
+    struct http_answer *a;
+    struct failure *f;
+    struct buf body;
+    uint64_t sent;
+    bool headed;
+};
+
+static void take_headers(struct exchange *x)
+{
+    static const char *const names[H_HEADERS] = {
+        "Location", "Retry-After", "Upload-Offset", "Blob-Digest", "Content-Range", "Idempotency-Replayed", "X-Request-Id",
+    };
+    struct curl_header *h;
+    if (x->headed)
+        return;
+    x->headed = true;
+    curl_easy_getinfo(x->s->curl, CURLINFO_RESPONSE_CODE, &x->a->status);
+    for (int i = 0; i < H_HEADERS; i++)
+        if (curl_easy_header(x->s->curl, names[i], 0, CURLH_HEADER, -1, &h) == CURLHE_OK)
+            snprintf(x->a->header[i], sizeof x->a->header[i], "%s", h->value);
+}
+
+static size_t on_bytes(char *p, size_t one, size_t n, void *arg)
+{
+    struct exchange *x = arg;
+    (void)one;
+    take_headers(x);
+    if (x->r->take && x->a->status < 300)
+        return x->r->take(x->r->arg, x->a->status, x->a, p, n, x->f) ? n : 0;
+    buf_add(&x->body, p, n);
+    return x->body.bad ? 0 : n;
+}
+
+static size_t on_read(char *p, size_t one, size_t n, void *arg)
+{
+    struct exchange *x = arg;
+    uint64_t left = x->r->length - x->sent;
+    size_t most = one * n < left ? one * n : (size_t)left;
+    ssize_t got = most ? pread(x->r->fd, p, most, (off_t)(x->r->from + x->sent)) : 0;
+    if (got < 0 || (got == 0 && most)) {
+        fail(x->f, EXIT_INPUT, "client.file", "", got ? "the file can no longer be read" : "the file has become shorter while it was sent");
+        return CURL_READFUNC_ABORT;
+    }
+    x->sent += (uint64_t)got;
+    if (x->r->sent)
+        x->r->sent(x->r->arg, x->r->from + x->sent);
+    return (size_t)got;
+}
+
+static int on_seek(void *arg, curl_off_t offset, int origin)
+{
+    struct exchange *x = arg;
+    if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > x->r->length)
+        return CURL_SEEKFUNC_CANTSEEK;
+    x->sent = (uint64_t)offset;
+    return CURL_SEEKFUNC_OK;
+}
+
+static int on_watch(void *arg, curl_off_t total, curl_off_t now, curl_off_t up_total, curl_off_t up)
+{
+    (void)arg, (void)total, (void)now, (void)up_total, (void)up;
+    return interrupted();
+}
+
+static void set_connection(struct exchange *x)
+{
+    CURL *c = x->s->curl;
+    curl_easy_reset(c);
+    curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
+    curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
+    curl_easy_setopt(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    if (strncmp(x->s->url, "http://", 7) == 0)
+        curl_easy_setopt(c, CURLOPT_PROXY, "");         /* a proxy would read the token */
+    if (x->s->ca)
+        curl_easy_setopt(c, CURLOPT_CAINFO, x->s->ca);
+    curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    /* On a connection that was used before, libcurl sends again by itself when it breaks without an answer. */
+    curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, (long)(x->r->once || x->r->single));
+    curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_SECONDS);
+    curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, (long)SLOW_BYTES);
+    /* Before the service answers that a model is registered, it has looked into all of it. */
+    curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)(x->r->once ? INSPECT_SECONDS : SLOW_SECONDS));
+    curl_easy_setopt(c, CURLOPT_EXPECT_100_TIMEOUT_MS, (long)EXPECT_MS);
+    curl_easy_setopt(c, CURLOPT_USERAGENT, "repquantctl/" VERSION);
+    curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_watch);
+    curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_bytes);
+    curl_easy_setopt(c, CURLOPT_WRITEDATA, x);
+}
+
+static void set_body(struct exchange *x)
+{
+    CURL *c = x->s->curl;
+    const struct http_request *r = x->r;
+    if (r->fd > 0) {
+        curl_easy_setopt(c, CURLOPT_UPLOAD, 1L);
+        curl_easy_setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)r->length);
+        curl_easy_setopt(c, CURLOPT_READFUNCTION, on_read);
+        curl_easy_setopt(c, CURLOPT_READDATA, x);
+        curl_easy_setopt(c, CURLOPT_SEEKFUNCTION, on_seek);
+        curl_easy_setopt(c, CURLOPT_SEEKDATA, x);
+    } else if (strcmp(r->method, "POST") == 0) {
+        curl_easy_setopt(c, CURLOPT_POST, 1L);
+        curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->json ? r->json : "");
+    } else if (strcmp(r->method, "HEAD") == 0) {
+        curl_easy_setopt(c, CURLOPT_NOBODY, 1L);
+    }
+    curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, strcmp(r->method, "HEAD") == 0 ? NULL : r->method);
+}
+
+static struct curl_slist *fields(const struct exchange *x)
+{
+    char text[320];
+    struct curl_slist *list = NULL;
+    if (x->s->token[0]) {
+        snprintf(text, sizeof text, "Authorization: Bearer %s", x->s->token);
+        list = curl_slist_append(list, text);
+    }
+    if (x->r->json)
+        list = curl_slist_append(list, "Content-Type: application/json");
+    else if (strcmp(x->r->method, "POST") == 0)
+        list = curl_slist_append(list, "Content-Type:");
+    for (const char *const *field = x->r->fields; *field; field++)
+        list = curl_slist_append(list, *field);
+    return list;
+}
+
+/* What can pass: the daemon restarts, a cable is pulled.  What will not: a certificate, a name that does not exist. */
+static bool passing(CURLcode code)
+{
+    switch (code) {
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_OPERATION_TIMEDOUT:
+    case CURLE_GOT_NOTHING:
+    case CURLE_SEND_ERROR:
+    case CURLE_RECV_ERROR:
+    case CURLE_PARTIAL_FILE:
+    case CURLE_WEIRD_SERVER_REPLY:
+    case CURLE_SEND_FAIL_REWIND: return true;
+    default: return false;
+    }
+}
+
+static bool network_failed(struct exchange *x, CURLcode code, const char *detail)
+{
+    bool sent = code != CURLE_COULDNT_CONNECT && code != CURLE_COULDNT_RESOLVE_HOST;
+    if (x->f->exit)
+        return false;
+    if (interrupted())
+        return fail(x->f, EXIT_INTERRUPTED, "client.interrupted", "", "interrupted");
+    if (x->body.bad)
+        return fail(x->f, EXIT_ENVIRONMENT, "client.answer", x->s->url, "the answer is longer than any of repquantd's");
+    x->f->again = passing(code) && !(x->r->once && sent);
+    snprintf(x->f->what, sizeof x->f->what, "The service could not be asked");
+    return fail(x->f, EXIT_ENVIRONMENT, "client.network", x->s->url, "%s%s%s", curl_easy_strerror(code), detail[0] ? ": " : "", detail);
+}
+
+static bool take_answer(struct exchange *x)
+{
+    struct err e = { 0 };
+    take_headers(x);
+    x->a->json = x->body.n ? json_parse(x->body.p, x->body.n, MAX_DEPTH, ERR_REQUEST_JSON, &e) : NULL;
+    if (x->a->status < 300)
+        return !x->body.n || x->a->json
+            || fail(x->f, EXIT_ENVIRONMENT, "client.answer", x->s->url, "the answer is not JSON; is this the URL of a repquantd?");
+    fail_problem(x->f, x->a->status, x->a->json);
+    x->f->wait_s = retry_after(x->a->header[H_RETRY_AFTER], (int64_t)time(NULL));
+    if (!x->f->request_id[0])
+        snprintf(x->f->request_id, sizeof x->f->request_id, "%.63s", x->a->header[H_REQUEST_ID]);
+    return false;
+}
+
+static bool send_once(struct service *s, const struct http_request *r, struct http_answer *ret, struct failure *f)
+{
+    char url[1024], detail[CURL_ERROR_SIZE] = "";
+    struct exchange x = { .s = s, .r = r, .a = ret, .f = f, .body = BUF_INIT(MAX_BODY) };
+    *ret = (struct http_answer){ 0 };
+    snprintf(url, sizeof url, "%s%s", s->url, r->path);
+    set_connection(&x);
+    set_body(&x);
+    struct curl_slist *list = fields(&x);
+    curl_easy_setopt(s->curl, CURLOPT_URL, url);
+    curl_easy_setopt(s->curl, CURLOPT_HTTPHEADER, list);
+    curl_easy_setopt(s->curl, CURLOPT_ERRORBUFFER, detail);
+    CURLcode code = curl_easy_perform(s->curl);
+    bool ok = code == CURLE_OK ? take_answer(&x) : network_failed(&x, code, detail);
+    curl_easy_setopt(s->curl, CURLOPT_ERRORBUFFER, NULL);
+    curl_slist_free_all(list);
+    buf_release(&x.body);
+    return ok;
+}
+
+struct backoff service_backoff(const struct service *s)
+{
+    return (struct backoff){ .patience_ms = s->patience_ms, .tell = s->waiting, .arg = s->arg };
+}
+
+bool http_send(struct service *s, const struct http_request *r, struct http_answer *ret, struct failure *f)
+{
+    struct backoff b = service_backoff(s);
+    while (!send_once(s, r, ret, f)) {
+        http_release(ret);
+        if (r->single || !backoff_again(&b, f))
+            return false;
+    }
+    return true;
+}
+
+void http_release(struct http_answer *a)
+{
+    json_decref(a->json);
+    a->json = NULL;
+}
+
+static json_t *ask(struct service *s, const struct http_request *r, struct failure *f)
+{
+    struct http_answer a;
+    if (!http_send(s, r, &a, f))
+        return NULL;
+    if (!json_is_object(a.json)) {
+        fail(f, EXIT_ENVIRONMENT, "client.answer", s->url, "the answer is not a JSON object; is this the URL of a repquantd?");
+        http_release(&a);
+    }
+    return a.json;
+}
+
+json_t *http_get(struct service *s, const char *path, struct failure *f)
+{
+    return ask(s, &(struct http_request){ .method = "GET", .path = path }, f);
+}
+
+json_t *http_post(struct service *s, const char *path, const char *json, bool once, struct failure *f)
+{
+    return ask(s, &(struct http_request){ .method = "POST", .path = path, .json = json, .once = once }, f);
+}
