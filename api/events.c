@@ -82,6 +82,7 @@ static bool follow(struct app *app, struct request *req, struct reply *reply, in
         return true;
     reply->type = "text/event-stream";
     reply_field(reply, "X-Accel-Buffering", "no");      /* nginx would wait for more */
+    reply->close = true;        /* who comes back at once on this connection while we shut down would hear 503, and give up for good */
     reply->stream = new_stream(app, req, after);
     return reply->stream || err_sys(e, "events", "follow");
 }

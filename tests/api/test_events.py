@@ -163,6 +163,7 @@ def test_a_client_follows_a_job_across_a_restart(make_daemon):
     reader.join(20)
     assert not reader.is_alive()
     told = [e for e in got if e.type != "shutdown"]
+    assert [e.type for e in told].count("job.started") == 2, "the client has come back"
     assert [e.type for e in got].count("shutdown") == 1 and [int(e.last_event_id) for e in told] == list(range(1, len(told) + 1))
     assert d("POST", job["urls"]["cancel"]).status_code == 202
 
