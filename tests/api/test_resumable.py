@@ -3,6 +3,7 @@ import base64
 import hashlib
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -219,7 +220,7 @@ def test_a_full_disk_refuses_early_loses_nothing_and_recovers(small_disk, tmp_pa
         try:                                                       # of unknown length: refused where it gets too long, perhaps with a cut
             assert daemon("PUT", "/v1/models?name=chunked", data=iter([b"x" * (1 << 20)] * 40)).status_code == 507
         except requests.ConnectionError:
-            until(lambda: "status=0 cut" in daemon.log.read_text(), what="the cut in the log")
+            until(lambda: re.search(r'"path":"/v1/models",.*"end":"cut"', daemon.log.read_text()), what="the cut in the log")
         part = os.urandom(20 << 20)
         assert patch(daemon, path, 0, part).status_code == 204     # what was promised holds
         assert daemon("GET", f"/v1/blobs/{digest_of(kept)}").content == kept
