@@ -40,6 +40,7 @@ def made(recipe, folder):
     return None, ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_each_recipe_gives_an_artifact_that_runs_alike_or_is_refused_with_its_reason(method, tmp_path, capsys):
     arrays = {"pixel_values": load(DIGITS / "eval.npz")["pixel_values"][:EVAL]}
