@@ -20,6 +20,9 @@ struct fused {
     float eps;
 };
 
+/* Does the step compute a whole pattern? */
+static inline bool fused_runs(const struct fused *f) { return f->kind != FUSED_NONE && f->kind != FUSED_WITHIN; }
+
 /* Fills p->fused for the nodes of p's groups. */
 bool fused_find(struct plan *p, struct arena *mem, struct err *e);
 

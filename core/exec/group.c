@@ -309,7 +309,7 @@ static int run_fused(const struct tile *t, int step)
 {
     const struct plan *p = t->f->plan;
     const struct fused *fused = &p->fused[step];
-    if (fused->kind == FUSED_NONE || fused->kind == FUSED_WITHIN)
+    if (!fused_runs(fused))
         return fused->kind == FUSED_WITHIN ? step + 1 : 0;
     struct tensor x = part_of(t, fused->x), y = part_of(t, p->g->nodes[p->steps[step]].out[0]);
     size_t n = (size_t)y.shape.dim[y.shape.rank - 1];

@@ -157,7 +157,7 @@ static void prolong(const struct plan *p, const struct group *g, int *until)
             if (until[root] < least && (!p->inner[root] || p->g->nodes[p->steps[i]].op == OP_MATMUL))
                 until[root] = least;
         }
-        if (p->fused[i].kind != FUSED_NONE && p->fused[i].kind != FUSED_WITHIN && until[p->root[p->fused[i].x]] < p->steps[i])
+        if (fused_runs(&p->fused[i]) && until[p->root[p->fused[i].x]] < p->steps[i])
             until[p->root[p->fused[i].x]] = p->steps[i];
     }
 }

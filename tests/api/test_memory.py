@@ -8,10 +8,9 @@ import onnx
 import pytest
 from conftest import REPQUANT, ROOT
 from onnx import TensorProto, helper
-from support import DIGITS, load
+from support import DIGITS, SANITIZED, load
 
 MIB = 1 << 20
-SANITIZED = "san" in str(REPQUANT)
 
 
 def peak(*arguments):

@@ -359,7 +359,7 @@ static int fused_patterns(const struct plan *p)
 {
     int n = 0;
     for (int i = 0; i < p->n_steps; i++)
-        n += p->fused[i].kind != FUSED_NONE && p->fused[i].kind != FUSED_WITHIN;
+        n += fused_runs(&p->fused[i]);
     return n;
 }
 
