@@ -98,7 +98,7 @@ bool tape_back_move(struct tape *t, int node, const real *dy, struct err *e)
         const struct tensor *x = tape_input(t, node, i, &room);
         if (!x || x->dtype != REAL_TYPE)
             continue;
-        real *to = tape_want(t, node, i);
+        real *to = tape_want(t, node, i, NULL);
         size_t size = tape_elements(x);
         if (to)
             scatter(t, n, t->sources[node], first, size, to);
