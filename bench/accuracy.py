@@ -157,8 +157,10 @@ class Model:
                                os.path.join(out, "recipe.json"), "--output", out, "--seed", str(order), "--progress", "none"],
                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        if done.returncode:
-            return None, done.stderr.strip().splitlines()[-1]
+        said = done.stderr.strip().rpartition("\n")[2]
+        if done.returncode == 1 and "[worker.canceled]" not in said:
+            return None, said
+        done.check_returncode()
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, None
 
     def judge(self, recipe, order, count):
