@@ -104,12 +104,16 @@ def every_preset():
     return [line.split()[0] for line in listed.splitlines()]
 
 
+def hash_of(path):
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()[:16]
+
+
 class Kept:
     """What this very quantizer was judged to do, in a file."""
 
     def __init__(self):
-        with open(REPQUANT, "rb") as f:
-            self.quantizer = hashlib.file_digest(f, "sha256").hexdigest()[:16]
+        self.quantizer = hash_of(REPQUANT)
         self.rows = {}
         if os.path.exists(KEPT):
             with open(KEPT) as f:
@@ -137,7 +141,16 @@ class Model:
         self.stream, self.shown = stream_of(self.path), os.path.join(OUT, f"{name}-stream.onnx")
         os.makedirs(OUT, exist_ok=True)
         showing(self.path, self.stream, self.shown)
-        self.truth, self.calib_truth = outputs_of(self.shown, self.dev), outputs_of(self.shown, self.calib)
+        self.truth, self.calib_truth = self.float_outputs("eval", self.dev), self.float_outputs("calib", self.calib)
+
+    def float_outputs(self, which, data):
+        """Logits and stream of the float model, kept in a file."""
+        path = os.path.join(OUT, f"{self.name}-{which}-float-{hash_of(self.path)}.npz")
+        if not os.path.exists(path):
+            np.savez(path + ".new.npz", *outputs_of(self.shown, data))
+            os.replace(path + ".new.npz", path)
+        with np.load(path) as f:
+            return [f[f"arr_{i}"] for i in range(len(f.files))]
 
     def ordered(self, order, count):
         """An npz of the first `count` calibration samples in the order's permutation, the same samples for every order."""
