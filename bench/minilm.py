@@ -14,12 +14,13 @@ printed beside float's, on the other 1372 pairs.
 """
 import argparse
 import csv
+import functools
 import hashlib
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 import unicodedata
 import zipfile
 
@@ -146,14 +147,34 @@ def run_ours(arrays):
         return f["last_hidden_state"]
 
 
-def run_theirs(arrays, model=MODEL):
+@functools.lru_cache(maxsize=1)
+def session_of(model, _changed):
     import onnxruntime
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.x64quantprecision", "1")      # exact products without VNNI, too
-    s = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def run_theirs(arrays, model=MODEL):
+    s = session_of(model, os.stat(model).st_mtime_ns)
     return np.concatenate([s.run(None, {n: a[at:at + BATCH] for n, a in arrays.items()})[0]
                            for at in range(0, len(arrays["input_ids"]), BATCH)])
+
+
+def states_of(arrays, model=MODEL):
+    """As run_theirs, with sentences of like lengths together and batches as long as their longest, which on STS-B saves two tokens of three.
+    Behind a sentence stands 0.  Real tokens do not see padding, but where a range is of the whole tensor (O1, O2): there the batch counts."""
+    mask = arrays["attention_mask"]
+    lengths = mask.sum(1)
+    order = np.argsort(lengths, kind="stable")
+    states = None
+    for at in range(0, len(order), BATCH):
+        rows = order[at:at + BATCH]
+        got = run_theirs({n: a[rows, :lengths[rows].max()] for n, a in arrays.items()}, model)
+        states = np.zeros((*mask.shape, got.shape[-1]), np.float32) if states is None else states
+        states[rows, :got.shape[1]] = got
+    return states
 
 
 def compare():
@@ -168,13 +189,14 @@ def compare():
 
 
 def quantized(recipe, arrays):
-    """The artifact, and the seconds it took."""
+    """The artifact, and the processor seconds it took."""
     data, out = os.path.join(OUT, "calibration.npz"), os.path.join(OUT, os.path.basename(recipe))
     np.savez(data, **arrays)
-    begun = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([REPQUANT, "quantize", MODEL, "--calibration", data, "--recipe", recipe, "--output", out, "--progress", "none"],
                    check=True, stdout=subprocess.DEVNULL)
-    return os.path.join(out, "model.onnx"), time.monotonic() - begun
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return os.path.join(out, "model.onnx"), after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def quantize(recipes, seed):
@@ -185,16 +207,16 @@ def quantize(recipes, seed):
     calibration = encode([texts[i] for i in chosen] + [texts[n + i] for i in chosen])
     arrays = encode([texts[i] for i in rest] + [texts[n + i] for i in rest])
     mask, scores = arrays["attention_mask"], scores[rest]
-    plain = run_theirs(arrays)
+    plain = states_of(arrays)
     base = spearman(plain, mask, scores)
     print(f"float: Spearman {100 * base:.2f} on {len(rest)} pairs", flush=True)
     for recipe in recipes:
         model, seconds = quantized(recipe, calibration)
-        states = run_theirs(arrays, model)
+        states = states_of(arrays, model)
         real = mask.astype(bool)
         sqnr = 10 * np.log10((plain[real] ** 2).sum() / ((plain[real] - states[real]) ** 2).sum())
         print(f"{recipe}: Spearman {100 * spearman(states, mask, scores):.2f} ({100 * (spearman(states, mask, scores) - base):+.2f}), SQNR of the states {sqnr:.1f} dB, "
-              f"{seconds:.1f} s on {2 * CALIBRATION_PAIRS} sentences, file {100 * os.path.getsize(model) / os.path.getsize(MODEL):.1f} %", flush=True)
+              f"{seconds:.1f} s of processor time on {2 * CALIBRATION_PAIRS} sentences, file {100 * os.path.getsize(model) / os.path.getsize(MODEL):.1f} %", flush=True)
 
 
 def main():

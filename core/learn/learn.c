@@ -2,6 +2,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/hash.h"
+#include "core/kernel/clones.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -209,10 +210,7 @@ static bool run_piece(void *arg, size_t piece, int thread, struct err *e)
            && give_values(c, tape, chunk, side_of(c, piece), &temps, e)
            && (target = fetch(c, chunk, LEARN_FROM_TEACHER, c->t->out, &temps, e))
            && tape_forward(tape, target, &c->errors[piece], &c->powers[piece], e);
-    if (ok && c->back) {
-        memset(c->grad[piece], 0, c->total * sizeof **c->grad);
-        ok = tape_backward(tape, target, c->scale, c->grad[piece], NULL, e);
-    }
+    ok = ok && (!c->back || tape_backward(tape, target, c->scale, c->grad[piece], NULL, e));
     while (temps.n > 0)
         free(temps.p[--temps.n]);
     return ok;
@@ -239,6 +237,15 @@ static bool judge(struct course *c, const int *list, int n, double *ret, struct 
 
 static double speed(const struct course *c) { return 0.5 * (1 + cos(M_PI * c->step / c->t->steps)); }
 
+KERNEL_CLONES
+static void clamp_row(size_t n, const float *lo, const float *hi, real *restrict u)
+{
+    for (size_t i = 0; i < n; i++) {
+        real least = (real)lo[i] - (real)0.45, most = (real)hi[i] + (real)0.45;
+        u[i] = u[i] < least ? least : u[i] > most ? most : u[i];
+    }
+}
+
 /* Codes stay inside their range: beyond it nothing would change any more. */
 static void clamp_codes(const struct course *c, const struct learned *l)
 {
@@ -247,30 +254,48 @@ static void clamp_codes(const struct course *c, const struct learned *l)
         if (c->t->linears[i].node == l->node)
             of = &c->t->linears[i];
     const struct qop *q = &c->t->how->qop[l->node];
-    for (size_t i = 0; of && i < l->n; i++) {
-        size_t at = (q->group ? i / q->n / q->group : 0) * q->n + i % q->n;
-        real *u = &c->all[l->at + i], lo = (real)of->lo[at] - (real)0.45, hi = (real)of->hi[at] + (real)0.45;
-        *u = *u < lo ? lo : *u > hi ? hi : *u;
+    for (size_t k = 0; of && k < q->k; k++) {
+        size_t at = (q->group ? k / q->group : 0) * q->n;
+        clamp_row(q->n, of->lo + at, of->hi + at, c->all + l->at + k * q->n);
     }
+}
+
+/* One update of some numbers: sums of their derivatives over `slots`, moments, values. */
+struct change { double rate, decay, unbias1, unbias2, slots; };
+KERNEL_CLONES
+static void change_piece(const struct change *a, size_t n, const double *sum, real *restrict first, real *restrict second, real *restrict x)
+{
+    for (size_t i = 0; i < n; i++) {
+        double g = sum[i] / a->slots;
+        double m = beta1 * (double)first[i] + (1 - beta1) * g, v = beta2 * (double)second[i] + (1 - beta2) * g * g;
+        first[i] = (real)m;
+        second[i] = (real)v;
+        x[i] = (real)((double)x[i] * (1 - a->decay) - a->rate * (m / a->unbias1) / (sqrt(v / a->unbias2) + tiny));
+    }
+}
+
+KERNEL_CLONES
+static void sum_piece(size_t n, const real *x, double *restrict to)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] += (double)x[i];
 }
 
 static bool update_piece(void *arg, size_t piece, int thread, struct err *e)
 {
+    enum { PIECE = 256 };
     struct course *c = arg;
     const struct learned *l = &c->learned[piece];
-    double rate = c->rate[piece] * speed(c), decay = l->kind == LEARN_CODES ? rate * c->t->decay : 0;
-    double unbias1 = 1 - pow(beta1, c->step + 1), unbias2 = 1 - pow(beta2, c->step + 1);
+    double rate = c->rate[piece] * speed(c), sum[PIECE];
+    struct change a = { rate, l->kind == LEARN_CODES ? rate * c->t->decay : 0, 1 - pow(beta1, c->step + 1), 1 - pow(beta2, c->step + 1), c->slots };
     (void)thread;
     (void)e;
-    for (size_t i = l->at; i < l->at + l->n; i++) {
-        double g = 0;
+    for (size_t at = l->at; at < l->at + l->n; at += PIECE) {
+        size_t n = l->at + l->n - at < PIECE ? l->at + l->n - at : PIECE;
+        memset(sum, 0, sizeof sum);
         for (int s = 0; s < c->slots; s++)
-            g += (double)c->grad[s][i];
-        g /= c->slots;
-        double m = beta1 * (double)c->first[i] + (1 - beta1) * g, v = beta2 * (double)c->second[i] + (1 - beta2) * g * g;
-        c->first[i] = (real)m;
-        c->second[i] = (real)v;
-        c->all[i] = (real)((double)c->all[i] * (1 - decay) - rate * (m / unbias1) / (sqrt(v / unbias2) + tiny));
+            sum_piece(n, c->grad[s] + at, sum);
+        change_piece(&a, n, sum, c->first + at, c->second + at, c->all + at);
     }
     if (l->kind == LEARN_CODES)
         clamp_codes(c, l);

@@ -1,194 +1,7 @@
 #include "core/learn/tape_internal.h"
 
-#include "core/graph/unit_rows.h"
-
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- which nodes, which derivatives ---- */
-
-struct making { const struct piece *of; struct program *ret; bool *leads, *carries, *useful, *held; };
-
-const struct learned *program_learned(const struct program *p, enum learned_kind kind, int node, int input)
-{
-    for (int i = 0; i < p->of.n_learned; i++) {
-        const struct learned *l = &p->of.learned[i];
-        if (l->kind == kind && l->node == node && (kind != LEARN_CONSTANT || l->input == input))
-            return l;
-    }
-    return NULL;
-}
-
-/* What a node reads when it runs as the lowering says. */
-static int reads_of(const struct piece *p, int node, int *ret)
-{
-    const struct node *n = &p->g->nodes[node];
-    const struct qop *q = &p->how->qop[node];
-    if (q->kind != QOP_NONE) {
-        ret[0] = q->x;
-        ret[1] = q->y;
-        return q->y >= 0 ? 2 : 1;
-    }
-    memcpy(ret, n->in, (size_t)n->n_in * sizeof *ret);
-    return n->n_in;
-}
-
-static bool inside(const struct piece *p, int value)
-{
-    int made = p->g->values[value].producer;
-    return made >= p->first && made < p->end;
-}
-
-/* Values that `out` needs, from the end; and those that rows are divided by. */
-static void find_leading(struct making *m)
-{
-    const struct piece *p = m->of;
-    int reads[NODE_MAX_ARITY];
-    m->leads[p->out] = true;
-    for (int i = p->end - 1; i >= p->first; i--) {
-        const struct node *n = &p->g->nodes[i];
-        bool leads = false;
-        for (int k = 0; k < n->n_out; k++)
-            leads |= n->out[k] >= 0 && m->leads[n->out[k]];
-        int count = leads ? reads_of(p, i, reads) : 0;
-        for (int k = 0; k < count; k++)
-            if (reads[k] >= 0)
-                m->leads[reads[k]] = true;
-        if (leads && n->op == OP_DIV && graph_has_unit_rows(p->g, n->out[0]))
-            m->held[n->in[1]] = true;
-    }
-}
-
-static bool learns_at(const struct program *p, int node)
-{
-    for (int i = 0; i < p->of.n_learned; i++)
-        if (p->of.learned[i].node == node)
-            return true;
-    return false;
-}
-
-/* Values that depend on what is learned (or on `in`). */
-static void find_carriers(struct making *m)
-{
-    const struct piece *p = m->of;
-    int reads[NODE_MAX_ARITY];
-    if (p->in >= 0)
-        m->carries[p->in] = p->in_too;
-    for (int i = p->first; i < p->end; i++) {
-        const struct node *n = &p->g->nodes[i];
-        bool carries = learns_at(m->ret, i);
-        int count = reads_of(p, i, reads);
-        for (int k = 0; k < count; k++)
-            carries |= reads[k] >= 0 && m->carries[reads[k]];
-        for (int k = 0; k < n->n_out; k++)
-            if (n->out[k] >= 0)
-                m->carries[n->out[k]] = carries && !m->held[n->out[k]] && p->g->values[n->out[k]].dtype == DT_F32;
-    }
-}
-
-static bool has_rule(const struct piece *p, int node)
-{
-    const struct node *n = &p->g->nodes[node];
-    switch (p->how->qop[node].kind) {
-    case QOP_NONE: break;
-    case QOP_MATMUL: case QOP_PRODUCT: case QOP_HALF: case QOP_LEVELS: return true;
-    default: return false;
-    }
-    const struct tape_rule *r = &tape_rules[n->op];
-    return r->back && (!r->fits || r->fits(p->g, n));
-}
-
-static bool refuse(const struct piece *p, int node, struct err *e)
-{
-    char where[160];
-    return err_set(e, ERR_MODEL_OP, graph_where(p->g, &p->g->nodes[node], where, sizeof where),
-                   "no derivative is known for this operator as it is used here");
-}
-
-/* From the end: the derivative of `out` gets to a value through nodes that carry one. */
-static bool find_wanted(struct making *m, struct err *e)
-{
-    const struct piece *p = m->of;
-    int reads[NODE_MAX_ARITY];
-    m->useful[p->out] = true;
-    for (int i = p->end - 1; i >= p->first; i--) {
-        const struct node *n = &p->g->nodes[i];
-        bool useful = false;
-        for (int k = 0; k < n->n_out; k++)
-            useful |= n->out[k] >= 0 && m->useful[n->out[k]] && m->carries[n->out[k]];
-        if (!useful)
-            continue;
-        if (!has_rule(p, i))
-            return refuse(p, i, e);
-        int count = reads_of(p, i, reads);
-        for (int k = 0; k < count; k++)
-            if (reads[k] >= 0)
-                m->useful[reads[k]] = true;
-    }
-    for (int v = 0; v < p->g->n_values; v++)
-        m->ret->wanted[v] = m->useful[v] && m->carries[v];
-    return true;
-}
-
-static void add_given(struct program *p, int value)
-{
-    for (int i = 0; i < p->n_given; i++)
-        if (p->given[i] == value)
-            return;
-    p->given[p->n_given++] = value;
-}
-
-/* A quantized row that a tape cannot run. */
-static bool is_strange(const struct qop *q)
-{
-    bool other = q->kind == QOP_MATMUL && (!q->w || q->dynamic || q->rank || q->x_width);
-    return q->kind == QOP_CONV || q->kind == QOP_FLOAT || other;
-}
-
-static bool list_nodes(struct making *m, struct err *e)
-{
-    const struct piece *p = m->of;
-    struct program *ret = m->ret;
-    int reads[NODE_MAX_ARITY];
-    for (int i = p->first; i < p->end; i++) {
-        const struct node *n = &p->g->nodes[i];
-        bool leads = false;
-        for (int k = 0; k < n->n_out; k++)
-            leads |= n->out[k] >= 0 && m->leads[n->out[k]];
-        if (!leads)
-            continue;
-        if (is_strange(&p->how->qop[i]))
-            return refuse(p, i, e);
-        ret->nodes[ret->n_nodes++] = i;
-        int count = reads_of(p, i, reads);
-        for (int k = 0; k < count; k++)
-            if (reads[k] >= 0 && !inside(p, reads[k]) && !p->g->values[reads[k]].is_const)
-                add_given(ret, reads[k]);
-    }
-    return true;
-}
-
-bool program_new(const struct piece *p, struct arena *mem, struct program *ret, struct err *e)
-{
-    uint64_t values = (uint64_t)p->g->n_values;
-    *ret = (struct program){ .of = *p };
-    struct making m = { p, ret, NULL, NULL, NULL, NULL };
-    ret->nodes = arena_array(mem, (uint64_t)p->g->n_nodes, sizeof *ret->nodes, e);
-    ret->wanted = arena_array(mem, values, sizeof *ret->wanted, e);
-    ret->given = arena_array(mem, values, sizeof *ret->given, e);
-    m.leads = arena_array(mem, values, 1, e);
-    m.carries = arena_array(mem, values, 1, e);
-    m.useful = arena_array(mem, values, 1, e);
-    m.held = arena_array(mem, values, 1, e);
-    if (!ret->nodes || !ret->wanted || !ret->given || !m.leads || !m.carries || !m.useful || !m.held)
-        return false;
-    find_leading(&m);
-    find_carriers(&m);
-    if (!find_wanted(&m, e) || !list_nodes(&m, e))
-        return false;
-    return ((p->in < 0 || m.leads[p->in]) && m.carries[p->out])
-        || err_set(e, ERR_MODEL_INVALID, p->g->values[p->out].name, "the output of this piece does not depend on what is learned");
-}
 
 /* ---- memory ---- */
 
@@ -234,6 +47,10 @@ void *tape_take(struct tape *t, size_t n, bool zero, struct err *e)
     b->taken = true;
     if (zero)
         memset(b->p, 0, bytes);
+#ifdef LEARN_DOUBLE
+    for (size_t i = 0; !zero && i < n; i++)        /* who reads what nobody wrote is found out */
+        ((real *)b->p)[i] = (real)NAN;
+#endif
     return b->p;
 }
 
@@ -263,8 +80,9 @@ struct tape *tape_new(const struct program *p, struct err *e)
         t->kept = calloc(2 * nodes, sizeof *t->kept);
         t->sources = calloc(nodes, sizeof *t->sources);
         t->rounding = calloc(2 * nodes, sizeof *t->rounding);
+        t->written = calloc((size_t)p->of.n_learned + 1, sizeof *t->written);
     }
-    if (t && t->t && t->grad && t->kept && t->sources && t->rounding)
+    if (t && t->t && t->grad && t->kept && t->sources && t->rounding && t->written)
         return t;
     tape_free(t);
     err_set(e, ERR_MEMORY, "", "no memory for derivatives");
@@ -281,6 +99,7 @@ void tape_free(struct tape *t)
     for (int i = 0; t->rounding && i < 2 * tape_graph(t)->n_nodes; i++)
         free(t->rounding[i]);
     free(t->rounding);
+    free(t->written);
     free(t->blocks);
     free(t->sources);
     free(t->kept);
@@ -359,23 +178,30 @@ const struct tensor *tape_input(struct tape *t, int node, int input, struct tens
     return room;
 }
 
-real *tape_want_value(struct tape *t, int value)
+real *tape_want_value(struct tape *t, int value, bool *ret_fresh)
 {
+    if (ret_fresh)
+        *ret_fresh = false;
     if (value < 0 || !t->p->wanted[value])
         return NULL;
-    if (!t->grad[value])
-        t->grad[value] = tape_take(t, tape_elements(&t->t[value]), true, &t->e);
+    if (!t->grad[value]) {
+        t->grad[value] = tape_take(t, tape_elements(&t->t[value]), !ret_fresh, &t->e);
+        if (ret_fresh)
+            *ret_fresh = true;
+    }
     return t->grad[value];
 }
 
-real *tape_want(struct tape *t, int node, int input)
+real *tape_want(struct tape *t, int node, int input, bool *ret_fresh)
 {
+    if (ret_fresh)
+        *ret_fresh = false;
     const struct node *n = &tape_graph(t)->nodes[node];
     const struct learned *l = program_learned(t->p, LEARN_CONSTANT, node, input);
     if (l)
         return t->learned_grad + l->at;
     bool edited = lowering_edited(t->p->of.how->edit[node], input) != NULL;
-    return input < n->n_in && !edited ? tape_want_value(t, n->in[input]) : NULL;
+    return input < n->n_in && !edited ? tape_want_value(t, n->in[input], ret_fresh) : NULL;
 }
 
 /* ---- forward ---- */
@@ -468,15 +294,37 @@ static bool back_node(struct tape *t, int node)
     }
 }
 
-bool tape_backward(struct tape *t, const float *target, double weight, real *grad, real *ret_in, struct err *e)
+/* Codes are many and each row's derivative comes at once (tape_back_linear): only of the others sums begin at 0. */
+static void begin_learned(struct tape *t, real *grad)
+{
+    t->learned_grad = grad;
+    for (int i = 0; i < t->p->of.n_learned; i++) {
+        const struct learned *l = &t->p->of.learned[i];
+        t->written[i] = false;
+        if (l->kind != LEARN_CODES)
+            memset(grad + l->at, 0, l->n * sizeof *grad);
+    }
+}
+
+static void end_learned(struct tape *t)
+{
+    for (int i = 0; i < t->p->of.n_learned; i++) {
+        const struct learned *l = &t->p->of.learned[i];
+        if (l->kind == LEARN_CODES && !t->written[i])
+            memset(t->learned_grad + l->at, 0, l->n * sizeof *t->learned_grad);
+    }
+}
+
+bool tape_backward(struct tape *t, const float *target, double weight, real *ret, real *ret_in, struct err *e)
 {
     const struct graph *g = tape_graph(t);
     const struct tensor *out = &t->t[t->p->of.out];
     const real *y = out->data;
     size_t n = tape_elements(out);
     t->e = (struct err){ 0 };
-    t->learned_grad = grad;
-    real *dy = tape_want_value(t, t->p->of.out);
+    begin_learned(t, ret);
+    bool fresh;
+    real *dy = tape_want_value(t, t->p->of.out, &fresh);
     for (size_t i = 0; dy && i < n; i++)
         dy[i] = (real)(2 * weight / (double)n) * (y[i] - (real)target[i]);
     for (int i = t->p->n_nodes - 1; i >= 0 && !t->e.code; i--) {
@@ -488,6 +336,7 @@ bool tape_backward(struct tape *t, const float *target, double weight, real *gra
                 t->grad[node->out[k]] = NULL;
             }
     }
+    end_learned(t);
     int in = t->p->of.in;
     if (ret_in && in >= 0 && t->grad[in])
         memcpy(ret_in, t->grad[in], tape_elements(&t->t[in]) * sizeof *ret_in);

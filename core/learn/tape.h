@@ -67,8 +67,8 @@ void tape_set(struct tape *t, int value, const void *data);
 
 /* Mean squared difference of `out` to the target, of its shape; *ret_power: mean square of the target. */
 bool tape_forward(struct tape *t, const float *target, double *ret_error, double *ret_power, struct err *e);
-/* Adds the derivative of `weight` times that error to grad [total]; ret_in: room for the derivative by `in`, or NULL. */
-bool tape_backward(struct tape *t, const float *target, double weight, real *grad, real *ret_in, struct err *e);
+/* The derivative of `weight` times that error in ret [total]; ret_in: room for the derivative by `in`, or NULL. */
+bool tape_backward(struct tape *t, const float *target, double weight, real *ret, real *ret_in, struct err *e);
 /* Multiplications in matrix products so far (Gemm's aside), both ways. */
 double tape_products(const struct tape *t);
 

@@ -5,7 +5,7 @@
 /* ---- two operands, broadcast ---- */
 
 /* One run of a walk: y = x1 op x2, and where the derivative by one of them goes; steps are 0 or 1 and more. */
-struct run { int64_t n; const real *dy, *y, *a, *b; real *to; int64_t step_a, step_b, step_to; };
+struct run { int64_t n; const real *dy, *y, *a, *b; real *to; int64_t step_a, step_b, step_to; bool fresh; };
 
 #define TERMS(name, term)                                                                             \
     KERNEL_CLONES                                                                                     \
@@ -15,17 +15,19 @@ struct run { int64_t n; const real *dy, *y, *a, *b; real *to; int64_t step_a, st
         (void)y, (void)a, (void)b;                                                                    \
         if (r->step_a == 1 && r->step_b == 1 && r->step_to == 1) {                                    \
             real *restrict to = r->to;                                                                \
+            bool fresh = r->fresh;                                                                    \
             for (int64_t i = 0, j = 0, k = 0; i < r->n; i++, j++, k++)                                \
-                to[i] += term;                                                                        \
+                to[i] = fresh ? term : to[i] + (term);                                                \
         } else if (r->step_to == 0) {                                                                 \
             real sum = 0;                                                                             \
             for (int64_t i = 0, j = 0, k = 0; i < r->n; i++, j += r->step_a, k += r->step_b)          \
                 sum += term;                                                                          \
-            *r->to += sum;                                                                            \
+            *r->to = r->fresh ? sum : *r->to + sum;                                                   \
         } else {                                                                                      \
             real *restrict to = r->to;                                                                \
+            bool fresh = r->fresh;                                                                    \
             for (int64_t i = 0, j = 0, k = 0; i < r->n; i++, j += r->step_a, k += r->step_b)          \
-                to[i * r->step_to] += term;                                                           \
+                to[i * r->step_to] = fresh ? term : to[i * r->step_to] + (term);                      \
         }                                                                                             \
     }
 
@@ -44,11 +46,12 @@ static bool binary(struct tape *t, int node, const real *dy, void (*const terms[
     struct tensor room[2];
     const struct tensor *in[2] = { tape_input(t, node, 0, &room[0]), tape_input(t, node, 1, &room[1]) };
     for (int side = 0; side < 2; side++) {
-        real *to = tape_want(t, node, side);
+        bool whole = tape_elements(in[side]) == tape_elements(y), fresh = false;
+        real *to = tape_want(t, node, side, whole ? &fresh : NULL);
         struct walk w;
         for (walk_broadcast(&w, &y->shape, in, 2); to && w.more; walk_next(&w)) {
             struct run r = { w.n, dy + w.at[0], (const real *)y->data + w.at[0], (const real *)in[0]->data + w.at[1],
-                             (const real *)in[1]->data + w.at[2], to + w.at[1 + side], w.step[1], w.step[2], w.step[1 + side] };
+                             (const real *)in[1]->data + w.at[2], to + w.at[1 + side], w.step[1], w.step[2], w.step[1 + side], fresh };
             terms[side](&r);
         }
     }
@@ -90,7 +93,7 @@ bool tape_back_where(struct tape *t, int node, const real *dy, struct err *e)
         in[i] = tape_input(t, node, i, &room[i]);
     const unsigned char *condition = in[0]->data;
     for (int side = 1; side < 3; side++) {
-        real *to = tape_want(t, node, side);
+        real *to = tape_want(t, node, side, NULL);
         struct walk w;
         for (walk_broadcast(&w, &t->t[n->out[0]].shape, in, 3); to && w.more; walk_next(&w))
             for (int64_t i = 0; i < w.n; i++)
@@ -105,7 +108,7 @@ bool tape_back_pow(struct tape *t, int node, const real *dy, struct err *e)
 {
     struct tensor room[2];
     const struct tensor *x = tape_input(t, node, 0, &room[0]), *power = tape_input(t, node, 1, &room[1]);
-    real *dx = tape_want(t, node, 0);
+    real *dx = tape_want(t, node, 0, NULL);
     (void)e;
     if (!dx)
         return !t->e.code;
@@ -129,29 +132,35 @@ bool tape_fits_pow(const struct graph *g, const struct node *n)
 
 /* ---- one operand ---- */
 
-struct unary { const real *x, *y, *dy; real *dx; size_t n; };
+struct unary { const real *x, *y, *dy; real *dx; size_t n; bool fresh; };
 
 static bool unary_of(struct tape *t, int node, const real *dy, struct unary *ret)
 {
     struct tensor room;
     const struct tensor *x = tape_input(t, node, 0, &room), *y = &t->t[tape_graph(t)->nodes[node].out[0]];
-    *ret = (struct unary){ x->data, y->data, dy, tape_want(t, node, 0), tape_elements(y) };
+    *ret = (struct unary){ x->data, y->data, dy, NULL, tape_elements(y), false };
+    ret->dx = tape_want(t, node, 0, &ret->fresh);
     return ret->dx != NULL;
 }
 
 #define UNARY(name, term)                                                             \
-    bool name(struct tape *t, int node, const real *dys, struct err *e)               \
+    KERNEL_CLONES                                                                     \
+    static void name##_terms(const struct unary *u)                                   \
+    {                                                                                 \
+        const real *dy = u->dy, *x = u->x, *y = u->y;                                 \
+        real *restrict dx = u->dx;                                                    \
+        bool fresh = u->fresh;                                                        \
+        (void)x, (void)y;                                                             \
+        for (size_t i = 0; i < u->n; i++)                                             \
+            dx[i] = fresh ? (term) : dx[i] + (term);                                  \
+    }                                                                                 \
+    bool name(struct tape *t, int node, const real *dy, struct err *e)                \
     {                                                                                 \
         struct unary u;                                                               \
         (void)e;                                                                      \
-        if (!unary_of(t, node, dys, &u))                                              \
-            return !t->e.code;                                                        \
-        const real *dy = u.dy, *x = u.x, *y = u.y;                                    \
-        real *restrict dx = u.dx;                                                     \
-        (void)x, (void)y;                                                             \
-        for (size_t i = 0; i < u.n; i++)                                              \
-            dx[i] += term;                                                            \
-        return true;                                                                  \
+        if (unary_of(t, node, dy, &u))                                                \
+            name##_terms(&u);                                                         \
+        return !t->e.code;                                                            \
     }
 
 UNARY(tape_back_neg, -dy[i])
@@ -173,6 +182,12 @@ static void density(size_t n, const real *x, real factor, real *ret)
     real_exp(n, ret, ret);
 }
 
+static void add_terms(size_t n, const real *terms, bool fresh, real *restrict to)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = fresh ? terms[i] : to[i] + terms[i];
+}
+
 bool tape_back_erf(struct tape *t, int node, const real *dy, struct err *e)
 {
     struct unary u;
@@ -184,7 +199,8 @@ bool tape_back_erf(struct tape *t, int node, const real *dy, struct err *e)
         size_t n = u.n - at < PIECE ? u.n - at : PIECE;
         density(n, u.x + at, 1, d);
         for (size_t i = 0; i < n; i++)
-            u.dx[at + i] += dy[at + i] * (real)M_2_SQRTPI * d[i];
+            d[i] = dy[at + i] * (real)M_2_SQRTPI * d[i];
+        add_terms(n, d, u.fresh, u.dx + at);
     }
     return true;
 }
@@ -201,7 +217,8 @@ static void gelu(const struct unary *u)
             scaled[i] = x[i] * (real)M_SQRT1_2;
         real_erf(n, scaled, phi);
         for (size_t i = 0; i < n; i++)
-            u->dx[at + i] += u->dy[at + i] * ((1 + phi[i]) / 2 + x[i] * d[i] * (real)(M_2_SQRTPI * M_SQRT1_2 / 2));
+            d[i] = u->dy[at + i] * ((1 + phi[i]) / 2 + x[i] * d[i] * (real)(M_2_SQRTPI * M_SQRT1_2 / 2));
+        add_terms(n, d, u->fresh, u->dx + at);
     }
 }
 
@@ -211,7 +228,8 @@ static void gelu_tanh(const struct unary *u)
     const double c = sqrt(2 / M_PI), a = 0.044715;
     for (size_t i = 0; i < u->n; i++) {
         double x = (double)u->x[i], th = tanh(c * (x + a * x * x * x));
-        u->dx[i] += (real)((double)u->dy[i] * ((1 + th) / 2 + x / 2 * (1 - th * th) * c * (1 + 3 * a * x * x)));
+        real term = (real)((double)u->dy[i] * ((1 + th) / 2 + x / 2 * (1 - th * th) * c * (1 + 3 * a * x * x)));
+        add_terms(1, &term, u->fresh, u->dx + i);
     }
 }
 

@@ -17,6 +17,7 @@ struct tape {
     real **grad;                       /* [n_values]: of values that carry one, once any reader has added to it */
     real **kept;                       /* [2 * n_nodes of the graph]: operands of quantized rows, for the way back */
     real *learned_grad;                /* [total] */
+    bool *written;                     /* [n_learned]: codes whose derivative is there; the others' is added up from 0 */
     struct block *blocks; int n_blocks, room;
     int **sources;                     /* [n_nodes of the graph]: of nodes that move elements, where each came from; of this plan */
     struct arena *constants;           /* of this plan */
@@ -38,10 +39,13 @@ const struct learned *program_learned(const struct program *p, enum learned_kind
 
 /* What the node reads there: a value, an edit, something learned.  room is used where there is no such tensor yet. */
 const struct tensor *tape_input(struct tape *t, int node, int input, struct tensor *room);
-/* Where the derivative by it is to be added; NULL: nobody wants it. */
-real *tape_want(struct tape *t, int node, int input);
+/*
+ * Where the derivative by it is to be added; NULL: nobody wants it.  Who gives ret_fresh and finds it set is the first: there is
+ * anything in it, and every element is to be written.
+ */
+real *tape_want(struct tape *t, int node, int input, bool *ret_fresh);
 /* The same of a value. */
-real *tape_want_value(struct tape *t, int value);
+real *tape_want_value(struct tape *t, int value, bool *ret_fresh);
 
 static inline size_t tape_elements(const struct tensor *t) { return (size_t)shape_elements(&t->shape); }
 /* Dimension i from the end, 1 where there is none. */

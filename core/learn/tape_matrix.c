@@ -44,18 +44,28 @@ static void multiply(struct tape *t, const struct factors *f, real *to)
                   f->ys + matrix_at(f->y, f->out, i) * b.k * b.cols, b.cols, false, to + i * b.m * b.cols, b.cols);
 }
 
-/* dx += dy y^T, dys += x^T dy; either may be NULL. */
-static void multiply_back(struct tape *t, const struct factors *f, const real *dy, real *dx, real *dys)
+/* Where the derivatives by the two operands go; either may be NULL, or fresh (tape_want). */
+struct sums { real *x, *y; bool fresh_x, fresh_y; };
+
+/* No two products share a matrix of the operand: each is written once. */
+static bool own_matrices(const struct factors *f, const struct tensor *operand)
 {
     struct batch b = batch_of(f->x, f->y, f->out);
-    t->products += (double)(b.n * b.m * b.k * b.cols) * ((dx != NULL) + (dys != NULL));
+    return tape_elements(operand) == b.n * (operand == f->x ? b.m * b.k : b.k * b.cols);
+}
+
+/* += dy y^T, += x^T dy. */
+static void multiply_back(struct tape *t, const struct factors *f, const real *dy, const struct sums *to)
+{
+    struct batch b = batch_of(f->x, f->y, f->out);
+    t->products += (double)(b.n * b.m * b.k * b.cols) * ((to->x != NULL) + (to->y != NULL));
     for (size_t i = 0; i < b.n; i++) {
         size_t at_x = matrix_at(f->x, f->out, i) * b.m * b.k, at_y = matrix_at(f->y, f->out, i) * b.k * b.cols;
         const real *d = dy + i * b.m * b.cols;
-        if (dx)
-            real_gemm(false, true, b.m, b.k, b.cols, d, b.cols, f->ys + at_y, b.cols, true, dx + at_x, b.k);
-        if (dys)
-            real_gemm(true, false, b.k, b.cols, b.m, f->xs + at_x, b.k, d, b.cols, true, dys + at_y, b.cols);
+        if (to->x)
+            real_gemm(false, true, b.m, b.k, b.cols, d, b.cols, f->ys + at_y, b.cols, !to->fresh_x, to->x + at_x, b.k);
+        if (to->y)
+            real_gemm(true, false, b.k, b.cols, b.m, f->xs + at_x, b.k, d, b.cols, !to->fresh_y, to->y + at_y, b.cols);
     }
 }
 
@@ -70,8 +80,11 @@ bool tape_back_matmul(struct tape *t, int node, const real *dy, struct err *e)
     struct factors f = { tape_input(t, node, 0, &room[0]), tape_input(t, node, 1, &room[1]), &t->t[tape_graph(t)->nodes[node].out[0]], NULL, NULL };
     f.xs = f.x->data;
     f.ys = f.y->data;
+    struct sums to = { 0 };
     (void)e;
-    multiply_back(t, &f, dy, tape_want(t, node, 0), tape_want(t, node, 1));
+    to.x = tape_want(t, node, 0, own_matrices(&f, f.x) ? &to.fresh_x : NULL);
+    to.y = tape_want(t, node, 1, own_matrices(&f, f.y) ? &to.fresh_y : NULL);
+    multiply_back(t, &f, dy, &to);
     return !t->e.code;
 }
 
@@ -98,15 +111,17 @@ bool tape_back_gemm(struct tape *t, int node, const real *dy, struct err *e)
     const struct tensor *x = tape_input(t, node, 0, &room[0]), *y = tape_input(t, node, 1, &room[1]);
     bool turned = node_int(n, "transB", 0);
     size_t m = tape_dim(x, 2), k = tape_dim(x, 1), cols = turned ? tape_dim(y, 2) : tape_dim(y, 1);
-    real *dx = tape_want(t, node, 0), *dys = tape_want(t, node, 1);
+    struct sums to = { 0 };
+    to.x = tape_want(t, node, 0, &to.fresh_x);
+    to.y = tape_want(t, node, 1, &to.fresh_y);
     (void)e;
-    if (dx)
-        real_gemm(false, !turned, m, k, cols, dy, cols, y->data, tape_dim(y, 1), true, dx, k);
-    if (dys && turned)
-        real_gemm(true, false, cols, k, m, dy, cols, x->data, k, true, dys, k);
-    else if (dys)
-        real_gemm(true, false, k, cols, m, x->data, k, dy, cols, true, dys, cols);
-    add_rows(m, cols, dy, n->n_in > 2 ? tape_want(t, node, 2) : NULL);
+    if (to.x)
+        real_gemm(false, !turned, m, k, cols, dy, cols, y->data, tape_dim(y, 1), !to.fresh_x, to.x, k);
+    if (to.y && turned)
+        real_gemm(true, false, cols, k, m, dy, cols, x->data, k, !to.fresh_y, to.y, k);
+    else if (to.y)
+        real_gemm(true, false, k, cols, m, x->data, k, dy, cols, !to.fresh_y, to.y, cols);
+    add_rows(m, cols, dy, n->n_in > 2 ? tape_want(t, node, 2, NULL) : NULL);
     return !t->e.code;
 }
 
@@ -128,13 +143,15 @@ static void to_codes(struct tape *t, int slot, const struct affine *a, size_t n,
         kept[i] = ret[i] - x[i] / scale;
 }
 
-/* dx += d * factor where x was not clipped. */
+/* dx += d * factor where x was not clipped; `fresh` as in tape_want(). */
 KERNEL_CLONES
-static void through_codes(const struct affine *a, size_t n, const real *x, const real *d, real factor, real *restrict dx)
+static void through_codes(const struct affine *a, size_t n, const real *x, const real *d, real factor, bool fresh, real *restrict dx)
 {
     real scale = (real)a->scale, lo = ((real)(a->qmin - a->zero) - (real)0.5) * scale, hi = ((real)(a->qmax - a->zero) + (real)0.5) * scale;
-    for (size_t i = 0; i < n; i++)
-        dx[i] += x[i] >= lo && x[i] <= hi ? d[i] * factor : 0;
+    for (size_t i = 0; i < n; i++) {
+        real term = x[i] >= lo && x[i] <= hi ? d[i] * factor : 0;
+        dx[i] = fresh ? term : dx[i] + term;
+    }
 }
 
 /* ---- a quantized linear: y = codes(x mul + shift) . w + add ---- */
@@ -174,7 +191,7 @@ bool tape_run_linear(struct tape *t, int node, struct err *e)
 }
 
 /* The steps of an input's row of weights as of now: of some columns, [n]; groups of inputs have one row of them. */
-enum { COLUMNS = 64 };
+enum { COLUMNS = 512 };
 static size_t group_of(const struct qop *q) { return q->group ? q->group : q->k; }
 static void steps_now(const struct qop *q, const real *logs, size_t k, size_t first, size_t n, real *ret)
 {
@@ -183,28 +200,33 @@ static void steps_now(const struct qop *q, const real *logs, size_t k, size_t fi
         ret[i] = (real)q->scale[at + i] * (logs ? (real)exp((double)logs[at + i]) : 1);
 }
 
-/* What the weights' derivative says of codes and steps. */
-static void split_weights(const struct tape *t, int node, const real *dw, const struct learned *codes, const struct learned *steps)
+/* dt += d w; then d, by a weight, becomes that by its code. */
+KERNEL_CLONES
+static void split_row(size_t n, const real *w, const real *step, real *restrict d, real *restrict dt)
+{
+    for (size_t i = 0; dt && i < n; i++)
+        dt[i] += d[i] * w[i];
+    for (size_t i = 0; i < n; i++)
+        d[i] *= step[i];
+}
+
+/* What the weights' derivative, which is where the codes' is to be, says of codes and steps. */
+static void split_weights(const struct tape *t, int node, const struct learned *codes, const struct learned *steps)
 {
     const struct qop *q = tape_row(t, node);
     const real *w = t->w->linear[node], *logs = steps ? t->w->all + steps->at : NULL;
-    real *du = t->learned_grad + codes->at, *dt = steps ? t->learned_grad + steps->at : NULL, step[COLUMNS];
+    real *d = t->learned_grad + codes->at, *dt = steps ? t->learned_grad + steps->at : NULL, step[COLUMNS];
     for (size_t first = 0; first < q->n; first += COLUMNS) {
         size_t n = q->n - first < COLUMNS ? q->n - first : COLUMNS;
         for (size_t k = 0; k < q->k; k++) {
-            real *to = dt ? dt + k / group_of(q) * q->n + first : NULL;
+            size_t at = k * q->n + first;
             steps_now(q, logs, k, first, n, step);
-            for (size_t i = 0; i < n; i++) {
-                size_t at = k * q->n + first + i;
-                du[at] += dw[at] * step[i];
-                if (to)
-                    to[i] += dw[at] * w[at];
-            }
+            split_row(n, w + at, step, d + at, dt ? dt + k / group_of(q) * q->n + first : NULL);
         }
     }
 }
 
-static bool back_weights(struct tape *t, int node, size_t rows, const real *dy, struct err *e)
+static void back_weights(struct tape *t, int node, size_t rows, const real *dy)
 {
     const struct qop *q = tape_row(t, node);
     const struct learned *codes = program_learned(t->p, LEARN_CODES, node, 0), *steps = program_learned(t->p, LEARN_STEPS, node, 0);
@@ -212,15 +234,11 @@ static bool back_weights(struct tape *t, int node, size_t rows, const real *dy, 
     if (added)
         add_rows(rows, q->n, dy, t->learned_grad + added->at);
     if (!codes)
-        return true;
-    real *dw = tape_take(t, q->k * q->n, false, e);
-    if (!dw)
-        return false;
-    real_gemm(true, false, q->k, q->n, rows, t->kept[2 * node], q->k, dy, q->n, false, dw, q->n);
+        return;
+    real_gemm(true, false, q->k, q->n, rows, t->kept[2 * node], q->k, dy, q->n, false, t->learned_grad + codes->at, q->n);
     t->products += (double)(q->k * q->n * rows);
-    split_weights(t, node, dw, codes, steps);
-    tape_give(t, dw);
-    return true;
+    split_weights(t, node, codes, steps);
+    t->written[codes - t->p->of.learned] = true;
 }
 
 bool tape_back_linear(struct tape *t, int node, const real *dy, struct err *e)
@@ -228,9 +246,9 @@ bool tape_back_linear(struct tape *t, int node, const real *dy, struct err *e)
     const struct qop *q = tape_row(t, node);
     const struct tensor *y = &t->t[tape_graph(t)->nodes[node].out[0]];
     size_t rows = q->n ? tape_elements(y) / q->n : 0, count = rows * q->k;
-    real *dx = tape_want_value(t, q->x);
-    if (!back_weights(t, node, rows, dy, e))
-        return false;
+    bool fresh;
+    real *dx = tape_want_value(t, q->x, &fresh);
+    back_weights(t, node, rows, dy);
     if (!dx)
         return !t->e.code;
     real *dc = tape_take(t, count, false, e);
@@ -241,9 +259,22 @@ bool tape_back_linear(struct tape *t, int node, const real *dy, struct err *e)
     for (size_t at = 0; q->mul && at < count; at += q->k)
         for (size_t i = 0; i < q->k; i++)
             dc[at + i] *= (real)q->mul[i];
-    through_codes(&q->ax, count, t->kept[2 * node + 1], dc, 1 / (real)q->ax.scale, dx);
+    through_codes(&q->ax, count, t->kept[2 * node + 1], dc, 1 / (real)q->ax.scale, fresh, dx);
     tape_give(t, dc);
     return true;
+}
+
+KERNEL_CLONES
+static void weigh_codes(size_t n, const real *u, const real *step, real *restrict ret)
+{
+    for (size_t i = 0; i < n; i++)
+        ret[i] = real_round(u[i]) * step[i];
+}
+
+static void weigh_known(size_t n, const float *codes, const real *step, real *restrict ret)
+{
+    for (size_t i = 0; i < n; i++)
+        ret[i] = (real)codes[i] * step[i];
 }
 
 void tape_weigh(const struct program *p, int node, const real *all, real *ret)
@@ -254,11 +285,12 @@ void tape_weigh(const struct program *p, int node, const real *all, real *ret)
     for (size_t first = 0; first < q->n; first += COLUMNS) {
         size_t n = q->n - first < COLUMNS ? q->n - first : COLUMNS;
         for (size_t k = 0; k < q->k; k++) {
+            size_t at = k * q->n + first;
             steps_now(q, steps ? all + steps->at : NULL, k, first, n, step);
-            for (size_t i = 0; i < n; i++) {
-                size_t at = k * q->n + first + i;
-                ret[at] = (codes ? real_round(all[codes->at + at]) : (real)q->w[at]) * step[i];
-            }
+            if (codes)
+                weigh_codes(n, all + codes->at + at, step, ret + at);
+            else
+                weigh_known(n, q->w + at, step, ret + at);
         }
     }
 }
@@ -294,26 +326,41 @@ bool tape_run_product(struct tape *t, int node, struct err *e)
 }
 
 /* The derivative by one operand, given that by its codes' values. */
-static void operand_back(struct tape *t, const struct affine *a, const struct tensor *x, real *d, real *dx)
+static void operand_back(struct tape *t, const struct affine *a, int value, const real *d)
 {
-    if (dx)
-        through_codes(a, tape_elements(x), x->data, d, 1, dx);
+    bool fresh;
+    real *dx = tape_want_value(t, value, &fresh);
+    const struct tensor *x = &t->t[value];
+    if (dx && d)
+        through_codes(a, tape_elements(x), x->data, d, 1, fresh, dx);
     tape_give(t, d);
+}
+
+/* A block for the derivative by an operand's codes. */
+static real *room_for(struct tape *t, const struct factors *f, const struct tensor *x, bool *ret_fresh)
+{
+    *ret_fresh = own_matrices(f, x);
+    return tape_take(t, tape_elements(x), !*ret_fresh, &t->e);
 }
 
 bool tape_back_product(struct tape *t, int node, const real *dy, struct err *e)
 {
     const struct qop *q = tape_row(t, node);
     struct factors f = { &t->t[q->x], &t->t[q->y], &t->t[tape_graph(t)->nodes[node].out[0]], t->kept[2 * node], t->kept[2 * node + 1] };
-    real *dx = tape_want_value(t, q->x), *dys = tape_want_value(t, q->y);
     bool half = q->kind == QOP_HALF;
-    real *to_x = half || !dx ? dx : tape_take(t, tape_elements(f.x), true, e);
-    real *to_y = dys ? tape_take(t, tape_elements(f.y), true, e) : NULL;
+    struct sums to = { 0 };
+    (void)e;
+    if (half)
+        to.x = tape_want_value(t, q->x, own_matrices(&f, f.x) ? &to.fresh_x : NULL);
+    else if (t->p->wanted[q->x])
+        to.x = room_for(t, &f, f.x, &to.fresh_x);
+    if (t->p->wanted[q->y])
+        to.y = room_for(t, &f, f.y, &to.fresh_y);
     if (t->e.code)
         return false;
-    multiply_back(t, &f, dy, to_x, to_y);
+    multiply_back(t, &f, dy, &to);
     if (!half)
-        operand_back(t, &q->ax, f.x, to_x, dx);
-    operand_back(t, &q->ay, f.y, to_y, dys);
-    return true;
+        operand_back(t, &q->ax, q->x, to.x);
+    operand_back(t, &q->ay, q->y, to.y);
+    return !t->e.code;
 }

@@ -86,11 +86,17 @@ static void scatter(struct tape *t, const struct node *n, const int *from, size_
     }
 }
 
+/* Of a permutation, whose derivative nobody has added to yet. */
+static void put_back(size_t n, const int *from, const real *dy, real *restrict to)
+{
+    for (size_t i = 0; i < n; i++)
+        to[from[i]] = dy[i];
+}
+
 bool tape_back_move(struct tape *t, int node, const real *dy, struct err *e)
 {
     const struct node *n = &tape_graph(t)->nodes[node];
     size_t first = 0;
-    (void)dy;
     if (!t->sources[node] && !(t->sources[node] = find_sources(t, node, e)))
         return false;
     for (int i = 0; i < n->n_in; i++) {
@@ -98,9 +104,12 @@ bool tape_back_move(struct tape *t, int node, const real *dy, struct err *e)
         const struct tensor *x = tape_input(t, node, i, &room);
         if (!x || x->dtype != REAL_TYPE)
             continue;
-        real *to = tape_want(t, node, i);
+        bool fresh = false;
+        real *to = tape_want(t, node, i, n->op == OP_TRANSPOSE ? &fresh : NULL);
         size_t size = tape_elements(x);
-        if (to)
+        if (to && fresh)
+            put_back(size, t->sources[node], dy, to);
+        else if (to)
             scatter(t, n, t->sources[node], first, size, to);
         first += size;
     }

@@ -1,4 +1,5 @@
 /* tape_rows.c - derivatives of what works on rows: softmax, norms, means. */
+#include "core/kernel/clones.h"
 #include "core/learn/tape_rules.h"
 
 static int axis_of(const struct node *n, int rank)
@@ -9,13 +10,14 @@ static int axis_of(const struct node *n, int rank)
 
 /* ---- softmax: dx = y (dy - sum dy y) ---- */
 
-static void softmax_row(size_t n, const real *y, const real *dy, real *restrict dx)
+KERNEL_CLONES
+static void softmax_row(size_t n, const real *y, const real *dy, bool fresh, real *restrict dx)
 {
     double sum = 0;
     for (size_t i = 0; i < n; i++)
         sum += (double)(y[i] * dy[i]);
     for (size_t i = 0; i < n; i++)
-        dx[i] += y[i] * (dy[i] - (real)sum);
+        dx[i] = fresh ? y[i] * (dy[i] - (real)sum) : dx[i] + y[i] * (dy[i] - (real)sum);
 }
 
 bool tape_fits_softmax(const struct graph *g, const struct node *n)
@@ -27,11 +29,12 @@ bool tape_fits_softmax(const struct graph *g, const struct node *n)
 bool tape_back_softmax(struct tape *t, int node, const real *dy, struct err *e)
 {
     const struct tensor *y = &t->t[tape_graph(t)->nodes[node].out[0]];
-    real *dx = tape_want(t, node, 0);
+    bool fresh;
+    real *dx = tape_want(t, node, 0, &fresh);
     size_t n = tape_dim(y, 1), rows = n ? tape_elements(y) / n : 0;
     (void)e;
     for (size_t r = 0; dx && r < rows; r++)
-        softmax_row(n, (const real *)y->data + r * n, dy + r * n, dx + r * n);
+        softmax_row(n, (const real *)y->data + r * n, dy + r * n, fresh, dx + r * n);
     return !t->e.code;
 }
 
@@ -97,12 +100,13 @@ bool tape_back_levels(struct tape *t, int node, const real *dy, struct err *e)
 {
     const struct qop *q = tape_row(t, node);
     const struct tensor *x = &t->t[q->x];
-    real *dx = tape_want_value(t, q->x), log_sum;
+    bool fresh;
+    real *dx = tape_want_value(t, q->x, &fresh), log_sum;
     size_t n = tape_dim(x, 1), rows = n ? tape_elements(x) / n : 0;
     real *p = tape_take(t, n, false, e);
     for (size_t r = 0; p && dx && r < rows; r++) {
         row_softmax(n, (const real *)x->data + r * n, p, &log_sum);
-        softmax_row(n, p, dy + r * n, dx + r * n);
+        softmax_row(n, p, dy + r * n, fresh, dx + r * n);
     }
     tape_give(t, p);
     return p && !t->e.code;
@@ -124,7 +128,7 @@ bool tape_fits_norm(const struct graph *g, const struct node *n)
     return true;
 }
 
-struct norm_row { size_t n; const real *x, *dy, *gamma; real *dx, *dgamma, *dbeta; double eps; bool centred; };
+struct norm_row { size_t n; const real *x, *dy, *gamma; real *dx, *dgamma, *dbeta; double eps; bool centred, fresh; };
 
 /* xh = (x - mean) r: dx = r (d - mean d - xh mean(d xh)), d = dy gamma; without the means of x and d where it is not centred. */
 static void norm_row(const struct norm_row *a)
@@ -146,8 +150,10 @@ static void norm_row(const struct norm_row *a)
             a->dbeta[i] += a->dy[i];
     }
     real mean_d = a->centred ? (real)(sum / n) : 0, mean_dot = (real)(dot / n);
-    for (size_t i = 0; a->dx && i < a->n; i++)
-        a->dx[i] += r * (a->dy[i] * a->gamma[i] - mean_d - (a->x[i] - centre) * r * mean_dot);
+    for (size_t i = 0; a->dx && i < a->n; i++) {
+        real term = r * (a->dy[i] * a->gamma[i] - mean_d - (a->x[i] - centre) * r * mean_dot);
+        a->dx[i] = a->fresh ? term : a->dx[i] + term;
+    }
 }
 
 static bool back_norm(struct tape *t, int node, const real *dy, bool centred)
@@ -156,10 +162,11 @@ static bool back_norm(struct tape *t, int node, const real *dy, bool centred)
     struct tensor room[2];
     const struct tensor *x = tape_input(t, node, 0, &room[0]), *gamma = tape_input(t, node, 1, &room[1]);
     size_t width = tape_dim(x, 1), rows = width ? tape_elements(x) / width : 0;
-    real *dx = tape_want(t, node, 0), *dgamma = tape_want(t, node, 1), *dbeta = n->n_in > 2 ? tape_want(t, node, 2) : NULL;
+    bool fresh;
+    real *dx = tape_want(t, node, 0, &fresh), *dgamma = tape_want(t, node, 1, NULL), *dbeta = n->n_in > 2 ? tape_want(t, node, 2, NULL) : NULL;
     for (size_t r = 0; r < rows; r++)
         norm_row(&(struct norm_row){ width, (const real *)x->data + r * width, dy + r * width, gamma->data, dx ? dx + r * width : NULL,
-                                     dgamma, dbeta, (double)node_float(n, "epsilon", 1e-5f), centred });
+                                     dgamma, dbeta, (double)node_float(n, "epsilon", 1e-5f), centred, fresh });
     return !t->e.code;
 }
 
@@ -194,12 +201,13 @@ static bool back_reduce(struct tape *t, int node, const real *dy, bool mean)
 {
     struct tensor room;
     const struct tensor *x = tape_input(t, node, 0, &room);
-    real *dx = tape_want(t, node, 0);
+    bool fresh;
+    real *dx = tape_want(t, node, 0, &fresh);
     size_t n = tape_dim(x, 1), rows = n ? tape_elements(x) / n : 0;
     for (size_t r = 0; dx && r < rows; r++) {
         real d = mean ? dy[r] / (real)n : dy[r];
         for (size_t i = 0; i < n; i++)
-            dx[r * n + i] += d;
+            dx[r * n + i] = fresh ? d : dx[r * n + i] + d;
     }
     return !t->e.code;
 }

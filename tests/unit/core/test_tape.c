@@ -9,6 +9,7 @@
 #include "core/learn/tape_elem.c"
 #include "core/learn/tape_matrix.c"
 #include "core/learn/tape_move.c"
+#include "core/learn/tape_program.c"
 #include "core/learn/tape_rows.c"
 #include "core/learn/tape_rules.c"
 
@@ -127,6 +128,20 @@ static struct builder *gated(void)
     mb_nodes(b, "r = Add(x o); ga = Gather(r pick) axis=1; e2 = Pow(ga two); m2 = ReduceMean(e2) axes=-1,; me2 = Add(m2 eps); sd2 = Sqrt(me2);"
                 "xh2 = Div(ga sd2); n2 = Mul(g2 xh2); gt = MatMul(n2 w1); sg = Sigmoid(gt); si = Mul(gt sg); up = MatMul(n2 w3); z = Mul(si up);"
                 "dn = MatMul(z w2); y0 = Add(ga dn); l r8 = Split(y0) axis=2; rl = Relu(l); th = Tanh(r8); y = Concat(rl th) axis=2");
+    mb_output(b, "y");
+    return b;
+}
+
+/* One matrix on both sides of a product, one that two products share, values with several readers, and one of a single number. */
+static struct builder *shared_operands(void)
+{
+    struct builder *b = mb_new(17);
+    mb_values(b, "x:f32[2,5,8] first:i64{0} second:i64{1} axis:i64{1}");
+    matrix_constant(b, "wq", CHANNELS, CHANNELS);
+    matrix_constant(b, "wk", CHANNELS, CHANNELS);
+    mb_nodes(b, "a = MatMul(x wq); c = MatMul(a wk); at = Transpose(a) perm=0,2,1; s = MatMul(c at); ss = MatMul(s s); one = Gather(a first) axis=0;"
+                "z = MatMul(ss one); sz = MatMul(s z); y0 = Add(sz z); row = Slice(one first second axis); m = ReduceMean(row) axes=-1,; mm = Mul(m m);"
+                "y1 = Mul(y0 mm); y = Add(y1 a)");
     mb_output(b, "y");
     return b;
 }
@@ -252,6 +267,8 @@ static void check(struct bench *t, const char *name, int want_still)
     int still = 0;
     t->tape->frozen = false;
     error_now(t);
+    for (size_t i = 0; i < t->total; i++)
+        t->grad[i] = NAN;                              /* written, not added to */
     need(tape_backward(t->tape, t->target, 1, t->grad, t->in_grad, &e), &e);
     t->tape->frozen = true;
     for (int i = 0; i < t->n_learned; i++) {
@@ -316,6 +333,8 @@ static void check_float(struct builder *b, const char *name)
 static void derivatives_of_a_pre_norm_block(void **state) { (void)state; check_float(pre_norm(), "pre-norm"); }
 static void derivatives_of_a_post_norm_block(void **state) { (void)state; check_float(post_norm(), "post-norm"); }
 static void derivatives_of_a_gated_block(void **state) { (void)state; check_float(gated(), "gated"); }
+
+static void derivatives_of_shared_operands(void **state) { (void)state; check_float(shared_operands(), "shared"); }
 
 /* ---- quantized rows ---- */
 
@@ -467,6 +486,7 @@ int main(void)
         cmocka_unit_test(derivatives_of_a_pre_norm_block),
         cmocka_unit_test(derivatives_of_a_post_norm_block),
         cmocka_unit_test(derivatives_of_a_gated_block),
+        cmocka_unit_test(derivatives_of_shared_operands),
         cmocka_unit_test(derivatives_through_codes),
         cmocka_unit_test(what_is_clipped_passes_no_derivative),
         cmocka_unit_test(an_operator_without_derivative_is_named),
