@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 /* A job that is only asked about. */
-struct foresight { const struct asset *model, *dataset, *evaluation; /* NULL: none */ const char *recipe; };
+struct foresight { const struct asset *model, *dataset, *evaluation; /* these two NULL: none */ const char *recipe; };
 
 struct app {
     struct store *store;

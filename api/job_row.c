@@ -41,7 +41,7 @@ static json_t *job_progress(const struct job *job)
 
 static json_t *job_request_json(const struct job *job)
 {
-    return json_pack("{s:s, s:s, s:s, s:o, s:i, s:o, s:o, s:o}", "type", job->type, "model_id", job->model_id, "dataset_id", job->dataset_id,
+    return json_pack("{s:s, s:s, s:o, s:o, s:i, s:o, s:o, s:o}", "type", job->type, "model_id", job->model_id, "dataset_id", row_text(job->dataset_id),
                      "eval_dataset_id", row_text(job->eval_dataset_id), "priority", job->priority, "labels", row_stored(job->labels),
                      "not_before", row_time(job->not_before), "deadline_s",
                      job->deadline_s ? json_integer(job->deadline_s) : json_null());

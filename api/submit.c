@@ -49,7 +49,7 @@ static bool reply_made(struct reply *reply, int status, const char *id, json_t *
 /* What is needed of a body, as text where storage wants text. */
 struct wish {
     struct job_request request;
-    struct asset model, dataset, evaluation;        /* evaluation.id "": none */
+    struct asset model, dataset, evaluation;        /* id "": none */
     char *recipe, *labels, *estimate;
     char fingerprint[HASH_HEX_SIZE];
 };
@@ -88,6 +88,8 @@ static bool take_recipe(const json_t *body, struct wish *w, struct err *e)
         return err_set(e, ERR_REQUEST_JSON, "/recipe", "name a recipe (GET /v1/recipes) or give one as an object");
     struct recipe *recipe = malloc(sizeof *recipe);     /* tens of kilobytes: not for a thread's stack */
     bool ok = recipe ? recipe_from_json(value, "/recipe", recipe, e) : err_sys(e, "/recipe", "keep the recipe");
+    if (ok && !w->request.dataset_id && !recipe->calibration.random_tokens)
+        ok = recipe_without_data(recipe, "/recipe", e);
     if (ok && !(w->recipe = recipe_text(recipe)))
         ok = err_set(e, ERR_MEMORY, "/recipe", "no memory for the recipe");
     w->request.recipe = w->recipe;
@@ -164,7 +166,7 @@ static bool take_wish(struct app *app, const struct request *req, const json_t *
         return err_set(e, ERR_REQUEST_JSON, "/type", "\"type\" must be \"quantize\"");
     bool ok = take_numbers(body, w, e) && take_when(body, w, e) && take_dedupe(body, w, e)
         && take_asset(app, req, body, "model_id", false, ASSET_MODEL, &w->request.model_id, &w->model, e)
-        && take_asset(app, req, body, "dataset_id", false, ASSET_DATASET, &w->request.dataset_id, &w->dataset, e)
+        && take_asset(app, req, body, "dataset_id", true, ASSET_DATASET, &w->request.dataset_id, &w->dataset, e)
         && take_asset(app, req, body, "eval_dataset_id", true, ASSET_DATASET, &w->request.eval_dataset_id, &w->evaluation, e)
         && take_recipe(body, w, e) && take_labels(body, w, e);
     if (ok)
@@ -252,8 +254,8 @@ static json_t *wish_body(const struct request *req, struct err *e)
 
 static json_t *foresee(struct app *app, const struct request *req, const struct wish *w, struct err *e)
 {
-    struct foresight of = { .model = &w->model, .dataset = &w->dataset, .evaluation = w->evaluation.id[0] ? &w->evaluation : NULL,
-                            .recipe = w->recipe };
+    struct foresight of = { .model = &w->model, .dataset = w->dataset.id[0] ? &w->dataset : NULL,
+                            .evaluation = w->evaluation.id[0] ? &w->evaluation : NULL, .recipe = w->recipe };
     char *text = NULL;
     if (!app->foresee(app->server, req->who.team, &of, &text, e))
         return NULL;

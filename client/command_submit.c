@@ -92,11 +92,13 @@ static bool obtain_data(struct client *c, const char *path, char *ret)
 
 static char *request(struct client *c)
 {
-    char model[ID_SIZE], calibration[ID_SIZE], evaluation[ID_SIZE] = "";
+    char model[ID_SIZE], calibration[ID_SIZE] = "", evaluation[ID_SIZE] = "";
     json_t *recipe = read_recipe(c), *labels = c->f.exit ? NULL : read_labels(c), *body = NULL;
-    if (!c->f.exit && obtain_model(c, model) && obtain_data(c, c->o.calibration, calibration)
+    if (!c->f.exit && obtain_model(c, model) && (!c->o.calibration || obtain_data(c, c->o.calibration, calibration))
         && (!c->o.evaluation || obtain_data(c, c->o.evaluation, evaluation)))
-        body = json_pack("{s:s, s:s, s:s, s:O}", "type", "quantize", "model_id", model, "dataset_id", calibration, "recipe", recipe);
+        body = json_pack("{s:s, s:s, s:O}", "type", "quantize", "model_id", model, "recipe", recipe);
+    if (body && calibration[0])
+        json_object_set_new(body, "dataset_id", json_string(calibration));
     if (body && evaluation[0])
         json_object_set_new(body, "eval_dataset_id", json_string(evaluation));
     if (body && c->o.priority >= 0)
@@ -180,8 +182,8 @@ static int finish(struct client *c, json_t *job)
 
 int command_submit(struct client *c)
 {
-    if (!c->o.calibration || !c->o.recipe)
-        missing(c, c->o.calibration ? "--recipe" : "--calibration");
+    if (!c->o.recipe)
+        missing(c, "--recipe");
     else if (c->o.output && !c->o.wait)
         fail(&c->f, EXIT_USAGE, "client.usage", "--output", "results are there once the job has ended: add --wait, or use `repquantctl download`");
     char *body = !c->f.exit && client_open(c) ? request(c) : NULL;

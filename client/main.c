@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 const struct command commands[] = {
-    { "submit", "MODEL.onnx [FILE...] --calibration DATA --recipe NAME|FILE.json [options]", "upload what is missing, ask for a quantization",
+    { "submit", "MODEL.onnx [FILE...] --recipe NAME|FILE.json [--calibration DATA] [options]", "upload what is missing, ask for a quantization",
       "FILE... are the model's external data. What the team owns already is not sent again. Prints the job's id.", 1, MAX_FILES - 1,
       command_submit },
     { "status", "[JOB]", "a job's state and results, or the latest jobs", "Exits 0 whatever the job's state is.", 0, 1, command_status },

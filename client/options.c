@@ -17,7 +17,7 @@ static const struct option_row {
     int64_t lo, hi;
     const char *commands, *help;
 } rows[] = {
-    { "calibration", "DATA", TEXT, AT(calibration), 0, 0, "submit", "calibration samples: .npz, .npy, .safetensors, or a zip of pictures" },
+    { "calibration", "DATA", TEXT, AT(calibration), 0, 0, "submit", "calibration samples: .npz, .npy, .safetensors, or a zip of pictures; few recipes do without" },
     { "evaluation", "DATA", TEXT, AT(evaluation), 0, 0, "submit", "samples on which the float and the quantized model are compared" },
     { "recipe", "NAME|FILE.json", TEXT, AT(recipe), 0, 0, "submit", "a preset, or a recipe of your own (`repquant recipes`)" },
     { "name", "NAME", TEXT, AT(name), 0, 0, "submit", "the model's name in the service; its file name if absent" },

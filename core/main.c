@@ -8,7 +8,7 @@
 static const struct command commands[] = {
     { "inspect", "inspect MODEL [--json]", "inputs, outputs, operators, layers, what can be quantized", command_inspect },
     { "run", "run MODEL --inputs X.npz --outputs Y.npz", "execute a model with our engine", command_run },
-    { "quantize", "quantize MODEL --calibration DATA --recipe NAME|FILE.json --output DIR",
+    { "quantize", "quantize MODEL --recipe NAME|FILE.json --output DIR [--calibration DATA]",
       "write DIR/model.onnx, report.json, manifest.json, details.json", command_quantize },
     { "evaluate", "evaluate MODEL --data DATA [--reference MODEL]", "accuracy, alone or against a reference", command_evaluate },
     { "recipes", "recipes [NAME]", "the presets, or one as JSON", command_recipes },

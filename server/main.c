@@ -251,7 +251,7 @@ static bool take_certificate(struct daemon *d, struct err *e)
 /* What a plan needs of a data set's description; pictures have more in theirs. */
 static json_t *shapes_of(const struct asset *data)
 {
-    json_t *all = data ? json_loads(data->inventory, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    json_t *all = json_loads(data->inventory, JSON_REJECT_DUPLICATES, NULL);
     json_t *some = json_pack("{s:O*, s:O*}", "format", json_object_get(all, "format"), "arrays", json_object_get(all, "arrays"));
     json_decref(all);
     return some;
@@ -261,7 +261,7 @@ static bool app_foresee(void *server, const char *team, const struct foresight *
 {
     struct inspect_wish wish = { .team = team, .kind = ASSET_MODEL, .files = of->model->files, .n = of->model->nfiles };
     json_t *recipe = json_loads(of->recipe, JSON_REJECT_DUPLICATES, NULL);
-    wish.job = json_pack("{s:o, s:o, s:o*}", "recipe", recipe, "calibration_inventory", shapes_of(of->dataset), "evaluation_inventory",
+    wish.job = json_pack("{s:o, s:o*, s:o*}", "recipe", recipe, "calibration_inventory", of->dataset ? shapes_of(of->dataset) : NULL, "evaluation_inventory",
                          of->evaluation ? shapes_of(of->evaluation) : NULL);
     bool ok = (wish.job || err_set(e, ERR_MEMORY, "", "no memory to look ahead; try again"))
            && inspect_wait(((struct daemon *)server)->inspector, &wish, ret_json, e);

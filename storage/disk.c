@@ -68,7 +68,7 @@ bool disk_promise_job(struct store *s, struct conn *c, const char *team, const c
     struct stmt *q = stmt_begin(c, SQL_JOB_NEEDS);
     stmt_text(q, 1, team);
     stmt_text(q, 2, r->model_id);
-    stmt_text(q, 3, r->dataset_id);
+    stmt_text(q, 3, r->dataset_id ? r->dataset_id : "");
     stmt_text(q, 4, r->eval_dataset_id ? r->eval_dataset_id : "");
     bool ok = stmt_row(q, e);
     uint64_t needed = ok ? (uint64_t)stmt_get_int(q, 0) + REPORTS : 0;

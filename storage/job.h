@@ -65,8 +65,8 @@ struct job {
     /* set once, by job_insert() */
     char id[ID_SIZE], team[TEAM_SIZE];
     char type[JOB_TYPE_SIZE];       /* "quantize" */
-    char model_id[ID_SIZE], dataset_id[ID_SIZE];
-    char eval_dataset_id[ID_SIZE];  /* "" if none */
+    char model_id[ID_SIZE];
+    char dataset_id[ID_SIZE], eval_dataset_id[ID_SIZE];    /* "" if none */
     char retry_of[ID_SIZE];         /* "" if none */
     char *recipe;                   /* JSON, complete */
     char *labels;                   /* JSON object of strings */
@@ -128,8 +128,8 @@ bool dedupe_parse(const char *text, enum dedupe *ret);
 
 struct job_request {
     const char *type;
-    const char *model_id, *dataset_id;
-    const char *eval_dataset_id;    /* NULL or "": none */
+    const char *model_id;
+    const char *dataset_id, *eval_dataset_id;    /* NULL or "": none */
     const char *recipe, *labels;    /* JSON; labels NULL: {} */
     int priority;
     int max_attempts;               /* 0: JOB_MAX_ATTEMPTS */

@@ -91,7 +91,8 @@ static bool has_asset(struct conn *c, const char *team, const char *kind, const 
 
 static bool has_assets(struct conn *c, const char *team, const struct job_request *r, struct err *e)
 {
-    return has_asset(c, team, "model", r->model_id, e) && has_asset(c, team, "dataset", r->dataset_id, e)
+    return has_asset(c, team, "model", r->model_id, e)
+        && (!r->dataset_id || !r->dataset_id[0] || has_asset(c, team, "dataset", r->dataset_id, e))
         && (!r->eval_dataset_id || !r->eval_dataset_id[0] || has_asset(c, team, "dataset", r->eval_dataset_id, e));
 }
 
@@ -143,7 +144,7 @@ static bool insert_job(struct conn *c, const char *team, const char *id, const c
     stmt_text(s, 2, id);
     stmt_text(s, 3, r->type);
     stmt_text(s, 4, r->model_id);
-    stmt_text(s, 5, r->dataset_id);
+    stmt_text(s, 5, r->dataset_id ? r->dataset_id : "");
     stmt_text(s, 6, r->eval_dataset_id ? r->eval_dataset_id : "");
     stmt_text(s, 7, retry_of);
     stmt_text(s, 8, r->recipe);

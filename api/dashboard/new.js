@@ -63,7 +63,8 @@ export async function newPage(place, { query, signal }) {
     const names = recipes.data.map((r) => r.name), preview = h("pre", { tabindex: "0", role: "region", "aria-label": "The job as a curl line" });
     const failed = h("div"), fit = h("div", { "aria-live": "polite" });
     const model = chooser({ id: "model", kind: "models", title: "Model", accept: ".onnx", rows: models, changed });
-    const data = chooser({ id: "data", kind: "datasets", title: "Calibration data", accept: ".npz,.safetensors,.zip", rows: datasets, changed });
+    const data = chooser({ id: "data", kind: "datasets", title: "Calibration data",
+        accept: ".npz,.safetensors,.zip", rows: datasets, optional: true, changed });
     const evaluation = chooser({ id: "evaluation", kind: "datasets", title: "Evaluation data (optional)",
         accept: ".npz,.safetensors,.zip", rows: datasets, optional: true, changed });
     const preset = h("select", { id: "recipe", change: changed }, names.map((n) => h("option", { value: n }, n)), h("option", { value: "" }, "the one below"));
@@ -82,8 +83,10 @@ export async function newPage(place, { query, signal }) {
     let asked = 0;
 
     function body() {
-        const b = { type: "quantize", model_id: model.select.value, dataset_id: data.select.value, recipe: preset.value || JSON.parse(text.value),
+        const b = { type: "quantize", model_id: model.select.value, recipe: preset.value || JSON.parse(text.value),
             labels: { by: mine() } };
+        if (data.select.value)
+            b.dataset_id = data.select.value;
         if (evaluation.select.value)
             b.eval_dataset_id = evaluation.select.value;
         return b;
@@ -108,7 +111,7 @@ export async function newPage(place, { query, signal }) {
         planned.replaceChildren();
         try {
             preview.textContent = curl(body());
-            check.disabled = submit.disabled = !model.select.value || !data.select.value;
+            check.disabled = submit.disabled = !model.select.value;
         } catch (e) {
             check.disabled = submit.disabled = true;
             failed.replaceChildren(problem({ title: "The recipe is no JSON", detail: e.message }));

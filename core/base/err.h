@@ -70,6 +70,7 @@
     X(DATA_DTYPE, "dataset.dtype", 422, 1, 0, "An array has the wrong element type")           \
     X(DATA_SHAPE, "dataset.shape_mismatch", 422, 1, 0, "An array does not fit the input")      \
     X(DATA_VALUES, "dataset.values", 422, 1, 0, "An array holds values that cannot be used")   \
+    X(DATA_REQUIRED, "dataset.required", 422, 1, 0, "The recipe needs calibration data")       \
     X(DATA_LIMIT, "dataset.limit_exceeded", 422, 1, 0, "The data file is over a limit")        \
     /* recipes */                                                                              \
     X(RECIPE_UNKNOWN, "recipe.unknown", 422, 1, 0, "No recipe has this name")                  \

@@ -132,8 +132,8 @@ static const char *const result_file[] = { "result.json" };
 static bool do_quantize(const char *dir, struct task *t, struct progress *pr, struct err *e)
 {
     struct pipeline_result result;
-    if (!t->n_model || !t->calibration.name)
-        return err_set(e, ERR_REQUEST_JSON, "/model", "a quantize job needs model and calibration");
+    if (!t->n_model)
+        return err_set(e, ERR_REQUEST_JSON, "/model", "a quantize job needs model");
     if (!recipe_from_json(json_object_get(t->json, "recipe"), "/recipe", &t->recipe, e))
         return false;
     struct pipeline p = {
@@ -175,8 +175,8 @@ static bool do_inspect_dataset(const char *dir, struct task *t, struct progress 
 static bool do_inspect_job(const char *dir, struct task *t, struct progress *pr, struct err *e)
 {
     const json_t *calibration = json_object_get(t->json, "calibration_inventory"), *evaluation = json_object_get(t->json, "evaluation_inventory");
-    if (!t->n_model || !json_is_object(calibration))
-        return err_set(e, ERR_REQUEST_JSON, "/model", "an inspect_job job needs model and calibration_inventory");
+    if (!t->n_model)
+        return err_set(e, ERR_REQUEST_JSON, "/model", "an inspect_job job needs model");
     if (!recipe_from_json(json_object_get(t->json, "recipe"), "/recipe", &t->recipe, e))
         return false;
     struct foresee f = { .model = t->model, .n_model = t->n_model, .calibration = calibration, .evaluation = evaluation, .recipe = &t->recipe,

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #define SYNOPSIS                                                                                                  \
-    "quantize MODEL --calibration DATA --recipe NAME|FILE.json --output DIR [--evaluation DATA] [--threads N] "   \
+    "quantize MODEL --recipe NAME|FILE.json --output DIR [--calibration DATA] [--evaluation DATA] [--threads N] "   \
     "[--seed N] [--memory BYTES] [--progress auto|json|none]"
 
 static bool is_file_name(const char *s)
@@ -58,6 +58,8 @@ static void print_summary(const struct pipeline *p, const struct pipeline_result
            100.0 * (double)r->bytes_after / (double)r->bytes_before, r->digest);
     printf("%d of %d layers quantized in %.1f s; report.json, details.json and manifest.json lie beside it\n", r->quantized,
            r->layers, r->seconds);
+    if (r->unmeasured)
+        printf("no samples were given: errors behind layers and accuracy were not measured\n");
 }
 
 static int quantize(struct pipeline *p, const char *recipe_arg, enum progress_kind kind)
@@ -91,7 +93,7 @@ int command_quantize(int argc, char **argv)
     int64_t threads = 0, seed = 0, memory = (int64_t)1 << 30;
     enum progress_kind kind;
     const struct cli_option options[] = {
-        { "calibration", CLI_STRING, &calibration, 0, 0, true, "npz, npy, safetensors, or a folder or zip of pictures; 32 samples or more" },
+        { "calibration", CLI_STRING, &calibration, 0, 0, false, "npz, npy, safetensors, or a folder or zip of pictures; 32 samples or more; only a recipe that decides nothing from samples does without" },
         { "recipe", CLI_STRING, &recipe, 0, 0, true, "a preset (repquant recipes) or a JSON file" },
         { "output", CLI_STRING, &output, 0, 0, true, "folder for model.onnx and the reports" },
         { "evaluation", CLI_STRING, &evaluation, 0, 0, false, "the same to judge float and quantized model on" },

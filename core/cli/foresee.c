@@ -6,12 +6,14 @@
 
 #include "core/artifact/artifact.h"
 #include "core/base/clock.h"
+#include "core/cli/made_samples.h"
 #include "core/cli/pipeline.h"
 #include "core/kernel/kernel.h"
 #include "core/method/method.h"
 #include "core/sweep/forecast.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -249,6 +251,21 @@ static bool look_at_model(struct state *s, struct err *e)
     return sweep_list_sites(&s->task, s->mem, &s->sweep, e);
 }
 
+/* Shapes of what the sweep will run; see find_samples() in pipeline.c. */
+static bool find_shapes(struct state *s, struct err *e)
+{
+    struct err why = { 0 };
+    const struct recipe *r = s->f->recipe;
+    if (s->f->calibration)
+        return read_inventory(s, s->f->calibration, &s->calibration, &why) || blocked(s, "/dataset_id", &why, e);
+    if (!r->calibration.random_tokens && !sweep_without_data(&s->roles, r, &why)) {
+        char pointer[sizeof why.where + 8];
+        snprintf(pointer, sizeof pointer, "/recipe%s", why.where);
+        return blocked(s, pointer, &why, e);
+    }
+    return made_samples(&s->model, r, 0, s->mem, &s->calibration, &why) || blocked(s, "/dataset_id", &why, e);
+}
+
 static bool look_ahead(struct state *s, struct err *e)
 {
     return sweep_forecast(&s->task, &s->sweep, s->mem, &s->cast, e) && time_pass(s, e);
@@ -260,9 +277,8 @@ static bool look(struct state *s, struct err *e)
     struct err why = { 0 };
     if (!look_at_model(s, &why))
         return blocked(s, "/model_id", &why, e);
-    if (!read_inventory(s, s->f->calibration, &s->calibration, &why) && !blocked(s, "/dataset_id", &why, e))
+    if (!find_shapes(s, e))
         return false;
-    why = (struct err){ 0 };
     if (s->f->evaluation && !read_inventory(s, s->f->evaluation, &s->evaluation, &why) && !blocked(s, "/eval_dataset_id", &why, e))
         return false;
     why = (struct err){ 0 };
@@ -317,7 +333,7 @@ static json_t *estimate_json(const struct state *s, const struct coverage *sum)
 static void warn(struct state *s)
 {
     struct err few = { 0 };
-    if (s->calibration.count >= 16)
+    if (!s->f->calibration || s->calibration.count >= 16)
         return;
     err_set(&few, ERR_DATA_LIMIT, "calibration", "%lld calibration samples give unreliable ranges; use 32 or more", (long long)s->calibration.count);
     add_problem(s, "warning", "/dataset_id", &few);

@@ -9,7 +9,7 @@
 
 struct foresee {
     const struct file_ref *model; size_t n_model;
-    const json_t *calibration, *evaluation;    /* what dataset_describe() said of them; evaluation NULL: none */
+    const json_t *calibration, *evaluation;    /* what dataset_describe() said of them; NULL: none */
     const struct recipe *recipe;
     int threads;
     uint64_t memory;                           /* budget of held activations */

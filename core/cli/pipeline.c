@@ -5,6 +5,7 @@
 
 #include "core/artifact/artifact.h"
 #include "core/base/clock.h"
+#include "core/cli/made_samples.h"
 #include "core/cli/random_tokens.h"
 #include "core/graph/unit_rows.h"
 #include "core/kernel/kernel.h"
@@ -21,6 +22,10 @@
 
 const char *const pipeline_files[PIPELINE_FILES] = { "model.onnx", "report.json", "details.json", "manifest.json" };
 
+/* Where the sweep's samples are from.  Only from the first two anything is decided. */
+enum source { FROM_CALIBRATION, FROM_RANDOM_TOKENS, FROM_EVALUATION, FROM_NOWHERE };
+static const char *const source_name[] = { "calibration", "random_tokens", "evaluation", "none" };
+
 /* The artifact must match the simulation; both run the same kernels, so only fusion can tell them apart. */
 static const double min_parity_db = 60;
 
@@ -30,6 +35,8 @@ struct state {
     struct pool *pool;
     struct loaded_model model, artifact;
     struct loaded_data calibration, evaluation;
+    enum source source;
+    struct samples samples;            /* that the sweep runs */
     struct roles roles;
     struct sweep_task task;
     struct sweep sweep;
@@ -57,6 +64,33 @@ bool pipeline_divide_rows(struct loaded_model *m, struct roles *roles, const str
         && lowering_from_qdq(&m->how, m->g, m->mem, e);
 }
 
+static bool load_calibration(struct state *s, struct err *e)
+{
+    const struct pipeline *p = s->p;
+    if (!load_samples(&s->calibration, &p->calibration, s->model.g, p->dir, e)
+        || (p->recipe->calibration.random_tokens
+            && !random_tokens(s->model.g, p->seed, s->calibration.mem, &s->calibration.samples, e)))
+        return false;
+    s->samples = s->calibration.samples;
+    return true;
+}
+
+/* Nobody gave any.  Where the recipe decides nothing from samples, layers can be measured on the evaluation's. */
+static bool find_samples(struct state *s, struct err *e)
+{
+    enum { MEASURED = 64 };
+    const struct recipe *r = s->p->recipe;
+    bool tokens = r->calibration.random_tokens;
+    if (!tokens && !sweep_without_data(&s->roles, r, e))
+        return false;
+    s->source = tokens ? FROM_RANDOM_TOKENS : s->p->evaluation.name ? FROM_EVALUATION : FROM_NOWHERE;
+    s->samples = s->evaluation.samples;
+    if (s->source != FROM_EVALUATION)
+        return made_samples(&s->model, r, s->p->seed, s->mem, &s->samples, e);
+    s->samples.count = s->samples.count < MEASURED ? s->samples.count : MEASURED;
+    return true;
+}
+
 static bool load(struct state *s, struct err *e)
 {
     const struct pipeline *p = s->p;
@@ -65,15 +99,12 @@ static bool load(struct state *s, struct err *e)
         return false;
     bool ok = p->find_external ? load_model_path(&s->model, p->model[0].path, e) : load_model(&s->model, p->model, p->n_model, e);
     if (!ok || !roles_find(s->model.g, s->model.mem, &s->roles, e) || !pipeline_divide_rows(&s->model, &s->roles, p->recipe, e)
-        || !load_samples(&s->calibration, &p->calibration, s->model.g, p->dir, e)
-        || (p->recipe->calibration.random_tokens
-            && !random_tokens(s->model.g, p->seed, s->calibration.mem, &s->calibration.samples, e)))
-        return false;
-    if (p->evaluation.name && !load_samples(&s->evaluation, &p->evaluation, s->model.g, p->dir, e))
+        || (p->calibration.name && !load_calibration(s, e))
+        || (p->evaluation.name && !load_samples(&s->evaluation, &p->evaluation, s->model.g, p->dir, e)))
         return false;
     if (s->roles.n_layers == 0)
         return err_set(e, ERR_MODEL_INVALID, p->model[0].name, "no layer of this model can be quantized; repquant inspect lists why");
-    return true;
+    return p->calibration.name || find_samples(s, e);
 }
 
 /* What users should know before they trust or deploy the result. */
@@ -83,7 +114,10 @@ static void warn(const struct state *s)
     if (!cpu_has_vnni() && p->recipe->weights.bits == 8 && p->recipe->target == RECIPE_TARGET_ONNXRUNTIME)
         events_warning(p->events, "target.no_vnni", "cpu",
                        "this CPU has no VNNI: on such machines ONNX Runtime can saturate 8-bit products; set session.x64quantprecision=1 there, or use 7-bit weights");
-    if (s->calibration.samples.count < 16)
+    if (s->source == FROM_NOWHERE)
+        events_warning(p->events, "dataset.none", "calibration",
+                       "no samples were given: ranges of activations, errors behind layers and accuracy are not measured; give evaluation data to see them");
+    if (s->source == FROM_CALIBRATION && s->calibration.samples.count < 16)
         events_warning(p->events, "dataset.too_few_samples", p->calibration.name,
                        "%lld calibration samples give unreliable ranges; use 32 or more", (long long)s->calibration.samples.count);
     for (int i = 0; i < s->roles.n_left; i++)
@@ -95,11 +129,12 @@ static bool sweep(struct state *s, struct err *e)
     const struct pipeline *p = s->p;
     s->task = (struct sweep_task){
         .g = s->model.g, .roles = &s->roles, .recipe = p->recipe, .method = method_find(p->recipe->method),
-        .samples = &s->calibration.samples, .pool = s->pool, .memory = p->memory, .dir = p->dir, .seed = p->seed,
+        .samples = &s->samples, .made_up = s->source == FROM_NOWHERE, .pool = s->pool, .memory = p->memory, .dir = p->dir, .seed = p->seed,
         .events = p->events, .codes = s->codes, .maps = s->model.maps, .n_maps = s->model.n_maps,
     };
     loaded_model_digest(&s->model, s->model_digest);
-    sweep_fingerprint(s->model_digest, s->calibration.digest, p->recipe, p->seed, s->task.fingerprint);
+    const struct loaded_data *data = s->source == FROM_EVALUATION ? &s->evaluation : &s->calibration;
+    sweep_fingerprint(s->model_digest, data->digest, p->recipe, p->seed, s->task.fingerprint);
     events_stage(p->events, "calibrating");
     int64_t start = clock_mono_us();
     bool ok = sweep_run(&s->task, s->mem, &s->sweep, e);
@@ -201,7 +236,7 @@ static bool check_parity(struct state *s, struct err *e)
     if (!p.sums || !load_model(&s->artifact, &file, 1, e))
         return false;
     s->artifact.how.tiled = false;
-    if (!chunks_new(&c, s->artifact.g, &s->artifact.how, s->mem, &s->calibration.samples, 0, s->sweep.chunks.count, e))
+    if (!chunks_new(&c, s->artifact.g, &s->artifact.how, s->mem, &s->samples, 0, s->sweep.chunks.count, e))
         return false;
     c.n = s->sweep.n_checked;
     if (!chunks_run(&c, &s->artifact.how, s->pool, compare_chunk, &p, e))
@@ -247,7 +282,10 @@ static json_t *summary_json(const struct state *s)
         quantized += sw->layers[i].quantize;
     json_t *o = json_pack("{s:i,s:i,s:i,s:i,s:I,s:I,s:I}", "layers", sw->n_layers, "quantized_layers", quantized, "sites",
                           sw->n_sites, "regions", sw->n_regions, "bytes_before", (json_int_t)s->model.bytes, "bytes_after",
-                          (json_int_t)s->artifact_bytes, "calibration_samples", (json_int_t)sw->chunks.count);
+                          (json_int_t)s->artifact_bytes, "calibration_samples",
+                          (json_int_t)(s->source <= FROM_RANDOM_TOKENS ? sw->chunks.count : 0));
+    json_object_set_new(o, "samples_from", json_string(source_name[s->source]));
+    json_object_set_new(o, "samples", json_integer(s->source == FROM_NOWHERE ? 0 : (json_int_t)sw->chunks.count));
     json_object_set_new(o, "size_ratio", json_real((double)s->artifact_bytes / (double)s->model.bytes));
     json_object_set_new(o, "parity_db", json_finite(s->parity_db));
     json_object_set_new(o, "sweep_seconds", json_real(s->sweep_seconds));
@@ -259,6 +297,17 @@ static json_t *summary_json(const struct state *s)
     json_object_set_new(o, "made_weights", json_integer(sw->made_weights));
     json_object_set_new(o, "passes", json_real(sw->passes));
     return o;
+}
+
+/* Members that are null in all rows, as there was nothing to measure them on; the artifact's parity was looked at on made-up samples. */
+static json_t *not_measured(const struct state *s)
+{
+    json_t *list = json_array();
+    static const char *const members[] = { "output_sqnr_db", "output_mse", "cosine", "isolated_sqnr_db", "accumulated_sqnr_db", "act_min", "act_max",
+                                           "channel_range_ratio_before", "channel_range_ratio_after", "saturation_pct", "evaluation" };
+    for (size_t i = 0; s->source == FROM_NOWHERE && i < sizeof members / sizeof members[0]; i++)
+        json_array_append_new(list, json_string(members[i]));
+    return list;
 }
 
 /* What was taught and what it gained on samples that nothing was learned from. */
@@ -293,7 +342,7 @@ static bool write_report(struct state *s, struct err *e)
         const struct node *n = &s->model.g->nodes[s->roles.left[i].node];
         json_array_append_new(left, json_pack("{s:s,s:s,s:s}", "node", n->name, "op", op_info[n->op].type, "reason", s->roles.left[i].reason));
     }
-    json_t *report = json_pack("{s:o,s:o,s:o,s:o}", "summary", summary_json(s), "recipe", recipe_json(s->p->recipe),
+    json_t *report = json_pack("{s:o,s:o,s:o,s:o,s:o}", "not_measured", not_measured(s), "summary", summary_json(s), "recipe", recipe_json(s->p->recipe),
                                "layers", rows, "left_float", left);
     if (sw->n_blocks)
         json_object_set_new(report, "blocks", blocks_json(sw));
@@ -313,7 +362,8 @@ static bool write_manifest(struct state *s, struct err *e)
     char time[CLOCK_RFC3339_SIZE];
     json_t *o = json_object(), *inputs = json_object(), *engine = json_object();
     set_digest(inputs, "model", s->model_digest);
-    set_digest(inputs, "calibration", s->calibration.digest);
+    if (s->p->calibration.name)
+        set_digest(inputs, "calibration", s->calibration.digest);
     if (s->evaluated)
         set_digest(inputs, "evaluation", s->evaluation.digest);
     json_object_set_new(engine, "version", json_string(VERSION));
@@ -335,7 +385,8 @@ static bool write_manifest(struct state *s, struct err *e)
 static void set_result(const struct state *s, struct pipeline_result *ret)
 {
     *ret = (struct pipeline_result){ .bytes_before = s->model.bytes, .bytes_after = s->artifact_bytes, .layers = s->sweep.n_layers,
-                                     .seconds = 1e-6 * (double)(clock_mono_us() - s->started), .evaluated = s->evaluated };
+                                     .seconds = 1e-6 * (double)(clock_mono_us() - s->started), .evaluated = s->evaluated,
+                                     .unmeasured = s->source == FROM_NOWHERE };
     for (int i = 0; i < s->sweep.n_layers; i++)
         ret->quantized += s->sweep.layers[i].quantize;
     hash_text(s->artifact_digest, ret->digest);

@@ -14,7 +14,7 @@
 struct pipeline {
     const struct file_ref *model; size_t n_model;
     bool find_external;                /* model[0].path may have external data beside it */
-    struct file_ref calibration;
+    struct file_ref calibration;       /* name NULL: none; then the recipe must do without, or have random tokens */
     struct file_ref evaluation;        /* name NULL: none */
     const struct recipe *recipe;
     const char *dir;                   /* where results, journal and spill file go */
@@ -31,7 +31,7 @@ struct pipeline_result {
     char digest[HASH_TEXT_SIZE];       /* of model.onnx */
     int layers, quantized;
     double seconds;
-    bool evaluated;
+    bool evaluated, unmeasured;        /* unmeasured: there were no samples at all */
 };
 
 /* Writes dir/model.onnx, report.json, details.json, manifest.json; each complete or not at all. */

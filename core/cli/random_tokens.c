@@ -4,8 +4,7 @@
 
 enum { VOCABULARY = 32 };
 
-/* Rows of the table that the value's elements are numbers of; 0: none.  Some exporters cast the ids first. */
-static int64_t table_rows(const struct graph *g, int value)
+int64_t table_rows(const struct graph *g, int value)
 {
     const struct value *v = &g->values[value];
     for (int i = 0; i < v->n_consumers; i++) {
@@ -67,6 +66,6 @@ bool random_tokens(const struct graph *g, uint64_t seed, struct arena *mem, stru
             return false;
         found++;
     }
-    return found || err_set(e, ERR_RECIPE_COMBINATION, "/calibration/tokens",
-                            "no input of this model is looked up in a table of %d rows or more; leave tokens out", VOCABULARY);
+    return found || err_set(e, ERR_RECIPE_COMBINATION, "/calibration/random_tokens",
+                            "no input of this model is looked up in a table of %d rows or more; leave random_tokens out", VOCABULARY);
 }

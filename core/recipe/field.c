@@ -129,7 +129,7 @@ const struct field recipe_fields[RECIPE_FIELDS] = {
     { "calibration", "samples", FIELD_INT, AT(calibration.samples), .lo = 0, .hi = 1000000,
       .help = "use only the first so many samples; 0: all" },
     { "calibration", "random_tokens", FIELD_BOOL, AT(calibration.random_tokens), .lo = 0, .hi = 1,
-      .help = "draw the ids of tokens at random instead; of the samples only shapes and masks are used" },
+      .help = "draw the ids of tokens at random instead; of the samples, if there are any, only shapes and masks are used" },
 };
 
 static const char one_observer[] = "the method decides the observer; leave the observer out or change the method";

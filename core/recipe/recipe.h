@@ -161,6 +161,12 @@ char *recipe_text(const struct recipe *r);
 /* The JSON Schema (2020-12) of all three forms.  The caller decrefs; NULL without memory. */
 json_t *recipe_schema(void);
 
+/*
+ * Can a model be quantized so with no sample at all?  (Its products and convolutions may need some yet: see sweep_without_data().)
+ * False with ERR_DATA_REQUIRED at the first field that asks for data; `pointer` is where the recipe stands.
+ */
+bool recipe_without_data(const struct recipe *r, const char *pointer, struct err *e);
+
 struct recipe_choice {
     bool quantize;                         /* false: the recipe keeps this layer in float */
     int weight_bits, act_bits;             /* 0 when it stays float */

@@ -53,4 +53,8 @@ void sweep_row(const struct sweep_task *t, const struct sweep *s, int i, struct 
         .bytes_after = l->quantize && has_weight ? codes + (l->l->bias >= 0 || l->w.bias ? 4 : 0) * l->l->n + scales + thin : params * 4,
         .seconds = l->seconds,
     };
+    if (t->made_up) {
+        ret->accumulated = ret->isolated = (struct errors){ 0 };
+        ret->x = NULL;
+    }
 }

@@ -55,6 +55,31 @@ static const char *off_reason(const struct layer *l)
     return l->kind == LAYER_CONV ? "the recipe has \"convolutions\": false" : "the recipe has \"attention\": {\"products\": false}";
 }
 
+/* Of products and convolutions the ranges are static in every recipe; what linears read is found while the artifact runs. */
+bool sweep_without_data(const struct roles *roles, const struct recipe *r, struct err *e)
+{
+    const struct layer *product = NULL, *conv = NULL;
+    if (!recipe_without_data(r, "", e))
+        return false;
+    for (int i = 0; i < roles->n_layers; i++) {
+        const struct layer *l = &roles->layers[i];
+        struct recipe_choice choice;
+        recipe_match(r, l->name, RECIPE_ANY_PART, &choice);
+        if (!choice.quantize || l->kind == LAYER_LINEAR || !wanted(r, l))
+            continue;
+        if (l->kind == LAYER_CONV)
+            conv = l;
+        else
+            product = l;
+    }
+    if (!product && !conv)
+        return true;
+    return err_set(e, ERR_DATA_REQUIRED, product ? "/attention/products" : "/convolutions",
+                   "the static ranges of '%.80s'%s are taken from calibration data; give some, or set %s%s%s to leave them in float",
+                   (product ? product : conv)->name, product && conv ? " and of convolutions" : "", product ? "\"attention\": {\"products\": false}" : "",
+                   product && conv ? " and " : "", conv ? "\"convolutions\": false" : "");
+}
+
 static const enum recipe_part part_of[PARTS] = {
     [PART_OTHER] = RECIPE_ANY_PART, [PART_ATTENTION] = RECIPE_ATTENTION, [PART_FEED_FORWARD] = RECIPE_FEED_FORWARD,
 };

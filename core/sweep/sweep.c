@@ -144,7 +144,7 @@ static bool decide_site(struct walk *w, int index, const struct observer *o, con
     arena_free(scratch);
     if (!ok)
         return false;
-    if (o->count && o->range.lo == o->range.hi)
+    if (o->count && o->range.lo == o->range.hi && !w->t->made_up)
         events_warning(w->t->events, "numeric.zero_range", w->t->g->values[s->value].name,
                        "the input of layer '%s' is constant on the calibration data", s->layer);
     s->decided = true;
@@ -488,7 +488,7 @@ bool sweep_run(const struct sweep_task *t, struct arena *mem, struct sweep *ret,
     ret->quantized.may_float = t->method->folds_last;
     ret->quantized.low_rank = (size_t)t->recipe->compensation.rank;
     ok = ok && chunks_new(&ret->chunks, t->g, &ret->quantized, mem, t->samples, 0, samples, e)
-      && journal_open(&w.journal, t->dir, t->fingerprint, record_replay, &replay, e) && tell_replayed(t, ret)
+      && journal_open(&w.journal, t->made_up ? NULL : t->dir, t->fingerprint, record_replay, &replay, e) && tell_replayed(t, ret)
       && (!t->method->absorbs || (absorb_factors(t, ret, &w.journal, mem, e)
                                   && chunks_new(&ret->chunks, ret->g, &ret->quantized, mem, t->samples, 0, samples, e)));
     own.g = ret->g;

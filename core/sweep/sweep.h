@@ -93,6 +93,8 @@ struct sweep_task {
     const struct recipe *recipe;
     const struct method *method;
     const struct samples *samples;
+    bool made_up;                      /* the samples are: nothing may be told from them, and there is no journal: to decide takes
+                                          no longer than to read it */
     struct pool *pool;
     struct arena *codes;               /* for the weights' codes, so that their memory can be freed on its own; NULL: the sweep's */
     const struct mapping *maps;        /* what the model's weights lie in, or NULL: their pages are let go of as the sweep moves on */
@@ -123,6 +125,9 @@ struct sweep {
     int n_checked;
     struct tensor *checked;
 };
+
+/* Is nothing decided from samples?  False with ERR_DATA_REQUIRED: the field of the recipe that asks for some, and what can be done. */
+bool sweep_without_data(const struct roles *roles, const struct recipe *r, struct err *e);
 
 /* SHA-256 over engine version and BLAS kernel, model and data digests, recipe, seed. */
 void sweep_fingerprint(const uint8_t model[HASH_SIZE], const uint8_t data[HASH_SIZE], const struct recipe *r, uint64_t seed,

@@ -597,7 +597,7 @@ def test_the_example_becomes_a_model_that_onnx_runtime_runs(make_daemon, tmp_pat
 
 @pytest.mark.parametrize("words, say", [
     (["frobnicate"], "there is no such command"), (["wait"], "argument is missing"), (["wait", "a", "b"], "too many"),
-    (["status", "--frob"], "no such option"), (["status", "--follow"], "does not take"), (["submit", "m.onnx", "--recipe", "x"], "--calibration"),
+    (["status", "--frob"], "no such option"), (["status", "--follow"], "does not take"), (["submit", "m.onnx"], "--recipe"),
     (["submit", "m.onnx", "--calibration", "x"], "--recipe"), (["wait", "job_../../x"], "not a job's id"), (["wait", "mdl_01"], "not a job's id"),
     (["submit", "m", "--priority", "10"], "from 0 to 9"), (["submit", "m", "--label", "x"], "KEY=VALUE"), (["events", "job_01", "--after"], "wants a value"),
     (["submit", "m", "--calibration", "c", "--recipe", "r", "--output", "o"], "--wait"), (["wait", "job_01", "--token", "rq_x"], "no such option"),
