@@ -66,6 +66,7 @@ static bool load(struct state *s, struct err *e)
     bool ok = p->find_external ? load_model_path(&s->model, p->model[0].path, e) : load_model(&s->model, p->model, p->n_model, e);
     if (!ok || !roles_find(s->model.g, s->model.mem, &s->roles, e) || !pipeline_divide_rows(&s->model, &s->roles, p->recipe, e)
         || !load_samples(&s->calibration, &p->calibration, s->model.g, p->dir, e)
+        || !samples_cut(s->calibration.mem, &s->calibration.samples, e)
         || (p->recipe->calibration.random_tokens
             && !random_tokens(s->model.g, p->seed, s->calibration.mem, &s->calibration.samples, e)))
         return false;
@@ -90,6 +91,17 @@ static void warn(const struct state *s)
         events_warning(p->events, "model.stays_float", s->model.g->nodes[s->roles.left[i].node].name, "%s", s->roles.left[i].reason);
 }
 
+/* What was seen although it is no data. */
+static void warn_of_padding(const struct state *s)
+{
+    const struct chunks *c = &s->sweep.chunks;
+    double percent = chunks_padding(c);
+    if (percent > 0)
+        events_warning(s->p->events, "dataset.padding", s->p->calibration.name, "%.1f %% of the calibrated positions are padding and count in ranges: %s",
+                       percent, c->trimmed ? "they lie before or between others; pad at the end"
+                                           : "the model's inputs have a fixed length; export them with a dynamic one");
+}
+
 static bool sweep(struct state *s, struct err *e)
 {
     const struct pipeline *p = s->p;
@@ -104,6 +116,8 @@ static bool sweep(struct state *s, struct err *e)
     int64_t start = clock_mono_us();
     bool ok = sweep_run(&s->task, s->mem, &s->sweep, e);
     s->sweep_seconds = 1e-6 * (double)(clock_mono_us() - start);
+    if (ok)
+        warn_of_padding(s);
     return ok;
 }
 
