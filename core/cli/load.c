@@ -141,7 +141,8 @@ bool load_samples(struct loaded_data *d, const struct file_ref *file, const stru
 {
     struct input_spec *specs;
     return load_dataset(d, file, UINT64_MAX / 2, dir, e) && run_input_specs(g, d->mem, &specs, e)
-        && dataset_samples(d->mem, &d->set, specs, (size_t)g->n_inputs, &d->samples, e);
+        && dataset_samples(d->mem, &d->set, specs, (size_t)g->n_inputs, &d->samples, e)
+        && samples_padding(d->mem, &d->set, specs, (size_t)g->n_inputs, &d->samples, e);
 }
 
 void loaded_data_release(struct loaded_data *d)

@@ -68,6 +68,7 @@ static bool load_calibration(struct state *s, struct err *e)
 {
     const struct pipeline *p = s->p;
     if (!load_samples(&s->calibration, &p->calibration, s->model.g, p->dir, e)
+        || !samples_cut(s->calibration.mem, &s->calibration.samples, e)
         || (p->recipe->calibration.random_tokens
             && !random_tokens(s->model.g, p->seed, s->calibration.mem, &s->calibration.samples, e)))
         return false;
@@ -88,7 +89,7 @@ static bool find_samples(struct state *s, struct err *e)
     if (s->source != FROM_EVALUATION)
         return made_samples(&s->model, r, s->p->seed, s->mem, &s->samples, e);
     s->samples.count = s->samples.count < MEASURED ? s->samples.count : MEASURED;
-    return true;
+    return samples_cut(s->evaluation.mem, &s->samples, e);
 }
 
 static bool load(struct state *s, struct err *e)
@@ -124,6 +125,17 @@ static void warn(const struct state *s)
         events_warning(p->events, "model.stays_float", s->model.g->nodes[s->roles.left[i].node].name, "%s", s->roles.left[i].reason);
 }
 
+/* What was seen although it is no data. */
+static void warn_of_padding(const struct state *s)
+{
+    const struct chunks *c = &s->sweep.chunks;
+    double percent = chunks_padding(c);
+    if (percent > 0)
+        events_warning(s->p->events, "dataset.padding", s->p->calibration.name, "%.1f %% of the calibrated positions are padding and count in ranges: %s",
+                       percent, c->trimmed ? "they lie before or between others; pad at the end"
+                                           : "the model's inputs have a fixed length; export them with a dynamic one");
+}
+
 static bool sweep(struct state *s, struct err *e)
 {
     const struct pipeline *p = s->p;
@@ -139,6 +151,8 @@ static bool sweep(struct state *s, struct err *e)
     int64_t start = clock_mono_us();
     bool ok = sweep_run(&s->task, s->mem, &s->sweep, e);
     s->sweep_seconds = 1e-6 * (double)(clock_mono_us() - start);
+    if (ok)
+        warn_of_padding(s);
     return ok;
 }
 

@@ -124,7 +124,8 @@ static void check_labels(struct report *r, const struct samples *s, const struct
 static void check_whole(struct report *r, struct loaded_data *d, const struct input_spec *specs, const struct graph *g)
 {
     struct err why = { 0 };
-    if (!dataset_samples(d->mem, &d->set, specs, (size_t)g->n_inputs, &d->samples, &why)) {
+    if (!dataset_samples(d->mem, &d->set, specs, (size_t)g->n_inputs, &d->samples, &why)
+        || !samples_padding(d->mem, &d->set, specs, (size_t)g->n_inputs, &d->samples, &why)) {
         add(r, "error", err_slug(why.code), why.where, why.text);
         return;
     }

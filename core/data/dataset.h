@@ -80,6 +80,11 @@ struct samples {
     const struct array **inputs;       /* [n_inputs], in the order of the specs */
     int64_t count;                     /* samples */
     const int64_t *labels;             /* [count] from the array "labels" (any integer type, converted), or NULL; in the arena or the file */
+    /* Padding, which samples_padding() tells. */
+    int64_t positions;                 /* of axis `row_axis` of input `row_input`: what is padding is told of these; 0: nothing tells */
+    int row_input, row_axis;
+    const uint8_t *real;               /* [count][positions]: 0 is padding; NULL: nothing is */
+    const int64_t *lengths;            /* [count]: positions up to the last real one, where samples are to be cut to them; or NULL */
 };
 
 /*
@@ -95,7 +100,18 @@ struct samples {
 bool dataset_samples(struct arena *mem, const struct dataset *d, const struct input_spec *specs, size_t n_specs,
                      struct samples *ret, struct err *e);
 
-/* The same for a dataset whose arrays have no data: names, types and shapes are checked; ret's arrays have none either. */
+/*
+ * Which positions are padding: the zeros of an input attention_mask or input_mask [samples, positions] of ones and zeros, and what
+ * lies behind the end where an array "lengths" [samples] of integers is there (and no input of the model).  Without either: none.
+ * Errors: ERR_DATA_DTYPE, ERR_DATA_SHAPE, ERR_DATA_VALUES of "lengths"; ERR_DATA_SCHEMA where it is not known what they count.
+ */
+bool samples_padding(struct arena *mem, const struct dataset *d, const struct input_spec *specs, size_t n_specs, struct samples *io,
+                     struct err *e);
+
+/* Sets io->lengths where there is padding, for who runs samples for their statistics.  ERR_DATA_VALUES: one is nothing but padding. */
+bool samples_cut(struct arena *mem, struct samples *io, struct err *e);
+
+/* dataset_samples() for a dataset whose arrays have no data: names, types and shapes are checked; ret's arrays have none either. */
 bool dataset_shapes(struct arena *mem, const struct dataset *d, const struct input_spec *specs, size_t n_specs,
                     struct samples *ret, struct err *e);
 

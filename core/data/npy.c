@@ -160,7 +160,7 @@ static bool refuse_type(const char *descr, const char *where, struct err *e)
 {
     char kind = descr[0] && strchr("<>|=", descr[0]) ? descr[1] : descr[0];
     if (kind == 'O')
-        return err_set(e, ERR_DATA_FORMAT, where, "a pickled object array; save plain numeric arrays with np.savez");
+        return err_set(e, ERR_DATA_FORMAT, where, "a pickled object array; save plain numeric arrays with np.savez, samples of several lengths padded and with an array \"lengths\"");
     if (kind == 'S' || kind == 'U' || kind == 'a')
         return err_set(e, ERR_DATA_DTYPE, where,
                        "an array of strings ('%s'); tokenize the text and save the ids as int64", descr);

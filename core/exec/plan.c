@@ -329,11 +329,14 @@ bool frame_bind(struct frame *f, const struct plan *p, const struct lowering *ho
     return true;
 }
 
+bool frame_inputs(struct frame *f, uint64_t bytes, struct err *e) { return grow(&f->inputs, &f->inputs_size, bytes, e); }
+
 void frame_release(struct frame *f)
 {
     free(f->t);
     free(f->mem);
     free(f->scratch);
+    free(f->inputs);
     *f = (struct frame){ 0 };
 }
 

@@ -46,7 +46,8 @@ struct frame {
     const struct lowering *how;
     struct tensor *t;                 /* [n_values]: data set once computed or supplied */
     char *mem, *scratch;
-    uint64_t mem_size, scratch_size;
+    char *inputs;                     /* copies of inputs, where samples do not lie one behind another; run.c's */
+    uint64_t mem_size, scratch_size, inputs_size;
     int t_size;
 };
 
@@ -54,6 +55,9 @@ struct frame {
  * the same nodes and reads the same values.  frame_release() frees. */
 bool frame_bind(struct frame *f, const struct plan *p, const struct lowering *how, struct err *e);
 void frame_release(struct frame *f);
+
+/* Room of so many bytes at f->inputs, which stays until more is wanted. */
+bool frame_inputs(struct frame *f, uint64_t bytes, struct err *e);
 
 /* Supplies the bytes of a value from outside (an input, or one carried over a cut); borrowed. */
 void frame_set(struct frame *f, int value, const void *data);

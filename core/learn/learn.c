@@ -153,7 +153,9 @@ static bool split_chunks(struct course *c, struct arena *mem, struct err *e)
         else
             c->train[c->n_train++] = i;
     }
-    int64_t rows = c->t->chunks->chunk[0].rows;
+    int64_t rows = 1;
+    for (int i = 0; i < n; i++)
+        rows = c->t->chunks->chunk[i].rows > rows ? c->t->chunks->chunk[i].rows : rows;
     c->slots = (int)((c->t->batch + rows - 1) / rows);
     c->slots = c->slots > c->n_train ? c->n_train : c->slots < 1 ? 1 : c->slots;
     return true;

@@ -73,13 +73,27 @@ static void judge_labels(const struct judge *j, struct tally *t, int which, cons
     }
 }
 
+static bool is_real(const struct judge *j, int64_t sample, int64_t position)
+{
+    const struct samples *s = j->samples;
+    return !s->real || s->real[sample * s->positions + position];
+}
+
+/* Are the output's rows the positions that padding is told of? */
+static bool by_position(const struct judge *j, const struct shape *s)
+{
+    return j->samples->real && s->rank == 3 && s->dim[1] == j->samples->positions;
+}
+
 static void judge_tokens(const struct judge *j, struct tally *t, int which, const struct chunk *c, const float *x, int64_t vocabulary)
 {
+    bool padded = j->samples->positions == j->length;
     for (int64_t i = 0; i < c->rows; i++) {
         const int64_t *ids = j->tokens + (c->first + i) * j->length;
         for (int64_t at = 0; at + 1 < j->length; at++) {
             const float *row = x + (i * j->length + at) * vocabulary;
-            if (ids[at + 1] < 0 || ids[at + 1] >= vocabulary)
+            bool told = !padded || (is_real(j, c->first + i, at) && is_real(j, c->first + i, at + 1));
+            if (!told || ids[at + 1] < 0 || ids[at + 1] >= vocabulary)
                 continue;
             t->nll[which] += log_sum_exp(row, vocabulary) - (double)row[ids[at + 1]];
             t->tokens += which == MODEL;
@@ -87,7 +101,8 @@ static void judge_tokens(const struct judge *j, struct tally *t, int which, cons
     }
 }
 
-static void judge_pair(struct tally *t, const float *want, const float *got, int64_t rows, int64_t n)
+/* `rows` rows from the one on that both point to. */
+static void judge_rows(struct tally *t, const float *want, const float *got, int64_t rows, int64_t n)
 {
     for (int64_t i = 0; i < rows; i++) {
         const float *a = want + i * n, *b = got + i * n;
@@ -95,6 +110,19 @@ static void judge_pair(struct tally *t, const float *want, const float *got, int
         t->kl += divergence(a, b, n);
     }
     errors_add(&t->errors, want, got, (size_t)(rows * n));
+    t->rows += rows;
+}
+
+static void judge_pair(const struct judge *j, struct tally *t, const struct chunk *c, const struct shape *s, const float *want, const float *got)
+{
+    int64_t n = s->dim[s->rank - 1];
+    if (!by_position(j, s)) {
+        judge_rows(t, want, got, shape_count(s, 0, s->rank - 1), n);
+        return;
+    }
+    for (int64_t i = 0; i < c->rows * s->dim[1]; i++)
+        if (is_real(j, c->first + i / s->dim[1], i % s->dim[1]))
+            judge_rows(t, want + i * n, got + i * n, 1, n);
 }
 
 static bool run_model(struct judge *j, int which, int chunk, int thread, const struct tensor **ret, struct err *e)
@@ -128,14 +156,12 @@ static bool judge_chunk(void *arg, size_t chunk, int thread, struct err *e)
             judge_labels(j, t, which, c, out[which]->data, classes);
         if (j->tokens && s->rank == 3 && s->dim[1] == j->length)
             judge_tokens(j, t, which, c, out[which]->data, classes);
-        t->rows = shape_count(s, 0, s->rank - 1);
     }
     if (!out[REFERENCE])
         return true;
     if (!shape_equal(&out[MODEL]->shape, &out[REFERENCE]->shape))
         return err_set(e, ERR_MODEL_SHAPE, "output", "the two models' outputs have different shapes");
-    const struct shape *s = &out[MODEL]->shape;
-    judge_pair(t, out[REFERENCE]->data, out[MODEL]->data, t->rows, s->dim[s->rank - 1]);
+    judge_pair(j, t, &j->chunks[MODEL].chunk[chunk], &out[MODEL]->shape, out[REFERENCE]->data, out[MODEL]->data);
     return true;
 }
 
@@ -167,7 +193,7 @@ static void finish(const struct judge *j, struct evaluation *ret)
     }
     struct accuracy *to[MODELS] = { &ret->model, &ret->reference };
     for (int i = 0; i < MODELS && j->models[i]; i++)
-        *to[i] = (struct accuracy){ .samples = samples, .rows = sum.rows, .has_labels = j->samples->labels != NULL,
+        *to[i] = (struct accuracy){ .samples = samples, .has_labels = j->samples->labels != NULL,
                                     .has_tokens = sum.tokens > 0 && !j->samples->labels,
                                     .top1 = 100.0 * (double)sum.top1[i] / (double)samples,
                                     .top5 = 100.0 * (double)sum.top5[i] / (double)samples,

@@ -5,6 +5,7 @@
  * over the model's integer input [N, T]: perplexity of each next token, exp(mean NLL) over positions 0..T-2.
  * Against a reference, over all rows of the last axis: agreement of the largest
  * entry, cosine and SQNR of all values, mean KL(reference || model) of the softmax.
+ * Where padding is told of (samples->real) it counts in none of that: no pair of positions one of which is padding, no row [N, T, ..].
  * Sums are taken in chunk order: threads do not change a digit.
  */
 #ifndef CORE_REPORT_EVALUATE_H
@@ -17,7 +18,7 @@
 struct runnable { const struct graph *g; const struct lowering *how; };
 
 struct accuracy {
-    int64_t samples, rows;         /* rows of the last axis */
+    int64_t samples;
     bool has_labels, has_tokens;
     double top1, top5;             /* percent; with labels */
     double perplexity;             /* with tokens */

@@ -33,11 +33,17 @@ static bool cut_chunks(struct absorber *a, const struct graph *g, int64_t limit,
  */
 static void thin_chunks(struct chunks *c, int value)
 {
-    const struct shape *s = &c->chunk[0].plan->facts.shape[value];
-    int64_t per = s->rank > 0 ? shape_count(s, 0, s->rank - 1) : 1, n = per > 0 ? (ENOUGH_ROWS + per - 1) / per : c->n;
-    n = c->n < n ? c->n : n;
-    for (int i = 0; i < n; i++)
-        c->chunk[i] = c->chunk[(int64_t)i * c->n / n];
+    int64_t all = c->n, n = 0;
+    for (int64_t rows = 0; rows < ENOUGH_ROWS && n < all; ) {
+        n++;
+        rows = 0;
+        for (int64_t i = 0; i < n; i++) {
+            const struct shape *s = &c->chunk[i * all / n].plan->facts.shape[value];
+            rows += s->rank > 0 ? shape_count(s, 0, s->rank - 1) : 1;
+        }
+    }
+    for (int64_t i = 0; i < n; i++)
+        c->chunk[i] = c->chunk[i * all / n];
     c->n = (int)n;
 }
 

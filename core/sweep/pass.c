@@ -477,10 +477,8 @@ const void *pass_held(struct pass *p, bool quantized, int chunk, int value, void
     int root = at->plan->root[value];
     *ret_temp = NULL;
     for (int i = 0; i < p->t->g->n_inputs; i++)
-        if (p->t->g->inputs[i] == root) {
-            const struct tensor *t = &p->s->chunks.samples->inputs[i]->t;
-            return (const char *)t->data + at->first * shape_count(&t->shape, 1, t->shape.rank) * dtype_bits(t->dtype) / 8;
-        }
+        if (p->t->g->inputs[i] == root)
+            return chunk_input(&p->s->chunks, chunk, i, ret_temp, e);
     const struct held *h = &p->hands[chunk].held[quantized ? QUANTIZED : FLOAT][root];
     if (h->there)
         return store_get(p->store, h, ret_temp, e);

@@ -72,12 +72,12 @@ bool sample_add(struct sample *s, const struct chunks *c, int chunk, const struc
     const float *x = t->data;
     size_t n = 0;
     for (int64_t r = 0; r < rows; r++)
-        n += weight_of(s, whole ? at->first + r / per : at->first, whole ? r % per : r, has_first) > 0;
+        n += weight_of(s, at->sample[whole ? r / per : 0], whole ? r % per : r, has_first) > 0;
     if (!piece_alloc(p, n + s->largest, s->channels, e))
         return false;
     for (int big = 0; big < 1 + (s->largest > 0); big++)
         for (int64_t r = 0; r < rows; r++) {
-            float weight = weight_of(s, whole ? at->first + r / per : at->first, whole ? r % per : r, has_first);
+            float weight = weight_of(s, at->sample[whole ? r / per : 0], whole ? r % per : r, has_first);
             if (!big && weight > 0)
                 take(s, p, x + (size_t)r * s->channels, weight);
             else if (big && weight == 0)

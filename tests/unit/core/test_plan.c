@@ -257,6 +257,29 @@ static bool cut_into(struct builder *b, int64_t samples, int64_t batch, int64_t 
     return chunks_new(c, *ret_g, how, b->mem, x, batch, limit, e);
 }
 
+/* The same with samples of lengths "3132.." along axis `axis` of the last input. */
+static bool cut_by_lengths(struct builder *b, const char *lengths, int axis, struct chunks *c, struct graph **ret_g, struct err *e)
+{
+    int64_t count = (int64_t)strlen(lengths), *length = mb_alloc(b, (size_t)count * sizeof *length);
+    struct lowering *how = mb_alloc(b, sizeof *how);
+    struct samples *x = mb_alloc(b, sizeof *x);
+    *ret_g = graph_load(b->mem, mb_model(b), op_eval, e);
+    need(*ret_g && lowering_new(how, *ret_g, b->mem, e), e);
+    random_samples(b->mem, *ret_g, count, x);
+    x->row_input = (*ret_g)->n_inputs - 1;
+    x->row_axis = axis;
+    x->positions = x->inputs[x->row_input]->t.shape.dim[axis];
+    uint8_t *real = mb_alloc(b, (size_t)(count * x->positions));
+    for (int64_t i = 0; i < count; i++) {
+        length[i] = lengths[i] - '0';
+        for (int64_t k = 0; k < x->positions; k++)
+            real[i * x->positions + k] = k < length[i];
+    }
+    x->lengths = length;
+    x->real = real;
+    return chunks_new(c, *ret_g, how, b->mem, x, 0, 0, e);
+}
+
 static void samples_are_cut_by_number_alone(void **state)
 {
     (void)state;
@@ -291,6 +314,100 @@ static void samples_are_cut_by_number_alone(void **state)
         assert_true(next == c.count);
         mb_free(b);
     }
+}
+
+/* "02:3 1:2": samples 0 and 2 at length 3, then sample 1 at 2. */
+static void chunks_text(const struct chunks *c, int input, int axis, char *buf, size_t size)
+{
+    size_t n = 0;
+    for (int k = 0; k < c->n && n < size; k++) {
+        for (int64_t r = 0; r < c->chunk[k].rows && n < size; r++)
+            n += (size_t)snprintf(buf + n, size - n, "%s%d", k && r == 0 ? " " : "", (int)c->chunk[k].sample[r]);
+        n += n < size ? (size_t)snprintf(buf + n, size - n, ":%d", (int)c->chunk[k].plan->inputs[input].dim[axis]) : 0;
+    }
+}
+
+static void samples_of_one_length_share_a_chunk(void **state)
+{
+    (void)state;
+    static const struct { const char *label, *inputs, *nodes; int axis; const char *lengths, *chunks; int padding; } rows[] = {
+        { "as they come", "x:f32[b,t] m:f32[b,t]", "y = Add(x m)", 1, "3132331", "0245:3 16:1 3:2", 0 },
+        { "no more than a chunk's", "x:f32[b,t] m:f32[b,t]", "y = Add(x m)", 1, "2222122222", "01235678:2 4:1 9:2", 0 },
+        { "another axis", "x:f32[b,4,t]", "y = Relu(x)", 2, "312", "0:3 1:1 2:2", 0 },
+        { "more than one", "x:f32[b,t,t] m:f32[b,t]", "z = ReduceMax(x) axes=1, keepdims=0; y = Add(z m)", 1, "313", "02:3 1:1", 0 },
+        { "one at a time", "x:f32[1,t] m:f32[1,t]", "y = Add(x m)", 1, "332", "0:3 1:3 2:2", 0 },
+        { "the model's own batch", "x:f32[2,t] m:f32[2,t]", "y = Add(x m)", 1, "121112", "01:2 23:1 45:2", 20 },
+        { "a fixed length", "x:f32[b,3] m:f32[b,3]", "y = Add(x m)", 1, "132", "012:3", 33 },
+        { "only the mask is open", "x:f32[b,3] m:f32[b,t]", "y = Add(x m)", 1, "132", "012:3", 33 },
+        { "the exporter wrote it down", "x:f32[b,t] m:f32[b,t] c:f32{1,2,3}", "z = Add(x m); y = Add(z c)", 1, "231", "012:3", 33 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct builder *b = mb_new(17);
+        struct chunks c;
+        struct graph *g;
+        struct err e = { 0 };
+        char got[200] = "";
+        mb_values(b, rows[i].inputs);
+        mb_nodes(b, rows[i].nodes);
+        mb_output(b, "y");
+        need(cut_by_lengths(b, rows[i].lengths, rows[i].axis, &c, &g, &e), &e);
+        chunks_text(&c, g->n_inputs - 1, rows[i].axis, got, sizeof got);
+        for (int k = 0; k < c.n; k++) {
+            assert_int_equal(c.chunk[k].first, k ? c.chunk[k - 1].first + c.chunk[k - 1].rows : 0);
+            for (int j = 0; j < k; j++)
+                assert_int_equal(c.chunk[j].plan == c.chunk[k].plan, c.chunk[j].rows == c.chunk[k].rows
+                                 && shape_equal(&c.chunk[j].plan->inputs[0], &c.chunk[k].plan->inputs[0]));
+        }
+        if (strcmp(got, rows[i].chunks) != 0 || (int)chunks_padding(&c) != rows[i].padding)
+            fail_msg("%s: '%s', %g %% padding", rows[i].label, got, chunks_padding(&c));
+        mb_free(b);
+    }
+}
+
+static bool add_up(void *arg, int chunk, int thread, struct frame *f, struct err *e)
+{
+    double *sums = arg;
+    (void)thread;
+    (void)e;
+    const struct tensor *t = &f->t[f->plan->g->outputs[0]];
+    for (int64_t i = 0; i < shape_elements(&t->shape); i++)
+        sums[chunk] += (double)((const float *)t->data)[i];
+    return true;
+}
+
+static void a_cut_sample_keeps_its_corner(void **state)
+{
+    (void)state;
+    struct builder *b = mb_new(17);
+    struct chunks c;
+    struct graph *g;
+    struct err e = { 0 };
+    double sums[8] = { 0 };
+    mb_values(b, "n:f32[b] x:f32[b,2,t,t] m:f32[b,t]");
+    mb_nodes(b, "p = ReduceSum(m) keepdims=0; q = Mul(n p); y = Mul(x x)");
+    mb_output(b, "y");
+    mb_output(b, "q");
+    need(cut_by_lengths(b, "2312213", 1, &c, &g, &e), &e);
+    struct pool *pool = pool_new(2, &e);
+    need(pool && chunks_run(&c, c.chunk[0].plan->how, pool, add_up, sums, &e), &e);
+    pool_free(pool);
+    const float *x = c.samples->inputs[1]->t.data;
+    for (int k = 0; k < c.n; k++) {
+        double want = 0;
+        void *temp = NULL;
+        const float *n = chunk_input(&c, k, 0, &temp, &e);
+        for (int64_t r = 0; r < c.chunk[k].rows; r++) {
+            int64_t i = c.chunk[k].sample[r], length = c.samples->lengths[i];
+            assert_true(n[r] == ((const float *)c.samples->inputs[0]->t.data)[i]);
+            for (int64_t at = 0; at < 2 * 3 * 3; at++)
+                if (at / 3 % 3 < length && at % 3 < length)
+                    want += (double)(x[i * 18 + at] * x[i * 18 + at]);
+        }
+        free(temp);
+        assert_true(fabs(want - sums[k]) < 1e-6);
+        chunk_rest(&c, k);
+    }
+    mb_free(b);
 }
 
 static void a_batch_that_cannot_be_is_refused(void **state)
@@ -358,6 +475,8 @@ int main(void)
         cmocka_unit_test(a_frame_may_be_used_again_for_another_plan),
         cmocka_unit_test(views_are_the_bytes_of_what_they_show),
         cmocka_unit_test(samples_are_cut_by_number_alone),
+        cmocka_unit_test(samples_of_one_length_share_a_chunk),
+        cmocka_unit_test(a_cut_sample_keeps_its_corner),
         cmocka_unit_test(a_batch_that_cannot_be_is_refused),
         cmocka_unit_test(every_chunk_meets_its_own_samples),
     };

@@ -104,6 +104,102 @@ static void a_model_with_a_fixed_batch_takes_a_multiple_of_it(void **state)
     }
 }
 
+/* ---- padding ---- */
+
+/* '1' is a token, '.' is padding. */
+static void assert_real(const struct samples *s, const char *want, const char *label)
+{
+    char got[40] = "";
+    for (int64_t i = 0; s->real && i < s->count * s->positions; i++)
+        got[i] = s->real[i] ? '1' : '.';
+    if (strcmp(got, want) != 0)
+        fail_msg("%s: '%s' for '%s'", label, got, want);
+}
+
+static void padding_is_what_a_mask_or_lengths_say(void **state)
+{
+    (void)state;
+    static int64_t tokens[6], tail[6] = { 1, 1, 0, 1, 0, 0 }, left[6] = { 0, 1, 1, 1, 0, 1 }, ones[6] = { 1, 1, 1, 1, 1, 1 };
+    static int64_t other[6] = { 1, 1, 2, 1, 1, 0 };
+    static float mel[12], soft[6] = { 0, 0, -1e4f, 0, -1e4f, -1e4f };
+    static uint8_t flags[6] = { 1, 0, 0, 1, 1, 1 };
+    static int32_t two_one[2] = { 2, 1 }, full[2] = { 3, 3 };
+#define IDS ARRAY("input_ids", DT_I64, tokens, 2, 3)
+#define OPEN SPEC("input_ids", DT_I64, -1, -2)
+    static const struct { const char *label; struct array a[3]; struct input_spec spec[2]; const char *real; int64_t lengths[2];
+                          int input, axis; } rows[] = {
+        { "nothing tells", { IDS }, { OPEN }, "", { 0 }, 0, 0 },
+        { "a mask", { IDS, ARRAY("attention_mask", DT_I64, tail, 2, 3) }, { OPEN, SPEC("attention_mask", DT_I64, -1, -2) }, "11.1..", { 2, 1 }, 1, 1 },
+        { "a mask of ones", { IDS, ARRAY("attention_mask", DT_I64, ones, 2, 3) }, { OPEN, SPEC("attention_mask", DT_I64, -1, -2) }, "", { 0 }, 1, 1 },
+        { "padding before", { IDS, ARRAY("attention_mask", DT_I64, left, 2, 3) }, { OPEN, SPEC("attention_mask", DT_I64, -1, -2) }, ".111.1", { 3, 3 }, 1, 1 },
+        { "flags of a fixed length", { IDS, ARRAY("input_mask:0", DT_BOOL, flags, 2, 3) }, { SPEC("input_ids", DT_I64, -1, 3), SPEC("input_mask:0", DT_BOOL, -1, 3) },
+          "1..111", { 1, 3 }, 1, 1 },
+        { "numbers that are no mask", { IDS, ARRAY("attention_mask", DT_I64, other, 2, 3) }, { OPEN, SPEC("attention_mask", DT_I64, -1, -2) }, "", { 0 }, 0, 0 },
+        { "a mask that is added", { IDS, ARRAY("attention_mask", DT_F32, soft, 2, 3) }, { OPEN, SPEC("attention_mask", DT_F32, -1, -2) }, "", { 0 }, 0, 0 },
+        { "another input of zeros", { IDS, ARRAY("token_type_ids", DT_I64, tail, 2, 3) }, { OPEN, SPEC("token_type_ids", DT_I64, -1, -2) }, "", { 0 }, 0, 0 },
+        { "lengths", { IDS, ARRAY("lengths", DT_I32, two_one, 2) }, { OPEN }, "11.1..", { 2, 1 }, 0, 1 },
+        { "lengths of all", { IDS, ARRAY("lengths", DT_I32, full, 2) }, { OPEN }, "", { 0 }, 0, 1 },
+        { "lengths on another axis", { ARRAY("mel", DT_F32, mel, 2, 2, 3), ARRAY("lengths", DT_I32, two_one, 2) }, { SPEC("mel", DT_F32, -1, 2, -2) }, "11.1..",
+          { 2, 1 }, 0, 2 },
+        { "lengths where ids are fixed", { IDS, ARRAY("lengths", DT_I32, two_one, 2) }, { SPEC("input_ids", DT_I64, -1, 3) }, "11.1..", { 2, 1 }, 0, 1 },
+        { "lengths and a mask", { IDS, ARRAY("attention_mask", DT_I64, left, 2, 3), ARRAY("lengths", DT_I32, two_one, 2) },
+          { OPEN, SPEC("attention_mask", DT_I64, -1, -2) }, ".1.1..", { 2, 1 }, 1, 1 },
+        { "an input called so", { IDS, ARRAY("lengths", DT_I64, two_one, 1) }, { OPEN, SPEC("lengths", DT_I64, -1) }, "", { 0 }, 0, 0 },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct arena *mem = arena_new(1 << 20);
+        struct array a[3] = { rows[i].a[0], rows[i].a[1], rows[i].a[2] };
+        struct dataset d = data_of(a, rows[i].a[2].name ? 3 : rows[i].a[1].name ? 2 : 1);
+        struct err e = { 0 };
+        size_t n = rows[i].spec[1].name ? 2 : 1;
+        const struct array *inputs[] = { &a[0], &a[1] };
+        struct samples s = { .n_inputs = n, .inputs = inputs, .count = 2 };
+        if (!samples_padding(mem, &d, rows[i].spec, n, &s, &e) || !samples_cut(mem, &s, &e))
+            fail_msg("%s: %s: %s", rows[i].label, e.where, e.text);
+        assert_real(&s, rows[i].real, rows[i].label);
+        if (s.row_input != rows[i].input || s.row_axis != rows[i].axis || !s.lengths != !rows[i].lengths[0])
+            fail_msg("%s: told along axis %d of input %d", rows[i].label, s.row_axis, s.row_input);
+        for (int k = 0; s.lengths && k < 2; k++)
+            assert_int_equal(s.lengths[k], rows[i].lengths[k]);
+        arena_free(mem);
+    }
+}
+
+static void lengths_that_cannot_be_are_refused(void **state)
+{
+    (void)state;
+    static int64_t tokens[6], gone[6] = { 1, 1, 1, 0, 0, 0 };
+    static float pixels_of[24];
+    static int32_t zero[2] = { 2, 0 }, long_one[2] = { 4, 1 };
+    static const struct { const char *label; struct array a[3]; struct input_spec spec[2]; enum err_code code; const char *where, *says; } rows[] = {
+        { "none", { IDS, ARRAY("lengths", DT_I32, zero, 2) }, { OPEN }, ERR_DATA_VALUES, "lengths", "sample 1 has length 0, which is not within 1..3" },
+        { "beyond the end", { IDS, ARRAY("lengths", DT_I32, long_one, 2) }, { OPEN }, ERR_DATA_VALUES, "lengths", "sample 0 has length 4" },
+        { "no numbers", { IDS, ARRAY("lengths", DT_F32, pixels_of, 2) }, { OPEN }, ERR_DATA_DTYPE, "lengths", "astype(\"int64\")" },
+        { "one for each token", { IDS, ARRAY("lengths", DT_I64, tokens, 2, 3) }, { OPEN }, ERR_DATA_SHAPE, "lengths", "expected [2], one length a sample, found [2,3]" },
+        { "of pictures", { ARRAY("pixels", DT_F32, pixels_of, 2, 3, 2, 2), ARRAY("lengths", DT_I32, zero, 2) }, { SPEC("pixels", DT_F32, -1, 3, 2, 2) },
+          ERR_DATA_SCHEMA, "lengths", "no input of the model has an axis" },
+        { "of which axis", { ARRAY("pixels", DT_F32, pixels_of, 2, 3, 2, 2), ARRAY("lengths", DT_I32, zero, 2) }, { SPEC("pixels", DT_F32, -1, 3, -2, -3) },
+          ERR_DATA_SCHEMA, "lengths", "several axes of any length" },
+        { "padding from end to end", { IDS, ARRAY("attention_mask", DT_I64, gone, 2, 3) }, { OPEN, SPEC("attention_mask", DT_I64, -1, -2) },
+          ERR_DATA_VALUES, "attention_mask", "sample 1 is padding from end to end; leave it out" },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct arena *mem = arena_new(1 << 20);
+        struct array a[3] = { rows[i].a[0], rows[i].a[1] };
+        struct dataset d = data_of(a, 2);
+        struct err e = { 0 };
+        size_t n = rows[i].spec[1].name ? 2 : 1;
+        const struct array *inputs[] = { &a[0], &a[1] };
+        struct samples s = { .n_inputs = n, .inputs = inputs, .count = 2 };
+        bool ok = samples_padding(mem, &d, rows[i].spec, n, &s, &e) && samples_cut(mem, &s, &e);
+        if (ok || e.code != rows[i].code || strcmp(e.where, rows[i].where) != 0 || !strstr(e.text, rows[i].says))
+            fail_msg("%s: got %s at '%s': %s", rows[i].label, ok ? "no error" : err_slug(e.code), e.where, e.text);
+        arena_free(mem);
+    }
+#undef IDS
+#undef OPEN
+}
+
 static void the_array_of_a_npy_is_the_only_input(void **state)
 {
     (void)state;
@@ -206,6 +302,8 @@ int main(void)
         cmocka_unit_test(data_that_does_not_fit_is_told_what_was_expected_and_what_was_found),
         cmocka_unit_test(data_that_fits_comes_in_the_order_of_the_inputs),
         cmocka_unit_test(a_model_with_a_fixed_batch_takes_a_multiple_of_it),
+        cmocka_unit_test(padding_is_what_a_mask_or_lengths_say),
+        cmocka_unit_test(lengths_that_cannot_be_are_refused),
         cmocka_unit_test(the_array_of_a_npy_is_the_only_input),
         cmocka_unit_test(values_keep_their_meaning_when_converted),
         cmocka_unit_test(a_value_that_is_not_finite_is_found_wherever_it_is),
