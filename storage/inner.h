@@ -24,7 +24,7 @@ struct store {
     int lock_fd;                    /* flock'ed while we live */
     char boot_id[40];
     struct db *db;
-    struct hasher *hasher;
+    struct spooler *spooler;
     struct store_limits limits;
     struct {
         pthread_mutex_t mu;         /* guards the rest; a leaf */
@@ -119,9 +119,6 @@ bool blob_add_rows(struct conn *c, const char *team, bool exempt, struct blob *b
 bool blob_withdraw(struct store *s, const char *path, const struct err *why);
 /* Makes a name in blobs/xx/ durable. */
 bool blob_sync_folder(struct store *s, const char *path, struct err *e);
-
-/* Starts the writing of what a file has grown by, once it is enough: true; *flushed is how far that has come. */
-bool blob_flush_behind(int fd, uint64_t size, uint64_t *flushed);
 
 /* ---- uploads: upload_row.c for upload.c, but the last ---- */
 
