@@ -47,6 +47,11 @@ bool disk_take(struct store *s, int fd, uint64_t from, uint64_t bytes, struct er
 /* In the transaction that queues the job: what its end will need, or ERR_DISK. */
 bool disk_promise_job(struct store *s, struct conn *c, const char *team, const char *id, const struct job_request *r, struct err *e);
 
+/* audit.c for db.c, in a transaction that has changed something: the row of the request it belongs to, if that has none yet; *ret_joined: there is
+ * one, and audit_joined() is to be called when it is committed. */
+bool audit_join(struct conn *c, bool *ret_joined, struct err *e);
+void audit_joined(void);
+
 /* Adds an event to a job.  Takes `data`; NULL is out of memory. */
 bool event_add(struct conn *c, const char *team, const char *job_id, const char *type, json_t *data, struct err *e);
 

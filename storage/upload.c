@@ -366,6 +366,7 @@ static bool finish(struct store *s, struct upload_state *st, struct err *e)
     hash_text(digest, b.digest);
     if (!st->want[0] || strcmp(st->want, b.digest) == 0)
         return publish(s, st, &b, e);
+    audit_expect_failure(ERR_UPLOAD_DIGEST);
     if (!st->fresh && !st->source[0])       /* who watches an import wants to see why */
         upload_row_delete(s, st->team, st->id, &was, NULL);
     unlinkat(s->blobs_fd, st->id, 0);
