@@ -183,6 +183,7 @@ static bool post_asset(struct app *app, struct request *req, enum asset_kind kin
     static const char *const members[] = { "name", "format", "files", "digest", NULL };
     struct asset a = { .kind = kind };
     json_t *body = request_json(req, members, false, e);
+    reply->status = 201;
     bool ok = body && fill_from_json(app, req, &a, body, e) && register_asset(app, req, &a, reply, e);
     json_decref(body);
     asset_release(&a);
@@ -196,6 +197,7 @@ static bool put_asset(struct app *app, struct request *req, enum asset_kind kind
     struct blob blob;
     const char *file = req->param[0] ? req->param[0] : kinds[kind].default_name;
     const char *name = request_query(req, "name");
+    reply->status = 201;
     bool ok = take_name(&a, name ? name : file, "name", e) && take_format(&a, request_query(req, "format"), "format", e)
         && blob_finish(&req->upload, &blob, e)
         && take_one_file(app, req->who.team, &a, file, blob.digest, "body", e) && register_asset(app, req, &a, reply, e);

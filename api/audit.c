@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- writing ---- */
 
@@ -26,19 +27,47 @@ static void fill(const struct request *req, const struct reply *reply, struct au
     snprintf(row->code, sizeof row->code, "%s", reply->error.code ? err_slug(reply->error.code) : "");
 }
 
-/* Everything that may change something, and whatever only administrators may see. */
+static bool changes(const struct request *req) { return !route_lists("GET HEAD OPTIONS", req->method); }
+
+/* Everything that may change something (which is noted with the change), and whatever only administrators may see. */
 static bool concerns(const struct request *req)
 {
-    return !route_lists("GET HEAD OPTIONS", req->method) || route_lists("admin team:admin audit:read", req->route->scope ? req->route->scope : "");
+    return changes(req) || route_lists("admin team:admin audit:read", req->route->scope ? req->route->scope : "");
 }
 
-void audit_answered(struct app *app, const struct request *req, struct reply *reply)
+static void fill_note(void *arg, struct audit *row)
+{
+    const struct audit_note *n = arg;
+    fill(n->req, n->reply, row);
+    if (!row->status)
+        row->status = 200;
+}
+
+void audit_begin(struct audit_note *n, const struct request *req, const struct reply *reply)
+{
+    *n = (struct audit_note){ .scope = { .fill = fill_note, .arg = n }, .req = req, .reply = reply };
+    if (changes(req))
+        audit_enter(&n->scope);
+}
+
+/* What was written with the change holds, unless the answer became another one. */
+static bool told(const struct audit_note *n, const struct audit *row)
+{
+    return n->scope.written && n->scope.status == row->status && strcmp(n->scope.code, row->code) == 0;
+}
+
+void audit_end(struct app *app, struct audit_note *n, struct reply *reply)
 {
     struct audit row;
     struct err e = { 0 };
-    if (!concerns(req))
+    audit_enter(NULL);
+    if (!concerns(n->req))
         return;
-    fill(req, reply, &row);
+    fill(n->req, reply, &row);
+    if (told(n, &row)) {
+        audit_flush(app->store, NULL);      /* refusals that wait for company */
+        return;
+    }
     if (!audit_add(app->store, &row, &e) && !reply->error.code)
         reply->error = e;               /* what was done stays done; the log tells that its row is missing */
 }

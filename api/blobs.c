@@ -16,8 +16,10 @@ static bool want_digest(const struct request *req, struct err *e)
 bool put_blob(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
     struct blob blob;
-    (void)app;
-    if (!want_digest(req, e) || !blob_finish(&req->upload, &blob, e))
+    if (!want_digest(req, e))
+        return false;
+    reply->status = blob_get(app->store, req->who.team, req->param[0], &blob, NULL) ? 200 : 201;
+    if (!blob_finish(&req->upload, &blob, e))
         return false;
     return reply_blob(reply, &blob, e);
 }

@@ -25,6 +25,7 @@ bool post_job_cancel(struct app *app, struct request *req, struct reply *reply, 
     struct job job = { 0 };
     json_t *body = NULL;
     const char *reason = NULL;
+    reply->status = 202;
     bool ok = take_reason(req, &body, &reason, e) && job_cancel(app->store, req->who.team, req->param[0], req->who.id, reason, &job, e);
     json_decref(body);
     if (ok && job.state == JOB_CANCELING)
@@ -36,10 +37,8 @@ bool post_job_cancel(struct app *app, struct request *req, struct reply *reply, 
 
 bool delete_job(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
-    if (!job_delete(app->store, req->who.team, req->param[0], e))
-        return false;
     reply->status = 204;
-    return true;
+    return job_delete(app->store, req->who.team, req->param[0], e);
 }
 
 bool get_job(struct app *app, struct request *req, struct reply *reply, struct err *e)

@@ -100,14 +100,18 @@ bool request_body(struct app *app, struct request *req, const void *data, size_t
 void request_answer(struct app *app, struct request *req, struct reply *reply)
 {
     struct err e = req->body_error;
+    struct audit_note note;
+    audit_begin(&note, req, reply);
     if (!e.code)
         req->route->handle(app, req, reply, &e);
     if (e.code)
         reply_problem(req, reply, &e);
-    else if (reply->wait_us)
+    else if (reply->wait_us) {
+        audit_enter(NULL);
         return;
+    }
     reply_seal(reply);
-    audit_answered(app, req, reply);
+    audit_end(app, &note, reply);
 }
 
 void request_release(struct request *req)

@@ -99,7 +99,7 @@ enum { REPLY_MAX_FIELDS = 12 };
  * calls the handler again when the stream's job has an event, after wait_us at the latest.
  */
 struct reply {
-    int status;                                     /* 0: 200 */
+    int status;                                     /* 0: 200.  A handler that changes something sets it first: the audit log is told then */
     const char *type;                               /* static; the Content-Type */
     json_t *json;                                   /* owned; becomes text */
     char *text;                                     /* owned, malloc'd */

@@ -46,6 +46,7 @@ bool post_session(struct app *app, struct request *req, struct reply *reply, str
         return false;
     if (req->by != BY_TOKEN)
         return err_set(e, ERR_AUTH_FORBIDDEN, "Authorization", "a session is opened with a token: send \"Authorization: Bearer rq_...\"");
+    reply->status = 201;
     if (!session_create(app->store, &req->who, &session, secret, e))
         return false;
     set_cookie(reply, secret, SESSION_LIFE_US / 1000000);

@@ -226,6 +226,7 @@ static bool queue_job(struct app *app, const struct request *req, struct reply *
         return true;
     if (atomic_load(&app->draining))
         return err_set(e, ERR_DRAINING, "", "shutting down");
+    reply->status = 202;
     bool ok = make(app, req, &key, &job, &why);
     if (!ok && why.code == ERR_CONFLICT && strcmp(why.where, "Idempotency-Key") == 0
         && replay(app, req, &key, reply, &replayed, e) && replayed)

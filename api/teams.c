@@ -59,6 +59,7 @@ bool post_team(struct app *app, struct request *req, struct reply *reply, struct
     const char *name;
     json_t *body = request_json(req, members, false, e);
     const json_t *limits = json_object_get(body, "quota");
+    reply->status = 201;
     bool ok = body && json_get_str(body, "name", "", false, TEAM_SIZE - 1, &name, ERR_REQUEST_JSON, e) && take_team_name(name, e)
         && (!limits || take_quota(limits, "/quota", &quota, e)) && team_create(app->store, name, &quota, e);
     if (ok)

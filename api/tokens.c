@@ -159,6 +159,7 @@ bool post_token(struct app *app, struct request *req, struct reply *reply, struc
     bool ok = body && take_wish(app, req, body, &w, e);
     struct token_request request = { .name = w.name, .scopes = w.scopes, .expires_at = w.expires_at, .created_by = req->who.id,
                                      .identity = w.identity };
+    reply->status = 201;
     if (ok && token_issue(app->store, w.team, &request, &token, text, e)) {
         row = token_json(&token);
         if (text[0])

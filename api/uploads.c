@@ -211,12 +211,12 @@ bool post_upload(struct app *app, struct request *req, struct reply *reply, stru
     struct upload u;
     if (atomic_load(&app->draining))
         return err_set(e, ERR_DRAINING, "", "shutting down");
+    reply->status = 201;
     if (!create(app, req, &u, e))
         return false;
     reply_field(reply, "Location", "/v1/uploads/%s", u.id);
     add_state(&u, reply);
     upload_release(&u);
-    reply->status = 201;
     return true;
 }
 
@@ -224,11 +224,11 @@ bool patch_upload(struct app *app, struct request *req, struct reply *reply, str
 {
     struct upload u;
     (void)app;
+    reply->status = 204;
     if (!upload_end(req->part, &u, e))
         return false;
     add_state(&u, reply);
     upload_release(&u);
-    reply->status = 204;
     return true;
 }
 
@@ -278,6 +278,7 @@ bool post_import(struct app *app, struct request *req, struct reply *reply, stru
     static const char *const members[] = { "url", "digest", NULL };
     struct upload u;
     json_t *body = request_json(req, members, false, e);
+    reply->status = 202;
     bool ok = body && import(app, req, body, &u, e);
     json_decref(body);
     if (!ok)

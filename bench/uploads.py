@@ -5,7 +5,9 @@
 
 The daemon is build/repquantd with its data in DIR (default build/bench-uploads; on the disk that is to be judged). In each round, in this order:
 dd of the same bytes with conv=fsync, SHA-256 by OpenSSL (Python's hashlib) and by Nettle (the daemon's, through `nettle-hash`) where it is installed,
-one PUT and one tus upload in a single PATCH by a bare socket client. --eight uploads 8 x 1 GiB at once and reports the daemon's peak resident memory.
+the client alone (sendfile to a process that only reads), one PUT and one tus upload in a single PATCH by the same client. The ratios are to the lesser
+of disk and SHA-256 of the same round; the last line has the medians of the columns, so also of the ratios. cpu is the daemon's processor time for the PUT.
+--eight uploads 8 x 1 GiB at once and reports the daemon's peak resident memory. All of it takes about two minutes where nothing else runs.
 """
 import argparse
 import hashlib
@@ -40,6 +42,10 @@ class Daemon:
                 return int(line.split()[1]) / 1024
         raise RuntimeError("no VmHWM")
 
+    def cpu(self):
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self):
         self.process.terminate()
         assert self.process.wait(60) == 0
@@ -72,6 +78,29 @@ def tus(port, source, size, digest):
     return status
 
 
+SINK = """
+import socket
+s = socket.create_server(("127.0.0.1", 0))
+print(s.getsockname()[1], flush=True)
+c, room = s.accept()[0], bytearray(1 << 20)
+while c.recv_into(room):
+    pass
+c.sendall(b"HTTP/1.1 200 OK\\r\\n\\r\\n")
+"""
+
+
+def sink(source):
+    """How long the client takes when nothing is done with its bytes."""
+    with subprocess.Popen([sys.executable, "-c", SINK], stdout=subprocess.PIPE, text=True) as reader:
+        port = int(reader.stdout.readline())
+        start = time.perf_counter()
+        with socket.create_connection(("127.0.0.1", port)) as s, open(source, "rb") as f:
+            s.sendfile(f)
+            s.shutdown(socket.SHUT_WR)
+            s.recv(100)
+            return time.perf_counter() - start
+
+
 def clocked(what, *arguments):
     start = time.perf_counter()
     result = what(*arguments)
@@ -98,36 +127,47 @@ def make(path, size, seed):
             f.write(i.to_bytes(8, "big") + block[8:])
 
 
+def one_round(daemon, folder, size, seed, nettle):
+    """Seconds by column."""
+    source, t = folder / "source", {}
+    make(source, size, seed)
+    digest = sha256(source)                         # and the source is in memory for all that follows
+    subprocess.run(["sync"], check=True)
+    t["disk"], _ = clocked(dd, source, folder / "dd")
+    t["sha256"], _ = clocked(sha256, source)
+    if nettle:
+        t["nettle"], _ = clocked(lambda: subprocess.run([nettle, "-a", "sha256"], stdin=open(source, "rb"), check=True, stdout=subprocess.DEVNULL))
+    t["client"] = sink(source)
+    before = daemon.cpu()
+    t["put"], status = clocked(put, daemon.port, source, size, digest)
+    t["cpu"] = daemon.cpu() - before
+    assert status == 201, status
+    with open(source, "r+b") as f:                  # other bytes, so that nothing is known
+        f.write(b"tus")
+    digest = sha256(source)
+    t["tus"], status = clocked(tus, daemon.port, source, size, digest)
+    assert status == 204
+    source.unlink()
+    return t
+
+
 def speeds(daemon, folder, size, rounds):
-    source = folder / "source"
     nettle = shutil.which("nettle-hash")
-    names = ["disk", "sha256", *(["nettle"] if nettle else []), "put", "tus"]
-    rates = {name: [] for name in names}
-    print(f"{size // MIB} MiB, {rounds} rounds, {os.cpu_count()} processors; MiB/s\n{'round':>6}" + "".join(f"{n:>9}" for n in names) + "    put/min  tus/min")
+    names = ["disk", "sha256", *(["nettle"] if nettle else []), "client", "put", "tus"]
+    rows = []
+    print(f"{size // MIB} MiB, {rounds} rounds, {os.cpu_count()} processors; MiB/s\n{'round':>6}" + "".join(f"{n:>9}" for n in names)
+          + "  put/min  tus/min    cpu s")
+
+    def show(name, row):
+        print(f"{name:>6}" + "".join(f"{v:>9.0f}" for v in row[:-3]) + f"{row[-3]:>9.2f}{row[-2]:>9.2f}{row[-1]:>9.2f}", flush=True)
+
     for r in range(rounds):
-        times = {}
-        make(source, size, r)
-        digest = sha256(source)                     # and the source is in memory for all that follows
-        subprocess.run(["sync"], check=True)
-        times["disk"], _ = clocked(dd, source, folder / "dd")
-        times["sha256"], _ = clocked(sha256, source)
-        if nettle:
-            times["nettle"], _ = clocked(lambda: subprocess.run([nettle, "-a", "sha256"], stdin=open(source, "rb"), check=True, stdout=subprocess.DEVNULL))
-        times["put"], status = clocked(put, daemon.port, source, size, digest)
-        assert status == 201, status
-        with open(source, "r+b") as f:              # other bytes, so that nothing is known
-            f.write(b"tus")
-        digest = sha256(source)
-        times["tus"], status = clocked(tus, daemon.port, source, size, digest)
-        assert status == 204
-        for name in names:
-            rates[name].append(size / MIB / times[name])
-        base = min(rates["disk"][-1], rates["sha256"][-1])
-        print(f"{r:>6}" + "".join(f"{rates[n][-1]:>9.0f}" for n in names) + f"{rates['put'][-1] / base:>11.2f}{rates['tus'][-1] / base:>9.2f}", flush=True)
-    middle = {n: statistics.median(v) for n, v in rates.items()}
-    base = min(middle["disk"], middle["sha256"])
-    print("median" + "".join(f"{middle[n]:>9.0f}" for n in names) + f"{middle['put'] / base:>11.2f}{middle['tus'] / base:>9.2f}")
-    os.unlink(source)
+        t = one_round(daemon, folder, size, r, nettle)
+        rate = {n: size / MIB / t[n] for n in names}
+        base = min(rate["disk"], rate["sha256"])
+        rows.append([*rate.values(), rate["put"] / base, rate["tus"] / base, t["cpu"]])
+        show(r, rows[-1])
+    show("median", [statistics.median(column) for column in zip(*rows)])
 
 
 def eight(daemon, folder, size=1 << 30, n=8):
@@ -154,8 +194,8 @@ def eight(daemon, folder, size=1 << 30, n=8):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--size", type=int, default=1024, help="MiB of one upload")
-    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--size", type=int, default=256, help="MiB of one upload")
+    p.add_argument("--rounds", type=int, default=9)
     p.add_argument("--folder", type=pathlib.Path, default=ROOT / "build/bench-uploads")
     p.add_argument("--eight", action="store_true", help="only the eight at once; fails at 64 MiB of memory")
     p.add_argument("--single", action="store_true", help="not the eight")

@@ -29,7 +29,26 @@ struct audit {
     char prev[HASH_HEX_SIZE], hash[HASH_HEX_SIZE];
 };
 
-/* On disk when it returns true. */
+/*
+ * What this thread writes belongs to a request: the first transaction that changes something takes the request's row with it, so there is no
+ * change without its row, and none where the row cannot be written.  `fill` is asked in that transaction and says how the request will be
+ * answered if all goes well; storage may know better, and says so with audit_expect().
+ */
+struct audit_scope {
+    void (*fill)(void *arg, struct audit *ret);
+    void *arg;
+    int expected;                       /* 0: as fill says */
+    enum err_code failure;              /* likewise */
+    bool written;
+    int status;                         /* as written */
+    char code[48];
+};
+/* From now on; NULL: to none.  Returns what it was. */
+struct audit_scope *audit_enter(struct audit_scope *a);
+void audit_expect(int status);
+void audit_expect_failure(enum err_code code);      /* what is written now only cleans up */
+
+/* On disk when it returns true: a row of its own, for what changed nothing. */
 bool audit_add(struct store *s, const struct audit *row, struct err *e);
 
 /*

@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { PIECE = 256 << 10, TAKE_MIN = 1 << 20, TAKE_MAX = 64 << 20, FLUSH = 8 << 20 };
+enum { PIECE = 256 << 10, TAKE_MIN = 1 << 20, TAKE_MAX = 64 << 20 };
 static const int64_t IDEMPOTENCY_US = IDEMPOTENCY_HOURS * 3600LL * 1000000;
 
 bool blob_path(const char *digest, char ret[BLOB_PATH_SIZE])
@@ -46,7 +46,7 @@ bool blob_begin(struct blob_writer *w, struct store *s, const char *team, const 
     w->store = s;
     w->expected = digest != NULL;
     snprintf(w->team, sizeof w->team, "%s", team);
-    hashing_begin(&w->hashing, NULL, 0);
+    spool_begin(&w->spool, s->spooler, w->file.fd, 0, NULL);
     return true;
 }
 
@@ -69,25 +69,14 @@ static bool reserve_more(struct blob_writer *w, size_t n, struct err *e)
     return w->file.size + n <= w->taken || blob_reserve(w, w->file.size + n + step, e);
 }
 
-/* The disk works while the rest is still on its way, so that the sync at the end finds little to do. */
-bool blob_flush_behind(int fd, uint64_t size, uint64_t *flushed)
-{
-    if (size - *flushed < FLUSH)
-        return false;
-    sync_file_range(fd, (off_t)*flushed, (off_t)(size - *flushed), SYNC_FILE_RANGE_WRITE);
-    *flushed = size;
-    return true;
-}
-
 bool blob_write(struct blob_writer *w, const void *p, size_t n, struct err *e)
 {
     if (n > w->file.limit - w->file.size)
         return err_set(e, ERR_REQUEST_TOO_LARGE, "body", "more than %llu bytes; send less or raise the daemon's limit",
                        (unsigned long long)w->file.limit);
-    if (!reserve_more(w, n, e) || !newfile_write(&w->file, p, n, e))
+    if (!reserve_more(w, n, e) || !spool_add(&w->spool, p, n, e))
         return false;
-    if (blob_flush_behind(w->file.fd, w->file.size, &w->flushed))
-        hashing_follow(w->store->hasher, &w->hashing, w->file.fd, w->file.size);
+    w->file.size += n;
     return true;
 }
 
@@ -178,8 +167,8 @@ bool blob_finish(struct blob_writer *w, struct blob *ret, struct err *e)
 {
     uint8_t digest[HASH_SIZE];
     struct blob b = { .size = w->file.size };
-    bool ok = hashing_reach(w->store->hasher, &w->hashing, w->file.fd, w->file.size, e);
-    hash_end(&w->hashing.hash, digest);
+    bool ok = spool_flush(&w->spool, e);
+    hash_end(&w->spool.hash, digest);
     hash_text(digest, b.digest);
     if (ok && w->expected && !hash_equal(digest, w->want))
         ok = err_set(e, ERR_UPLOAD_DIGEST, "digest", "the %llu bytes received have %s; send them again",
@@ -194,8 +183,7 @@ bool blob_finish(struct blob_writer *w, struct blob *ret, struct err *e)
 
 void blob_abort(struct blob_writer *w)
 {
-    if (w->store)
-        hashing_rest(w->store->hasher, &w->hashing);
+    spool_end(&w->spool);
     newfile_abort(&w->file);
     w->store = NULL;
 }

@@ -6,15 +6,15 @@
  *                                     |
  *                                     +----- blob_abort() --> no trace
  *
- * The hash follows the bytes (hasher.h); nothing holds a whole body in memory.  When
+ * Threads hash and write them (spool.h); nothing holds a whole body in memory.  When
  * blob_finish() has returned true the bytes, their name and their row are on disk.  A team that
  * does not own a digest is told it does not exist, even while another team owns it.
  */
 #ifndef STORAGE_BLOB_H
 #define STORAGE_BLOB_H
 
-#include "storage/hasher.h"
 #include "core/base/io.h"
+#include "storage/spool.h"
 #include "storage/store.h"
 #include "storage/ulid.h"
 
@@ -29,14 +29,13 @@ struct blob_writer {
     struct store *store;            /* NULL when finished */
     char team[TEAM_SIZE];
     struct newfile file;
-    struct hashing hashing;
+    struct spool spool;
     bool exempt;                    /* from the team's quota: a result of a job that was accepted */
     bool expected;                  /* the digest was announced */
     uint64_t taken;                 /* bytes of disk space it has */
-    uint64_t flushed;               /* bytes the disk was asked to write already */
     uint8_t want[HASH_SIZE];
 };
-#define BLOB_WRITER_NONE ((struct blob_writer){ .file = NEWFILE_NONE })
+#define BLOB_WRITER_NONE ((struct blob_writer){ .file = NEWFILE_NONE, .spool = SPOOL_NONE })
 
 /* digest: "sha256:..." if announced, else NULL.  At most `limit` bytes will be taken. */
 bool blob_begin(struct blob_writer *w, struct store *s, const char *team, const char *digest,

@@ -22,7 +22,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/metric.h"
-#include "storage/stmt.h"
+#include "storage/inner.h"
 
 #include <pthread.h>
 #include <sqlite3.h>
@@ -43,10 +43,11 @@ struct conn {
 struct touched { char team[TEAM_SIZE], job[ID_SIZE]; };
 
 struct db {
-    pthread_mutex_t write_mu;       /* guards writer, touched, ntouched */
+    pthread_mutex_t write_mu;       /* guards writer, touched, ntouched, changes */
     struct conn writer;
     struct touched touched[TOUCH_MAX];
     int ntouched;
+    sqlite3_int64 changes;          /* the connection's count when the transaction began */
 
     pthread_mutex_t read_mu;        /* guards free_readers */
     pthread_cond_t read_free;
@@ -193,6 +194,7 @@ struct conn *db_write(struct db *db, struct err *e)
     pthread_mutex_lock(&db->write_mu);
     if (exec(db->writer.lite, "BEGIN IMMEDIATE", e)) {
         db->ntouched = 0;
+        db->changes = sqlite3_total_changes64(db->writer.lite);
         return &db->writer;
     }
     pthread_mutex_unlock(&db->write_mu);
@@ -204,9 +206,12 @@ bool db_write_end(struct conn *c, bool ok, struct err *e)
     struct db *db = c->db;
     struct touched touched[TOUCH_MAX];
     int n = 0;
+    bool joined = false;
 
     int64_t began = clock_mono_us();
-    ok = ok && exec(c->lite, "COMMIT", e);
+    ok = ok && (sqlite3_total_changes64(c->lite) == db->changes || audit_join(c, &joined, e)) && exec(c->lite, "COMMIT", e);
+    if (ok && joined)
+        audit_joined();
     if (ok)
         metric_observe(METRIC_COMMIT_SECONDS, 0, (double)(clock_mono_us() - began) / 1e6);
     int kind = ok ? SQLITE_OK : error_kind(c);

@@ -24,7 +24,7 @@ struct store {
     int lock_fd;                    /* flock'ed while we live */
     char boot_id[40];
     struct db *db;
-    struct hasher *hasher;
+    struct spooler *spooler;
     struct store_limits limits;
     struct {
         pthread_mutex_t mu;         /* guards the rest; a leaf */
@@ -46,6 +46,11 @@ struct store {
 bool disk_take(struct store *s, int fd, uint64_t from, uint64_t bytes, struct err *e);
 /* In the transaction that queues the job: what its end will need, or ERR_DISK. */
 bool disk_promise_job(struct store *s, struct conn *c, const char *team, const char *id, const struct job_request *r, struct err *e);
+
+/* audit.c for db.c, in a transaction that has changed something: the row of the request it belongs to, if that has none yet; *ret_joined: there is
+ * one, and audit_joined() is to be called when it is committed. */
+bool audit_join(struct conn *c, bool *ret_joined, struct err *e);
+void audit_joined(void);
 
 /* Adds an event to a job.  Takes `data`; NULL is out of memory. */
 bool event_add(struct conn *c, const char *team, const char *job_id, const char *type, json_t *data, struct err *e);
@@ -119,9 +124,6 @@ bool blob_add_rows(struct conn *c, const char *team, bool exempt, struct blob *b
 bool blob_withdraw(struct store *s, const char *path, const struct err *why);
 /* Makes a name in blobs/xx/ durable. */
 bool blob_sync_folder(struct store *s, const char *path, struct err *e);
-
-/* Starts the writing of what a file has grown by, once it is enough: true; *flushed is how far that has come. */
-bool blob_flush_behind(int fd, uint64_t size, uint64_t *flushed);
 
 /* ---- uploads: upload_row.c for upload.c, but the last ---- */
 

@@ -134,7 +134,7 @@ static bool open_all(struct store *s, const char *dir, struct err *e)
     char *path = NULL;
     if (!(s->dir = strdup(dir)))
         return err_sys(e, dir, "open");
-    bool ok = (s->hasher = hasher_start(e)) && read_boot_id(s->boot_id, sizeof s->boot_id, e) && open_folders(s, e)
+    bool ok = (s->spooler = spooler_start(e)) && read_boot_id(s->boot_id, sizeof s->boot_id, e) && open_folders(s, e)
            && path_of(dir, "repquant.db", &path, e) && (s->db = db_open(path, e)) != NULL;
     free(path);
     if (!ok)
@@ -170,7 +170,7 @@ void store_close(struct store *s)
 {
     if (!s)
         return;
-    hasher_stop(s->hasher);
+    spooler_stop(s->spooler);
     if (s->db)
         audit_flush(s, NULL);
     db_close(s->db);

@@ -54,6 +54,7 @@ static bool insert_key(struct conn *c, const char *team, const struct idempotenc
     char *body = key->answer(job, &status);
     if (!body)
         return err_set(e, ERR_MEMORY, "Idempotency-Key", "no memory for the answer; try again");
+    audit_expect(status);
     hash_hex(key->fingerprint, fingerprint);
     struct stmt *s = stmt_begin(c, SQL_IDEMPOTENCY_INSERT);
     stmt_text(s, 1, team);

@@ -61,7 +61,7 @@ static void leave(struct upload_part *p)
         pthread_cond_broadcast(&s->parts_changed);
     }
     pthread_mutex_unlock(&s->parts_mu);
-    hashing_rest(s->hasher, &p->state.hashing);
+    spool_end(&p->state.spool);
     if (p->state.fd >= 0)
         close(p->state.fd);
     pthread_mutex_destroy(&p->mu);
@@ -88,7 +88,7 @@ static void settled(struct upload_part *p)
 
 static void open_part(struct upload_part *p, struct store *s)
 {
-    *p = (struct upload_part){ .store = s, .state.fd = -1 };
+    *p = (struct upload_part){ .store = s, .state = { .fd = -1, .spool = SPOOL_NONE } };
     pthread_mutex_init(&p->mu, NULL);
 }
 
@@ -110,9 +110,10 @@ static bool take_over(struct store *s, const char *team, const char *id, bool im
         }
         open_part(mine, s);
         pthread_mutex_lock(&p->mu);             /* a write that is under way ends first */
-        hashing_rest(s->hasher, &p->state.hashing);
+        spool_rest(&p->state.spool);
         mine->state = p->state;
         p->state.fd = -1;
+        p->state.spool = SPOOL_NONE;
         p->stolen = true;
         pthread_mutex_unlock(&p->mu);
         mine->next = p->next;
@@ -139,8 +140,6 @@ bool upload_begin(struct upload_part *p, struct store *s, const char *team, cons
     struct upload_state *st = &p->state;
     st->fresh = true;
     st->length = w->length;
-    hashing_begin(&st->hashing, NULL, 0);
-    st->before = st->hashing;
     id_new("upl", st->id);
     snprintf(st->team, sizeof st->team, "%s", team);
     snprintf(st->want, sizeof st->want, "%s", w->want ? w->want : "");
@@ -151,6 +150,7 @@ bool upload_begin(struct upload_part *p, struct store *s, const char *team, cons
     if (ok) {
         st->fd = openat(s->blobs_fd, st->id, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         ok = st->fd >= 0 || err_sys(e, "upload", "create the file");
+        spool_begin(&st->spool, s->spooler, st->fd, 0, NULL);
     }
     ok = ok && (w->length < 0 || upload_set_length(p, (uint64_t)w->length, e));
     if (ok && enter(p))
@@ -161,8 +161,9 @@ bool upload_begin(struct upload_part *p, struct store *s, const char *team, cons
 }
 
 /* The file as the row knows it: what came after the offset was never acknowledged. */
-static bool open_file(struct upload_part *p, struct err *e)
+static bool open_file(struct upload_part *p, const char *hash, struct err *e)
 {
+    struct hash had;
     struct stat file;
     struct upload_state *st = &p->state;
     st->fd = openat(p->store->blobs_fd, st->id, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
@@ -170,7 +171,8 @@ static bool open_file(struct upload_part *p, struct err *e)
         return err_sys(e, "upload", "open the file");
     if ((uint64_t)file.st_size < st->at)
         return err_set(e, ERR_IO, "upload", "bytes of %s are missing; delete it and begin a new one", st->id);
-    return lseek(st->fd, (off_t)st->at, SEEK_SET) >= 0 || err_sys(e, "upload", "seek in the file");
+    spool_begin(&st->spool, p->store->spooler, st->fd, st->at, hash_load(hash, &had) ? &had : NULL);
+    return true;
 }
 
 bool upload_resume(struct upload_part *p, struct store *s, const char *team, const char *id, uint64_t offset, struct err *e)
@@ -194,20 +196,16 @@ bool upload_resume(struct upload_part *p, struct store *s, const char *team, con
     /* Again, now that nobody else can move it. */
     bool ok = mine && upload_row_get(s, team, id, &u, hash, st->want, e);
     if (ok) {
-        st->start = st->at = st->flushed = u.offset;
+        st->start = st->at = u.offset;
         st->length = u.length;
         st->taken = u.length < 0 ? u.offset : (uint64_t)u.length;
-        struct hash had;
-        bool known = hash_load(hash, &had);             /* if not, it is made once more from the disk */
-        hashing_begin(&st->hashing, known ? &had : NULL, known ? u.offset : 0);
-        st->before = st->hashing;
         if (u.digest[0] || u.problem)
             ok = err_set(e, ERR_UPLOAD_OFFSET, "Upload-Offset", "the upload is over; its offset is %llu", (unsigned long long)u.offset);
         else if (offset != u.offset)
             ok = err_set(e, ERR_UPLOAD_OFFSET, "Upload-Offset", "the upload stands at %llu; go on from there", (unsigned long long)u.offset);
         upload_release(&u);
     }
-    ok = ok && open_file(p, e);
+    ok = ok && open_file(p, hash, e);
     if (ok)
         settled(p);
     else
@@ -276,13 +274,11 @@ static bool add_bytes(struct upload_part *p, const void *data, size_t n, struct 
             return false;
         st->taken = st->at + n + STEP;
     }
-    if (io_write_all(st->fd, data, n) != 0)
-        return err_sys(e, "upload", "write");
+    if (!spool_add(&st->spool, data, n, e))
+        return false;
     if (st->summed)
         checksum_add(&st->sum, data, n);
     st->at += n;
-    if (blob_flush_behind(st->fd, st->at, &st->flushed))
-        hashing_follow(p->store->hasher, &st->hashing, st->fd, st->at);
     return true;
 }
 
@@ -305,13 +301,11 @@ static bool write_row(struct store *s, const struct upload_state *st, struct err
 /* The part never was. */
 static void forget_part(struct store *s, struct upload_state *st)
 {
+    spool_end(&st->spool);
     if (st->fresh)
         unlinkat(s->blobs_fd, st->id, 0);
     else if (ftruncate(st->fd, (off_t)st->start) == 0 && st->length > (int64_t)st->start)   /* which gave its space back */
         (void)fallocate(st->fd, FALLOC_FL_KEEP_SIZE, (off_t)st->start, (off_t)(st->length - (int64_t)st->start));
-    hashing_rest(s->hasher, &st->hashing);
-    st->at = st->start;
-    st->hashing = st->before;
 }
 
 /* Bytes first, then the row that counts them. */
@@ -319,7 +313,7 @@ static bool keep_part(struct store *s, struct upload_state *st, struct err *e)
 {
     if (!st->fresh && st->at == st->start)
         return true;
-    if (!hashing_reach(s->hasher, &st->hashing, st->fd, st->at, e))
+    if (!spool_flush(&st->spool, e))
         return false;
     if (st->at > 0 && sys.fsync(st->fd) != 0)       /* an upload that only begins has a name to sync, no bytes */
         return err_sys(e, "upload", "sync");
@@ -366,12 +360,13 @@ static bool finish(struct store *s, struct upload_state *st, struct err *e)
     uint8_t digest[HASH_SIZE];
     struct blob b = { .size = st->at };
     bool was;
-    if (!hashing_reach(s->hasher, &st->hashing, st->fd, st->at, e))
+    if (!spool_flush(&st->spool, e))
         return false;
-    hash_end(&st->hashing.hash, digest);
+    hash_end(&st->spool.hash, digest);
     hash_text(digest, b.digest);
     if (!st->want[0] || strcmp(st->want, b.digest) == 0)
         return publish(s, st, &b, e);
+    audit_expect_failure(ERR_UPLOAD_DIGEST);
     if (!st->fresh && !st->source[0])       /* who watches an import wants to see why */
         upload_row_delete(s, st->team, st->id, &was, NULL);
     unlinkat(s->blobs_fd, st->id, 0);

@@ -7,8 +7,8 @@
  *      waiting   ---------------->   +-- upload_abandon() --> waiting; what arrived is kept
  *
  * An offset that a client was told is durable: the bytes below it and the row that says so are on disk.  A crash loses at
- * most what came after.  The disk space of all the bytes is taken at the beginning.  The hash follows the bytes (hasher.h)
- * and its state is kept in the row, so a resumed upload does not begin it again.
+ * most what came after.  The disk space of all the bytes is taken at the beginning.  Threads hash and write them (spool.h),
+ * and the state of the hash is kept in the row, so a resumed upload does not begin it again.
  *
  * One request writes at a time.  Whoever asks for the offset takes the upload over from a connection that is still open
  * (it has been forgotten by the client, or the client has forgotten it), so a resume never waits for a timeout.
@@ -17,7 +17,7 @@
 #ifndef STORAGE_UPLOAD_H
 #define STORAGE_UPLOAD_H
 
-#include "storage/hasher.h"
+#include "storage/spool.h"
 #include "storage/store.h"
 #include "storage/ulid.h"
 
@@ -52,8 +52,8 @@ struct upload_state {
     bool summed;                            /* a checksum of this part was sent */
     int64_t length;
     uint64_t start, at;                     /* where this part begins, and how far it has come */
-    uint64_t taken, flushed;                /* disk space it has; bytes the disk was asked to write already */
-    struct hashing hashing, before;         /* before: at `start` */
+    uint64_t taken;                         /* disk space it has */
+    struct spool spool;
     struct checksum sum;
     uint8_t wanted[HASH_SIZE];
     size_t wanted_n;

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct sys sys = { .write = write, .fsync = fsync, .renameat = renameat };
+struct sys sys = { .write = write, .pwritev = pwritev, .fsync = fsync, .renameat = renameat };
 
 int io_write_all(int fd, const void *p, size_t n)
 {
@@ -25,6 +25,27 @@ int io_write_all(int fd, const void *p, size_t n)
             return -1;
         at += done;
         n -= (size_t)done;
+    }
+    return 0;
+}
+
+int io_pwrite_all(int fd, struct iovec *io, int n, off_t at)
+{
+    while (n) {
+        ssize_t done = io->iov_len ? sys.pwritev(fd, io, n, at) : 0;
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done == 0 && io->iov_len)
+            errno = ENOSPC;
+        if (done < 0 || (done == 0 && io->iov_len))
+            return -1;
+        at += done;
+        for (; n && (size_t)done >= io->iov_len; n--, io++)
+            done -= (ssize_t)io->iov_len;
+        if (n) {
+            io->iov_base = (char *)io->iov_base + done;
+            io->iov_len -= (size_t)done;
+        }
     }
     return 0;
 }

@@ -12,9 +12,11 @@
 
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 struct sys {
     ssize_t (*write)(int fd, const void *p, size_t n);
+    ssize_t (*pwritev)(int fd, const struct iovec *io, int n, off_t at);
     int (*fsync)(int fd);
     int (*renameat)(int from_dir, const char *from, int to_dir, const char *to);
 };
@@ -22,6 +24,8 @@ extern struct sys sys;
 
 /* All n bytes, through short writes and EINTR.  0, or -1 with errno. */
 int io_write_all(int fd, const void *p, size_t n);
+/* The same at `at`; changes io. */
+int io_pwrite_all(int fd, struct iovec *io, int n, off_t at);
 
 /* All bytes of fd from its start, at most `limit`, NUL-terminated; the caller frees *ret. */
 bool io_read_all(int fd, const char *where, uint64_t limit, char **ret, size_t *ret_n, struct err *e);

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum kind { BYTES, NEW_NAME, MOVED, REMOVED };
@@ -262,6 +263,15 @@ ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
     before_write(fd, at, n);
     return REAL(pwrite)(fd, p, n, at);
 }
+ssize_t pwritev(int fd, const struct iovec *io, int n, off_t at)
+{
+    size_t all = 0;
+    for (int i = 0; i < n; i++)
+        all += io[i].iov_len;
+    before_write(fd, at, all);
+    return REAL(pwritev)(fd, io, n, at);
+}
+ssize_t pwritev64(int fd, const struct iovec *io, int n, off_t at) { return pwritev(fd, io, n, at); }
 ssize_t pwrite64(int fd, const void *p, size_t n, off_t at) { return pwrite(fd, p, n, at); }
 
 int ftruncate(int fd, off_t size)

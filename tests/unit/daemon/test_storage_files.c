@@ -160,6 +160,7 @@ static struct sys real;
 
 static bool fails(void) { return ++calls == fail_at && (errno = fail_errno, true); }
 static ssize_t bad_write(int fd, const void *p, size_t n) { return fails() ? -1 : real.write(fd, p, n); }
+static ssize_t bad_pwritev(int fd, const struct iovec *io, int n, off_t at) { return fails() ? -1 : real.pwritev(fd, io, n, at); }
 static int bad_fsync(int fd) { return fails() ? -1 : real.fsync(fd); }
 static int bad_rename(int from_dir, const char *from, int to_dir, const char *to)
 {
@@ -190,7 +191,7 @@ static void an_upload_is_all_or_nothing_whichever_call_fails(void **state)
         calls = 0;
         fail_at = n;
         fail_errno = n % 2 ? ENOSPC : EIO;
-        sys = (struct sys){ bad_write, bad_fsync, bad_rename };
+        sys = (struct sys){ bad_write, bad_pwritev, bad_fsync, bad_rename };
         done = try_upload(f, &e);
         sys = real;
         assert_int_equal(unfinished(f), 0);
