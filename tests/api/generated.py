@@ -72,7 +72,7 @@ class Document:
 
     def of_kind(self, kind, schema):
         if kind == "string" and schema.get("format") == "date-time":
-            return st.datetimes(datetime.datetime(1971, 1, 1), datetime.datetime(2099, 1, 1)).map(lambda t: t.isoformat() + "Z")
+            return st.datetimes(datetime.datetime(2031, 1, 1), datetime.datetime(2099, 1, 1)).map(lambda t: t.isoformat() + "Z")
         if kind == "string" and "pattern" in schema:
             return st.from_regex(schema["pattern"], fullmatch=True)
         if kind == "string":
@@ -193,7 +193,7 @@ class Document:
             return None if not answer.content or "application/octet-stream" in content else f"a body of type {media} is not described"
         if media not in content:
             return f"type {media} is not one of {list(content)}"
-        if not media.endswith("json"):
+        if not media.endswith(("/json", "+json")):
             return None
         try:
             value = json.loads(answer.content)
