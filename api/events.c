@@ -42,6 +42,20 @@ static struct stream *new_stream(const struct app *app, const struct request *re
     return s;
 }
 
+bool reply_stream(const struct app *app, const struct request *req, const struct stream *like, const char *type, struct reply *reply, struct err *e)
+{
+    struct stream *s = new_stream(app, req, like->after);
+    if (!s)
+        return err_sys(e, "events", "follow");
+    s->lines = like->lines;
+    s->least = like->least;
+    reply->type = type;
+    reply_field(reply, "X-Accel-Buffering", "no");      /* nginx would wait for more */
+    reply->close = true;        /* who comes back at once on this connection while we shut down would hear 503, and give up for good */
+    reply->stream = s;
+    return true;
+}
+
 /* *ret: whether the job is at an end. */
 static bool job_ended(struct app *app, const struct request *req, bool *ret, struct err *e)
 {
@@ -78,13 +92,7 @@ static bool follow(struct app *app, struct request *req, struct reply *reply, in
     bool nothing = ended && !next.n;
     event_list_release(&next);
     reply->status = nothing ? 204 : 200;
-    if (nothing)
-        return true;
-    reply->type = "text/event-stream";
-    reply_field(reply, "X-Accel-Buffering", "no");      /* nginx would wait for more */
-    reply->close = true;        /* who comes back at once on this connection while we shut down would hear 503, and give up for good */
-    reply->stream = new_stream(app, req, after);
-    return reply->stream || err_sys(e, "events", "follow");
+    return nothing || reply_stream(app, req, &(struct stream){ .after = after }, "text/event-stream", reply, e);
 }
 
 bool list_job_events(struct app *app, struct request *req, struct reply *reply, struct err *e)

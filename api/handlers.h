@@ -15,6 +15,7 @@ handler list_recipes, get_recipe;                                               
 handler list_jobs, get_job, post_job_cancel, delete_job;                                          /* jobs.c */
 handler post_job, post_job_retry;                                                                 /* submit.c */
 handler list_job_events;                                                                          /* events.c */
+handler get_job_logs;                                                                             /* joblog.c */
 handler list_job_layers, get_layer_details, get_job_report;                                       /* results.c */
 handler list_job_artifacts, get_artifact, get_artifact_content;                                   /* artifacts.c */
 handler get_whoami, post_token, list_tokens, get_token, delete_token;                             /* tokens.c */

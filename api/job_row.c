@@ -8,7 +8,7 @@
 
 static json_t *job_urls(const struct job *job)
 {
-    static const char *const names[] = { "cancel", "retry", "events", "layers", "report", "artifacts" };
+    static const char *const names[] = { "cancel", "retry", "events", "logs", "layers", "report", "artifacts" };
     char path[96];
     snprintf(path, sizeof path, "/v1/jobs/%s", job->id);
     json_t *urls = json_pack("{s:s}", "self", path);
@@ -84,6 +84,7 @@ json_t *job_json(const struct job *job, bool whole)
         json_object_set_new(row, "engine", row_stored(job->engine));
         json_object_set_new(row, "estimate", row_stored(job->estimate));
         json_object_set_new(row, "fingerprint", row_text(job->fingerprint));
+        json_object_set_new(row, "trace_id", row_text(job->trace));
     }
     return row;
 }

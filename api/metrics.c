@@ -125,6 +125,7 @@ static bool add_stored(struct sheet *p, struct app *app, struct err *e)
     gauge(p, "workers", "", "Jobs that may run at a time", (double)app->workers);
     gauge(p, "disk_free_bytes", "bytes", "Free bytes of the data folder's file system", (double)available);
     gauge(p, "disk_reserved_bytes", "bytes", "Free bytes that are promised to waiting jobs or kept free", (double)(available > room ? available - room : 0));
+    gauge(p, "last_backup_seconds", "seconds", "When a backup was last complete, since the epoch; 0: never", (double)store_last_backup(app->store));
     gauge(p, "draining", "", "1 while the service shuts down", atomic_load(&app->draining));
     return true;
 }

@@ -62,7 +62,7 @@ void request_trace(struct request *req)
     static const char form[] = "hh-hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh-hhhhhhhhhhhhhhhh-hh";
     const char *text = req->header[HDR_TRACEPARENT];
     size_t n = text ? strlen(text) : 0;
-    bool ok = n >= sizeof form - 1 && strncmp(text, "ff", 2) != 0 && strspn(text + 3, "0") < TRACE_SIZE - 1
+    bool ok = n >= sizeof form - 1 && strncmp(text, "ff", 2) != 0 && strspn(text + 3, "0") < TRACE_ID_SIZE - 1
            && (n == sizeof form - 1 || (strncmp(text, "00", 2) != 0 && text[sizeof form - 1] == '-'));
     for (size_t i = 0; ok && form[i]; i++)
         ok = form[i] == 'h' ? text[i] && strchr("0123456789abcdef", text[i]) : text[i] == form[i];

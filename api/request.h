@@ -48,7 +48,7 @@ enum request_header {
     HDR_COUNT
 };
 
-enum { REQUEST_MAX_SEGMENTS = 8, REQUEST_MAX_QUERY = 16, REQUEST_MAX_TARGET = 4096, REQUEST_ID_SIZE = 21, TRACE_SIZE = 33 };
+enum { REQUEST_MAX_SEGMENTS = 8, REQUEST_MAX_QUERY = 16, REQUEST_MAX_TARGET = 4096, REQUEST_ID_SIZE = 21 };
 
 /* A request target after decoding, once: every string is NUL-terminated UTF-8 without control bytes. */
 struct target {
@@ -74,7 +74,7 @@ struct request {
 
     /* set by request_open() and request_admit() */
     char id[REQUEST_ID_SIZE];                       /* "req_" + 16 hex digits */
-    char trace[TRACE_SIZE];                         /* the trace it belongs to, 32 hex digits (W3C traceparent); "": none */
+    char trace[TRACE_ID_SIZE];                        /* the trace it belongs to, 32 hex digits (W3C traceparent); "": none */
     struct target target;
     bool vouched;                                   /* a trusted proxy sent it and showed its secret */
     const struct route *route;

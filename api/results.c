@@ -2,8 +2,10 @@
 #include "api/app.h"
 #include "api/details.h"
 #include "api/handlers.h"
+#include "api/report.h"
 #include "api/rows.h"
 #include "api/serve.h"
+#include "storage/asset.h"
 #include "storage/job.h"
 #include "storage/result.h"
 
@@ -83,14 +85,101 @@ bool get_layer_details(struct app *app, struct request *req, struct reply *reply
     return details && reply_json(reply, 200, details, e);
 }
 
+/* The names of what a job used, as long as they are there. */
+static void name_asset(struct app *app, const struct request *req, enum asset_kind kind, const char *id, char *ret, size_t size)
+{
+    struct asset a = { 0 };
+    snprintf(ret, size, "%s", asset_get(app->store, req->who.team, kind, id, &a, NULL) ? a.name : id);
+    asset_release(&a);
+}
+
+static bool read_layers(struct app *app, const struct request *req, json_t *ret, struct err *e)
+{
+    struct layer_list list = { 0 };
+    bool ok = layer_list(app->store, req->who.team, req->param[0], LAYER_INDEX, false, &list, e);
+    for (size_t i = 0; ok && i < list.n; i++)
+        json_array_append_new(ret, layer_json(&list.items[i]));
+    layer_list_release(&list);
+    return ok;
+}
+
+static bool read_warnings(struct app *app, const struct request *req, json_t *ret, struct err *e)
+{
+    enum { PAGE = 200 };
+    struct event_list list = { .more = true };
+    bool ok = true;
+    for (int64_t after = 0; ok && list.more;) {
+        ok = event_list(app->store, req->who.team, req->param[0], after, PAGE, &list, e);
+        for (size_t i = 0; ok && i < list.n; i++) {
+            after = list.items[i].seq;
+            if (strcmp(list.items[i].type, "job.warning") == 0)
+                json_array_append_new(ret, row_stored(list.items[i].data));
+        }
+        bool more = ok && list.more;
+        event_list_release(&list);
+        list.more = more;
+    }
+    return ok;
+}
+
+struct report_format {
+    const char *name, *type;
+    void (*make)(const struct report *r, struct buf *out);
+};
+static const struct report_format formats[] = {
+    { "csv", "text/csv; charset=utf-8", report_csv },
+    { "html", "text/html; charset=utf-8", report_html },
+};
+
+/* To be kept as a file.  Opened here all the same it may do nothing: names in it are a stranger's. */
+static bool reply_report(const struct report *r, const struct report_format *f, struct reply *reply, struct err *e)
+{
+    struct buf out = BUF_INIT(REPORT_MAX);
+    f->make(r, &out);
+    if (out.bad) {
+        buf_release(&out);
+        return err_set(e, ERR_MEMORY, "report", "no memory for the report");
+    }
+    reply->text = out.p;
+    reply->size = out.n;
+    reply->type = f->type;
+    reply_field(reply, "Content-Disposition", "attachment; filename=\"%s.%s\"", r->job->id, f->name);
+    reply_field(reply, "Content-Security-Policy", "sandbox; default-src 'none'; style-src 'unsafe-inline'");
+    return true;
+}
+
+static bool made_report(struct app *app, struct request *req, const struct report_format *f, struct reply *reply, struct err *e)
+{
+    struct job job = { 0 };
+    struct report r = { .job = &job, .layers = json_array(), .warnings = json_array() };
+    bool ok = job_get(app->store, req->who.team, req->param[0], &job, e);
+    if (ok && job.state != JOB_SUCCEEDED)
+        ok = err_set(e, ERR_CONFLICT, "state", "the job is %s; results exist once it has succeeded", job_state_name(job.state));
+    ok = ok && read_layers(app, req, r.layers, e) && read_warnings(app, req, r.warnings, e)
+      && metric_list(app->store, req->who.team, req->param[0], &r.metrics, e);
+    if (ok) {
+        name_asset(app, req, ASSET_MODEL, job.model_id, r.model, sizeof r.model);
+        name_asset(app, req, ASSET_DATASET, job.dataset_id, r.dataset, sizeof r.dataset);
+        ok = reply_report(&r, f, reply, e);
+    }
+    metric_list_release(&r.metrics);
+    json_decref(r.layers);
+    json_decref(r.warnings);
+    job_release(&job);
+    return ok;
+}
+
 bool get_job_report(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
     struct artifact a;
     int fd;
     uint64_t size;
     const char *format = request_query(req, "format");
+    for (size_t i = 0; format && i < sizeof formats / sizeof *formats; i++)
+        if (strcmp(formats[i].name, format) == 0)
+            return made_report(app, req, &formats[i], reply, e);
     if (format && strcmp(format, "json") != 0)
-        return err_set(e, ERR_REQUEST_INVALID, "format", "\"format\" must be json");
+        return err_set(e, ERR_REQUEST_INVALID, "format", "\"format\" must be json, csv or html");
     if (!open_result(app, req, "report.json", &a, &fd, &size, e) || !reply_file(req, reply, fd, size, a.digest, a.name, e))
         return false;
     if (reply->type)

@@ -54,6 +54,7 @@ const struct route routes[] = {
     { "POST",   "/v1/jobs/{job}/cancel",          "jobs:write",     BODY_JSON, 4 * KiB,   LANE_IO,   "",                 post_job_cancel },
     { "POST",   "/v1/jobs/{job}/retry",           "jobs:write",     BODY_JSON, 4 * KiB,   LANE_IO,   "",                 post_job_retry },
     { "GET",    "/v1/jobs/{job}/events",          "jobs:read",      BODY_NONE, 0,         LANE_IO,   "after limit wait", list_job_events },
+    { "GET",    "/v1/jobs/{job}/logs",            "jobs:read",      BODY_NONE, 0,         LANE_IO,   "after level follow", get_job_logs },
     { "GET",    "/v1/jobs/{job}/layers",          "jobs:read",      BODY_NONE, 0,         LANE_IO,   "sort order",       list_job_layers },
     { "GET",    "/v1/jobs/{job}/layers/{index}/details", "jobs:read", BODY_NONE, 0,       LANE_IO,   "",                 get_layer_details },
     { "GET",    "/v1/jobs/{job}/report",          "artifacts:read", BODY_NONE, 0,         LANE_IO,   "format",           get_job_report },

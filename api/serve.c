@@ -106,6 +106,36 @@ static enum range asked_range(const struct request *req, const char *etag, uint6
     return range_parse(wanted ? req->header[HDR_RANGE] : NULL, size, &reply->offset, &reply->length);
 }
 
+/* RFC 9110: where a range that cannot be served would have to lie. */
+static bool outside(struct reply *reply, uint64_t size, struct err *e)
+{
+    reply_field(reply, "Content-Range", "bytes */%llu", (unsigned long long)size);
+    return err_set(e, ERR_REQUEST_RANGE, "Range", "the file has %llu bytes", (unsigned long long)size);
+}
+
+static void part_of(struct reply *reply, uint64_t size)
+{
+    reply->status = 206;
+    reply_field(reply, "Content-Range", "bytes %llu-%llu/%llu", (unsigned long long)reply->offset,
+                (unsigned long long)(reply->offset + reply->length - 1), (unsigned long long)size);
+}
+
+bool reply_part(const struct request *req, struct reply *reply, struct buf *text, struct err *e)
+{
+    enum range range = asked_range(req, "", text->n, reply);
+    reply_field(reply, "Accept-Ranges", "bytes");
+    if (range == RANGE_OUTSIDE)
+        return outside(reply, text->n, e);
+    if (range == RANGE_PART)
+        part_of(reply, text->n);
+    reply->size = range == RANGE_PART ? reply->length : text->n;
+    if (range == RANGE_PART)
+        memmove(text->p, text->p + reply->offset, reply->length);
+    reply->text = text->p ? text->p : strdup("");
+    *text = BUF_INIT(text->limit);
+    return reply->text || err_set(e, ERR_MEMORY, "", "no memory for the answer");
+}
+
 bool reply_file(const struct request *req, struct reply *reply, int fd, uint64_t size, const char *digest,
                 const char *name, struct err *e)
 {
@@ -124,12 +154,9 @@ bool reply_file(const struct request *req, struct reply *reply, int fd, uint64_t
     }
     switch (asked_range(req, etag, size, reply)) {
     case RANGE_OUTSIDE:
-        reply_field(reply, "Content-Range", "bytes */%llu", (unsigned long long)size);
-        return err_set(e, ERR_REQUEST_RANGE, "Range", "the file has %llu bytes", (unsigned long long)size);
+        return outside(reply, size, e);
     case RANGE_PART:
-        reply->status = 206;
-        reply_field(reply, "Content-Range", "bytes %llu-%llu/%llu", (unsigned long long)reply->offset,
-                    (unsigned long long)(reply->offset + reply->length - 1), (unsigned long long)size);
+        part_of(reply, size);
         break;
     case RANGE_WHOLE:
         reply->status = 200;

@@ -3,6 +3,7 @@
 #define API_SERVE_H
 
 #include "api/request.h"
+#include "core/base/buf.h"
 
 enum range { RANGE_WHOLE, RANGE_PART, RANGE_OUTSIDE };
 
@@ -21,5 +22,8 @@ bool etag_listed(const char *field, const char *etag);
  */
 bool reply_file(const struct request *req, struct reply *reply, int fd, uint64_t size, const char *digest,
                 const char *name, struct err *e);
+
+/* Fills the reply with text that only grows: 200, 206 or 416.  Takes the buffer if it returns true. */
+bool reply_part(const struct request *req, struct reply *reply, struct buf *text, struct err *e);
 
 #endif

@@ -1,5 +1,6 @@
 #include "api/stream.h"
 
+#include "api/joblog.h"
 #include "api/rows.h"
 #include "core/base/clock.h"
 #include "storage/job.h"
@@ -10,8 +11,8 @@
 
 json_t *event_json(const struct event *event)
 {
-    return json_pack("{s:I, s:o, s:s, s:o}", "seq", (json_int_t)event->seq, "at", row_time(event->at), "type", event->type,
-                     "data", row_stored(event->data));
+    return json_pack("{s:I, s:o, s:s, s:s*, s:o}", "seq", (json_int_t)event->seq, "at", row_time(event->at), "type", event->type,
+                     "trace_id", *event->trace ? event->trace : NULL, "data", row_stored(event->data));
 }
 
 bool event_is_last(const struct event *event)
@@ -39,7 +40,7 @@ bool stream_next(struct store *store, struct stream *s, struct buf *out, bool *r
     bool ok = event_list(store, s->team, s->job, s->after, AT_ONCE, &list, e);
     size_t start = out->n, i = 0;
     for (; ok && i < list.n && out->n - start < STREAM_ENOUGH; i++) {
-        ok = add_event(out, &list.items[i]) || err_set(e, ERR_MEMORY, s->job, "no memory for an event of %zu bytes", strlen(list.items[i].data));
+        ok = (s->lines ? joblog_add(out, &list.items[i], s->least) : add_event(out, &list.items[i])) || err_set(e, ERR_MEMORY, s->job, "no memory for an event of %zu bytes", strlen(list.items[i].data));
         s->after = list.items[i].seq;
         s->ended = event_is_last(&list.items[i]);
     }

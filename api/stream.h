@@ -9,6 +9,7 @@
 
 #include "core/base/buf.h"
 #include "core/base/json.h"
+#include "core/base/log.h"
 #include "storage/result.h"
 
 struct stream {
@@ -16,6 +17,8 @@ struct stream {
     char token[ID_SIZE];        /* whose right to read it is; "": nobody asks */
     int64_t after;              /* seq of the last event the reader has */
     bool ended;                 /* that was the last event there will be */
+    bool lines;                 /* of the job's log (joblog.h) instead of server-sent events */
+    enum log_level least;       /* of these lines */
 };
 
 /* The most bytes stream_next() makes of a single event, and the most it adds to that once it has some. */
@@ -29,6 +32,12 @@ bool stream_next(struct store *store, struct stream *s, struct buf *out, bool *r
 
 /* Whether the reader's token is still valid; also true while that cannot be found out. */
 bool stream_allowed(struct store *store, const struct stream *s);
+
+/* events.c: answers with what comes behind like->after, in like's form. */
+struct app;
+struct request;
+struct reply;
+bool reply_stream(const struct app *app, const struct request *req, const struct stream *like, const char *type, struct reply *reply, struct err *e);
 
 json_t *event_json(const struct event *event);
 

@@ -372,7 +372,7 @@ static bool dry_run(struct app *app, const struct request *req, struct reply *re
 
 static bool make_from_body(struct app *app, const struct request *req, const struct idempotency *key, struct job *ret, struct err *e)
 {
-    struct wish w = { .request.idempotency = *key };
+    struct wish w = { .request = { .idempotency = *key, .trace = req->trace } };
     json_t *body = wish_body(req, e);
     bool ok = body && take_wish(app, req, body, &w, e) && take_estimate(app, req, &w, e)
            && job_insert(app->store, req->who.team, &w.request, ret, e);
@@ -394,7 +394,7 @@ static bool make_again(struct app *app, const struct request *req, const struct 
     static const char *const members[] = { NULL };
     json_t *body = request_json(req, members, true, e);
     json_decref(body);
-    return body && job_retry(app->store, req->who.team, req->param[0], key, ret, e);
+    return body && job_retry(app->store, req->who.team, req->param[0], key, req->trace, ret, e);
 }
 
 bool post_job_retry(struct app *app, struct request *req, struct reply *reply, struct err *e)

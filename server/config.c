@@ -215,7 +215,10 @@ bool config_load(struct config *c, int argc, char **argv, struct err *e)
 static void help(void)
 {
     char name[64];
-    printf("usage: repquantd [--OPTION=VALUE]...\n\nServes the quantizer over HTTP.  Each option can also be given in the environment.\n\n");
+    printf("usage: repquantd [--OPTION=VALUE]...\n\nServes the quantizer over HTTP.  Each option can also be given in the environment.\n\n"
+           "       repquantd backup TO [--data=FOLDER]       copies the data folder to the folder TO, also while it is served\n"
+           "       repquantd verify FOLDER                   reads a backup, or a data folder that is served, and names all damage\n"
+           "       repquantd restore FROM [--data=FOLDER]    makes a data folder, which must be empty, of a backup\n\n");
     for (int i = 0; i < OPTIONS; i++)
         printf("  --%-16s %s\n  %-18s %s%s%s\n", options[i].name, options[i].help, "", variable(&options[i], name, sizeof name),
                options[i].fallback[0] ? ", default " : "", options[i].fallback);

@@ -88,7 +88,7 @@ static void nap(struct watch *watch)
 
 static bool same_place(const struct stream *a, const struct stream *b)
 {
-    return a->after == b->after && strcmp(a->job, b->job) == 0 && strcmp(a->team, b->team) == 0;
+    return a->after == b->after && a->lines == b->lines && a->least == b->least && strcmp(a->job, b->job) == 0 && strcmp(a->team, b->team) == 0;
 }
 
 /* As stream_next(); `generation` was read before. */
@@ -113,7 +113,8 @@ static bool next_events(struct watch *watch, struct watcher *w, uint64_t generat
 
 static void say_goodbye(struct watcher *w, const char *why)
 {
-    buf_printf(&w->text, "event: %s\ndata: {}\n\n", why);
+    if (!w->stream.lines)
+        buf_printf(&w->text, "event: %s\ndata: {}\n\n", why);
     w->over = true;
 }
 
@@ -135,7 +136,7 @@ static bool serve_reader(struct watch *watch, struct watcher *w, bool due, bool 
     if (!w->text.n && due && !stream_allowed(watch->store, &w->stream))
         w->over = true;
     else if (!w->text.n && due)
-        buf_str(&w->text, ":\n\n");
+        buf_str(&w->text, w->stream.lines ? "\n" : ":\n\n");
     return w->text.n || w->over;
 }
 

@@ -7,6 +7,7 @@
 #include "core/base/io.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
+#include "server/command.h"
 #include "server/config.h"
 #include "server/http.h"
 #include "server/http_watch.h"
@@ -446,6 +447,8 @@ int main(int argc, char **argv)
         return launcher_main(argc, argv);
     if (config_told(argc, argv))
         return EXIT_SUCCESS;
+    if (command_called(argc, argv))
+        return command_main(argc, argv);
     if (!start_process(&mine))
         return EXIT_FAILURE;
     bool ok = config_load(&d.config, argc, argv, &e) && start(&d, &e);

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -188,8 +189,7 @@ void blob_abort(struct blob_writer *w)
     w->store = NULL;
 }
 
-/* Reads fd from its start, piece by piece. */
-static bool each_piece(int fd, bool (*use)(void *arg, const void *p, size_t n, struct err *e), void *arg, struct err *e)
+bool blob_each_piece(int fd, bool (*use)(void *arg, const void *p, size_t n, struct err *e), void *arg, struct err *e)
 {
     char *piece = malloc(PIECE);
     bool ok = piece || err_sys(e, "file", "read");
@@ -214,7 +214,7 @@ bool blob_adopt(struct store *s, const char *team, int fd, uint64_t limit, struc
     bool ok = blob_begin(&w, s, team, NULL, limit, e);
     w.taken = UINT64_MAX;               /* a job's result: it was promised its space when the job was accepted */
     w.exempt = true;
-    ok = ok && each_piece(fd, write_piece, &w, e) && blob_finish(&w, ret, e);
+    ok = ok && blob_each_piece(fd, write_piece, &w, e) && blob_finish(&w, ret, e);
     blob_abort(&w);
     return ok;
 }
@@ -249,7 +249,7 @@ static bool same_bytes(int fd, const char *digest, struct err *e)
     struct hash h;
     uint8_t got[HASH_SIZE], want[HASH_SIZE];
     hash_init(&h);
-    if (!each_piece(fd, hash_piece, &h, e))
+    if (!blob_each_piece(fd, hash_piece, &h, e))
         return false;
     hash_end(&h, got);
     return (hash_parse(digest, want) && hash_equal(got, want))
@@ -336,7 +336,8 @@ bool store_sweep(struct store *s, int64_t grace_us, int *ret_removed, struct err
     char digest[HASH_TEXT_SIZE] = "", path[BLOB_PATH_SIZE];
     *ret_removed = 0;
     bool ok = expire(s, clock_now_us() - grace_us, e);
-    while (ok) {
+    bool alone = flock(s->backup_fd, LOCK_EX | LOCK_NB) == 0;       /* else a backup reads: see backup.h */
+    while (ok && alone) {
         pthread_mutex_lock(&s->publish_mu);         /* let go after each, so that uploads get their turn */
         ok = forget_one(s, digest, e);
         bool more = ok && blob_path(digest, path);
@@ -346,6 +347,8 @@ bool store_sweep(struct store *s, int64_t grace_us, int *ret_removed, struct err
         if (!more)
             break;
     }
+    if (alone)
+        flock(s->backup_fd, LOCK_UN);
     ballast_make(s);
     return upload_sweep(s, e) && ok;
 }

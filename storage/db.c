@@ -77,7 +77,7 @@ bool db_fail(sqlite3 *lite, struct err *e, const char *doing)
     return err_set(e, code, "database", "%.200s: %s (%d)", doing, sqlite3_errmsg(lite), rc);
 }
 
-static bool exec(sqlite3 *lite, const char *sql, struct err *e)
+bool db_exec(sqlite3 *lite, const char *sql, struct err *e)
 {
     return sqlite3_exec(lite, sql, NULL, NULL, NULL) == SQLITE_OK || db_fail(lite, e, sql);
 }
@@ -91,15 +91,15 @@ static bool harden(sqlite3 *lite, struct err *e)
     sqlite3_db_config(lite, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
     sqlite3_limit(lite, SQLITE_LIMIT_LENGTH, 64 << 20);
     sqlite3_limit(lite, SQLITE_LIMIT_ATTACHED, 0);
-    return exec(lite, "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;"
+    return db_exec(lite, "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;"
                       "PRAGMA mmap_size = 0; PRAGMA foreign_keys = ON", e);
 }
 
-static bool conn_open(struct conn *c, const char *path, int flags, struct err *e)
+bool db_connect(const char *path, int flags, sqlite3 **ret, struct err *e)
 {
-    if (sqlite3_open_v2(path, &c->lite, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL) != SQLITE_OK)
-        return db_fail(c->lite, e, "open");
-    return harden(c->lite, e);
+    if (sqlite3_open_v2(path, ret, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, NULL) != SQLITE_OK)
+        return db_fail(*ret, e, "open");
+    return harden(*ret, e);
 }
 
 static void conn_close(struct conn *c)
@@ -128,8 +128,8 @@ static bool quick_check(sqlite3 *lite, struct err *e)
 static bool writer_open(struct db *db, const char *path, struct err *e)
 {
     struct conn *c = &db->writer;
-    return conn_open(c, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, e)
-        && exec(c->lite, "PRAGMA journal_mode = WAL;"
+    return db_connect(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &c->lite, e)
+        && db_exec(c->lite, "PRAGMA journal_mode = WAL;"
                          "PRAGMA synchronous = FULL;"           /* a 202 answer survives a power cut */
                          "PRAGMA journal_size_limit = 67108864", e)
         && quick_check(c->lite, e) && schema_migrate(c->lite, e) && schema_trust_code(c->lite, e)
@@ -138,8 +138,8 @@ static bool writer_open(struct db *db, const char *path, struct err *e)
 
 static bool reader_open(struct conn *c, const char *path, struct err *e)
 {
-    return conn_open(c, path, SQLITE_OPEN_READONLY, e)
-        && exec(c->lite, "PRAGMA query_only = ON; PRAGMA wal_autocheckpoint = 0", e)
+    return db_connect(path, SQLITE_OPEN_READONLY, &c->lite, e)
+        && db_exec(c->lite, "PRAGMA query_only = ON; PRAGMA wal_autocheckpoint = 0", e)
         && (c->stmts = stmt_prepare_all(c->lite, e)) != NULL;
 }
 
@@ -192,7 +192,7 @@ struct conn *db_write(struct db *db, struct err *e)
         return NULL;
     }
     pthread_mutex_lock(&db->write_mu);
-    if (exec(db->writer.lite, "BEGIN IMMEDIATE", e)) {
+    if (db_exec(db->writer.lite, "BEGIN IMMEDIATE", e)) {
         db->ntouched = 0;
         db->changes = sqlite3_total_changes64(db->writer.lite);
         return &db->writer;
@@ -209,7 +209,7 @@ bool db_write_end(struct conn *c, bool ok, struct err *e)
     bool joined = false;
 
     int64_t began = clock_mono_us();
-    ok = ok && (sqlite3_total_changes64(c->lite) == db->changes || audit_join(c, &joined, e)) && exec(c->lite, "COMMIT", e);
+    ok = ok && (sqlite3_total_changes64(c->lite) == db->changes || audit_join(c, &joined, e)) && db_exec(c->lite, "COMMIT", e);
     if (ok && joined)
         audit_joined();
     if (ok)
@@ -220,7 +220,7 @@ bool db_write_end(struct conn *c, bool ok, struct err *e)
     if (kind == SQLITE_IOERR)
         atomic_store(&db->broken, true);
     if (!ok)
-        (void)exec(c->lite, "ROLLBACK", NULL);      /* the first error is already in *e */
+        (void)db_exec(c->lite, "ROLLBACK", NULL);      /* the first error is already in *e */
     if (ok && db->watch) {
         n = db->ntouched;
         memcpy(touched, db->touched, (size_t)n * sizeof touched[0]);

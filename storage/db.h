@@ -46,6 +46,12 @@ int schema_version(void);
 /* Lets triggers run, if there are none but ours; else ERR_CONFIG. */
 bool schema_trust_code(struct sqlite3 *lite, struct err *e);
 
+/* Opens a connection with what holds for all of them: no code of the file's runs.  *ret is to be closed even after a failure. */
+bool db_connect(const char *path, int flags, struct sqlite3 **ret, struct err *e);
+
+/* Runs statements that give no rows. */
+bool db_exec(struct sqlite3 *lite, const char *sql, struct err *e);
+
 /* Fills *e from the connection's last error.  Always false. */
 bool db_fail(struct sqlite3 *lite, struct err *e, const char *doing);
 

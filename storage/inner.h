@@ -22,6 +22,7 @@ struct store {
     char *blobs, *scratch;
     int dir_fd, blobs_fd, scratch_fd;       /* the same three, open */
     int lock_fd;                    /* flock'ed while we live */
+    int backup_fd;                  /* flock'ed while blobs are removed; by a backup, so that none are */
     char boot_id[40];
     struct db *db;
     struct spooler *spooler;
@@ -112,6 +113,12 @@ bool quota_admit_bytes(struct conn *c, const char *team, uint64_t more, struct e
 
 /* Makes room for items[n] in the malloc'd array that `items` points to; zeroes it. */
 bool list_grow(void *items, size_t n, size_t size, struct err *e);
+
+/* blobs/00 to blobs/ff. */
+bool store_fan_out(int blobs_fd, const char *path, struct err *e);
+
+/* Reads fd from its start, piece by piece. */
+bool blob_each_piece(int fd, bool (*use)(void *arg, const void *p, size_t n, struct err *e), void *arg, struct err *e);
 
 /* "ab/<64 hex>" of a digest text that hash_parse() accepts; false if it does not. */
 enum { BLOB_PATH_SIZE = 3 + HASH_HEX_SIZE };

@@ -176,6 +176,7 @@ static bool texts_of_row(struct stmt *s, struct job *job, struct err *e)
 
 static void names_of_row(struct stmt *s, struct job *job)
 {
+    stmt_get_text(s, 39, job->trace, sizeof job->trace);
     char stage[16];
     stmt_get_text(s, 0, job->id, sizeof job->id);
     stmt_get_text(s, 1, job->team, sizeof job->team);

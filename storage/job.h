@@ -98,6 +98,8 @@ struct job {
     char *problem;                  /* JSON or NULL: why it failed, or why the last attempt was lost */
     char *summary;                  /* JSON or NULL: of a job that succeeded */
 
+    char trace[TRACE_ID_SIZE];      /* the trace of the request that made it, 32 hex digits (W3C traceparent); "": none */
+
     bool reused;                    /* job_insert() found it instead of making one; no column */
 };
 void job_release(struct job *job);
@@ -138,6 +140,7 @@ struct job_request {
     enum dedupe dedupe;
     const char *estimate;           /* as in struct job */
     int64_t memory;
+    const char *trace;              /* as in struct job; NULL: none */
     struct idempotency idempotency;
 };
 
@@ -172,7 +175,8 @@ bool job_delete(struct store *s, const char *team, const char *id, struct err *e
 bool job_estimate_find(struct store *s, const char *team, const char *fingerprint, char **ret, struct err *e);
 
 /* A new job like a FAILED or CANCELED one, with retry_of set; else ERR_CONFLICT. */
-bool job_retry(struct store *s, const char *team, const char *id, const struct idempotency *key, struct job *ret, struct err *e);
+bool job_retry(struct store *s, const char *team, const char *id, const struct idempotency *key, const char *trace, struct job *ret,
+               struct err *e);
 
 struct queue_counts {
     int64_t jobs[JOB_STATES];       /* of the team; of all teams if team is NULL */

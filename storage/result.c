@@ -48,6 +48,7 @@ bool event_list(struct store *s, const char *team, const char *job_id, int64_t a
         x->seq = stmt_get_int(q, 0);
         x->at = stmt_get_int(q, 1);
         stmt_get_text(q, 2, x->type, sizeof x->type);
+        stmt_get_text(q, 4, x->trace, sizeof x->trace);
         if (!stmt_dup_text(q, 3, &x->data, &why))
             break;
     }

@@ -9,7 +9,7 @@
 #include "storage/ulid.h"
 
 /* One event; seq counts from 1 per job without gaps. */
-struct event { int64_t seq, at; char type[32]; char *data; /* JSON object */ };
+struct event { int64_t seq, at; char type[32], trace[TRACE_ID_SIZE]; char *data; /* JSON object */ };     /* trace: the job's */
 struct event_list { struct event *items; size_t n; bool more; };
 bool event_list(struct store *s, const char *team, const char *job_id, int64_t after_seq, int limit, struct event_list *ret, struct err *e);
 void event_list_release(struct event_list *l);

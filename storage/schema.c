@@ -155,6 +155,9 @@ static const char *const steps[] = {
     "  status INTEGER NOT NULL, answer TEXT NOT NULL, created_at INTEGER NOT NULL, PRIMARY KEY (team, key)"
     ") STRICT, WITHOUT ROWID;"
     "CREATE INDEX idempotency_age ON idempotency (created_at);",
+
+    /* 7: the trace a job belongs to. */
+    "ALTER TABLE jobs ADD COLUMN trace TEXT NOT NULL DEFAULT '';",
 };
 enum { STEPS = sizeof steps / sizeof steps[0] };
 

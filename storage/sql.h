@@ -16,7 +16,7 @@
     " max_attempts, state, queued_at, running_at, canceling_at, canceled_at, failed_at, succeeded_at,"  \
     " cancel_requested_at, attempt, claim_token, lease_until, boot_id, worker, stage, done, total,"     \
     " warnings, engine, problem, summary, not_before, deadline_s, deadline, fingerprint, estimate, memory,"  \
-    " cancel_by, cancel_reason"
+    " cancel_by, cancel_reason, trace"
 #define MOVING_COLUMNS "id, team, state, attempt, max_attempts"
 /* A worker's writes reach only the job it still holds. */
 #define HELD " WHERE id = ?1 AND claim_token = ?2 AND state IN ('running', 'canceling')"
@@ -87,8 +87,8 @@
     /* jobs */                                                                                          \
     X(JOB_INSERT, "INSERT INTO jobs (id, team, type, model_id, dataset_id, eval_dataset_id, retry_of, recipe," \
                   " labels, priority, max_attempts, queued_at, not_before, waits, deadline_s, deadline, fingerprint," \
-                  " estimate, memory) VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13 > ?12, ?14," \
-                  " CASE WHEN ?14 > 0 THEN max(?12, ?13) + ?14 * 1000000 ELSE 0 END, ?15, ?16, ?17)")   \
+                  " estimate, memory, trace) VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13 > ?12, ?14," \
+                  " CASE WHEN ?14 > 0 THEN max(?12, ?13) + ?14 * 1000000 ELSE 0 END, ?15, ?16, ?17, ?18)")   \
     X(JOB_GET, "SELECT " JOB_COLUMNS " FROM jobs WHERE team = ?1 AND id = ?2")                          \
     X(JOB_LIST_DOWN, "SELECT " JOB_COLUMNS " FROM jobs WHERE team = ?1 AND id < ?2" JOB_FILTER " ORDER BY id DESC LIMIT ?6") \
     X(JOB_LIST_UP, "SELECT " JOB_COLUMNS " FROM jobs WHERE team = ?1 AND id > ?2" JOB_FILTER " ORDER BY id LIMIT ?6") \
@@ -176,7 +176,7 @@
     /* what it left */                                                                                  \
     X(JOB_EXISTS, "SELECT 1 FROM jobs WHERE team = ?1 AND id = ?2")                                     \
     X(JOB_QUEUED, "SELECT 1 FROM jobs WHERE id = ?1 AND state = 'queued'")                              \
-    X(EVENT_LIST, "SELECT seq, at, type, data FROM events WHERE team = ?1 AND job_id = ?2 AND seq > ?3" \
+    X(EVENT_LIST, "SELECT seq, at, type, data, (SELECT trace FROM jobs WHERE id = ?2) FROM events WHERE team = ?1 AND job_id = ?2 AND seq > ?3" \
                   " ORDER BY seq LIMIT ?4")                                                             \
     X(LAYER_LIST_UP, "SELECT idx, row FROM layers WHERE team = ?1 AND job_id = ?2"                      \
                      " ORDER BY json_extract(row, ?3) ASC NULLS LAST, idx")                             \

@@ -34,7 +34,7 @@ static bool folder(const char *path, int *ret_fd, struct err *e)
 }
 
 /* All 256 exist from the start, so publishing a blob never makes a folder. */
-static bool fan_out(int blobs_fd, const char *path, struct err *e)
+bool store_fan_out(int blobs_fd, const char *path, struct err *e)
 {
     for (int i = 0; i < 256; i++) {
         char name[3];
@@ -95,12 +95,19 @@ static bool read_boot_id(char *ret, size_t size, struct err *e)
     return true;
 }
 
+static bool open_backup_lock(struct store *s, struct err *e)
+{
+    s->backup_fd = openat(s->dir_fd, "backup", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    return s->backup_fd >= 0 || err_sys(e, s->dir, "open the file backup in");
+}
+
 static bool open_folders(struct store *s, struct err *e)
 {
     return folder(s->dir, &s->dir_fd, e) && local_disk(s, e) && take_lock(s, e)
         && path_of(s->dir, "blobs", &s->blobs, e) && folder(s->blobs, &s->blobs_fd, e)
-        && fan_out(s->blobs_fd, s->blobs, e)
+        && store_fan_out(s->blobs_fd, s->blobs, e)
         && path_of(s->dir, "scratch", &s->scratch, e) && folder(s->scratch, &s->scratch_fd, e)
+        && open_backup_lock(s, e)
         && (fsync(s->dir_fd) == 0 || err_sys(e, s->dir, "sync"));
 }
 
@@ -153,7 +160,7 @@ struct store *store_open(const char *dir, struct err *e)
         err_sys(e, dir, "open");
         return NULL;
     }
-    s->dir_fd = s->blobs_fd = s->scratch_fd = s->lock_fd = -1;
+    s->dir_fd = s->blobs_fd = s->scratch_fd = s->lock_fd = s->backup_fd = -1;
     s->limits = STORE_LIMITS_DEFAULT;
     pthread_mutex_init(&s->publish_mu, NULL);
     pthread_mutex_init(&s->room_mu, NULL);
@@ -174,7 +181,7 @@ void store_close(struct store *s)
     if (s->db)
         audit_flush(s, NULL);
     db_close(s->db);
-    int fds[] = { s->blobs_fd, s->scratch_fd, s->dir_fd, s->lock_fd };     /* the lock last */
+    int fds[] = { s->blobs_fd, s->scratch_fd, s->backup_fd, s->dir_fd, s->lock_fd };     /* the lock last */
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
         if (fds[i] >= 0)
             close(fds[i]);
@@ -212,6 +219,12 @@ uint64_t store_free_bytes(const struct store *s)
 {
     struct statvfs fs;
     return fstatvfs(s->blobs_fd, &fs) == 0 ? (uint64_t)fs.f_bavail * fs.f_frsize : 0;
+}
+
+int64_t store_last_backup(const struct store *s)
+{
+    char text[24] = "";
+    return pread(s->backup_fd, text, sizeof text - 1, 0) > 0 ? strtoll(text, NULL, 10) : 0;
 }
 
 /* ---- recovery ---- */

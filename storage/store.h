@@ -9,6 +9,7 @@
  *     DIR/scratch/<job>/<claim>/       the folder of one attempt, see scratch.h
  *     DIR/ballast                      space that is given back when the disk is full, so that a job
  *                                      can still be canceled and a model deleted
+ *     DIR/backup                       flock'ed while blobs are removed or copied, see backup.h; when that was last complete
  *     DIR/token                        the first administrator's token, 0600
  *
  * RULES for everything in storage/
@@ -84,6 +85,9 @@ bool store_ping(struct store *s, struct err *e);
 
 /* Free bytes of the file system under DIR; 0 if unknown. */
 uint64_t store_free_bytes(const struct store *s);
+
+/* When a backup was last complete, in seconds since the epoch; 0: never. */
+int64_t store_last_backup(const struct store *s);
 
 /* Bytes of disk an upload or a job may still take: free, less what waiting jobs were promised and what is kept free. */
 uint64_t store_room(struct store *s);

@@ -158,6 +158,7 @@ static bool insert_job(struct conn *c, const char *team, const char *id, const c
     stmt_text(s, 15, r->fingerprint ? r->fingerprint : "");
     stmt_text(s, 16, r->estimate);
     stmt_int(s, 17, r->memory);
+    stmt_text(s, 18, r->trace ? r->trace : "");
     bool ok = stmt_run(s, e);
     stmt_end(s);
     return ok;
@@ -203,7 +204,7 @@ bool job_insert(struct store *s, const char *team, const struct job_request *req
 }
 
 static bool queue_again(struct store *s, struct conn *c, const char *team, const struct job *old, const struct idempotency *key,
-                        struct job *ret, struct err *e)
+                        const char *trace, struct job *ret, struct err *e)
 {
     if (old->state != JOB_FAILED && old->state != JOB_CANCELED)
         return err_set(e, ERR_CONFLICT, "state", "the job is %s; only failed and canceled jobs can be retried",
@@ -213,17 +214,19 @@ static bool queue_again(struct store *s, struct conn *c, const char *team, const
         .eval_dataset_id = old->eval_dataset_id, .recipe = old->recipe, .labels = old->labels,
         .priority = old->priority, .max_attempts = old->max_attempts, .deadline_s = old->deadline_s,
         .fingerprint = old->fingerprint, .estimate = old->estimate, .memory = old->memory,
+        .trace = trace,
     };
     if (key)
         r.idempotency = *key;
     return queue_job(s, c, team, old->id, &r, ret, e);
 }
 
-bool job_retry(struct store *s, const char *team, const char *id, const struct idempotency *key, struct job *ret, struct err *e)
+bool job_retry(struct store *s, const char *team, const char *id, const struct idempotency *key, const char *trace, struct job *ret,
+               struct err *e)
 {
     struct job old = { 0 };
     struct conn *c = db_write(s->db, e);
-    bool ok = c && end_with_job(c, job_read(c, team, id, &old, e) && queue_again(s, c, team, &old, key, ret, e), ret, e);
+    bool ok = c && end_with_job(c, job_read(c, team, id, &old, e) && queue_again(s, c, team, &old, key, trace, ret, e), ret, e);
     job_release(&old);
     return ok;
 }

@@ -14,7 +14,7 @@
 
 #include <stdbool.h>
 
-enum { ID_SIZE = 32, ID_PREFIX_MAX = 4, TEAM_SIZE = 64 };
+enum { ID_SIZE = 32, ID_PREFIX_MAX = 4, TEAM_SIZE = 64, TRACE_ID_SIZE = 33 };
 
 /* "job" gives "job_" and 26 characters; a longer prefix than ID_PREFIX_MAX would cut off what makes ids differ.  Thread-safe; cannot fail. */
 void id_new(const char *prefix, char ret[ID_SIZE]);

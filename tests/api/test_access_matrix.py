@@ -25,7 +25,7 @@ MATRIX = {
     "GET /v1/recipes": "viewer", "GET /v1/recipes/{name}": "viewer",
     "POST /v1/jobs": "member", "GET /v1/jobs": "viewer", "GET /v1/jobs/{job}": "viewer", "DELETE /v1/jobs/{job}": "member",
     "POST /v1/jobs/{job}/cancel": "member", "POST /v1/jobs/{job}/retry": "member",
-    "GET /v1/jobs/{job}/events": "viewer", "GET /v1/jobs/{job}/layers": "viewer", "GET /v1/jobs/{job}/layers/{index}/details": "viewer",
+    "GET /v1/jobs/{job}/events": "viewer", "GET /v1/jobs/{job}/logs": "viewer", "GET /v1/jobs/{job}/layers": "viewer", "GET /v1/jobs/{job}/layers/{index}/details": "viewer",
     "GET /v1/jobs/{job}/report": "viewer", "GET /v1/jobs/{job}/artifacts": "viewer",
     "GET /v1/artifacts/{artifact}": "viewer", "GET /v1/artifacts/{artifact}/content": "viewer",
     "GET /v1/whoami": ANYBODY,

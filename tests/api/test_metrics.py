@@ -18,7 +18,7 @@ def value(daemon, series):
     return None
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is absent: install the Debian package prometheus (scripts/setup prometheus)")
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is absent: install the Debian package prometheus (scripts/setup operate)")
 def test_prometheus_own_tool_finds_nothing_to_complain_of(daemon):
     daemon.ended(daemon.job("stage preparing; stage quantizing; layer 1; result model.onnx MODEL")["id"])
     text = requests.get(daemon.url + "/metrics", timeout=20)

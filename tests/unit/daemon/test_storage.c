@@ -414,11 +414,11 @@ static void a_retry_is_a_new_job_like_the_old_one(void **state)
     struct job again;
     struct err e = { 0 };
     fixture_job(f, 3, id);
-    assert_false(job_retry(f->store, TEAM_LOCAL, id, NULL, &again, &e));    /* still queued */
+    assert_false(job_retry(f->store, TEAM_LOCAL, id, NULL, "", &again, &e));    /* still queued */
     assert_int_equal(e.code, ERR_CONFLICT);
     struct claim c = claim_one(f->store, NULL);
     assert_true(run_fail(f->store, &c, "{}", NULL));
-    assert_true(job_retry(f->store, TEAM_LOCAL, id, NULL, &again, NULL));
+    assert_true(job_retry(f->store, TEAM_LOCAL, id, NULL, "", &again, NULL));
     assert_string_equal(again.retry_of, id);
     assert_string_not_equal(again.id, id);
     assert_int_equal(again.priority, 3);
@@ -497,7 +497,7 @@ static void another_team_finds_nothing(void **state)
     fixture_job(f, 0, id);
     assert_false(job_get(f->store, "other", id, &job, &e[0]));
     assert_false(job_cancel(f->store, "other", id, NULL, NULL, &job, &e[1]));
-    assert_false(job_retry(f->store, "other", id, NULL, &job, &e[2]));
+    assert_false(job_retry(f->store, "other", id, NULL, "", &job, &e[2]));
     assert_false(asset_get(f->store, "other", ASSET_MODEL, f->model, &a, &e[3]));
     assert_false(asset_delete(f->store, "other", ASSET_MODEL, f->model, &e[4]));
     assert_false(blob_open(f->store, "other", FIXTURE_DIGEST, false, &fd, &size, &e[5]));

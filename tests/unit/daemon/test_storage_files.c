@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
@@ -137,6 +138,20 @@ static void sweeping_removes_what_nobody_uses_and_nothing_else(void **state)
     assert_false(exists(f, "blobs/48/486ea46224d1bb4fb680f34f7c9ad96a8f24ec88be73ea8e5a6c65260e9cb8a7"));
     assert_true(blob_open(f->store, TEAM_LOCAL, FIXTURE_DIGEST, true, &fd, &size, NULL));
     close(fd);
+}
+
+static void sweeping_waits_for_a_backup_to_end(void **state)
+{
+    struct fixture *f = *state;
+    int removed, backup = open(path_in(f, "backup"), O_RDWR | O_CLOEXEC);
+    fixture_blob(f, TEAM_LOCAL, "world");
+    assert_int_equal(flock(backup, LOCK_SH), 0);
+    assert_true(store_sweep(f->store, -1000000, &removed, NULL));
+    assert_int_equal(removed, 0);
+    assert_true(exists(f, "blobs/48/486ea46224d1bb4fb680f34f7c9ad96a8f24ec88be73ea8e5a6c65260e9cb8a7"));
+    close(backup);
+    assert_true(store_sweep(f->store, -1000000, &removed, NULL));
+    assert_int_equal(removed, 1);
 }
 
 static void a_start_removes_files_without_rows_and_unfinished_uploads(void **state)
@@ -374,6 +389,7 @@ int main(void)
         T(an_upload_over_its_limit_or_abandoned_leaves_no_trace),
         T(a_blob_that_rotted_is_never_opened_and_an_upload_heals_it),
         T(sweeping_removes_what_nobody_uses_and_nothing_else),
+        T(sweeping_waits_for_a_backup_to_end),
         T(a_start_removes_files_without_rows_and_unfinished_uploads),
         T(an_upload_is_all_or_nothing_whichever_call_fails),
         T(on_a_full_disk_a_job_can_still_be_canceled),

@@ -1,0 +1,118 @@
+"""What openapi.yaml says and what the service does are the same: requests generated from the document, each answer compared with it.
+
+No answer is a 5xx, every answer is described, what the document forbids is refused, what it allows is not called malformed.  A few for each
+operation in `make test`, 3,000 in `make test-long`.
+"""
+import pathlib
+
+import pytest
+import requests
+import yaml
+from conftest import ROOT
+from generated import Document
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+DOCUMENT = Document(yaml.safe_load((ROOT / "api" / "openapi.yaml").read_text()))
+OPERATIONS = {name: (parameters, operation) for name, parameters, operation in DOCUMENT.operations()}
+RUN = ('stage preparing; layer 1; metric top1 0.5 0.4; result model.onnx MODEL; result report.json {"layers":[]}; '
+       'result details.json [{"index":0}]')
+ABSENT = "0" * 26
+# What a schema cannot say of a request that it allows: another 4xx than these means that the document is wrong.
+MALFORMED = {"request.json", "request.invalid", "request.media_type"}
+# What only the place where it stands decides: another list's cursor, a field that only streams read.
+ELSEWHERE = {"cursor"}
+ONLY_STREAMS_READ = "Last-Event-ID"
+
+
+class World:
+    """A daemon with something of everything, made anew behind each operation that deletes."""
+
+    def __init__(self, daemon):
+        self.daemon, self.sent, self.count, self.objects = daemon, requests.Session(), 0, None
+        self.sent.trust_env = False
+
+    def before(self, name):
+        self.objects = self.objects or self.refresh()
+        objects = self.objects
+        if name.startswith(("DELETE", "PUT /v1/teams")):
+            self.objects = None
+        return objects
+
+    def post(self, path, **body):
+        answer = self.daemon("POST", path, json=body)
+        assert answer.status_code in (201, 202), answer.text
+        return answer.json()
+
+    def refresh(self):
+        d = self.daemon
+        model, data = d.upload("models", f"#quantize {RUN}\n", name="model"), d.upload("datasets", '#inspect result result.json {"format":"npz","samples":4}\n')
+        job = self.post("/v1/jobs", type="quantize", model_id=model["id"], dataset_id=data["id"], recipe="minmax-w8a8")
+        gone = self.post("/v1/jobs", type="quantize", model_id=model["id"], dataset_id=data["id"], recipe="minmax-w8a8")
+        d("POST", f"/v1/jobs/{gone['id']}/cancel")
+        d.ended(gone["id"])
+        assert d.ended(job["id"])["state"] == "succeeded"
+        artifacts = [a["id"] for a in d("GET", f"/v1/jobs/{job['id']}/artifacts").json()["data"]]
+        upload = d("POST", "/v1/uploads", headers={"Tus-Resumable": "1.0.0", "Upload-Length": "20"}, data=b"").headers["Location"].rsplit("/", 1)[1]
+        token = self.post("/v1/tokens", name="spare", role="viewer")
+        if d("GET", "/v1/teams/red").status_code == 404:
+            self.post("/v1/teams", name="red")
+        webhooks = [w["id"] for w in d("GET", "/v1/webhooks").json().get("data", [])] if "GET /v1/webhooks" in OPERATIONS else []
+        jobs, models, sets = [job["id"], gone["id"], "job_" + ABSENT], [model["id"], "mdl_" + ABSENT], [data["id"], "ds_" + ABSENT]
+        return {"job": jobs, "model": models, "model_id": models, "dataset": sets, "dataset_id": sets, "eval_dataset_id": sets,
+                "artifact": [*artifacts, "art_" + ABSENT], "upload": [upload, "upl_" + ABSENT], "token": [token["id"], "tok_" + ABSENT],
+                "team": ["red", "nobody"], "session": ["ses_" + ABSENT], "webhook": [*webhooks, "whk_" + ABSENT],
+                "digest": [model["digest"], "sha256:" + "0" * 64], "recipe": ["minmax-w8a8", "repquant-w4a8", {"method": "minmax"}, "none"],
+                "file": ["style.css", "none.js"], "index": ["0", "1", "99"], "wait": ["0"], "sort": ["index", "cosine", "none"],
+                "state": ["queued", "running,failed", "lost"], "label": ["a:b", "a"], "cursor": [job["id"], model["id"], "x"],
+                "name": ["minmax-w8a8", "model"], "type": ["quantize"], "url": ["https://127.0.0.1:9/x", "http://[::1]/", "https://x.invalid/y", "file:///etc/passwd"]}
+
+    def ask(self, method, path, headers, body):
+        self.count += 1
+        authorization = {"Authorization": f"Bearer {self.daemon.token}"}
+        return self.sent.request(method, self.daemon.url + path, headers={**headers, **authorization}, data=body, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, fake_job):
+    from conftest import Daemon
+    d = Daemon(tmp_path_factory.mktemp("openapi"), fake_job, {"rate": "0", "guesses": "0", "workers": "2"}).start()
+    yield World(d)
+    assert d.process.poll() is None, "the daemon has died: " + pathlib.Path(d.log).read_text()[-4000:]
+    assert d.stop() == 0
+
+
+def check(world, name, examples):
+    parameters, operation = OPERATIONS[name]
+    objects = world.before(name)
+
+    @settings(max_examples=examples, deadline=None, derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def ask(data):
+        method, path, headers, body, objections = DOCUMENT.request(data.draw, name, parameters, operation, objects)
+        objections = [o for o in objections if not o.startswith(ONLY_STREAMS_READ)]
+        answer = world.ask(method, path, headers, body)
+        told = f"{method} {path} {headers} {body} -> {answer.status_code} {answer.text[:600]}"
+        wrong = DOCUMENT.objection(operation, answer)
+        assert not wrong, f"{wrong}\n{told}"
+        assert not (objections and answer.status_code < 400), f"accepted in spite of: {objections}\n{told}"
+        problem = answer.json() if answer.headers.get("Content-Type") == "application/problem+json" else {}
+        assert objections or problem.get("code") not in MALFORMED or problem.get("where") in ELSEWHERE, f"the document has nothing against this\n{told}"
+
+    ask()
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_few_requests_for_each_operation(world, name):
+    check(world, name, 4)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_many_requests_for_each_operation(world, name):
+    check(world, name, 60)
+
+
+@pytest.mark.long
+def test_they_were_three_thousand(world):
+    assert world.count >= 3000
