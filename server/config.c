@@ -60,6 +60,7 @@ static const struct option {
     { "job-timeout", INT, AT(job_seconds), "86400", 1, 31 * 86400, "seconds one attempt of a job may take" },
     { "inspect-timeout", INT, AT(inspect_seconds), "120", 1, 3600, "seconds looking into an upload may take" },
     { "silence-timeout", INT, AT(silence_seconds), "60", 1, 3600, "seconds after which a silent job is taken for hung" },
+    { "sandbox", STR, AT(sandbox), "best-effort", 0, 0, "Landlock and seccomp around jobs: required (else do not start), best-effort (what the kernel has) or off" },
     { "keep-jobs", INT, AT(keep_jobs), "0", 0, 36500, "days that ended jobs are kept; 0: for ever" },
     { "keep-events", INT, AT(keep_events), "90", 0, 36500, "days that events of ended jobs are kept; 0: as long as the job" },
     { "keep-artifacts", INT, AT(keep_artifacts), "0", 0, 36500, "days that artifacts are kept; 0: as long as their job" },

@@ -46,6 +46,7 @@ struct config {
     int64_t inspect_seconds;        /* deadline of looking into an upload */
     int64_t silence_seconds;        /* a child silent for so long hangs */
     int64_t keep_jobs, keep_events, keep_artifacts;     /* days after a job's end; 0: for ever */
+    const char *sandbox;            /* see server/sandbox.h */
     const char *metrics;            /* who may read them without a token */
     const char *log_level, *log_format;
 };
