@@ -47,6 +47,7 @@ static const struct option {
     { "import-timeout", INT, AT(import_seconds), "3600", 1, 7 * 86400, "seconds one import may take" },
     { "outbound-private", STR, AT(outbound_private), "", 0, 0, "networks to connect to although they are not public, as 10.1.0.0/16" },
     { "outbound-ca", STR, AT(outbound_ca), "", 0, 0, "file of certificates to trust in outgoing requests; default: the system's" },
+    { "connections", INT, AT(connections), "1024", 0, 1000000, "connections one address may have at a time, trusted proxies aside; 0: no limit" },
     { "event-readers", INT, AT(event_readers), "2000", 2, 100000, "streams of events and long polls at a time; of one token half of them" },
     { "event-heartbeat", INT, AT(event_heartbeat), "15", 1, 300, "seconds after which a stream of events that has nothing to tell sends a comment" },
     { "drain-notice", INT, AT(drain_notice), "0", 0, 300, "seconds that /readyz says so before a shutdown begins, for load balancers to hear of it" },

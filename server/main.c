@@ -405,7 +405,7 @@ static bool start(struct daemon *d, struct err *e)
         return false;
     fill_app(d);
     struct http_options options = { .listen = c->listen, .port = c->port, .tls_cert = d->tls_cert, .tls_key = d->tls_key,
-                                    .watch = d->watch };
+                                    .watch = d->watch, .per_address = (int)c->connections };
     return (d->http = http_start(&options, &d->app, e)) && announce(d, e);
 }
 
