@@ -29,6 +29,8 @@ struct app {
     struct rate_table *guesses;     /* tokens that are not valid, by address; NULL: no limit */
     struct rate_table *stranger_rows;   /* refusals of strangers that the audit log names one by one; NULL: all */
     int metrics;                    /* enum metrics_for */
+    const char *sandbox;            /* full, partial or none: what jobs are locked into */
+    int64_t landlock;               /* the ABI of it, 0: none */
     int64_t workers;                /* jobs that run at a time, for people to read */
     int64_t jobs_memory;            /* bytes that all running jobs may take; 0: any */
     int64_t job_threads, job_budget;    /* of each job; an estimate is for these */

@@ -338,8 +338,28 @@ static void supervise(struct child *c)
         ;
 }
 
+/* Limits and the sandbox tell by a signal that it met them; another attempt would meet them again. */
+static const struct { int signal; enum err_code code; const char *text; } told_by_signal[] = {
+    { SIGSYS, ERR_WORKER_LOST, "the job's process made a system call that the sandbox forbids, and was ended" },
+    { SIGXCPU, ERR_DEADLINE, "the job's process used up its processor time" },
+    { SIGXFSZ, ERR_DISK, "the job's process wrote a larger file than it may" },
+};
+
+static bool told(struct child *c, const siginfo_t *info)
+{
+    for (size_t i = 0; info->si_code != CLD_EXITED && i < sizeof told_by_signal / sizeof told_by_signal[0]; i++)
+        if (info->si_status == told_by_signal[i].signal) {
+            err_set(&c->out->problem, told_by_signal[i].code, "", "%s", told_by_signal[i].text);
+            c->out->retryable = false;
+            return true;
+        }
+    return false;
+}
+
 static void describe_exit(struct child *c, const siginfo_t *info)
 {
+    if (told(c, info))
+        return;
     if (info->si_code == CLD_EXITED) {
         err_set(&c->out->problem, ERR_WORKER_LOST, "", "the job's process ended with status %d and without a result", info->si_status);
         return;

@@ -27,9 +27,8 @@
  * multipart parser, cookies and authentication helpers have had holes and are not called; its percent-decoder
  * is replaced by one that does nothing, because api/target.c decodes.
  *
- * What it does before we see a request cannot be changed: it takes a bare line feed for a line's end and unfolds
- * folded fields (RFC 9112 allows both), cuts a field's value at a NUL byte, and answers what it cannot
- * parse with a page of its own.
+ * What it does before we see a request cannot be changed, only noticed (http_head.h): it takes a bare line feed for a line's end
+ * and cuts a field's value at a NUL byte.  It answers what it cannot parse with a page of its own.
  */
 #include "server/http.h"
 
@@ -39,12 +38,11 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/metric.h"
+#include "server/http_head.h"
 #include "server/http_io.h"
 #include "server/http_stream.h"
 
-#include <arpa/inet.h>
 #include <microhttpd.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +63,7 @@ struct http {
     struct reaper *reaper;
     struct io_lane *lanes[LANES];   /* none for LANE_HERE */
     int listener, port;
+    int per_address;                /* connections of one address; 0: any number */
     const char *tls_cert, *tls_key;         /* NULL: plain HTTP */
     atomic_bool stopping;                   /* every answer ends its connection */
     atomic_bool hurrying;                   /* the grace is over: no handler is started any more */
@@ -188,38 +187,10 @@ static enum MHD_Result answer(struct live *r)
     return ok;
 }
 
-static enum MHD_Result on_field(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_n, const char *value,
-                                size_t value_n)
-{
-    (void)kind;
-    if (strlen(name) != name_n)
-        name = "\n";                        /* a NUL inside: not a name */
-    request_field(cls, name, value ? value : "", value_n);
-    return MHD_YES;
-}
-
-/* An IPv4 client of an IPv6 socket is the same client. */
-static void name_peer(struct MHD_Connection *c, char *ret, size_t size)
-{
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    const struct sockaddr *a = info ? info->client_addr : NULL;
-    ret[0] = '\0';
-    if (a && a->sa_family == AF_INET)
-        inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)a)->sin_addr, ret, (socklen_t)size);
-    if (a && a->sa_family == AF_INET6) {
-        const struct in6_addr *six = &((const struct sockaddr_in6 *)(const void *)a)->sin6_addr;
-        if (IN6_IS_ADDR_V4MAPPED(six))
-            inet_ntop(AF_INET, six->s6_addr + 12, ret, (socklen_t)size);
-        else
-            inet_ntop(AF_INET6, six, ret, (socklen_t)size);
-    }
-}
-
-static enum MHD_Result on_head(struct live *r, const char *method)
+static enum MHD_Result on_head(struct live *r, const char *method, const char *version)
 {
     r->req.method = method;
-    name_peer(r->connection, r->req.peer, sizeof r->req.peer);
-    MHD_get_connection_values_n(r->connection, MHD_HEADER_KIND, on_field, &r->req);
+    http_head(r->connection, version, &r->req);
     request_trace(&r->req);
     if (request_admit(r->http->app, &r->req, &r->reply)) {
         r->stage = LIVE_BODY;
@@ -312,13 +283,13 @@ static enum MHD_Result on_complete(struct live *r)
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *c, const char *url, const char *method,
                                   const char *version, const char *data, size_t *n, void **state)
 {
-    (void)cls, (void)c, (void)url, (void)version;
+    (void)cls, (void)c, (void)url;
     struct live *r = *state;
     if (!r)
         return MHD_NO;
     switch (r->stage) {
     case LIVE_HEAD:
-        return on_head(r, method);
+        return on_head(r, method, version);
     case LIVE_BODY:
         if (!*n)
             return on_complete(r);
@@ -398,7 +369,23 @@ static void on_connection(void *cls, struct MHD_Connection *c, void **context, e
         return;
     }
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
-    *context = info ? reaper_add(h->reaper, info->connect_fd) : NULL;
+    const union MHD_ConnectionInfo *peer = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    char address[PEER_SIZE];
+    http_address(peer ? peer->client_addr : NULL, address, sizeof address);
+    *context = info ? reaper_add(h->reaper, info->connect_fd, address) : NULL;
+}
+
+/* One address must not take all connections.  A proxy we trust has many clients behind it. */
+static enum MHD_Result on_accept(void *cls, const struct sockaddr *a, socklen_t n)
+{
+    const struct http *h = cls;
+    char address[PEER_SIZE];
+    (void)n;
+    if (!h->per_address)
+        return MHD_YES;
+    http_address(a, address, sizeof address);
+    bool ok = reaper_count(h->reaper, address) < h->per_address || (h->app->proxies && proxies_trust(h->app->proxies, address));
+    return ok ? MHD_YES : MHD_NO;
 }
 
 static size_t leave_encoded(void *cls, struct MHD_Connection *c, char *s)
@@ -443,7 +430,7 @@ static struct MHD_Daemon *start_daemon(struct http *h)
     };
     return MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG | (h->tls_cert ? MHD_USE_TLS : 0), 0,
-        NULL, NULL, on_request, h,
+        on_accept, h, on_request, h,
         MHD_OPTION_ARRAY, h->tls_cert ? tls : tls + 3,
         MHD_OPTION_EXTERNAL_LOGGER, on_library_message, NULL,
         MHD_OPTION_LISTEN_SOCKET, h->listener,
@@ -480,6 +467,7 @@ struct http *http_start(const struct http_options *options, struct app *app, str
     }
     h->app = app;
     h->watch = options->watch;
+    h->per_address = options->per_address;
     h->tls_cert = options->tls_cert;
     h->tls_key = options->tls_key;
     h->listener = http_listen(options->listen, options->port, &h->port, e);

@@ -20,6 +20,7 @@ struct http_options {
     const char *listen;             /* a numeric IPv4 or IPv6 address; host names are not looked up */
     int64_t port;                   /* 0: any free one */
     const char *tls_cert, *tls_key; /* PEM text, kept until http_stop(); NULL: plain HTTP */
+    int per_address;                /* connections one address may have; 0: any number */
     struct http_limits limits;      /* {0}: HTTP_LIMITS_DEFAULT */
     struct watch *watch;            /* for those who wait for events; outlives the server */
 };

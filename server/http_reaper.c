@@ -8,7 +8,9 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,6 +20,7 @@ enum { SECOND = 1000000, MAX_LINGERING = 64, LINGER_SECONDS = 2 };
 struct conn {
     struct conn *prev, *next;
     int fd;
+    char address[48];           /* INET6_ADDRSTRLEN is 46 */
     _Atomic int64_t state;      /* when the phase began, and which: see pack(); the only member two threads share */
 
     /* the reaper's thread alone */
@@ -209,12 +212,13 @@ void reaper_stop(struct reaper *r)
     free(r);
 }
 
-struct conn *reaper_add(struct reaper *r, int fd)
+struct conn *reaper_add(struct reaper *r, int fd, const char *address)
 {
     struct conn *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
     c->fd = fd;
+    snprintf(c->address, sizeof c->address, "%s", address);
     atomic_init(&c->state, pack(clock_mono_us(), CONN_HEAD));
     pthread_mutex_lock(&r->mu);
     c->next = r->first;
@@ -259,6 +263,16 @@ void reaper_linger(struct reaper *r, struct conn *c)
         pthread_cond_broadcast(&r->changed);
     }
     pthread_mutex_unlock(&r->mu);
+}
+
+int reaper_count(struct reaper *r, const char *address)
+{
+    int n = 0;
+    pthread_mutex_lock(&r->mu);
+    for (const struct conn *c = r->first; c; c = c->next)
+        n += strcmp(c->address, address) == 0;
+    pthread_mutex_unlock(&r->mu);
+    return n;
 }
 
 void reaper_cut(struct reaper *r, bool all)

@@ -39,7 +39,7 @@ struct reaper *reaper_start(const struct http_limits *limits, struct err *e);
 void reaper_stop(struct reaper *r);         /* after the last connection is gone; NULL is fine */
 
 /* In HEAD; NULL without memory, which the others accept. */
-struct conn *reaper_add(struct reaper *r, int fd);
+struct conn *reaper_add(struct reaper *r, int fd, const char *address);
 void reaper_remove(struct reaper *r, struct conn *c);      /* before the descriptor is closed */
 /* Cheap and without a lock: several times per request.  Called by the thread that has the connection. */
 void reaper_phase(struct conn *c, enum conn_phase phase);
@@ -50,6 +50,9 @@ void reaper_phase(struct conn *c, enum conn_phase phase);
  * the answer.  Works on a duplicate of the descriptor; does nothing if there are too many.
  */
 void reaper_linger(struct reaper *r, struct conn *c);
+
+/* Connections there are from an address. */
+int reaper_count(struct reaper *r, const char *address);
 
 /* Shuts down connections in IDLE and HEAD (all: every one). */
 void reaper_cut(struct reaper *r, bool all);

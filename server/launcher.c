@@ -2,13 +2,15 @@
  * launcher.c - lock the process in, then become the quantizer.
  *
  * Everything here happens in a process of one thread that has not read a byte from a stranger.
- * What it sets survives exec; what does not (seccomp's view of the dynamic loader, the dumpable flag)
- * is the quantizer's own first act.
+ * What it sets survives exec; what does not (the dumpable flag), and the filter of system calls, which has no room
+ * for exec, are the quantizer's own first act (core/base/seal.h).
  *
  * A parent-death signal is not used: it fires when the *thread* that spawned us ends, and the control
  * pipe says the same thing reliably.
  */
 #include "server/launcher.h"
+
+#include "server/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,33 +29,33 @@ enum { EXIT_ENVIRONMENT = 3, NICE = 10, NOFILE_SPARE = 64 };
 
 void launch_argv(const struct launch *l, struct launch_argv *ret)
 {
-    const int64_t numbers[4] = { l->inputs, l->address_space, l->cpu_seconds, l->file_size };
+    const int64_t numbers[LAUNCH_NUMBERS] = { l->inputs, l->address_space, l->cpu_seconds, l->file_size, l->landlock, l->sealed };
     static char name[] = "repquantd", flag[] = "--launch";
     ret->argv[0] = name;
     ret->argv[1] = flag;
     ret->argv[2] = (char *)(uintptr_t)l->program;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < LAUNCH_NUMBERS; i++) {
         snprintf(ret->number[i], sizeof ret->number[i], "%lld", (long long)numbers[i]);
         ret->argv[3 + i] = ret->number[i];
     }
-    ret->argv[7] = NULL;
+    ret->argv[3 + LAUNCH_NUMBERS] = NULL;
 }
 
 bool launcher_called(int argc, char **argv) { return argc >= 2 && strcmp(argv[1], "--launch") == 0; }
 
 static bool parse(int argc, char **argv, struct launch *ret)
 {
-    int64_t numbers[4];
-    if (argc != 7)
+    int64_t numbers[LAUNCH_NUMBERS];
+    if (argc != 3 + LAUNCH_NUMBERS)
         return false;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < LAUNCH_NUMBERS; i++) {
         char *end;
         errno = 0;
         numbers[i] = strtoll(argv[3 + i], &end, 10);
         if (errno || *end || end == argv[3 + i] || numbers[i] < 0)
             return false;
     }
-    *ret = (struct launch){ argv[2], numbers[0], numbers[1], numbers[2], numbers[3] };
+    *ret = (struct launch){ argv[2], numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5] };
     return ret->inputs < 4096;
 }
 
@@ -90,18 +92,13 @@ static bool only_our_descriptors(const struct launch *l)
     return close_range((unsigned)(LAUNCH_FIRST_INPUT_FD + l->inputs), UINT_MAX, 0) == 0;
 }
 
-/* The paths that the quantizer may still open after exec. */
-static bool sandbox(const struct launch *l)
+/*
+ * The new image starts wholly inside: Landlock holds for a thread and what it becomes, and the threads a library starts
+ * before main() are born after this.
+ */
+static bool lock_in(const struct launch *l)
 {
-    (void)l;
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-        return false;
-    /*
-     * SANDBOX: Landlock belongs here (read and execute on the program and the library folders, read and write on
-     * the scratch folder, no TCP), because the new image then starts wholly inside it.  seccomp belongs into
-     * the quantizer, before its first untrusted byte and its first thread: its filter has no room for exec.
-     */
-    return true;
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && sandbox_enter(l->landlock, l->program, LAUNCH_SCRATCH_FD);
 }
 
 /* Which BLAS kernel runs decides the last bits of the result; nothing else of our environment is the job's. */
@@ -127,7 +124,7 @@ int launcher_main(int argc, char **argv)
 {
     struct launch l;
     char *env[3], text[2][96];
-    char job[] = "job", here[] = ".";
+    char job[] = "job", sealed[] = "--sealed", here[] = ".";
     if (!parse(argc, argv, &l)) {
         errno = EINVAL;
         return failed("arguments");
@@ -144,9 +141,9 @@ int launcher_main(int argc, char **argv)
     first_for_the_oom_killer();
     if (!limits(&l))
         return failed("set limits");
-    if (!sandbox(&l))
+    if (!lock_in(&l))
         return failed("lock in");
-    char *args[] = { (char *)(uintptr_t)l.program, job, here, NULL };
+    char *args[] = { (char *)(uintptr_t)l.program, job, l.sealed ? sealed : here, l.sealed ? here : NULL, NULL };
     execve(l.program, args, env);
     return failed(l.program);
 }

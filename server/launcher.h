@@ -9,7 +9,7 @@
  *     3       the scratch folder
  *     4...    inputs, read-only, by the numbers in job.json
  *
- * The launcher locks the process in and becomes `repquant job .`.  It is a program of its own because
+ * The launcher locks the process in and becomes `repquant job [--sealed] .`.  It is a program of its own because
  * nothing but exec makes all of that hold for every thread of what runs later.
  */
 #ifndef SERVER_LAUNCHER_H
@@ -28,10 +28,13 @@ struct launch {
     int64_t address_space;          /* bytes it may map; INT64_MAX: any */
     int64_t cpu_seconds;
     int64_t file_size;              /* bytes of the largest file it may write */
+    int64_t landlock;               /* ABI to use; 0: none */
+    int64_t sealed;                 /* 1: the program filters its system calls (job --sealed) */
 };
 
 /* argv for posix_spawn(); the strings live in the struct. */
-struct launch_argv { char number[4][24]; char *argv[8]; };
+enum { LAUNCH_NUMBERS = 6 };
+struct launch_argv { char number[LAUNCH_NUMBERS][24]; char *argv[LAUNCH_NUMBERS + 4]; };
 void launch_argv(const struct launch *l, struct launch_argv *ret);
 
 /* Whether argv is the launcher's. */

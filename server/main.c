@@ -15,6 +15,7 @@
 #include "server/inspect.h"
 #include "server/launcher.h"
 #include "server/outbound.h"
+#include "server/sandbox.h"
 #include "server/task.h"
 #include "server/worker.h"
 #include "storage/audit.h"
@@ -44,6 +45,7 @@ struct daemon {
     struct workers *workers;
     struct outbound *outbound;
     struct importer *importer;
+    struct sandbox sandbox;
     struct app app;
     int metrics;                    /* enum metrics_for */
     struct http *http;
@@ -287,6 +289,7 @@ static void fill_app(struct daemon *d)
         .store = d->store, .version = VERSION, .max_upload = (uint64_t)d->config.max_upload, .auth = d->config.auth,
         .hosts = d->hosts, .proxies = &d->proxies, .proxy_secret = d->proxy_secret, .rates = d->rates, .guesses = d->guesses,
         .stranger_rows = d->stranger_rows, .workers = d->config.workers, .metrics = d->metrics,
+        .sandbox = sandbox_level(&d->sandbox), .landlock = d->sandbox.landlock,
         .server = d, .kick = app_kick, .cancel = app_cancel, .inspect = app_inspect, .validate = app_validate,
         .import = app_import, .foresee = app_foresee,
         .jobs_memory = task_jobs_memory(&d->config), .job_threads = task_threads(&d->config), .job_budget = d->config.memory,
@@ -382,7 +385,7 @@ static bool start(struct daemon *d, struct err *e)
     if (c->port_file[0])
         unlink(c->port_file);                           /* one that a killed daemon left would be believed */
     if (!set_log_format(c->log_format, e) || !set_log_level(c->log_level, e) || !take_metrics(c->metrics, &d->metrics, e) || !split_hosts(d, e)
-        || !take_proxies(d, e) || !take_certificate(d, e) || !make_rates(d, e))
+        || !take_proxies(d, e) || !sandbox_choose(c->sandbox, &d->sandbox, e) || !take_certificate(d, e) || !make_rates(d, e))
         return false;
     if (!(d->outbound = outbound_new(c->import_hosts, c->outbound_private, c->outbound_ca, e)))     /* before the first thread */
         return false;
@@ -403,7 +406,7 @@ static bool start(struct daemon *d, struct err *e)
         return false;
     fill_app(d);
     struct http_options options = { .listen = c->listen, .port = c->port, .tls_cert = d->tls_cert, .tls_key = d->tls_key,
-                                    .watch = d->watch };
+                                    .watch = d->watch, .per_address = (int)c->connections };
     return (d->http = http_start(&options, &d->app, e)) && announce(d, e);
 }
 

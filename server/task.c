@@ -1,6 +1,7 @@
 #include "server/task.h"
 
 #include "core/base/io.h"
+#include "server/sandbox.h"
 #include "storage/blob.h"
 
 #include <errno.h>
@@ -107,6 +108,8 @@ bool task_write(const struct task *t, struct err *e)
 struct launch task_launch(const struct task *t, const struct config *c, const char *program, int64_t threads, int64_t seconds)
 {
     int64_t bytes = (int64_t)t->bytes;
+    struct sandbox box;
+    sandbox_choose(c->sandbox, &box, NULL);             /* checked at start; the kernel has not changed */
     int64_t space = 2 * GIB + 256 * MIB * threads + 2 * c->memory + 6 * bytes;
     return (struct launch){
         .program = program,
@@ -114,6 +117,8 @@ struct launch task_launch(const struct task *t, const struct config *c, const ch
         .address_space = c->address_space ? c->address_space : space,
         .cpu_seconds = seconds * threads + 60,          /* the daemon's own clock strikes first */
         .file_size = 16 * GIB + 4 * bytes,
+        .landlock = box.landlock,
+        .sealed = box.seccomp,
     };
 }
 

@@ -35,7 +35,7 @@ bool task_set_json(struct task *t, const char *key, const char *text, struct err
 /* Writes job.json into t->scratch. */
 bool task_write(const struct task *t, struct err *e);
 
-/* The limits of a process that works on these inputs. */
+/* The limits and the sandbox of a process that works on these inputs. */
 struct launch task_launch(const struct task *t, const struct config *c, const char *program, int64_t threads, int64_t seconds);
 
 /* How many bytes one result may have. */

@@ -33,6 +33,7 @@
     X(REQUEST_TOO_LARGE, "request.too_large", 413, 1, 0, "The body is over the limit")         \
     X(REQUEST_MEDIA_TYPE, "request.media_type", 415, 1, 0, "This route takes another type")    \
     X(REQUEST_RANGE, "request.range", 416, 1, 0, "The range cannot be served")                 \
+    X(REQUEST_HEAD, "request.head_too_large", 431, 1, 0, "The head of the request is over a limit")  \
     X(REQUEST_TIMEOUT, "request.timeout", 408, 1, 1, "The request took too long")              \
     X(REQUEST_LENGTH, "request.length_required", 411, 1, 0, "The length must be declared")     \
     X(REQUEST_REFERENCE, "request.reference", 422, 1, 0, "The request names what does not exist")  \

@@ -5,6 +5,7 @@
  * whoever started the job is gone or wants it gone.  Everything worth keeping is in the journal by then.
  * It also gives a sign of life every few seconds; a process that hangs as a whole gives none.
  */
+#include "core/base/seal.h"
 #include "core/cli/cli.h"
 #include "core/cli/foresee.h"
 #include "core/cli/inventory.h"
@@ -22,7 +23,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SYNOPSIS "job DIR"
+#define SYNOPSIS "job [--sealed] DIR"
 
 enum { MAX_TASK = 1 << 20, MAX_DEPTH = 16, TICK_MS = 5000 };
 
@@ -226,10 +227,14 @@ int command_job(int argc, char **argv)
     struct err e = { 0 };
     const char *dir;
     int code = 0;
-    if (!cli_parse(SYNOPSIS, NULL, 0, argc, argv, &dir, 1, &code))
+    bool sealed = false;
+    const struct cli_option options[] = {
+        { "sealed", CLI_FLAG, &sealed, 0, 0, false, "first give up all system calls but those that computing needs" },
+    };
+    if (!cli_parse(SYNOPSIS, options, 1, argc, argv, &dir, 1, &code))
         return code;
     progress_init(&pr, PROGRESS_JSON, STDOUT_FILENO);
-    bool ok = start_watching(&e) && read_task(dir, &t, &e) && run_task(dir, &t, &pr, &e);
+    bool ok = (!sealed || seal_process(&e)) && start_watching(&e) && read_task(dir, &t, &e) && run_task(dir, &t, &pr, &e);
     if (!ok) {
         progress_problem(&pr, &e);
         code = cli_fail(&e);

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 REPQUANTD = os.environ.get("REPQUANTD", str(ROOT / "build" / "repquantd"))
 REPQUANT = os.environ.get("REPQUANT", str(ROOT / "build" / "repquant"))
 # A sanitizer's shadow memory is larger than any limit that would be sensible for a job; ThreadSanitizer wants none at all.
-LIMITS = {"address-space": str(2**63 - 1)} if "san/" in REPQUANTD else {}
+LIMITS = {"address-space": str(2**63 - 1), "sandbox": "off"} if "san/" in REPQUANTD else {}
 
 
 def pytest_collection_modifyitems(config, items):

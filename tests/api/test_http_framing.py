@@ -1,4 +1,6 @@
 """Malformed and hostile HTTP, byte by byte: every message gets one refusal, nothing behind it is executed."""
+import socket
+
 import pytest
 from conftest import until
 
@@ -29,6 +31,15 @@ AMBIGUOUS = {
     "hexadecimal length": chunked(b"Content-Length: 0x5\r\n"),
     "length of 2^64": chunked(b"Content-Length: 18446744073709551616\r\n"),
     "list of lengths": chunked(b"Content-Length: 5, 5\r\n"),
+    "bare line feed behind the request line": b"GET /healthz HTTP/1.1\n" + HOST + b"\r\n" + SECOND,
+    "bare line feed behind a field": b"GET /healthz HTTP/1.1\r\nX: a\n" + HOST + b"\r\n" + SECOND,
+    "bare line feed behind the last field": b"GET /healthz HTTP/1.1\r\nHost: localhost\n\r\n" + SECOND,
+    "bare line feeds end the head": b"GET /healthz HTTP/1.1\r\nHost: localhost\n\n" + SECOND,
+    "bare line feed for the empty line": b"GET /healthz HTTP/1.1\r\n" + HOST + b"\n" + SECOND,
+    "line feeds alone": b"GET /healthz HTTP/1.1\nHost: localhost\n\n",
+    "a field behind a carriage return": b"GET /healthz HTTP/1.1\r\nX: a\rY: b\r\n" + HOST + b"\r\n" + SECOND,
+    "NUL in a value": b"GET /healthz HTTP/1.1\r\nX: a\0b\r\n" + HOST + b"\r\n" + SECOND,
+    "a folded field": b"GET /healthz HTTP/1.1\r\nX: a\r\n b\r\n" + HOST + b"\r\n" + SECOND,
     "no host": b"GET /healthz HTTP/1.1\r\n\r\n" + SECOND,
     "two hosts": b"GET /healthz HTTP/1.1\r\n" + HOST + HOST + b"\r\n" + SECOND,
     "carriage return in a value": b"GET /healthz HTTP/1.1\r\n" + HOST + b"X: a\rb\r\n\r\n" + SECOND,
@@ -64,11 +75,39 @@ def test_no_other_spelling_leads_to_a_path(daemon, path):
 @pytest.mark.parametrize("head, expected", [
     (b"X: " + b"a" * 100_000 + b"\r\n", 431),
     (b"".join(b"X%d: a\r\n" % i for i in range(3000)), 431),
-    (b"X: " + b"a" * 9000 + b"\r\n", 200),
+    (b"X: " + b"a" * 9000 + b"\r\n", 431),
+    (b"".join(b"X%d: a\r\n" % i for i in range(120)), 431),
+    (b"X: " + b"a" * 8000 + b"\r\n", 200),
+    (b"".join(b"X%d: a\r\n" % i for i in range(90)), 200),
 ])
 def test_a_head_is_bounded(daemon, head, expected):
     answer = daemon.raw(b"GET /healthz HTTP/1.1\r\n" + HOST + b"Connection: close\r\n" + head + b"\r\n")
     assert status(answer) == expected
+
+
+@pytest.mark.parametrize("field", [b"X:a", b"X: a ", b"X:  a\t ", b"X:", b"X: ", b"X: a:b", b"Accept: a\r\nAccept: b"])
+def test_white_space_around_a_value_means_nothing(daemon, field):
+    request = b"GET /healthz HTTP/1.1\r\n" + field + b"\r\n" + HOST + field + b"\r\n\r\n"
+    closing = b"GET /healthz HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+    answer = daemon.raw(request * 3 + closing)
+    assert answer.count(b"HTTP/1.1 200 ") == 4, answer
+
+
+def test_an_address_has_only_so_many_connections(make_daemon):
+    d = make_daemon(connections=20)
+    held = [socket.create_connection(("127.0.0.1", d.port)) for _ in range(20)]
+    for s in held:
+        s.sendall(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert s.recv(100).startswith(b"HTTP/1.1 200")
+    refused = socket.create_connection(("127.0.0.1", d.port))
+    assert refused.recv(100) == b""             # closed at once
+    for s in held:
+        s.close()
+    until(lambda: d.session.get(d.url + "/healthz").status_code == 200 if can_connect(d) else False, what="a place for another connection")
+
+
+def can_connect(d):
+    return d.raw(b"GET /healthz HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
 def test_http_2_is_not_spoken(daemon):

@@ -18,11 +18,15 @@
  *   stderr TEXT             say something to people
  *   problem CODE yes|no TEXT...     end with a problem, retryable or not
  *   done | linger           end well; say so but do not end
+ *   try WHAT                what a taken-over quantizer might: see the table in tries.h; what is refused with an error is a problem
  */
 #include "core/base/io.h"
 #include "core/base/json.h"
+#include "core/base/seal.h"
+#include "tests/tools/tries.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
@@ -276,13 +280,28 @@ static void do_linger(char **w)
     do_hang(w);
 }
 
+static void do_try(char **w)
+{
+    for (size_t i = 0; i < sizeof tries / sizeof tries[0]; i++) {
+        if (strcmp(w[1], tries[i].name) != 0)
+            continue;
+        bool got_through = tries[i].run() >= 0;
+        int why = errno;
+        say(json_pack("{s:s, s:s, s:s, s:o, s:b}", "event", "problem", "code", "environment.permission", "where", w[1], "detail",
+                      json_sprintf("%s: %s", w[1], got_through ? "got through" : strerrordesc_np(why)), "retryable", 0));
+        exit(3);
+    }
+    dprintf(STDERR_FILENO, "fake_job: try what?\n");
+    exit(2);
+}
+
 static const struct statement { const char *name; void (*run)(char **w); } statements[] = {
     { "stage", do_stage }, { "progress", do_progress }, { "layer", do_layer }, { "warning", do_warning }, { "metric", do_metric },
     { "result", do_result }, { "sparse", do_sparse }, { "symlink", do_symlink }, { "hardlink", do_hardlink }, { "fifo", do_fifo },
     { "journal", do_journal }, { "expect-journal", do_expect_journal }, { "facts", do_facts }, { "sleep", do_sleep },
     { "hang", do_hang }, { "stubborn", do_stubborn }, { "orphan", do_orphan }, { "flood", do_flood }, { "longline", do_longline },
     { "garbage", do_garbage }, { "crash", do_crash }, { "abort", do_abort }, { "exit", do_exit }, { "quit", do_quit },
-    { "stderr", do_stderr }, { "problem", do_problem }, { "done", do_done }, { "linger", do_linger },
+    { "stderr", do_stderr }, { "problem", do_problem }, { "done", do_done }, { "linger", do_linger }, { "try", do_try },
 };
 
 static void run_statement(char *text)
@@ -306,11 +325,11 @@ static void run_statement(char *text)
     exit(2);
 }
 
-static json_t *read_task(const char *dir)
+static json_t *read_task(void)
 {
     char *text = NULL;
     size_t n;
-    int fd = chdir(dir) == 0 ? open("job.json", O_RDONLY | O_CLOEXEC) : -1;
+    int fd = open("job.json", O_RDONLY | O_CLOEXEC);
     json_t *task = fd >= 0 && io_read_all(fd, "job.json", 1 << 20, &text, &n, NULL) ? json_parse(text, n, 32, ERR_BUG, NULL) : NULL;
     free(text);
     if (fd >= 0)
@@ -338,9 +357,16 @@ static bool script_of_input(const json_t *task, const char *mark, char *ret, siz
 static int fake_job_main(int argc, char **argv)
 {
     char script[SCRIPT_MAX] = "", *rest = script;
-    if (argc != 3 || strcmp(argv[1], "job") != 0)
+    struct err e = { 0 };
+    if (argc < 3 || strcmp(argv[1], "job") != 0)
         return 2;
-    json_t *task = read_task(argv[2]);
+    if (chdir(argv[argc - 1]) != 0)
+        return 3;
+    if (strcmp(argv[2], "--sealed") == 0 && !(start_old_thread() && seal_process(&e))) {
+        dprintf(STDERR_FILENO, "fake_job: %s\n", e.text);
+        return 3;
+    }
+    json_t *task = read_task();
     if (!task)
         return 3;
     results = json_array();

@@ -550,7 +550,7 @@ int main(int argc, char **argv)
     };
     if (launcher_called(argc, argv))
         return launcher_main(argc, argv);
-    if (argc == 3 && strcmp(argv[1], "job") == 0)
+    if (argc >= 3 && strcmp(argv[1], "job") == 0)
         return fake_job_main(argc, argv);
     signal(SIGPIPE, SIG_IGN);
     log_set_level(LOG_ERROR);
