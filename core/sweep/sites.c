@@ -306,6 +306,13 @@ size_t sweep_channels(const struct sweep *s, int site)
     return 0;
 }
 
+size_t sweep_heads(const struct sweep_task *t, const struct sweep *s, int site)
+{
+    const struct shape *shape = &s->chunks.chunk[0].plan->facts.shape[s->sites[site].value];
+    bool levels = s->sites[site].kind == SITE_SOFTMAX && t->recipe->attention.softmax != RECIPE_SOFTMAX_UNIFORM;
+    return levels && shape->rank == 4 ? (size_t)shape->dim[1] : 0;
+}
+
 bool sweep_gathers(const struct sweep_task *t, const struct sweep_layer *l)
 {
     return l->quantize && l->l->weight >= 0 && !l->l->shared_weight && (t->method->wants_moments(t->recipe) || t->recipe->compensation.rank > 0);

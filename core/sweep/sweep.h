@@ -154,6 +154,8 @@ bool sweep_ready(const struct sweep *s, const struct sweep_layer *l, bool with_o
 /* Channels of a site: the last axis of a linear's input, the second of a convolution's output; 0: heads and tokens of products
  * have none in common. */
 size_t sweep_channels(const struct sweep *s, int site);
+/* Heads of attention's probabilities, whose codes are told apart: the second of four axes; 0: none, or nobody can tell. */
+size_t sweep_heads(const struct sweep_task *t, const struct sweep *s, int site);
 /* Does nothing but its quantized linears (and Shape) read the site's tensor? */
 bool sweep_is_alone(const struct sweep_task *t, const struct sweep *s, int site);
 /* Are the layer's weights made from moments?  A weight that other layers share has no input of its own. */
