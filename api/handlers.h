@@ -5,7 +5,7 @@
 #include "api/route.h"
 
 handler get_page, get_dashboard_file;                                                             /* pages.c */
-handler get_healthz, get_readyz, get_openapi, get_capabilities, get_queue;                        /* service.c */
+handler get_healthz, get_readyz, get_openapi, get_capabilities, get_queue, get_queue_history;     /* service.c */
 handler get_metrics;                                                                              /* metrics.c */
 handler put_blob, get_blob;                                                                       /* blobs.c */
 handler post_upload, patch_upload, get_upload, delete_upload, post_import;                        /* uploads.c */

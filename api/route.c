@@ -19,6 +19,7 @@ const struct route routes[] = {
     { "GET",    "/v1/openapi.json",               "models:read",    BODY_NONE, 0,         LANE_HERE, "",                 get_openapi },
     { "GET",    "/v1/capabilities",               "models:read",    BODY_NONE, 0,         LANE_HERE, "",                 get_capabilities },
     { "GET",    "/v1/queue",                      "jobs:read",      BODY_NONE, 0,         LANE_IO,   "",                 get_queue },
+    { "GET",    "/v1/queue/history",              "jobs:read",      BODY_NONE, 0,         LANE_IO,   "",                 get_queue_history },
 
     { "PUT",    "/v1/blobs/{digest}",             "models:write",   BODY_BLOB, 0,         LANE_DISK, "",                 put_blob },
     { "GET",    "/v1/blobs/{digest}",             "models:read",    BODY_NONE, 0,         LANE_IO,   "",                 get_blob },

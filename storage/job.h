@@ -179,6 +179,14 @@ struct queue_counts {
     int64_t oldest_queued_at;       /* 0: none is queued */
 };
 bool queue_count(struct store *s, const char *team, struct queue_counts *ret, struct err *e);
+
+/* How the team's queue was at the end of each of n equal spans up to `now`, the oldest first.  Of jobs that were queued within them, and those that wait. */
+struct queue_point {
+    int64_t at;                     /* the span's end */
+    int64_t depth;                  /* jobs that waited then */
+    int64_t started, waited_us;     /* jobs that began to run within the span, and how long they had waited, together */
+};
+bool queue_history(struct store *s, const char *team, int64_t now, int64_t span_us, size_t n, struct queue_point *ret, struct err *e);
 /*
  * About how many queued jobs will be claimed before this one: those of its team, and as many of each other team as it
  * has; -1 if it is not queued.

@@ -93,6 +93,9 @@
     X(JOB_LIST_DOWN, "SELECT " JOB_COLUMNS " FROM jobs WHERE team = ?1 AND id < ?2" JOB_FILTER " ORDER BY id DESC LIMIT ?6") \
     X(JOB_LIST_UP, "SELECT " JOB_COLUMNS " FROM jobs WHERE team = ?1 AND id > ?2" JOB_FILTER " ORDER BY id LIMIT ?6") \
     X(JOB_COUNT, "SELECT state, count(*), min(queued_at) FROM jobs WHERE ?1 IS NULL OR team = ?1 GROUP BY state") \
+    X(JOB_WAITS, "SELECT queued_at, coalesce(running_at, canceled_at, failed_at, ?3), coalesce(running_at, 0) FROM jobs INDEXED BY jobs_state" \
+                 " WHERE state IN ('running', 'canceling', 'canceled', 'failed', 'succeeded') AND team = ?1 AND queued_at >= ?2" \
+                 " UNION ALL SELECT queued_at, ?3, 0 FROM jobs INDEXED BY jobs_state WHERE state = 'queued' AND team = ?1") \
     X(JOB_POSITION, "SELECT own + coalesce((SELECT sum(min(n, own)) FROM (SELECT count(*) n FROM jobs" \
                     " WHERE state = 'queued' AND team <> ?1 GROUP BY team)), 0) FROM (SELECT count(q.id) own FROM" \
                     " (SELECT id, priority FROM jobs WHERE id = ?2 AND team = ?1 AND state = 'queued') j"  \

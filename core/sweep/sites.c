@@ -59,14 +59,19 @@ static const enum recipe_part part_of[PARTS] = {
     [PART_OTHER] = RECIPE_ANY_PART, [PART_ATTENTION] = RECIPE_ATTENTION, [PART_FEED_FORWARD] = RECIPE_FEED_FORWARD,
 };
 
+void sweep_choice(const struct recipe *r, const struct layer *l, struct recipe_choice *ret)
+{
+    recipe_match(r, l->name, part_of[l->part], ret);
+    if (ret->quantize && !wanted(r, l)) {
+        *ret = (struct recipe_choice){ 0 };
+        snprintf(ret->reason, sizeof ret->reason, "%s", off_reason(l));
+    }
+}
+
 static void list_layer(const struct sweep_task *t, struct sweep *s, struct sweep_layer *l)
 {
-    recipe_match(t->recipe, l->l->name, part_of[l->l->part], &l->choice);
-    l->quantize = l->choice.quantize && wanted(t->recipe, l->l);
-    if (l->choice.quantize && !l->quantize) {
-        l->choice = (struct recipe_choice){ 0 };
-        snprintf(l->choice.reason, sizeof l->choice.reason, "%s", off_reason(l->l));
-    }
+    sweep_choice(t->recipe, l->l, &l->choice);
+    l->quantize = l->choice.quantize;
     if (!l->quantize)
         return;
     l->dynamic = l->l->kind == LAYER_LINEAR && t->recipe->activations.mode == RECIPE_DYNAMIC

@@ -131,6 +131,9 @@ void sweep_fingerprint(const uint8_t model[HASH_SIZE], const uint8_t data[HASH_S
 /* Everything *ret refers to is in `mem` or in the task. */
 bool sweep_run(const struct sweep_task *t, struct arena *mem, struct sweep *ret, struct err *e);
 
+/* What the recipe makes of a layer. */
+void sweep_choice(const struct recipe *r, const struct layer *l, struct recipe_choice *ret);
+
 /* One row of the report for layer i; its strings and pointers are borrowed from the sweep. */
 void sweep_row(const struct sweep_task *t, const struct sweep *s, int i, struct layer_row *ret);
 

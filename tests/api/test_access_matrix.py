@@ -13,7 +13,7 @@ OPEN, ANYBODY = "open", "viewer"
 
 MATRIX = {
     "GET /": OPEN, "GET /dashboard/{file}": OPEN, "GET /healthz": OPEN, "GET /readyz": OPEN, "GET /metrics": OPEN,
-    "GET /v1/openapi.json": "viewer", "GET /v1/capabilities": "viewer", "GET /v1/queue": "viewer",
+    "GET /v1/openapi.json": "viewer", "GET /v1/capabilities": "viewer", "GET /v1/queue/history": "viewer", "GET /v1/queue": "viewer",
     "PUT /v1/blobs/{digest}": "member", "GET /v1/blobs/{digest}": "viewer",
     "POST /v1/uploads": "member", "PATCH /v1/uploads/{upload}": "member", "GET /v1/uploads/{upload}": "member", "DELETE /v1/uploads/{upload}": "member",
     "POST /v1/imports": "member",

@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import threading
+from datetime import datetime
 
 import jsonschema
 import pytest
@@ -68,6 +69,24 @@ def test_methods_are_answered_as_the_document_says(daemon, document):
         if "GET" in described:
             head, get = daemon("HEAD", some_path(path)), daemon("GET", some_path(path))
             assert head.status_code == get.status_code and head.content == b""
+
+
+def test_the_queue_remembers_its_last_day(make_daemon):
+    daemon = make_daemon(workers=1)
+    before = daemon("GET", "/v1/queue/history").json()["data"]
+    assert len(before) == 48 and {(p["depth"], p["started"], p["wait_seconds"]) for p in before} == {(0, 0, None)}
+    steps = [datetime.fromisoformat(b["at"]) - datetime.fromisoformat(a["at"]) for a, b in zip(before, before[1:])]
+    assert {round(s.total_seconds()) for s in steps} == {1800}
+    first, second, third = (daemon.job("hang")["id"] for _ in range(3))
+    runs = lambda job: until(lambda: (j := daemon("GET", f"/v1/jobs/{job}").json())["state"] == "running" and j)     # noqa: E731
+    runs(first)
+    assert daemon("GET", "/v1/queue/history").json()["data"][-1]["depth"] == 2
+    assert daemon("POST", f"/v1/jobs/{first}/cancel", json={}).status_code == 202
+    assert daemon("POST", f"/v1/jobs/{third}/cancel", json={}).status_code == 202
+    job = runs(second)
+    last = daemon("GET", "/v1/queue/history").json()["data"][-1]
+    waited = datetime.fromisoformat(job["timestamps"]["running"]) - datetime.fromisoformat(job["timestamps"]["queued"])
+    assert (last["depth"], last["started"]) == (0, 2) and waited.total_seconds() / 2 <= last["wait_seconds"] <= waited.total_seconds()
 
 
 def check(document, schema, value):
