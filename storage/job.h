@@ -24,6 +24,7 @@
 #include "core/base/hash.h"
 #include "storage/store.h"
 #include "storage/ulid.h"
+#include "storage/webhook.h"
 
 /* X(name, text, the states it may become) */
 #define JOB_STATES_(X)                                                                       \
@@ -98,7 +99,10 @@ struct job {
     char *problem;                  /* JSON or NULL: why it failed, or why the last attempt was lost */
     char *summary;                  /* JSON or NULL: of a job that succeeded */
 
-    bool reused;                    /* job_insert() found it instead of making one; no column */
+    /* set by job_insert(); no columns */
+    bool reused;                    /* it found the job instead of making one */
+    char webhook_id[ID_SIZE];       /* the hook it made for the request; "": none was asked for */
+    char webhook_secret[WEBHOOK_SECRET_SIZE];
 };
 void job_release(struct job *job);
 
@@ -138,13 +142,15 @@ struct job_request {
     enum dedupe dedupe;
     const char *estimate;           /* as in struct job */
     int64_t memory;
+    const struct webhook_request *webhook;      /* to be told of this job's events; NULL: nobody is */
     struct idempotency idempotency;
 };
 
 /*
  * Queues a job, or by its dedupe gives one there is (ret->reused).  ERR_NOT_FOUND names a model or data set the team does
  * not have; ERR_CONFLICT with where "/dedupe": there is such a job; with where "Idempotency-Key": another
- * request used the key meanwhile, look again with idempotency_find().
+ * request used the key meanwhile, look again with idempotency_find().  A webhook is told of a job that was there, too; if that has ended,
+ * of its end.
  */
 bool job_insert(struct store *s, const char *team, const struct job_request *request, struct job *ret, struct err *e);
 

@@ -106,7 +106,9 @@ def test_answers_are_what_the_document_says(daemon, document):
     artifact = daemon("GET", job["urls"]["artifacts"]).json()["data"][0]
     names = {"model": job["request"]["model_id"], "dataset": job["request"]["dataset_id"], "job": job["id"], "artifact": artifact["id"],
              "upload": daemon("POST", "/v1/uploads", headers={"Tus-Resumable": "1.0.0", "Upload-Length": "1"}).headers["Location"].rsplit("/", 1)[1],
-             "name": "minmax-w8a8", "index": "0", "team": "local", "token": daemon("GET", "/v1/tokens").json()["data"][0]["id"]}
+             "name": "minmax-w8a8", "index": "0", "team": "local", "token": daemon("GET", "/v1/tokens").json()["data"][0]["id"],
+             "webhook": daemon("POST", "/v1/webhooks", json={"url": "https://localhost:9443/"}).json()["id"]}
+    names["delivery"] = daemon("POST", f"/v1/webhooks/{names['webhook']}/ping").json()["id"]
     checked = 0
     for method, path, _ in operations(document):
         if method != "GET" or path in ("/", "/metrics", "/dashboard/{file}", "/v1/session") or path.endswith("/content") or "{digest}" in path:
