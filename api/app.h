@@ -9,6 +9,7 @@
 #include "api/rate.h"
 #include "storage/asset.h"
 #include "storage/upload.h"
+#include "storage/webhook.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -49,6 +50,9 @@ struct app {
     bool (*validate)(void *server, const char *team, const struct asset *model, const struct asset *data, char **ret_json, struct err *e);
     /* Begins to fetch a file; *ret: the upload it becomes.  want: "sha256:..." or NULL. */
     bool (*import)(void *server, const char *team, const char *url, const char *want, struct upload *ret, struct err *e);
+
+    /* Whether a webhook may go to this URL, as far as that can be told without asking; *ret_origin: its "host:port".  ERR_TARGET. */
+    bool (*target)(void *server, const char *url, char ret_origin[WEBHOOK_ORIGIN_SIZE], struct err *e);
 
     atomic_bool draining;           /* shutting down: no new work, readiness is over */
 };

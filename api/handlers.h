@@ -5,7 +5,7 @@
 #include "api/route.h"
 
 handler get_page, get_dashboard_file;                                                             /* pages.c */
-handler get_healthz, get_readyz, get_openapi, get_capabilities, get_queue;                        /* service.c */
+handler get_healthz, get_readyz, get_openapi, get_capabilities, get_queue, get_queue_history;     /* service.c */
 handler get_metrics;                                                                              /* metrics.c */
 handler put_blob, get_blob;                                                                       /* blobs.c */
 handler post_upload, patch_upload, get_upload, delete_upload, post_import;                        /* uploads.c */
@@ -20,6 +20,8 @@ handler list_job_layers, get_layer_details, get_job_report;                     
 handler list_job_artifacts, get_artifact, get_artifact_content;                                   /* artifacts.c */
 handler get_whoami, post_token, list_tokens, get_token, delete_token;                             /* tokens.c */
 handler post_team, list_teams, get_team, delete_team, put_team_quota;                             /* teams.c */
+handler post_webhook, list_webhooks, get_webhook, patch_webhook, delete_webhook;                  /* webhooks.c */
+handler post_webhook_rotation, post_webhook_ping, list_deliveries, get_delivery, post_redelivery;
 handler get_audit;                                                                                /* audit.c */
 handler post_session, get_session, delete_session, list_sessions, delete_one_session;             /* sessions.c */
 

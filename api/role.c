@@ -8,13 +8,13 @@
 #define WRITES "models:read models:write jobs:read jobs:write artifacts:read"
 
 const char *const scope_names[] = {
-    "models:read", "models:write", "jobs:read", "jobs:write", "artifacts:read", "audit:read", "team:admin", SCOPE_ADMIN, NULL,
+    "models:read", "models:write", "jobs:read", "jobs:write", "artifacts:read", "audit:read", "webhooks:write", "team:admin", SCOPE_ADMIN, NULL,
 };
 
 static const struct { const char *name, *scopes; } roles[] = {
     { "viewer", READS },                                    /* looks and downloads */
     { "member", WRITES },                                   /* uploads, submits, cancels, deletes */
-    { "team_admin", WRITES " audit:read team:admin" },      /* and makes the team's tokens */
+    { "team_admin", WRITES " audit:read webhooks:write team:admin" },      /* and makes the team's webhooks and tokens */
     { "admin", SCOPE_ADMIN },                               /* and teams, quotas, tokens of any team */
 };
 enum { ROLES = sizeof roles / sizeof *roles };

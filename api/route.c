@@ -19,6 +19,7 @@ const struct route routes[] = {
     { "GET",    "/v1/openapi.json",               "models:read",    BODY_NONE, 0,         LANE_HERE, "",                 get_openapi },
     { "GET",    "/v1/capabilities",               "models:read",    BODY_NONE, 0,         LANE_HERE, "",                 get_capabilities },
     { "GET",    "/v1/queue",                      "jobs:read",      BODY_NONE, 0,         LANE_IO,   "",                 get_queue },
+    { "GET",    "/v1/queue/history",              "jobs:read",      BODY_NONE, 0,         LANE_IO,   "",                 get_queue_history },
 
     { "PUT",    "/v1/blobs/{digest}",             "models:write",   BODY_BLOB, 0,         LANE_DISK, "",                 put_blob },
     { "GET",    "/v1/blobs/{digest}",             "models:read",    BODY_NONE, 0,         LANE_IO,   "",                 get_blob },
@@ -61,6 +62,17 @@ const struct route routes[] = {
     { "GET",    "/v1/jobs/{job}/artifacts",       "artifacts:read", BODY_NONE, 0,         LANE_IO,   "",                 list_job_artifacts },
     { "GET",    "/v1/artifacts/{artifact}",       "artifacts:read", BODY_NONE, 0,         LANE_IO,   "",                 get_artifact },
     { "GET",    "/v1/artifacts/{artifact}/content", "artifacts:read", BODY_NONE, 0,       LANE_IO,   "",                 get_artifact_content },
+
+    { "POST",   "/v1/webhooks",                   "webhooks:write", BODY_JSON, 16 * KiB,  LANE_IO,   "",                 post_webhook },
+    { "GET",    "/v1/webhooks",                   "jobs:write",     BODY_NONE, 0,         LANE_IO,   "job_id limit cursor order", list_webhooks },
+    { "GET",    "/v1/webhooks/{webhook}",         "jobs:write",     BODY_NONE, 0,         LANE_IO,   "",                 get_webhook },
+    { "PATCH",  "/v1/webhooks/{webhook}",         "webhooks:write", BODY_JSON, 16 * KiB,  LANE_IO,   "",                 patch_webhook },
+    { "DELETE", "/v1/webhooks/{webhook}",         "webhooks:write", BODY_NONE, 0,         LANE_IO,   "",                 delete_webhook },
+    { "POST",   "/v1/webhooks/{webhook}/rotate_secret", "webhooks:write", BODY_JSON, 4 * KiB, LANE_IO, "",               post_webhook_rotation },
+    { "POST",   "/v1/webhooks/{webhook}/ping",    "webhooks:write", BODY_JSON, 4 * KiB,   LANE_IO,   "",                 post_webhook_ping },
+    { "GET",    "/v1/webhooks/{webhook}/deliveries", "jobs:write",  BODY_NONE, 0,         LANE_IO,   "state limit cursor order", list_deliveries },
+    { "GET",    "/v1/webhooks/{webhook}/deliveries/{delivery}", "jobs:write", BODY_NONE, 0, LANE_IO, "",                 get_delivery },
+    { "POST",   "/v1/webhooks/{webhook}/deliveries/{delivery}/redeliver", "webhooks:write", BODY_JSON, 4 * KiB, LANE_IO, "", post_redelivery },
 
     { "GET",    "/v1/whoami",                     SCOPE_ANY,        BODY_NONE, 0,         LANE_HERE, "",                 get_whoami },
     { "POST",   "/v1/tokens",                     "team:admin",     BODY_JSON, 4 * KiB,   LANE_IO,   "",                 post_token },

@@ -3,6 +3,7 @@
 #include "api/embed.h"
 #include "api/handlers.h"
 #include "api/rows.h"
+#include "core/base/clock.h"
 #include "core/recipe/recipe.h"
 #include "storage/job.h"
 #include "storage/result.h"
@@ -49,8 +50,25 @@ bool get_queue(struct app *app, struct request *req, struct reply *reply, struct
     for (int s = 0; s < JOB_STATES; s++)
         json_object_set_new(jobs, job_state_name((enum job_state)s), json_integer(counts.jobs[s]));
     return reply_json(reply, 200,
-                      json_pack("{s:o, s:I, s:o}", "jobs", jobs, "workers", (json_int_t)app->workers, "oldest_queued_at",
-                                row_time(counts.oldest_queued_at)), e);
+                      json_pack("{s:o, s:I, s:o, s:I}", "jobs", jobs, "workers", (json_int_t)app->workers, "oldest_queued_at",
+                                row_time(counts.oldest_queued_at), "room_bytes", (json_int_t)store_room(app->store)), e);
+}
+
+bool get_queue_history(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    enum { POINTS = 48 };
+    static const int64_t span = 30 * 60 * INT64_C(1000000);
+    struct queue_point points[POINTS];
+    if (!queue_history(app->store, req->who.team, clock_now_us(), span, POINTS, points, e))
+        return false;
+    json_t *data = json_array();
+    for (int i = 0; i < POINTS; i++) {
+        const struct queue_point *p = &points[i];
+        json_t *wait = p->started ? json_real((double)p->waited_us / 1e6 / (double)p->started) : json_null();
+        json_array_append_new(data, json_pack("{s:o, s:I, s:I, s:o}", "at", row_time(p->at), "depth", (json_int_t)p->depth, "started",
+                                              (json_int_t)p->started, "wait_seconds", wait));
+    }
+    return reply_json(reply, 200, json_pack("{s:o}", "data", data), e);
 }
 
 static json_t *names_of_recipes(void)

@@ -7,6 +7,7 @@
 #include "api/app.h"
 #include "api/handlers.h"
 #include "api/job_row.h"
+#include "api/webhook_body.h"
 #include "core/base/clock.h"
 #include "core/recipe/recipe.h"
 
@@ -19,12 +20,21 @@ enum { PRIORITY_MIN = 0, PRIORITY_MAX = 9, PRIORITY_DEFAULT = 5, MAX_LABELS = 16
 
 /* ---- the answer ---- */
 
+/* The hook that was made for the request; its secret is shown once, and is not in what is kept to repeat the answer. */
+static json_t *webhook_made(const struct job *job, bool secret)
+{
+    if (!job->webhook_id[0])
+        return json_null();
+    return json_pack("{s:s, s:s*}", "id", job->webhook_id, "secret", secret ? job->webhook_secret : NULL);
+}
+
 /* The job as it was made or found, and whether it was found: "cache" is "hit" or "miss". */
-static json_t *answer_json(const struct job *job, int *ret_status)
+static json_t *answer_json(const struct job *job, bool secret, int *ret_status)
 {
     json_t *row = job_json(job, true);
     *ret_status = job->reused && job_state_terminal(job->state) ? 200 : 202;
-    if (row && json_object_set_new(row, "cache", json_string(job->reused ? "hit" : "miss")) == 0)
+    if (row && json_object_set_new(row, "cache", json_string(job->reused ? "hit" : "miss")) == 0
+        && json_object_set_new(row, "webhook", webhook_made(job, secret)) == 0)
         return row;
     json_decref(row);
     return NULL;
@@ -32,7 +42,7 @@ static json_t *answer_json(const struct job *job, int *ret_status)
 
 static char *answer_text(const struct job *job, int *ret_status)
 {
-    json_t *row = answer_json(job, ret_status);
+    json_t *row = answer_json(job, false, ret_status);
     char *text = row ? json_dumps(row, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(row);
     return text;
@@ -52,6 +62,8 @@ struct wish {
     struct asset model, dataset, evaluation;        /* id "": none */
     char *recipe, *labels, *estimate;
     char fingerprint[HASH_HEX_SIZE];
+    struct webhook_wish webhook;
+    struct webhook_request hook;
 };
 
 static void wish_release(struct wish *w)
@@ -144,6 +156,20 @@ static bool take_numbers(const json_t *body, struct wish *w, struct err *e)
     return true;
 }
 
+static bool take_webhook(struct app *app, const struct request *req, const json_t *body, struct wish *w, struct err *e)
+{
+    static const char *const members[] = { "url", "events", "name", "secret", NULL };
+    const json_t *object = json_object_get(body, "webhook");
+    if (!object)
+        return true;
+    if (!request_members(object, members, "/webhook", e) || !webhook_wish(app, object, "/webhook", &w->webhook, e)
+        || !webhook_wish_url_given(&w->webhook, "/webhook", e))
+        return false;
+    w->hook = webhook_wish_request(&w->webhook, req->who.id);
+    w->request.webhook = &w->hook;
+    return true;
+}
+
 /* Two jobs of one fingerprint end with the same bytes: everything their artifacts depend on is in it. */
 static void set_fingerprint(const struct app *app, struct wish *w)
 {
@@ -168,7 +194,7 @@ static bool take_wish(struct app *app, const struct request *req, const json_t *
         && take_asset(app, req, body, "model_id", false, ASSET_MODEL, &w->request.model_id, &w->model, e)
         && take_asset(app, req, body, "dataset_id", true, ASSET_DATASET, &w->request.dataset_id, &w->dataset, e)
         && take_asset(app, req, body, "eval_dataset_id", true, ASSET_DATASET, &w->request.eval_dataset_id, &w->evaluation, e)
-        && take_recipe(body, w, e) && take_labels(body, w, e);
+        && take_recipe(body, w, e) && take_labels(body, w, e) && take_webhook(app, req, body, w, e);
     if (ok)
         set_fingerprint(app, w);
     return ok;
@@ -233,7 +259,7 @@ static bool queue_job(struct app *app, const struct request *req, struct reply *
         return true;        /* its twin was faster by a moment */
     if (ok) {
         app->kick(app->server);
-        json_t *row = answer_json(&job, &status);
+        json_t *row = answer_json(&job, true, &status);
         ok = reply_made(reply, status, job.id, row, e);
     } else if (e->code == ERR_NONE) {
         *e = why;
@@ -247,7 +273,7 @@ static bool queue_job(struct app *app, const struct request *req, struct reply *
 static json_t *wish_body(const struct request *req, struct err *e)
 {
     static const char *const members[] = { "type", "model_id", "dataset_id", "eval_dataset_id", "recipe", "priority", "labels",
-                                           "not_before", "deadline_s", "max_attempts", "dedupe", NULL };
+                                           "not_before", "deadline_s", "max_attempts", "dedupe", "webhook", NULL };
     return request_json(req, members, false, e);
 }
 

@@ -32,6 +32,8 @@ struct config {
     const char *outbound_private;   /* networks that may be connected to although they are not public */
     const char *outbound_ca;        /* certificates to trust; "": the system's */
     int64_t connections;            /* of one address; 0: any number */
+    const char *public_url;         /* what links in webhooks begin with; "": they are paths */
+    int64_t webhooks;               /* of one team, those of single jobs aside */
     int64_t event_readers;          /* streams of events and long polls at a time */
     int64_t event_heartbeat;        /* seconds after which a stream that has nothing to say says so */
     int64_t drain_notice;           /* seconds between telling of a shutdown and beginning it */
@@ -48,6 +50,7 @@ struct config {
     int64_t silence_seconds;        /* a child silent for so long hangs */
     int64_t keep_jobs, keep_events, keep_artifacts;     /* days after a job's end; 0: for ever */
     const char *sandbox;            /* see server/sandbox.h */
+    int64_t keep_deliveries;        /* days after they were made; 0: for ever */
     const char *metrics;            /* who may read them without a token */
     const char *log_level, *log_format;
 };

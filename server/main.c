@@ -229,6 +229,12 @@ static bool app_import(void *server, const char *team, const char *url, const ch
     return importer_add(((struct daemon *)server)->importer, team, url, want, ret, e);
 }
 
+static bool app_target(void *server, const char *url, char ret_origin[WEBHOOK_ORIGIN_SIZE], struct err *e)
+{
+    return outbound_check(((struct daemon *)server)->outbound, url, false, e)
+        && (outbound_origin(url, ret_origin, WEBHOOK_ORIGIN_SIZE) || err_set(e, ERR_TARGET, "/url", "the URL names no host"));
+}
+
 static bool take_proxies(struct daemon *d, struct err *e)
 {
     enum { SECRET_MIN = 16 };
@@ -291,7 +297,7 @@ static void fill_app(struct daemon *d)
         .stranger_rows = d->stranger_rows, .workers = d->config.workers, .metrics = d->metrics,
         .sandbox = sandbox_level(&d->sandbox), .landlock = d->sandbox.landlock,
         .server = d, .kick = app_kick, .cancel = app_cancel, .inspect = app_inspect, .validate = app_validate,
-        .import = app_import, .foresee = app_foresee,
+        .import = app_import, .foresee = app_foresee, .target = app_target,
         .jobs_memory = task_jobs_memory(&d->config), .job_threads = task_threads(&d->config), .job_budget = d->config.memory,
     };
 }
@@ -339,11 +345,12 @@ static void sweep(struct daemon *d)
     struct err e = { 0 }, sessions = { 0 };
     struct forgotten f;
     int removed;
-    struct retention keep = { d->config.keep_jobs * DAY_US, d->config.keep_events * DAY_US, d->config.keep_artifacts * DAY_US };
+    struct retention keep = { d->config.keep_jobs * DAY_US, d->config.keep_events * DAY_US, d->config.keep_artifacts * DAY_US,
+                              d->config.keep_deliveries * DAY_US };
     if (store_forget(d->store, &keep, &f, &e) && store_sweep(d->store, UPLOAD_GRACE_US, &removed, &e)
-        && (f.jobs || f.events || f.artifacts || removed))
-        log_line(LOG_INFO, "store.sweep", "removed: %lld jobs, %lld events, %lld artifacts, %d blobs", (long long)f.jobs,
-                 (long long)f.events, (long long)f.artifacts, removed);
+        && (f.jobs || f.events || f.artifacts || f.deliveries || f.webhooks || removed))
+        log_line(LOG_INFO, "store.sweep", "removed: %lld jobs, %lld events, %lld artifacts, %lld deliveries, %lld webhooks, %d blobs", (long long)f.jobs,
+                 (long long)f.events, (long long)f.artifacts, (long long)f.deliveries, (long long)f.webhooks, removed);
     warn("store.sweep", &e);
     session_sweep(d->store, &sessions);
     warn("session.sweep", &sessions);
@@ -392,7 +399,8 @@ static bool start(struct daemon *d, struct err *e)
     if (!(d->store = store_open(c->data, e)))
         return false;
     store_limit(d->store, &(struct store_limits){ .keep_free = (uint64_t)c->keep_free, .upload_expiry_us = c->upload_seconds * 1000000,
-                                                  .uploads_per_team = (int)c->uploads });
+                                                  .uploads_per_team = (int)c->uploads,
+                                                  .webhooks_per_team = (int)c->webhooks, .public_url = c->public_url });
     if (!recover(d, e) || !first_token(d, e))
         return false;
     struct watch_limits readers = { .watchers = (int)c->event_readers, .beat_seconds = (int)c->event_heartbeat };

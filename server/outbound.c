@@ -6,7 +6,10 @@
  */
 #include "server/outbound.h"
 
+#include <arpa/inet.h>
+#include <ctype.h>
 #include <curl/curl.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,6 +61,26 @@ void outbound_free(struct outbound *o)
 
 /* ---- where it may go ---- */
 
+/* An address in the place of a name can be judged at once; true where there is a name. */
+static bool literal_allowed(const struct outbound *o, const char *host)
+{
+    struct sockaddr_in four = { .sin_family = AF_INET };
+    struct sockaddr_in6 six = { .sin6_family = AF_INET6 };
+    char inner[64];
+    snprintf(inner, sizeof inner, "%.*s", (int)strcspn(host + (host[0] == '['), "]"), host + (host[0] == '['));
+    if (inet_pton(AF_INET, inner, &four.sin_addr) == 1)
+        return address_allowed((const struct sockaddr *)(const void *)&four, o->nets, o->nnets);
+    return inet_pton(AF_INET6, inner, &six.sin6_addr) != 1 || address_allowed((const struct sockaddr *)(const void *)&six, o->nets, o->nnets);
+}
+
+/* Where no host is listed, the ports of other services are not for HTTP. */
+static bool port_allowed(const char *port)
+{
+    enum { HTTPS = 443, FIRST_FREE = 1024 };
+    long n = strtol(port, NULL, 10);
+    return n == HTTPS || n >= FIRST_FREE;
+}
+
 /* "name", "name:port" or "*.name" of the list against a URL's host and port. */
 static bool host_matches(const char *entry, const char *host, const char *port)
 {
@@ -99,6 +122,10 @@ static bool check_parts(const struct outbound *o, CURLU *u, bool listed, struct 
     else if (!host || !port || (listed && !host_listed(o, host, port)))
         ok = forbidden(e, o->nhosts ? "this host is not among those the operator allows imports from"
                                     : "imports are off: the operator lists no hosts (--import-hosts)");
+    else if (!literal_allowed(o, host))
+        ok = forbidden(e, "this address is not public, and the operator does not list it (--outbound-private)");
+    else if (!listed && !port_allowed(port))
+        ok = forbidden(e, "give a URL with port 443 or one from 1024 on");
     else
         ok = true;
     char *const all[] = { scheme, host, port, user, password, zone };
@@ -113,6 +140,22 @@ bool outbound_check(const struct outbound *o, const char *url, bool listed, stru
     if (!u)
         return forbidden(e, "the URL is too long");
     bool ok = curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK ? check_parts(o, u, listed, e) : forbidden(e, "this is not a URL that can be asked for");
+    curl_url_cleanup(u);
+    return ok;
+}
+
+bool outbound_origin(const char *url, char *ret, size_t size)
+{
+    char *host = NULL, *port = NULL;
+    CURLU *u = curl_url();
+    bool ok = u && curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK && curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK
+           && curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK;
+    if (ok)
+        snprintf(ret, size, "%s:%s", host, port);
+    for (char *s = ret; ok && *s; s++)
+        *s = (char)tolower((unsigned char)*s);
+    curl_free(host);
+    curl_free(port);
     curl_url_cleanup(u);
     return ok;
 }

@@ -49,6 +49,9 @@ bool outbound_run(struct outbound *o, const struct outbound_request *r, int *ret
 /* Whether a URL may be asked for at all, as far as that can be told without asking.  ERR_TARGET. */
 bool outbound_check(const struct outbound *o, const char *url, bool listed, struct err *e);
 
+/* "host:port" of a URL that outbound_check() allows; cut where it does not fit. */
+bool outbound_origin(const char *url, char *ret, size_t size);
+
 /* ---- the rule (outbound_address.c) ---- */
 
 struct net { int family, bits; uint8_t bytes[16]; };

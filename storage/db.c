@@ -43,10 +43,11 @@ struct conn {
 struct touched { char team[TEAM_SIZE], job[ID_SIZE]; };
 
 struct db {
-    pthread_mutex_t write_mu;       /* guards writer, touched, ntouched, changes */
+    pthread_mutex_t write_mu;       /* guards writer, touched, ntouched, posted, changes */
     struct conn writer;
     struct touched touched[TOUCH_MAX];
     int ntouched;
+    bool posted;
     sqlite3_int64 changes;          /* the connection's count when the transaction began */
 
     pthread_mutex_t read_mu;        /* guards free_readers */
@@ -59,6 +60,9 @@ struct db {
     void *watch_arg;
     void (*on_full)(void *arg);     /* likewise */
     void *full_arg;
+    void (*on_post)(void *arg);     /* likewise */
+    void *post_arg;
+    const char *public_url;         /* likewise */
 };
 
 bool db_fail(sqlite3 *lite, struct err *e, const char *doing)
@@ -194,6 +198,7 @@ struct conn *db_write(struct db *db, struct err *e)
     pthread_mutex_lock(&db->write_mu);
     if (db_exec(db->writer.lite, "BEGIN IMMEDIATE", e)) {
         db->ntouched = 0;
+        db->posted = false;
         db->changes = sqlite3_total_changes64(db->writer.lite);
         return &db->writer;
     }
@@ -225,11 +230,14 @@ bool db_write_end(struct conn *c, bool ok, struct err *e)
         n = db->ntouched;
         memcpy(touched, db->touched, (size_t)n * sizeof touched[0]);
     }
+    bool posted = ok && db->posted && db->on_post;
     pthread_mutex_unlock(&db->write_mu);
     if (kind == SQLITE_FULL && db->on_full)
         db->on_full(db->full_arg);
     for (int i = 0; i < n; i++)
         db->watch(db->watch_arg, touched[i].team, touched[i].job);
+    if (posted)
+        db->on_post(db->post_arg);
     return ok;
 }
 
@@ -263,6 +271,17 @@ void db_touch(struct conn *c, const char *team, const char *job_id)
     struct touched *t = &db->touched[db->ntouched++];
     snprintf(t->team, sizeof t->team, "%s", team);
     snprintf(t->job, sizeof t->job, "%s", job_id);
+}
+
+void db_set_public_url(struct db *db, const char *url) { db->public_url = url; }
+const char *db_public_url(const struct conn *c) { return c->db->public_url ? c->db->public_url : ""; }
+
+void db_post(struct conn *c) { c->db->posted = true; }
+
+void db_on_post(struct db *db, void (*fn)(void *arg), void *arg)
+{
+    db->on_post = fn;
+    db->post_arg = arg;
 }
 
 void db_on_full(struct db *db, void (*fn)(void *arg), void *arg)

@@ -36,6 +36,14 @@ void db_read_end(struct conn *c);
 void db_touch(struct conn *c, const char *team, const char *job_id);
 void db_watch(struct db *db, store_watch_fn *fn, void *arg);
 
+/* What links in what is sent begin with; borrowed.  Set once, before threads exist. */
+void db_set_public_url(struct db *db, const char *url);
+const char *db_public_url(const struct conn *c);
+
+/* Remembers that this transaction left something to send; after COMMIT whoever sends it hears of it. */
+void db_post(struct conn *c);
+void db_on_post(struct db *db, void (*fn)(void *arg), void *arg);
+
 /* fn is called when a write found the disk full, with no lock held.  Set once, before threads exist. */
 void db_on_full(struct db *db, void (*fn)(void *arg), void *arg);
 

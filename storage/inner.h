@@ -12,6 +12,7 @@
 #include "storage/stmt.h"
 #include "storage/token.h"
 #include "storage/upload.h"
+#include "storage/webhook.h"
 
 #include <pthread.h>
 
@@ -53,7 +54,7 @@ bool disk_promise_job(struct store *s, struct conn *c, const char *team, const c
 bool audit_join(struct conn *c, bool *ret_joined, struct err *e);
 void audit_joined(void);
 
-/* Adds an event to a job.  Takes `data`; NULL is out of memory. */
+/* Adds an event to a job, and to the outbox of who wants to hear of it.  Takes `data`; NULL is out of memory. */
 bool event_add(struct conn *c, const char *team, const char *job_id, const char *type, json_t *data, struct err *e);
 
 /* A job about to change its state, as read in the same transaction. */
@@ -78,6 +79,22 @@ bool job_read(struct conn *c, const char *team, const char *id, struct job *ret,
 bool end_with_job(struct conn *c, bool ok, struct job *job, struct err *e);
 /* What job_cancel() does, inside a transaction. */
 bool job_end(struct conn *c, const struct job *job, const char *by, const char *reason, struct err *e);
+
+/* ---- webhooks: webhook.c, outbox.c and delivery.c for each other and for who changes jobs ---- */
+
+bool webhook_read(struct conn *c, const char *team, const char *id, struct webhook *ret, struct err *e);
+bool webhook_is_enabled(const struct webhook *h, struct err *e);            /* ERR_CONFLICT */
+/* job_id "": for all jobs. */
+bool webhook_add(struct conn *c, const char *team, const char *job_id, const struct webhook_request *r, char ret_id[ID_SIZE],
+                 char ret_secret[WEBHOOK_SECRET_SIZE], struct err *e);
+/* The hooks of one job become another's, too. */
+bool webhook_copy(struct conn *c, const char *team, const char *from_job, const char *to_job, struct err *e);
+bool webhook_disable(struct conn *c, const char *id, const char *why, struct err *e);
+/* Puts an event that this transaction added to a job into the outbox of the hooks that want it.  event: its data, borrowed. */
+bool outbox_add(struct conn *c, const char *team, const char *job_id, const char *type, json_t *event, int64_t at, struct err *e);
+/* Tells one hook the latest event of a job, if there still is one. */
+bool outbox_repeat(struct conn *c, const char *team, const char *job_id, const char *hook, struct err *e);
+bool delivery_read(struct conn *c, const char *team, const char *webhook_id, const char *id, struct delivery *ret, struct err *e);
 
 /* Reads a row of JOB_COLUMNS. */
 bool job_of_row(struct stmt *s, struct job *ret, struct err *e);

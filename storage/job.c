@@ -63,6 +63,7 @@ void job_release(struct job *job)
     free(job->summary);
     free(job->estimate);
     free(job->cancel_reason);
+    explicit_bzero(job->webhook_secret, sizeof job->webhook_secret);
     *job = (struct job){ 0 };
 }
 
@@ -137,19 +138,20 @@ struct move job_move_lost(const struct moving *m, const char *problem)
 
 bool event_add(struct conn *c, const char *team, const char *job_id, const char *type, json_t *data, struct err *e)
 {
+    int64_t now = clock_now_us();
     char *text = data ? json_dumps(data, JSON_COMPACT) : NULL;
-    json_decref(data);
-    if (!text)
-        return err_set(e, ERR_MEMORY, job_id, "no memory for an event; try again");
+    bool ok = text || err_set(e, ERR_MEMORY, job_id, "no memory for an event; try again");
     struct stmt *s = stmt_begin(c, SQL_EVENT_INSERT);
     stmt_text(s, 1, job_id);
     stmt_text(s, 2, team);
-    stmt_int(s, 3, clock_now_us());
+    stmt_int(s, 3, now);
     stmt_text(s, 4, type);
     stmt_text(s, 5, text);
-    bool ok = stmt_run(s, e);
+    ok = ok && stmt_run(s, e);
     stmt_end(s);
+    ok = ok && outbox_add(c, team, job_id, type, data, now, e);
     free(text);
+    json_decref(data);
     if (ok)
         db_touch(c, team, job_id);
     return ok;

@@ -24,6 +24,7 @@
 #include "core/base/hash.h"
 #include "storage/store.h"
 #include "storage/ulid.h"
+#include "storage/webhook.h"
 
 /* X(name, text, the states it may become) */
 #define JOB_STATES_(X)                                                                       \
@@ -100,7 +101,10 @@ struct job {
 
     char trace[TRACE_ID_SIZE];      /* the trace of the request that made it, 32 hex digits (W3C traceparent); "": none */
 
-    bool reused;                    /* job_insert() found it instead of making one; no column */
+    /* set by job_insert(); no columns */
+    bool reused;                    /* it found the job instead of making one */
+    char webhook_id[ID_SIZE];       /* the hook it made for the request; "": none was asked for */
+    char webhook_secret[WEBHOOK_SECRET_SIZE];
 };
 void job_release(struct job *job);
 
@@ -141,13 +145,15 @@ struct job_request {
     const char *estimate;           /* as in struct job */
     int64_t memory;
     const char *trace;              /* as in struct job; NULL: none */
+    const struct webhook_request *webhook;      /* to be told of this job's events; NULL: nobody is */
     struct idempotency idempotency;
 };
 
 /*
  * Queues a job, or by its dedupe gives one there is (ret->reused).  ERR_NOT_FOUND names a model or data set the team does
  * not have; ERR_CONFLICT with where "/dedupe": there is such a job; with where "Idempotency-Key": another
- * request used the key meanwhile, look again with idempotency_find().
+ * request used the key meanwhile, look again with idempotency_find().  A webhook is told of a job that was there, too; if that has ended,
+ * of its end.
  */
 bool job_insert(struct store *s, const char *team, const struct job_request *request, struct job *ret, struct err *e);
 
@@ -183,6 +189,14 @@ struct queue_counts {
     int64_t oldest_queued_at;       /* 0: none is queued */
 };
 bool queue_count(struct store *s, const char *team, struct queue_counts *ret, struct err *e);
+
+/* How the team's queue was at the end of each of n equal spans up to `now`, the oldest first.  Of jobs that were queued within them, and those that wait. */
+struct queue_point {
+    int64_t at;                     /* the span's end */
+    int64_t depth;                  /* jobs that waited then */
+    int64_t started, waited_us;     /* jobs that began to run within the span, and how long they had waited, together */
+};
+bool queue_history(struct store *s, const char *team, int64_t now, int64_t span_us, size_t n, struct queue_point *ret, struct err *e);
 /*
  * About how many queued jobs will be claimed before this one: those of its team, and as many of each other team as it
  * has; -1 if it is not queued.

@@ -168,6 +168,35 @@ bool queue_count(struct store *s, const char *team, struct queue_counts *ret, st
     return true;
 }
 
+/* One job: it waited from `queued` to `left`, and ran from `started` (0: it did not). */
+static void count_wait(struct queue_point *points, size_t n, int64_t span, int64_t queued, int64_t left, int64_t started)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct queue_point *p = &points[i];
+        bool here = started > p->at - span && started <= p->at;
+        p->depth += queued <= p->at && left > p->at;
+        p->started += here;
+        p->waited_us += here && started > queued ? started - queued : 0;
+    }
+}
+
+bool queue_history(struct store *s, const char *team, int64_t now, int64_t span_us, size_t n, struct queue_point *ret, struct err *e)
+{
+    struct err why = { 0 };
+    for (size_t i = 0; i < n; i++)
+        ret[i] = (struct queue_point){ .at = now - (int64_t)(n - 1 - i) * span_us };
+    struct conn *c = db_read(s->db);
+    struct stmt *q = stmt_begin(c, SQL_JOB_WAITS);
+    stmt_text(q, 1, team);
+    stmt_int(q, 2, now - (int64_t)n * span_us);
+    stmt_int(q, 3, INT64_MAX);
+    while (stmt_row(q, &why))
+        count_wait(ret, n, span_us, stmt_get_int(q, 0), stmt_get_int(q, 1), stmt_get_int(q, 2));
+    stmt_end(q);
+    db_read_end(c);
+    return err_clean(&why, e);
+}
+
 bool queue_position(struct store *s, const char *team, const char *id, int64_t *ret, struct err *e)
 {
     struct job job = { 0 };

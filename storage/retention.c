@@ -30,5 +30,7 @@ bool store_forget(struct store *s, const struct retention *keep, struct forgotte
     *ret = (struct forgotten){ 0 };
     return forget(s, SQL_FORGET_ARTIFACTS, keep->artifacts_us, &ret->artifacts, e)
         && forget(s, SQL_FORGET_EVENTS, keep->events_us, &ret->events, e)
-        && forget(s, SQL_FORGET_JOBS, keep->jobs_us, &ret->jobs, e);
+        && forget(s, SQL_FORGET_JOBS, keep->jobs_us, &ret->jobs, e)
+        && forget(s, SQL_FORGET_DELIVERIES, keep->deliveries_us, &ret->deliveries, e)
+        && forget(s, SQL_FORGET_WEBHOOKS, keep->deliveries_us, &ret->webhooks, e);
 }

@@ -158,6 +158,30 @@ static const char *const steps[] = {
 
     /* 7: the trace a job belongs to. */
     "ALTER TABLE jobs ADD COLUMN trace TEXT NOT NULL DEFAULT '';",
+
+    /* 8: webhooks and their outbox, see webhook.h.  lane is the same for a team's hooks at one host and port; next_due is the earliest due_at of
+     * what a hook has pending, 0 where nothing is to be sent. */
+    "CREATE TABLE webhooks ("
+    "  id TEXT PRIMARY KEY, team TEXT NOT NULL, job_id TEXT NOT NULL, name TEXT NOT NULL, url TEXT NOT NULL, lane TEXT NOT NULL,"
+    "  events TEXT NOT NULL, secret TEXT NOT NULL, old_secret TEXT NOT NULL DEFAULT '', rotated_until INTEGER NOT NULL DEFAULT 0,"
+    "  created_at INTEGER NOT NULL, created_by TEXT NOT NULL, disabled_at INTEGER NOT NULL DEFAULT 0, disabled_why TEXT NOT NULL DEFAULT '',"
+    "  tried_at INTEGER NOT NULL DEFAULT 0, delivered_at INTEGER NOT NULL DEFAULT 0, next_due INTEGER NOT NULL DEFAULT 0"
+    ") STRICT;"
+    "CREATE INDEX webhooks_team ON webhooks (team, job_id, id);"
+    "CREATE INDEX webhooks_due ON webhooks (next_due) WHERE next_due > 0;"
+    "CREATE TABLE outbox ("
+    "  id TEXT PRIMARY KEY, webhook_id TEXT NOT NULL REFERENCES webhooks ON DELETE CASCADE, team TEXT NOT NULL, event_id TEXT NOT NULL,"
+    "  type TEXT NOT NULL, subject TEXT NOT NULL, body TEXT NOT NULL, created_at INTEGER NOT NULL,"
+    "  state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'delivered', 'failed', 'blocked')),"
+    "  tries INTEGER NOT NULL DEFAULT 0, due_at INTEGER NOT NULL, ended_at INTEGER NOT NULL DEFAULT 0"
+    ") STRICT;"
+    "CREATE INDEX outbox_webhook ON outbox (webhook_id, id);"
+    "CREATE INDEX outbox_due ON outbox (webhook_id, due_at, id) WHERE state = 'pending';"
+    "CREATE INDEX outbox_age ON outbox (created_at);"
+    "CREATE TABLE attempts ("
+    "  delivery_id TEXT NOT NULL REFERENCES outbox ON DELETE CASCADE, n INTEGER NOT NULL, at INTEGER NOT NULL, us INTEGER NOT NULL,"
+    "  status INTEGER NOT NULL, problem TEXT, response TEXT, PRIMARY KEY (delivery_id, n)"
+    ") STRICT, WITHOUT ROWID;",
 };
 enum { STEPS = sizeof steps / sizeof steps[0] };
 

@@ -34,6 +34,11 @@
 #define TOKEN_ADMIN "instr(' ' || scopes || ' ', ' admin ') AND hash NOT LIKE 'identity:%'"
 #define AUDIT_COLUMNS "seq, at, request, team, token, session, peer, method, action, target, status, code, prev, hash"
 #define SESSION_COLUMNS "id, team, token_id, created_at, expires_at, last_used_at"
+/* Of webhooks h. */
+#define WEBHOOK_COLUMNS "id, team, job_id, name, url, events, created_by, disabled_why, created_at, disabled_at, tried_at, delivered_at," \
+    " rotated_until, (SELECT count(*) FROM outbox o WHERE o.webhook_id = h.id AND o.state = 'pending')"
+#define DELIVERY_COLUMNS "id, webhook_id, event_id, subject, type, state, created_at, due_at, ended_at,"        \
+    " (SELECT count(*) FROM attempts a WHERE a.delivery_id = outbox.id)"
 #define TEAM_COLUMNS "name, created_at, max_running, max_queued, max_bytes"
 
 #define SQL_STATEMENTS(X)                                                                               \
@@ -93,6 +98,9 @@
     X(JOB_LIST_DOWN, "SELECT " JOB_COLUMNS " FROM jobs WHERE team = ?1 AND id < ?2" JOB_FILTER " ORDER BY id DESC LIMIT ?6") \
     X(JOB_LIST_UP, "SELECT " JOB_COLUMNS " FROM jobs WHERE team = ?1 AND id > ?2" JOB_FILTER " ORDER BY id LIMIT ?6") \
     X(JOB_COUNT, "SELECT state, count(*), min(queued_at) FROM jobs WHERE ?1 IS NULL OR team = ?1 GROUP BY state") \
+    X(JOB_WAITS, "SELECT queued_at, coalesce(running_at, canceled_at, failed_at, ?3), coalesce(running_at, 0) FROM jobs INDEXED BY jobs_state" \
+                 " WHERE state IN ('running', 'canceling', 'canceled', 'failed', 'succeeded') AND team = ?1 AND queued_at >= ?2" \
+                 " UNION ALL SELECT queued_at, ?3, 0 FROM jobs INDEXED BY jobs_state WHERE state = 'queued' AND team = ?1") \
     X(JOB_POSITION, "SELECT own + coalesce((SELECT sum(min(n, own)) FROM (SELECT count(*) n FROM jobs" \
                     " WHERE state = 'queued' AND team <> ?1 GROUP BY team)), 0) FROM (SELECT count(q.id) own FROM" \
                     " (SELECT id, priority FROM jobs WHERE id = ?2 AND team = ?1 AND state = 'queued') j"  \
@@ -210,7 +218,8 @@
                  " + (SELECT coalesce(sum(max(length, 0)), 0) FROM uploads WHERE team = ?1 AND digest = '' AND problem IS NULL)") \
     X(TEAM_HAS, "SELECT EXISTS (SELECT 1 FROM tokens WHERE team = ?1), EXISTS (SELECT 1 FROM jobs WHERE team = ?1)," \
                 " EXISTS (SELECT 1 FROM assets WHERE team = ?1), EXISTS (SELECT 1 FROM blob_owners WHERE team = ?1)"   \
-                " OR EXISTS (SELECT 1 FROM uploads WHERE team = ?1)")                                   \
+                " OR EXISTS (SELECT 1 FROM uploads WHERE team = ?1)," \
+                " EXISTS (SELECT 1 FROM webhooks WHERE team = ?1 AND job_id = '')")                                   \
     X(TEAM_DELETE, "DELETE FROM teams WHERE name = ?1")                                                 \
     /* sessions */                                                                                      \
     X(SESSION_INSERT, "INSERT INTO sessions (id, team, token_id, hash, created_at, expires_at, last_used_at)" \
@@ -224,6 +233,60 @@
                        " ORDER BY id LIMIT ?4")                                                         \
     X(SESSION_DELETE, "DELETE FROM sessions WHERE team = ?1 AND id = ?2 AND (?3 IS NULL OR token_id = ?3)") \
     X(SESSION_EXPIRE, "DELETE FROM sessions WHERE expires_at <= ?1 OR last_used_at <= ?2")              \
+    /* webhooks */                                                                                      \
+    X(WEBHOOK_INSERT, "INSERT INTO webhooks (team, id, job_id, name, url, lane, events, secret, created_at, created_by)" \
+                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")                              \
+    X(WEBHOOK_COUNT, "SELECT count(*) FROM webhooks WHERE team = ?1 AND job_id = ''")                   \
+    X(WEBHOOK_GET, "SELECT " WEBHOOK_COLUMNS " FROM webhooks h WHERE team = ?1 AND id = ?2")            \
+    X(WEBHOOK_LIST_DOWN, "SELECT " WEBHOOK_COLUMNS " FROM webhooks h WHERE team = ?1 AND job_id = ?2 AND id < ?3" \
+                         " ORDER BY id DESC LIMIT ?4")                                                  \
+    X(WEBHOOK_LIST_UP, "SELECT " WEBHOOK_COLUMNS " FROM webhooks h WHERE team = ?1 AND job_id = ?2 AND id > ?3" \
+                       " ORDER BY id LIMIT ?4")                                                         \
+    X(WEBHOOK_CHANGE, "UPDATE webhooks SET name = coalesce(?3, name), url = coalesce(?4, url), lane = coalesce(?5, lane)," \
+                      " events = coalesce(?6, events) WHERE team = ?1 AND id = ?2")                     \
+    X(WEBHOOK_ENABLE, "UPDATE webhooks SET disabled_at = 0, disabled_why = '' WHERE id = ?1")           \
+    X(WEBHOOK_DISABLE, "UPDATE webhooks SET disabled_at = ?2, disabled_why = ?3 WHERE id = ?1 AND disabled_at = 0") \
+    X(WEBHOOK_ROTATE, "UPDATE webhooks SET old_secret = secret, secret = ?3, rotated_until = ?4 WHERE team = ?1 AND id = ?2") \
+    X(WEBHOOK_DELETE, "DELETE FROM webhooks WHERE team = ?1 AND id = ?2")                               \
+    X(WEBHOOK_OF_JOB, "SELECT name, url, lane, events, secret, created_by FROM webhooks WHERE team = ?1 AND job_id = ?2 ORDER BY id") \
+    /* when what it has pending is due */                                                               \
+    X(WEBHOOK_DUE, "UPDATE webhooks SET next_due = CASE WHEN disabled_at > 0 THEN 0 ELSE coalesce((SELECT min(due_at) FROM outbox" \
+                   " INDEXED BY outbox_due WHERE webhook_id = ?1 AND state = 'pending'), 0) END WHERE id = ?1") \
+    X(WEBHOOK_WANTING, "SELECT id FROM webhooks WHERE team = ?1 AND job_id IN ('', ?2) AND disabled_at = 0" \
+                       " AND instr(' ' || events || ' ', ' ' || ?3 || ' ') AND id <> ?4")               \
+    X(OUTBOX_JOB, "SELECT state, attempt, model_id, dataset_id, eval_dataset_id, retry_of, labels, summary," \
+                  " (SELECT max(seq) FROM events WHERE job_id = ?1) FROM jobs WHERE id = ?1")           \
+    X(OUTBOX_INSERT, "INSERT INTO outbox (team, id, webhook_id, event_id, type, subject, body, created_at, due_at)" \
+                     " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)")                                    \
+    X(OUTBOX_LAST_EVENT, "SELECT type, data FROM events WHERE team = ?1 AND job_id = ?2 ORDER BY seq DESC LIMIT 1") \
+    X(OUTBOX_NEXT, "SELECT o.id, o.event_id, h.id, h.team, o.type, h.lane, h.url, h.secret,"            \
+                   " CASE WHEN h.rotated_until > ?2 THEN h.old_secret ELSE '' END, o.created_at, o.tries, o.body" \
+                   " FROM webhooks h JOIN outbox o ON o.id = (SELECT id FROM outbox INDEXED BY outbox_due"  \
+                   " WHERE webhook_id = h.id AND state = 'pending' AND due_at <= ?2 ORDER BY due_at, id LIMIT 1)"   \
+                   " WHERE h.next_due > 0 AND h.next_due <= ?2 AND NOT instr(?1, h.lane) ORDER BY h.tried_at, h.next_due LIMIT 1") \
+    X(OUTBOX_NEXT_DUE, "SELECT coalesce(min(next_due), 0) FROM webhooks WHERE next_due > 0 AND NOT instr(?1, lane)") \
+    X(OUTBOX_TRIED, "UPDATE outbox SET state = ?2, tries = tries + 1, due_at = ?3, ended_at = ?4 WHERE id = ?1 AND state = 'pending'") \
+    X(OUTBOX_HOOK_TRIED, "UPDATE webhooks SET tried_at = ?2, delivered_at = max(delivered_at, ?3) WHERE id = ?1") \
+    X(OUTBOX_DEAD, "SELECT 1 FROM webhooks WHERE id = ?1 AND disabled_at = 0 AND delivered_at < ?2")    \
+    X(OUTBOX_AGAIN, "UPDATE outbox SET state = 'pending', tries = 0, due_at = ?4, ended_at = 0 WHERE team = ?1 AND webhook_id = ?2 AND id = ?3") \
+    X(OUTBOX_COUNT, "SELECT (SELECT count(*) FROM outbox INDEXED BY outbox_due WHERE state = 'pending'),"   \
+                    " (SELECT coalesce(min(next_due), 0) FROM webhooks WHERE next_due > 0),"            \
+                    " (SELECT count(*) FROM webhooks WHERE disabled_at > 0)")                           \
+    X(ATTEMPT_INSERT, "INSERT INTO attempts (delivery_id, n, at, us, status, problem, response) SELECT ?1,"     \
+                      " (SELECT coalesce(max(n), 0) + 1 FROM attempts WHERE delivery_id = ?1), ?2, ?3, ?4, ?5, ?6 FROM outbox WHERE id = ?1") \
+    X(ATTEMPT_LIST, "SELECT n, at, us, status, problem, response FROM attempts WHERE delivery_id = ?1 ORDER BY n") \
+    X(DELIVERY_GET, "SELECT " DELIVERY_COLUMNS ", body FROM outbox WHERE team = ?1 AND webhook_id = ?2 AND id = ?3") \
+    X(DELIVERY_LIST_DOWN, "SELECT " DELIVERY_COLUMNS " FROM outbox WHERE team = ?1 AND webhook_id = ?2 AND id < ?3" \
+                          " AND (?4 IS NULL OR state = ?4) ORDER BY id DESC LIMIT ?5")                  \
+    X(DELIVERY_LIST_UP, "SELECT " DELIVERY_COLUMNS " FROM outbox WHERE team = ?1 AND webhook_id = ?2 AND id > ?3" \
+                        " AND (?4 IS NULL OR state = ?4) ORDER BY id LIMIT ?5")                         \
+    X(FORGET_DELIVERIES, "DELETE FROM outbox WHERE id IN (SELECT o.id FROM outbox o JOIN webhooks h ON h.id = o.webhook_id" \
+                         " WHERE o.created_at < ?1 AND (o.state <> 'pending' OR h.disabled_at > 0) LIMIT 64)") \
+    /* of a job that has ended long enough ago, or is gone */                                           \
+    X(FORGET_WEBHOOKS, "DELETE FROM webhooks WHERE id IN (SELECT id FROM webhooks h WHERE job_id <> '' AND created_at < ?1" \
+                       " AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = h.job_id AND j.state IN ('queued', 'running', 'canceling'))" \
+                       " AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.webhook_id = h.id) LIMIT 64)")  \
+    X(WEBHOOK_OF_NO_TEAM, "DELETE FROM webhooks WHERE team = ?1")                                       \
     /* the audit log */                                                                                 \
     X(AUDIT_LAST, "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")                              \
     X(AUDIT_INSERT, "INSERT INTO audit (" AUDIT_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)") \

@@ -198,9 +198,15 @@ void store_close(struct store *s)
 
 const char *store_dir(const struct store *s) { return s->dir; }
 
-void store_limit(struct store *s, const struct store_limits *limits) { s->limits = *limits; }
+void store_limit(struct store *s, const struct store_limits *limits)
+{
+    s->limits = *limits;
+    db_set_public_url(s->db, limits->public_url);
+}
 
 void store_watch(struct store *s, store_watch_fn *fn, void *arg) { db_watch(s->db, fn, arg); }
+
+void store_on_post(struct store *s, void (*fn)(void *arg), void *arg) { db_on_post(s->db, fn, arg); }
 
 /* ---- health ---- */
 

@@ -49,8 +49,11 @@ struct store_limits {
     uint64_t keep_free;             /* bytes of disk that no upload and no job may take */
     int64_t upload_expiry_us;       /* how long an unfinished upload waits for its next part */
     int uploads_per_team;           /* unfinished at a time */
+    int webhooks_per_team;          /* those of single jobs aside */
+    const char *public_url;         /* what links and sources in webhooks begin with; borrowed */
 };
-#define STORE_LIMITS_DEFAULT ((struct store_limits){ .upload_expiry_us = 24LL * 3600 * 1000000, .uploads_per_team = 100 })
+#define STORE_LIMITS_DEFAULT                                                                                                 \
+    ((struct store_limits){ .upload_expiry_us = 24LL * 3600 * 1000000, .uploads_per_team = 100, .webhooks_per_team = 20, .public_url = "" })
 void store_limit(struct store *s, const struct store_limits *limits);
 
 /*
@@ -69,6 +72,9 @@ bool store_recover(struct store *s, struct recovery *ret, struct err *e);
 typedef void store_watch_fn(void *arg, const char *team, const char *job_id);
 void store_watch(struct store *s, store_watch_fn *fn, void *arg);
 
+/* fn is called after every commit that left something to send in the outbox (webhook.h); likewise. */
+void store_on_post(struct store *s, void (*fn)(void *arg), void *arg);
+
 /* Removes blobs that no model, data set, artifact or upload younger than `grace_us` owns. */
 bool store_sweep(struct store *s, int64_t grace_us, int *ret_removed, struct err *e);
 
@@ -76,8 +82,8 @@ bool store_sweep(struct store *s, int64_t grace_us, int *ret_removed, struct err
  * Removes what was kept long enough, counted from the end of its job: whole jobs, their events, their artifacts (whose
  * bytes the next store_sweep() frees).  0 keeps for ever.  Jobs that have not ended are left alone.
  */
-struct retention { int64_t jobs_us, events_us, artifacts_us; };
-struct forgotten { int64_t jobs, events, artifacts; };
+struct retention { int64_t jobs_us, events_us, artifacts_us, deliveries_us /* since they were made */; };
+struct forgotten { int64_t jobs, events, artifacts, deliveries, webhooks; };
 bool store_forget(struct store *s, const struct retention *keep, struct forgotten *ret, struct err *e);
 
 /* One trivial write and read: is the database alive?  For readiness. */

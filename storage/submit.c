@@ -167,13 +167,31 @@ static bool insert_job(struct conn *c, const char *team, const char *id, const c
 static bool make_job(struct store *s, struct conn *c, const char *team, const char *retry_of, const struct job_request *r, struct job *ret,
                      struct err *e)
 {
-    char id[ID_SIZE];
+    char id[ID_SIZE], hook[ID_SIZE] = "", secret[WEBHOOK_SECRET_SIZE] = "";
     id_new("job", id);
-    return (r->dedupe != DEDUPE_REPLACE_QUEUED || cancel_twins(c, team, r->fingerprint, id, e))
+    bool ok = (r->dedupe != DEDUPE_REPLACE_QUEUED || cancel_twins(c, team, r->fingerprint, id, e))
         && quota_admit_job(c, team, e) && stmt_exec(c, SQL_SHARE_JOIN, team, NULL, e) && insert_job(c, team, id, retry_of, r, e)
         && disk_promise_job(s, c, team, id, r, e)
+        && (!r->webhook || webhook_add(c, team, id, r->webhook, hook, secret, e))
+        && (!retry_of[0] || webhook_copy(c, team, retry_of, id, e))
         && event_add(c, team, id, "job.queued", json_pack("{s:s, s:i}", "state", "queued", "attempt", 0), e)
         && job_read(c, team, id, ret, e);
+    if (ok) {
+        memcpy(ret->webhook_id, hook, sizeof hook);
+        memcpy(ret->webhook_secret, secret, sizeof secret);
+    }
+    explicit_bzero(secret, sizeof secret);
+    return ok;
+}
+
+/* A job that was there, in the place of a new one. */
+static bool use_job(struct conn *c, const char *team, const char *id, const struct job_request *r, struct job *ret, struct err *e)
+{
+    if (!job_read(c, team, id, ret, e))
+        return false;
+    ret->reused = true;
+    return !r->webhook || (webhook_add(c, team, id, r->webhook, ret->webhook_id, ret->webhook_secret, e)
+                           && (!job_state_terminal(ret->state) || outbox_repeat(c, team, id, ret->webhook_id, e)));
 }
 
 static bool queue_job(struct store *s, struct conn *c, const char *team, const char *retry_of, const struct job_request *r,
@@ -187,8 +205,7 @@ static bool queue_job(struct store *s, struct conn *c, const char *team, const c
         return false;
     if (twin[0] && r->dedupe == DEDUPE_REJECT)
         return err_set(e, ERR_CONFLICT, "/dedupe", "%s is the same job; use it, or ask with \"dedupe\": \"reuse\" or \"new\"", twin);
-    bool ok = twin[0] ? job_read(c, team, twin, &job, e) : make_job(s, c, team, retry_of, r, &job, e);
-    job.reused = twin[0] != '\0';
+    bool ok = twin[0] ? use_job(c, team, twin, r, &job, e) : make_job(s, c, team, retry_of, r, &job, e);
     if (ok && insert_key(c, team, &r->idempotency, &job, e)) {
         *ret = job;
         return true;

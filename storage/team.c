@@ -142,13 +142,13 @@ void team_list_release(struct team_list *l)
 
 static bool is_empty(struct conn *c, const char *name, struct err *e)
 {
-    static const char *const things[] = { "tokens", "jobs", "models or data sets", "uploads" };
+    static const char *const things[] = { "tokens", "jobs", "models or data sets", "uploads", "webhooks" };
     struct err why = { 0 };
     const char *has = NULL;
     struct stmt *q = stmt_begin(c, SQL_TEAM_HAS);
     stmt_text(q, 1, name);
     bool got = stmt_row(q, &why);
-    for (int i = 0; got && !has && i < 4; i++)
+    for (int i = 0; got && !has && i < (int)(sizeof things / sizeof *things); i++)
         if (stmt_get_int(q, i))
             has = things[i];
     stmt_end(q);
@@ -162,7 +162,7 @@ bool team_delete(struct store *s, const char *name, struct err *e)
     struct conn *c = db_write(s->db, e);
     if (!c)
         return false;
-    bool ok = is_empty(c, name, e);
+    bool ok = is_empty(c, name, e) && stmt_exec(c, SQL_WEBHOOK_OF_NO_TEAM, name, NULL, e);      /* those of jobs it had */
     struct stmt *q = stmt_begin(c, SQL_TEAM_DELETE);
     stmt_text(q, 1, name);
     ok = ok && stmt_run(q, e);

@@ -1,7 +1,7 @@
 // admin.js - tokens, teams with their quotas, the audit log.
 import { bytes, h, number, problem, table, time } from "./dom.js";
 import { all, get, may, post, remove, send, who } from "./api.js";
-import { csvLink } from "./chart.js";
+import { dataLinks } from "./chart.js";
 
 const ROWS = 200;       // of the audit log
 
@@ -73,7 +73,7 @@ async function audit(place, query, signal) {
     const fields = ["seq", "at", "token", "peer", "method", "action", "target", "status", "code"];
     place.append(h("h2", null, "Audit"), h("p", { class: "row" }, `${rows.length} rows, the oldest first.`,
         answer.headers.get("Link") && h("a", { href: `#/admin?after=${rows[rows.length - 1].seq}` }, "Later rows"),
-        query.get("after") && h("a", { href: "#/admin" }, "The first rows"), csvLink("audit", [fields, ...rows.map((r) => fields.map((f) => r[f]))])),
+        query.get("after") && h("a", { href: "#/admin" }, "The first rows"), dataLinks("audit", [fields, ...rows.map((r) => fields.map((f) => r[f]))])),
         table("Audit", [
             { title: "#", n: true, cell: (r) => number(r.seq) }, { title: "When", cell: (r) => time(r.at) },
             { title: "Token", class: "mono", cell: (r) => r.token || "–" },

@@ -3,6 +3,7 @@
 import { h, problem } from "./dom.js";
 import { logout, may, recognise, who } from "./api.js";
 import { adminPage } from "./admin.js";
+import { datasetPage, datasetsPage, modelPage, modelsPage } from "./assets.js";
 import { comparePage } from "./compare.js";
 import { jobPage } from "./job.js";
 import { layerPage } from "./layer.js";
@@ -10,17 +11,24 @@ import { layersPage } from "./layers.js";
 import { loginPage } from "./login.js";
 import { newPage } from "./new.js";
 import { queuePage } from "./queue.js";
+import { repquantPage } from "./repquant.js";
 
 const pages = [
     { pattern: /^\/queue$/, show: queuePage, title: "Queue" },
     { pattern: /^\/new$/, show: newPage, title: "New job" },
+    { pattern: /^\/models$/, show: modelsPage, title: "Models" },
+    { pattern: /^\/models\/(mdl_\w+)$/, show: modelPage, title: "Model" },
+    { pattern: /^\/datasets$/, show: datasetsPage, title: "Data sets" },
+    { pattern: /^\/datasets\/(ds_\w+)$/, show: datasetPage, title: "Data set" },
     { pattern: /^\/compare$/, show: comparePage, title: "Compare" },
     { pattern: /^\/admin$/, show: adminPage, title: "Administration" },
     { pattern: /^\/jobs\/(job_\w+)$/, show: jobPage, title: "Job" },
     { pattern: /^\/jobs\/(job_\w+)\/layers$/, show: layersPage, title: "Layers" },
+    { pattern: /^\/jobs\/(job_\w+)\/repquant$/, show: repquantPage, title: "Norms and attention" },
     { pattern: /^\/jobs\/(job_\w+)\/layers\/(\d+)$/, show: layerPage, title: "Layer" },
 ];
-const links = [["#/queue", "Queue"], ["#/new", "New job", "jobs:write"], ["#/admin", "Administration", "team:admin"]];
+const links = [["#/queue", "Queue"], ["#/new", "New job", "jobs:write"], ["#/models", "Models"], ["#/datasets", "Data sets"],
+    ["#/admin", "Administration", "team:admin"]];
 
 const header = document.getElementById("header"), main = document.getElementById("main");
 let leave = new AbortController();

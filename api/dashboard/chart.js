@@ -6,14 +6,20 @@ function csv(rows) {
     return rows.map((row) => row.map(cell).join(",")).join("\n") + "\n";
 }
 
-/** A link to numbers as a file.  The first row names the columns. */
-export function csvLink(name, rows) {
-    const link = h("a", { href: "#", download: `${name}.csv`, "aria-label": `${name} as CSV` }, "CSV");
+const json = ([names, ...rows]) => JSON.stringify(rows.map((row) => Object.fromEntries(names.map((name, i) => [name, row[i] ?? null]))), null, 1);
+
+function fileLink(name, format, type, text) {
+    const link = h("a", { href: "#", download: `${name}.${format.toLowerCase()}`, "aria-label": `${name} as ${format}` }, format);
     link.addEventListener("click", () => {
-        link.href = URL.createObjectURL(new Blob([csv(rows)], { type: "text/csv" }));
+        link.href = URL.createObjectURL(new Blob([text()], { type }));
         setTimeout(() => URL.revokeObjectURL(link.href), 10000);
     });
     return link;
+}
+
+/** Links to numbers as files.  The first row names the columns. */
+export function dataLinks(name, rows) {
+    return h("span", { class: "data" }, fileLink(name, "CSV", "text/csv", () => csv(rows)), " ", fileLink(name, "JSON", "application/json", () => json(rows)));
 }
 
 function key(name, kind) {
@@ -23,7 +29,7 @@ function key(name, kind) {
 
 function figure(title, keys, drawing, words, name, rows) {
     drawing.setAttribute("aria-label", `${title}. ${words}`);
-    return h("figure", null, h("figcaption", null, h("b", null, title), keys.map(([text, kind]) => key(text, kind)), csvLink(name, rows)), drawing);
+    return h("figure", null, h("figcaption", null, h("b", null, title), keys.map(([text, kind]) => key(text, kind)), dataLinks(name, rows)), drawing);
 }
 
 const W = 640, LEFT = 66, RIGHT = 12, TOP = 8, BOTTOM = 34;
@@ -48,45 +54,50 @@ function ticks(low, high, n = 5) {
 }
 
 /** The frame of a plot: axes with ticks and titles.  Gives the drawing and where values lie in it. */
-function frame(H, [x0, x1], [y0, y1], xTitle, yTitle, { xTicks, yTicks = ticks(y0, y1, 4), yText = number } = {}) {
-    const x = (v) => LEFT + (v - x0) / (x1 - x0) * (W - LEFT - RIGHT), y = (v) => H - BOTTOM - (v - y0) / (y1 - y0) * (H - TOP - BOTTOM);
+function frame(H, [x0, x1], [y0, y1], xTitle, yTitle, { left = LEFT, xTicks, yTicks = ticks(y0, y1, 4), yText = number } = {}) {
+    const x = (v) => left + (v - x0) / (x1 - x0) * (W - left - RIGHT), y = (v) => H - BOTTOM - (v - y0) / (y1 - y0) * (H - TOP - BOTTOM);
     const drawing = s("svg", { viewBox: `0 0 ${W} ${H}`, role: "img" });
     for (const t of yTicks)
-        drawing.append(s("line", { class: "axis", x1: LEFT, x2: W - RIGHT, y1: y(t), y2: y(t) }),
-            s("text", { x: LEFT - 5, y: y(t) + 4, "text-anchor": "end" }, yText(t)));
+        drawing.append(s("line", { class: "axis", x1: left, x2: W - RIGHT, y1: y(t), y2: y(t) }),
+            s("text", { x: left - 5, y: y(t) + 4, "text-anchor": "end" }, yText(t)));
     for (const t of xTicks || ticks(x0, x1, 7))
         drawing.append(s("text", { x: x(t), y: H - BOTTOM + 14, "text-anchor": "middle" }, number(t, 4)));
-    drawing.append(s("text", { x: (W + LEFT) / 2, y: H - 4, "text-anchor": "middle" }, xTitle),
+    drawing.append(s("text", { x: (W + left) / 2, y: H - 4, "text-anchor": "middle" }, xTitle),
         s("text", { x: 12, y: (H - BOTTOM) / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${(H - BOTTOM) / 2})` }, yTitle));
     return { drawing, x, y };
 }
 
 /** Horizontal bars, in the order given: rows of {label, value, href}.  More than `most` are shown on request. */
-export function bars(title, unit, rows, { name, most = 30, all = false } = {}) {
+export function bars(title, unit, rows, { name, what = "layer", show = number, most = 30, all = false } = {}) {
     const shown = all ? rows : rows.slice(0, most), H = shown.length * 18 + 24, start = 230;
     const [low, high] = range([0, ...rows.map((r) => r.value)]), x = (v) => start + (v - low) / (high - low) * (W - start - 60);
     const drawing = s("svg", { viewBox: `0 0 ${W} ${H}`, role: "group" }, shown.map((r, i) => {
         const text = s("text", { x: start - 6, y: i * 18 + 13, "text-anchor": "end" }, r.label.length > 34 ? `…${r.label.slice(-33)}` : r.label);
         const bar = s("rect", { class: "bar k0", x: x(Math.min(0, r.value)), y: i * 18 + 3, height: 12, width: Math.max(1, Math.abs(x(r.value) - x(0))) });
-        return [r.href ? s("a", { href: r.href, "aria-label": `${r.label}: ${number(r.value)} ${unit}` }, text) : text, bar,
-            s("text", { x: Math.max(x(r.value), x(0)) + 5, y: i * 18 + 13 }, number(r.value))];
+        return [r.href ? s("a", { href: r.href, "aria-label": `${r.label}: ${show(r.value)} ${unit}` }, text) : text, bar,
+            s("text", { x: Math.max(x(r.value), x(0)) + 5, y: i * 18 + 13 }, show(r.value))];
     }), s("text", { x: W - 4, y: H - 6, "text-anchor": "end" }, unit));
     const made = figure(title, [], drawing, rows.length ? `The first is ${rows[0].label} with ${number(rows[0].value)} ${unit}.` : "There are none.", name,
-        [["layer", unit], ...rows.map((r) => [r.label, r.value])]);
+        [[what, unit], ...rows.map((r) => [r.label, r.value])]);
     if (!all && rows.length > most)
-        made.append(h("button", { class: "do", click: () => made.replaceWith(bars(title, unit, rows, { name, most, all: true })) }, `Show all ${rows.length}`));
+        made.append(h("button", { class: "do", click: () => made.replaceWith(bars(title, unit, rows, { name, what, show, most, all: true })) },
+            `Show all ${rows.length}`));
     return made;
 }
 
 /** Lines over the index: series of {name, values}; null values leave a gap. */
-export function lines(title, xTitle, yTitle, series, { name, labels } = {}) {
+export function lines(title, xTitle, yTitle, series, { name, labels, at, zero } = {}) {
     const n = Math.max(2, ...series.map((one) => one.values.length));
-    const { drawing, x, y } = frame(240, [0, n - 1], range(series.flatMap((one) => one.values)), xTitle, yTitle);
+    const heights = [...series.flatMap((one) => one.values), ...(zero ? [0, 1] : [])];
+    const { drawing, x: place, y } = frame(240, at ? range(at) : [0, n - 1], range(heights), xTitle, yTitle);
+    const x = (i) => place(at ? at[i] : i);
     series.forEach((one, i) => {
         let path = "", pen = "M";
-        one.values.forEach((v, at) => {
+        one.values.forEach((v, k) => {
             if (Number.isFinite(v))
-                path += `${pen}${x(at).toFixed(1)} ${y(v).toFixed(1)}`;
+                path += `${pen}${x(k).toFixed(1)} ${y(v).toFixed(1)}`;
+            if (Number.isFinite(v) && pen === "M" && !Number.isFinite(one.values[k + 1]))      // alone: a line of no length is not seen
+                drawing.append(s("circle", { class: `dot k${i}`, cx: x(k), cy: y(v), r: 2.5 }));
             pen = Number.isFinite(v) ? "L" : "M";
         });
         drawing.append(s("path", { class: `line k${i} d${i}`, d: path }));
@@ -146,6 +157,36 @@ export function codes(title, counts, words, { name }) {
     const made = figure(title, [], drawing, words, name, [["code", "count"], ...counts.map((c, i) => [i, c])]);
     made.append(h("p", { class: "soft" }, words));
     return made;
+}
+
+/** Spans of time under each other: rows of {name, from, to} in seconds. */
+export function gantt(title, rows, { name }) {
+    const end = Math.max(0.001, ...rows.map((r) => r.to)), left = 90;
+    const { drawing, x } = frame(rows.length * 20 + BOTTOM + TOP, [0, end], [0, 1], "seconds", "", { left, yTicks: [] });
+    rows.forEach((r, i) => drawing.append(s("text", { x: left - 8, y: TOP + i * 20 + 14, "text-anchor": "end" }, r.name),
+        s("rect", { class: "bar k0", x: x(r.from), y: TOP + i * 20 + 3, height: 14, width: Math.max(1, x(r.to) - x(r.from)) })));
+    const words = rows.map((r) => `${r.name} took ${number(r.to - r.from, 1)} s`).join(", ");
+    return figure(title, [], drawing, `${words}.`, name, [["stage", "from_seconds", "to_seconds"], ...rows.map((r) => [r.name, r.from, r.to])]);
+}
+
+/** The codes of each head, small and side by side: a list of counts, and for each {head, zero, saturated} in percent. */
+export function heads(title, codes, facts, { name }) {
+    const across = 4, w = W / across, height = 104, tall = 56;
+    const drawing = s("svg", { viewBox: `0 0 ${W} ${Math.ceil(codes.length / across) * height}`, role: "img" });
+    codes.forEach((counts, i) => {
+        const left = i % across * w + 6, top = Math.floor(i / across) * height + 4, most = Math.max(1, ...counts), step = (w - 14) / counts.length;
+        const colour = (at) => at === counts.length - 1 ? "bar k1" : at ? "bar k0" : "bar k2";
+        drawing.append(...counts.map((c, at) => s("rect", { class: colour(at), x: left + at * step, width: step * 0.8, y: top + tall - c / most * tall,
+            height: c / most * tall })),
+        s("line", { class: "axis", x1: left, x2: left + w - 14, y1: top + tall, y2: top + tall }),
+        s("text", { x: left, y: top + tall + 13 }, `head ${facts[i].head}`),
+        s("text", { x: left, y: top + tall + 25 }, `zero ${number(facts[i].zero, 1)} %`),
+        s("text", { x: left, y: top + tall + 37 }, `saturated ${number(facts[i].saturated, 1)} %`));
+    });
+    const most = facts.reduce((a, b) => b.zero > a.zero ? b : a);
+    return figure(title, [["highest level", "k2"], ["levels", "k0"], ["zero", "k1"]], drawing,
+        `Head ${most.head} has the most zeros, ${number(most.zero)} %.`, name,
+        [["head", ...codes[0].map((_, i) => `code_${i}`)], ...codes.map((counts, i) => [facts[i].head, ...counts])]);
 }
 
 /** Points of {label, x, y, href}; those that another one beats in both are hollow. */

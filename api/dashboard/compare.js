@@ -1,7 +1,7 @@
 // compare.js - 2 to 6 jobs side by side: recipes, metrics, layers, accuracy against size.
 import { bytes, h, number, table } from "./dom.js";
 import { get } from "./api.js";
-import { lines, pareto } from "./chart.js";
+import { dataLinks, lines, pareto } from "./chart.js";
 import { headline } from "./job.js";
 
 /** A recipe as one level of "weights.bits": value. */
@@ -27,11 +27,41 @@ function metrics(job) {
         size: bytes(job.result.bytes_after), seconds: number(job.result.seconds, 1) };
 }
 
-/** Accumulated SQNR by layer name, in the order of the first job that has the name. */
-function depth(layers) {
+/** A measure by layer name, in the order of the first job that has the name. */
+function byLayer(layers, measure) {
     const names = [...new Set(layers.flatMap((rows) => rows.map((l) => l.name)))];
-    const of = layers.map((rows) => new Map(rows.map((l) => [l.name, l.accumulated_sqnr_db])));
+    const of = layers.map((rows) => new Map(rows.map((l) => [l.name, l[measure]])));
     return { names, values: of.map((map) => names.map((n) => map.get(n))) };
+}
+
+const measures = [["accumulated_sqnr_db", "accumulated SQNR, dB"], ["isolated_sqnr_db", "SQNR of the layer alone, dB"],
+    ["weight_sqnr_db", "SQNR of the weights, dB"], ["bytes_after", "bytes"]];
+const orders = [["", "as in the model"], ["worse", "what the last job lost first"], ["better", "what it gained first"]];
+const given = (v) => v !== null && v !== undefined;
+
+/** The layers' table: the first job's values, and how the others differ from them.  Measure and order are in the address. */
+function deltas(jobs, layers, query) {
+    const place = h("div"), choice = h("select", { id: "measure", change: draw }, measures.map(([key, text]) =>
+        h("option", { value: key, selected: key === query.get("measure") }, text)));
+    const order = h("select", { id: "order", change: draw }, orders
+        .map(([key, text]) => h("option", { value: key, selected: key === query.get("order") }, text)));
+    function draw() {
+        const { names, values } = byLayer(layers, choice.value), last = values[values.length - 1], delta = (column, i) =>
+            given(column[i]) && given(values[0][i]) ? column[i] - values[0][i] : null;
+        const at = [...names.keys()], sign = order.value === "worse" ? 1 : -1;
+        if (order.value)
+            at.sort((a, b) => (delta(last, a) === null) - (delta(last, b) === null) || sign * (delta(last, a) - delta(last, b)));
+        const show = (column, i) => [number(column[i]), column !== values[0] && delta(column, i) !== null &&
+            h("span", { class: "soft" }, ` (${delta(column, i) > 0 ? "+" : ""}${number(delta(column, i))})`)];
+        place.replaceChildren(table("Layers", [{ title: "Layer", class: "name", cell: (i) => names[i] },
+            ...jobs.map((job, k) => ({ title: job.label, n: true, cell: (i) => show(values[k], i) }))], at),
+        h("p", null, dataLinks(`compare-${choice.value}`, [["layer", ...jobs.map((j) => j.id)], ...at.map((i) => [names[i], ...values.map((v) => v[i])])])));
+        const address = new URLSearchParams({ jobs: jobs.map((j) => j.id).join(","), measure: choice.value, ...(order.value && { order: order.value }) });
+        history.replaceState(null, "", `#/compare?${address}`);
+    }
+    draw();
+    return [h("h2", null, "Layers"), h("p", { class: "row" }, h("label", { for: "measure" }, "Measure"), choice, h("label", { for: "order" }, "Order"), order,
+        "In brackets: the difference to the first job."), place];
 }
 
 export async function comparePage(place, { query, signal }) {
@@ -48,7 +78,7 @@ export async function comparePage(place, { query, signal }) {
     }
     const layers = (await Promise.all(ids.map((id) => get(`/v1/jobs/${id}/layers`, signal)))).map((l) => l.data);
     jobs.forEach((job, i) => { job.label = `${i + 1}: ${job.recipe.name}`; });
-    const { names, values } = depth(layers), best = jobs.map((j) => headline(j.result.metrics));
+    const { names, values } = byLayer(layers, "accumulated_sqnr_db"), best = jobs.map((j) => headline(j.result.metrics));
     const measure = ["top1", "perplexity", "logit_sqnr_db"].find((n) => jobs.every((j) => j.result.metrics && j.result.metrics[n]));
     const lower = measure === "perplexity" ? -1 : 1;        // the upper edge is the better one
     const entry = (j, i) => h("li", null, h("a", { href: `#/jobs/${j.id}` }, j.id), ` ${j.recipe.name}`, best[i] && `: ${best[i].title} ${best[i].quantized}`);
@@ -59,6 +89,5 @@ export async function comparePage(place, { query, signal }) {
             { name: "compare-layers", labels: names })),
         h("h2", null, "Metrics"), sideBySide("Metrics", "Metric", jobs, jobs.map(metrics)),
         h("h2", null, "Where the recipes differ"), sideBySide("Recipes", "Field", jobs, jobs.map((j) => flat(j.recipe)), true),
-        h("h2", null, "Layers, accumulated SQNR in dB"), sideBySide("Layers", "Layer", jobs,
-            values.map((column) => Object.fromEntries(names.map((n, i) => [n, number(column[i])])))));
+        ...deltas(jobs, layers, query));
 }

@@ -1,10 +1,12 @@
 // job.js - one job: the verdict, what happens now, what came out.
 import { bytes, card, h, number, problem, seconds, state, table, time } from "./dom.js";
 import { get, may, post } from "./api.js";
+import { gantt } from "./chart.js";
+import { copyable } from "./copy.js";
 import { TERMINAL, watchJob } from "./live.js";
 
 const stages = ["preparing", "calibrating", "quantizing", "exporting", "evaluating"];
-const KEPT = 200;       // lines of the log
+const KEPT = 1000;       // lines of the log
 
 const metricNames = { top1: ["top-1", "%"], top5: ["top-5", "%"], perplexity: ["perplexity", ""], agreement: ["agreement with the float model", "%"],
     logit_sqnr_db: ["SQNR of the outputs", "dB"], cosine: ["cosine of the outputs", ""], kl: ["KL divergence", ""] };
@@ -38,7 +40,8 @@ function files(artifacts) {
     return [h("h2", null, "Files"), table("Files", [
         { title: "File", cell: (a) => h("a", { href: a.urls.content, download: a.name }, a.name) },
         { title: "Size", n: true, cell: (a) => bytes(a.bytes) }, { title: "Digest", class: "mono", cell: (a) => a.digest }], artifacts),
-    h("p", null, "This, run beside the downloaded files, compares their digests:"), h("pre", { tabindex: "0" }, `sha256sum --check <<'END'\n${verify}\nEND`)];
+    h("p", null, "This, run beside the downloaded files, compares their digests:"),
+    copyable("Verify", () => `sha256sum --check <<'END'\n${verify}\nEND`).element];
 }
 
 /** Stages with when they began and how long they took, from the events of the last attempt. */
@@ -51,8 +54,36 @@ function timeline(job, events) {
             began.set(e.data.stage, e.at);
     const order = stages.filter((name) => began.has(name)), end = TERMINAL.map((name) => job.timestamps[name]).find(Boolean) || new Date().toISOString();
     const rows = order.map((name, i) => ({ name, at: began.get(name), end: i + 1 < order.length ? began.get(order[i + 1]) : end }));
-    return rows.length ? table("Stages", [{ title: "Stage", cell: (r) => r.name }, { title: "Began", cell: (r) => time(r.at) },
-        { title: "Took", n: true, cell: (r) => seconds(r.at, r.end) }], rows) : h("p", null, "No stage has begun.");
+    if (!rows.length)
+        return [h("p", null, "No stage has begun.")];
+    const since = (t) => (Date.parse(t) - Date.parse(rows[0].at)) / 1000;
+    return [gantt("Stages", rows.map((r) => ({ name: r.name, from: since(r.at), to: since(r.end) })), { name: `${job.id}-stages` }),
+        table("Stages", [{ title: "Stage", cell: (r) => r.name }, { title: "Began", cell: (r) => time(r.at) },
+            { title: "Took", n: true, cell: (r) => seconds(r.at, r.end) }], rows)];
+}
+
+/** What a reader of the log wants to see; which is in the address. */
+const levels = [["", "everything", () => true], ["steps", "no progress, no layers", (e) => !["job.progress", "job.layer_completed"].includes(e.type)],
+    ["warnings", "warnings and failures", (e) => ["job.warning", "job.failed"].includes(e.type)]];
+
+/** The log: lines as they come, the last ones kept, of the level that was chosen. */
+function logOf(id, query, live) {
+    const list = h("ol", { class: "timeline", tabindex: "0", "aria-label": "Log lines" }), kept = [];
+    const level = h("select", { id: "level", change: () => {
+        history.replaceState(null, "", `#/jobs/${id}${level.value ? `?log=${level.value}` : ""}`);
+        list.replaceChildren(...kept.filter(wanted).map(logLine));
+    } }, levels.map(([value, text]) => h("option", { value, selected: value === query.get("log") }, text)));
+    const wanted = (e) => levels.find(([value]) => value === level.value)[2](e);
+    function add(events) {
+        kept.push(...events);
+        kept.splice(0, kept.length - KEPT);
+        list.append(...events.filter(wanted).slice(-KEPT).map(logLine));
+        while (list.childElementCount > KEPT)
+            list.firstElementChild.remove();
+        list.scrollTop = list.scrollHeight;
+    }
+    return { add, element: h("details", { open: live || query.has("log") }, h("summary", null, "Log"),
+        h("p", { class: "row" }, h("label", { for: "level" }, "Show "), level, h("a", { href: `/v1/jobs/${id}/events?limit=1000` }, "Events as JSON")), list) };
 }
 
 function logLine(e) {
@@ -76,26 +107,25 @@ function actions(job, failed) {
         ["failed", "canceled"].includes(job.state) && act("Retry", job.urls.retry, (again) => { location.hash = `#/jobs/${again.id}`; })];
 }
 
-export async function jobPage(place, { path: [id], signal }) {
+export async function jobPage(place, { path: [id], query, signal }) {
     const now = h("div", { role: "status" }), buttons = h("div", { class: "row" }), failed = h("div"), done = h("div");
-    const stage = h("div"), log = h("ol", { class: "timeline" }), events = [];
-    const first = await get(`/v1/jobs/${id}`, signal);
+    const stage = h("div"), events = [];
+    const first = await get(`/v1/jobs/${id}`, signal), log = logOf(id, query, !TERMINAL.includes(first.state));
     const model = await get(`/v1/models/${first.request.model_id}`, signal).catch(() => ({ name: first.request.model_id }));
     place.append(h("h1", null, `${model.name}, ${first.recipe.name || first.recipe.method}`), h("p", { class: "mono" }, id,
         first.retry_of && [", again after ", h("a", { href: `#/jobs/${first.retry_of}` }, first.retry_of)]), now, buttons, failed, done,
-    h("h2", null, "Stages"), stage, h("details", null, h("summary", null, "Log"), log),
+    h("h2", null, "Stages"), stage, log.element,
     h("details", null, h("summary", null, "Recipe"), h("pre", { tabindex: "0" }, JSON.stringify(first.recipe, null, 1))));
     await watchJob(id, signal, (job, news) => {
         events.push(...news.filter((e) => e.type !== "job.progress" && e.type !== "job.layer_completed"));
-        log.append(...news.map(logLine));
-        while (log.childElementCount > KEPT)
-            log.firstElementChild.remove();
+        log.add(news);
         now.replaceChildren(h("p", null, state(job), `${job.stage ? ` ${job.stage}` : ""}${job.queue ? `, ${job.queue.ahead} ahead` : ""}, since `,
             time(job.timestamps[job.state] || job.created_at)),
         job.state === "running" ? h("progress", { max: 100, value: job.progress.percent, "aria-label": "progress" }) : "",
         job.problem ? problem(job.problem) : "");
-        buttons.replaceChildren(...[h("a", { href: `#/jobs/${id}/layers` }, "Layers"), actions(job, failed)].flat().filter(Boolean));
-        stage.replaceChildren(timeline(job, events));
+        buttons.replaceChildren(...[h("a", { href: `#/jobs/${id}/layers` }, "Layers"),
+            h("a", { href: `#/jobs/${id}/repquant` }, "Norms and attention"), actions(job, failed)].flat().filter(Boolean));
+        stage.replaceChildren(...timeline(job, events));
     });
     const job = await get(`/v1/jobs/${id}`, signal);
     if (job.state !== "succeeded")

@@ -1,7 +1,7 @@
 // layer.js - one layer: its weights and inputs before and after, its channels, its softmax codes.
 import { bytes, h, number } from "./dom.js";
 import { get } from "./api.js";
-import { codes, histogram, ribbons } from "./chart.js";
+import { codes, histogram, lines, ribbons } from "./chart.js";
 
 function input(title, a, layer, name) {
     const q = a.quantizer || {}, clips = [q.clip_low, q.clip_high].filter(Number.isFinite);
@@ -46,6 +46,7 @@ export async function layerPage(place, { path: [id, index], signal }) {
     const d = await get(`/v1/jobs/${id}/layers/${layer.index}/details`, signal), name = `${id}-layer-${index}`;
     const w = d.weight || {};
     const plots = [w.histogram_before && histogram("Weights", { before: w.histogram_before, after: w.histogram_after, name: `${name}-weights` }),
+        w.scales && lines("Scales of its output channels", "channel", "scale", [{ name: "scale", values: w.scales }], { name: `${name}-scales` }),
         d.activation && input("Input", d.activation, layer, `${name}-input`),
         d.other_activation && input("Other input", d.other_activation, layer, `${name}-other`)];
     place.append(h("div", { class: "plots" }, plots));

@@ -1,7 +1,7 @@
 // layers.js - what quantization did to each layer, and a picker that makes the next recipe.
 import { bytes, h, number } from "./dom.js";
 import { get } from "./api.js";
-import { bars, csvLink, lines } from "./chart.js";
+import { bars, dataLinks, lines } from "./chart.js";
 import { keepRecipe, nextRecipe } from "./recipe.js";
 
 const columns = [
@@ -115,7 +115,7 @@ export async function layersPage(place, { path: [id], query, signal }) {
     { name: `${id}-depth`, labels: layers.map((l) => l.name) }),
     bars("Worst first: the layer alone", "dB", worst("isolated_sqnr_db"), { name: `${id}-isolated`, most: 12 })),
     h("div", { class: "row" }, h("label", { for: "filter" }, "Name holds "), filter, 
-        csvLink(`${id}-layers`, [columns.map((c) => c.key), ...layers.map((l) => columns.map((c) => l[c.key]))])),
+        dataLinks(`${id}-layers`, [columns.map((c) => c.key), ...layers.map((l) => columns.map((c) => l[c.key]))])),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Layers" }, h("table", { "aria-label": "Layers" },
         h("thead", null, h("tr", null, heads.slice(0, 2), h("th", { scope: "col" }, "Next recipe"), heads.slice(2))), body)), more, ...element);
 }

@@ -1,6 +1,8 @@
 // new.js - model, data, recipe, submit; and the same as a line for a shell.
 import { bytes, h, number, problem, table } from "./dom.js";
 import { all, get, post } from "./api.js";
+import { copyable } from "./copy.js";
+import { checker } from "./checks.js";
 import { mine } from "./queue.js";
 import { takeRecipe } from "./recipe.js";
 import { register } from "./upload.js";
@@ -18,6 +20,7 @@ function chooser({ id, kind, title, accept, rows, optional, changed }) {
         told.textContent = `Uploading ${picked.name} …`;
         try {
             const made = await register(kind, picked, (part) => { bar.value = part; });
+            rows.push(made);
             select.append(h("option", { value: made.id }, `${made.name} (${bytes(made.bytes)}, ${made.id})`));
             select.value = made.id;
             told.textContent = `${picked.name} is registered.`;
@@ -40,9 +43,17 @@ function curl(body) {
         JSON.stringify(body).replaceAll("'", "'\\''")}'`;
 }
 
-function checks(v) {
-    return [h("p", null, v.ok ? "The data fit the model." : "The data do not fit the model."), table("Checks", [{ title: "Level", cell: (c) => c.level },
-        { title: "What", class: "name", cell: (c) => c.detail }, { title: "Remedy", class: "name", cell: (c) => c.remedy || "–" }], v.checks)];
+/** One word of a shell, and never an option. */
+function quoted(text) {
+    const word = text.startsWith("-") ? `./${text}` : text;
+    return /^[\w./@%+=:,-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+/** The same job from files on one's own machine: they have the names under which they were registered here. */
+function ctl(names, recipe) {
+    return ["repquantctl submit", quoted(names.model || "model.onnx"), "--calibration", quoted(names.data || "calib.npz"),
+        names.evaluation && `--evaluation ${quoted(names.evaluation)}`, "--recipe", quoted(recipe || "recipe.json"),
+        "--wait --output out"].filter(Boolean).join(" ");
 }
 
 /** What a dry run says: memory, time, size, and what would go wrong. */
@@ -60,7 +71,9 @@ export async function newPage(place, { query, signal }) {
     const from = query.get("from"), kept = takeRecipe();
     const [models, datasets, recipes, before] = await Promise.all([all("/v1/models"), all("/v1/datasets"), get("/v1/recipes", signal),
         from && get(`/v1/jobs/${from}`, signal)]);
-    const names = recipes.data.map((r) => r.name), preview = h("pre", { tabindex: "0", role: "region", "aria-label": "The job as a curl line" });
+    const names = recipes.data.map((r) => r.name);
+    let lines = { curl: "", cli: "" };
+    const shells = [copyable("The job as a curl line", () => lines.curl), copyable("The job as a line of repquantctl", () => lines.cli)];
     const failed = h("div"), fit = h("div", { "aria-live": "polite" });
     const model = chooser({ id: "model", kind: "models", title: "Model", accept: ".onnx", rows: models, changed });
     const data = chooser({ id: "data", kind: "datasets", title: "Calibration data",
@@ -80,8 +93,12 @@ export async function newPage(place, { query, signal }) {
         check.disabled = false;
     } }, "Check"), planned = h("div", { "aria-live": "polite" });
     const submit = h("button", { class: "do main", disabled: true }, "Submit");
-    let asked = 0;
+    const validate = checker(fit);
 
+    function cli(recipe) {
+        const name = (one, rows) => (rows.find((r) => r.id === one.select.value) || {}).name;
+        return ctl({ model: name(model, models), data: name(data, datasets), evaluation: name(evaluation, datasets) }, recipe);
+    }
     function body() {
         const b = { type: "quantize", model_id: model.select.value, recipe: preset.value || JSON.parse(text.value),
             labels: { by: mine() } };
@@ -91,18 +108,6 @@ export async function newPage(place, { query, signal }) {
             b.eval_dataset_id = evaluation.select.value;
         return b;
     }
-    async function validate() {
-        const turn = ++asked;
-        if (!model.select.value || !data.select.value)
-            return fit.replaceChildren();
-        try {
-            const v = await post(`/v1/datasets/${data.select.value}/validations`, { model_id: model.select.value });
-            if (turn === asked)
-                fit.replaceChildren(h("div", { class: `note ${v.ok ? "good" : "bad"}` }, checks(v)));
-        } catch (e) {
-            fit.replaceChildren(problem(e));
-        }
-    }
     function changed(event) {
         const named = event && event.target === preset && recipes.data.find((r) => r.name === preset.value);
         if (named)
@@ -110,14 +115,15 @@ export async function newPage(place, { query, signal }) {
         failed.replaceChildren();
         planned.replaceChildren();
         try {
-            preview.textContent = curl(body());
+            lines = { curl: curl(body()), cli: cli(preset.value) };
+            shells.forEach((one) => one.update());
             check.disabled = submit.disabled = !model.select.value;
         } catch (e) {
             check.disabled = submit.disabled = true;
             failed.replaceChildren(problem({ title: "The recipe is no JSON", detail: e.message }));
         }
         if (!event)
-            validate();
+            validate(model.select.value, data.select.value);
     }
     async function send(event) {
         event.preventDefault();
@@ -132,10 +138,12 @@ export async function newPage(place, { query, signal }) {
     place.append(h("h1", null, "New job"), h("form", { submit: send }, model.box, data.box, evaluation.box, fit,
         h("fieldset", null, h("legend", null, "Recipe"), h("div", { class: "field" }, h("label", { for: "recipe" }, "Preset "), preset),
             h("div", { class: "field" }, h("label", { for: "recipe-text" }, "or one of your own, as JSON"), text)),
-        h("h2", null, "From a shell"), preview, failed, planned, h("p", { class: "row" }, check, submit)));
+        h("h2", null, "From a shell"), shells.map((one) => one.element), failed, planned, h("p", { class: "row" }, check, submit)));
     if (before)
         for (const [one, value] of [[model, before.request.model_id], [data, before.request.dataset_id], [evaluation, before.request.eval_dataset_id]])
             one.select.value = value || "";
+    for (const [one, name] of [[model, "model"], [data, "data"]])
+        one.select.value = query.get(name) || one.select.value;
     if (kept) {
         preset.value = "";
         text.value = kept;

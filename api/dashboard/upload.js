@@ -1,4 +1,4 @@
-// upload.js - a file in pieces (tus 1.0): a broken connection costs one piece, not the file.
+// upload.js - a file in pieces (tus 1.0): a broken connection costs one piece, not the file; so does a page that was closed or loaded again.
 import { post, send } from "./api.js";
 
 const PIECE = 8 << 20, TRIES = 5, TUS = { "Tus-Resumable": "1.0.0" };
@@ -15,10 +15,25 @@ async function position(url) {
     return [Number(answer.headers.get("Upload-Offset")), answer.headers.get("Blob-Digest")];
 }
 
-async function upload(file, progress) {
-    const begun = await send("POST", "/v1/uploads", { headers: { ...TUS, "Upload-Length": String(file.size) } });
+/** Where the file's upload goes on that an earlier page of this tab began, or a new one: [url, offset, digest or null]. */
+async function begin(key, size) {
+    const known = sessionStorage.getItem(key);
+    if (known)
+        try {
+            return [known, ...await position(known)];
+        } catch (e) {
+            if (!e.status)
+                throw e;
+        }
+    const begun = await send("POST", "/v1/uploads", { headers: { ...TUS, "Upload-Length": String(size) } });
     const url = new URL(begun.headers.get("Location"), location.href).pathname;
-    let offset = 0, digest = begun.headers.get("Blob-Digest");
+    sessionStorage.setItem(key, url);
+    return [url, 0, begun.headers.get("Blob-Digest")];
+}
+
+async function upload(file, progress) {
+    const key = `upload ${file.name} ${file.size} ${file.lastModified}`;
+    let [url, offset, digest] = await begin(key, file.size);
     for (let failures = 0; !digest;) {
         try {
             [offset, digest] = await piece(url, file, offset);
@@ -31,6 +46,7 @@ async function upload(file, progress) {
         }
         progress(offset / file.size);
     }
+    sessionStorage.removeItem(key);
     return digest;
 }
 

@@ -1,6 +1,7 @@
 #include "core/base/hash.h"
 
 #include <nettle/base64.h>
+#include <nettle/hmac.h>
 #include <nettle/memops.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,6 +54,14 @@ bool hash_parse(const char *text, uint8_t ret[HASH_SIZE])
 }
 
 bool hash_equal(const uint8_t a[HASH_SIZE], const uint8_t b[HASH_SIZE]) { return memeql_sec(a, b, HASH_SIZE); }
+
+void hash_hmac(const void *key, size_t key_n, const void *p, size_t n, uint8_t ret[HASH_SIZE])
+{
+    struct hmac_sha256_ctx ctx;
+    hmac_sha256_set_key(&ctx, key_n, key);
+    hmac_sha256_update(&ctx, n, p);
+    hmac_sha256_digest(&ctx, HASH_SIZE, ret);
+}
 
 /* ---- a hash that goes on elsewhere ---- */
 

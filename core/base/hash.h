@@ -24,6 +24,9 @@ bool hash_parse(const char *text, uint8_t ret[HASH_SIZE]);                      
 /* Equal in time that does not depend on where they differ. */
 bool hash_equal(const uint8_t a[HASH_SIZE], const uint8_t b[HASH_SIZE]);
 
+/* HMAC-SHA256 (RFC 2104). */
+void hash_hmac(const void *key, size_t key_n, const void *p, size_t n, uint8_t ret[HASH_SIZE]);
+
 /* A running hash as text, to go on from in another process. */
 enum { HASH_STATE_SIZE = 214 };
 void hash_save(const struct hash *h, char ret[HASH_STATE_SIZE]);

@@ -1,6 +1,8 @@
 #include "core/cli/inventory.h"
 
+#include "core/method/method.h"
 #include "core/recipe/recipe.h"
+#include "core/sweep/sweep.h"
 
 #include <string.h>
 
@@ -31,7 +33,35 @@ static json_t *values_json(const struct graph *g, const int *values, int n)
     return a;
 }
 
-static json_t *ops_json(const struct graph *g)
+/* How many layers the recipe quantizes; those of one operator, or OPS: of all. */
+static int64_t count_quantized(const struct graph *g, const struct roles *r, const struct recipe *recipe, int op)
+{
+    int64_t n = 0;
+    for (int i = 0; i < r->n_layers; i++) {
+        struct recipe_choice choice;
+        if (op != OPS && (int)g->nodes[r->layers[i].node].op != op)
+            continue;
+        sweep_choice(recipe, &r->layers[i], &choice);
+        n += choice.quantize;
+    }
+    return n;
+}
+
+/* By method, as its plain preset has it: the first that names it. */
+static json_t *support_json(const struct graph *g, const struct roles *r, int op)
+{
+    size_t n;
+    json_t *o = json_object();
+    const struct recipe_preset *p = recipe_presets(&n);
+    for (size_t i = 0; i < n; i++) {
+        const char *method = method_find(p[i].recipe.method)->name;
+        if (!json_object_get(o, method))
+            set_int(o, method, count_quantized(g, r, &p[i].recipe, op));
+    }
+    return o;
+}
+
+static json_t *ops_json(const struct graph *g, const struct roles *r)
 {
     int64_t counts[OPS] = { 0 };
     json_t *a = json_array();
@@ -43,6 +73,7 @@ static json_t *ops_json(const struct graph *g)
         json_t *o = json_object();
         set_str(o, "type", op_info[op].type);
         set_int(o, "count", counts[op]);
+        json_object_set_new(o, "support", support_json(g, r, op));
         json_array_append_new(a, o);
     }
     return a;
@@ -113,14 +144,16 @@ static json_t *left_json(const struct graph *g, const struct roles *r)
     return a;
 }
 
-/* What each method's plain preset quantizes. */
-static json_t *methods_json(const struct roles *r)
+static json_t *methods_json(const struct graph *g, const struct roles *r)
 {
     json_t *a = json_array();
     size_t n;
     const struct recipe_preset *p = recipe_presets(&n);
-    for (size_t i = 0; i < n; i++)
-        json_array_append_new(a, json_pack("{s:s,s:i,s:i}", "recipe", p[i].name, "quantizes", r->n_layers, "stays_float", r->n_left));
+    for (size_t i = 0; i < n; i++) {
+        int64_t quantized = count_quantized(g, r, &p[i].recipe, OPS);
+        json_array_append_new(a, json_pack("{s:s,s:I,s:I}", "recipe", p[i].name, "quantizes", (json_int_t)quantized,
+                                           "stays_float", (json_int_t)(r->n_layers - quantized + r->n_left)));
+    }
     return a;
 }
 
@@ -151,13 +184,13 @@ json_t *inventory_json(const struct loaded_model *m, const struct roles *r)
     json_object_set_new(o, "outputs", values_json(g, g->outputs, g->n_outputs));
     set_int(o, "parameters", count_parameters(g));
     set_int(o, "nodes", g->n_nodes);
-    json_object_set_new(o, "ops", ops_json(g));
+    json_object_set_new(o, "ops", ops_json(g, r));
     json_object_set_new(o, "layers", layers_json(g, r));
     json_object_set_new(o, "norms", norms_json(r));
     set_int(o, "softmaxes", r->n_softmaxes);
     json_object_set_new(o, "activations", activations_json(r));
     json_object_set_new(o, "left_float", left_json(g, r));
-    json_object_set_new(o, "methods", methods_json(r));
+    json_object_set_new(o, "methods", methods_json(g, r));
     json_object_set_new(o, "truncated", json_boolean(r->n_layers > INVENTORY_MAX_LAYERS));
     return o;
 }

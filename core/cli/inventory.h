@@ -3,7 +3,7 @@
  *
  * {"format", "digest", "bytes", "ir_version", "opset", "producer",
  *  "inputs": [{"name", "dtype", "shape": [1, "batch", ...]}], "outputs": the same,
- *  "parameters", "nodes", "ops": [{"type", "count"}],
+ *  "parameters", "nodes", "ops": [{"type", "count", "support": {"repquant": nodes that the method's plain preset quantizes, ...}}],
  *  "layers": [{"name", "op", "role", "block", "input", and with a weight "shape": [k, n], "params", "shared_weight"}],
  *  "norms": [{"name", "kind", "decomposed", "feeds": [layer names]}], "activations": [{"kind", "count"}],
  *  "left_float": [{"node", "op", "reason"}],

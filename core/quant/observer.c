@@ -49,11 +49,19 @@ bool observer_init(struct observer *o, size_t channels, struct err *e)
     return true;
 }
 
+bool observer_split(struct observer *o, size_t heads, struct err *e)
+{
+    o->head_bins = calloc(heads + 1, OBSERVER_HEAD_BINS * sizeof *o->head_bins);
+    o->heads = o->head_bins ? heads : 0;
+    return o->head_bins || err_set(e, ERR_MEMORY, "", "no memory for the statistics of attention's heads");
+}
+
 void observer_release(struct observer *o)
 {
     free(o->bins);
     free(o->lo);
     free(o->hi);
+    free(o->head_bins);
     *o = (struct observer){ .range = RANGE_EMPTY };
 }
 
@@ -102,6 +110,37 @@ void observer_add_planes(struct observer *o, const float *x, size_t images, size
     }
 }
 
+/* One head of one image.  What no probability is goes to the whole tensor's counts alone. */
+static void count_head(struct observer *o, const float *x, size_t n, uint64_t *bins)
+{
+    size_t bad = o->range.nan + o->range.inf;
+    range_of(n, x, &o->range);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        if (bits >> 16 < OBSERVER_HEAD_BINS)
+            bins[bits >> 16]++;
+        else if ((bits & 0x7f800000u) != 0x7f800000u)
+            o->bins[key_of(bits) >> 16]++;
+    }
+    o->count += n - (o->range.nan + o->range.inf - bad);
+}
+
+void observer_add_heads(struct observer *o, const float *x, size_t images, size_t positions)
+{
+    uint64_t *now = o->head_bins + o->heads * OBSERVER_HEAD_BINS;
+    for (size_t h = 0; h < o->heads; h++) {
+        uint64_t *own = o->head_bins + h * OBSERVER_HEAD_BINS;
+        memset(now, 0, OBSERVER_HEAD_BINS * sizeof *now);
+        for (size_t i = 0; i < images; i++)
+            count_head(o, x + (i * o->heads + h) * positions, positions, now);
+        for (size_t bin = 0; bin < OBSERVER_HEAD_BINS; bin++) {
+            own[bin] += now[bin];
+            o->bins[OBSERVER_HEAD_FIRST + bin] += now[bin];
+        }
+    }
+}
+
 void observer_merge(struct observer *o, const struct observer *other)
 {
     if (other->range.lo < o->range.lo)
@@ -113,6 +152,8 @@ void observer_merge(struct observer *o, const struct observer *other)
     o->count += other->count;
     for (size_t i = 0; i < OBSERVER_BINS; i++)
         o->bins[i] += other->bins[i];
+    for (size_t i = 0; i < o->heads * OBSERVER_HEAD_BINS; i++)
+        o->head_bins[i] += other->head_bins[i];
     for (size_t c = 0; c < o->channels; c++) {
         if (other->lo[c] < o->lo[c])
             o->lo[c] = other->lo[c];

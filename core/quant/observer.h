@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-enum { OBSERVER_BINS = 1 << 16 };
+enum { OBSERVER_BINS = 1 << 16, OBSERVER_HEAD_BINS = 1 << 14, OBSERVER_HEAD_FIRST = 1 << 15 };
 
 struct observer {
     struct range range;          /* of the finite values; nan and inf are counted beside */
@@ -22,11 +22,16 @@ struct observer {
     uint64_t *bins;              /* [OBSERVER_BINS] of finite values */
     size_t channels;             /* 0: no channel ranges */
     float *lo, *hi;              /* [channels] per index of the last axis, or per plane */
+    size_t heads;                /* 0: no counts of each head */
+    uint64_t *head_bins;         /* [heads][OBSERVER_HEAD_BINS]: bins OBSERVER_HEAD_FIRST and up, of values in [0, 2); one more to count in */
 };
 
 /* channels: the length of the last axis, or 0. Everything is freed by observer_release(). */
 bool observer_init(struct observer *o, size_t channels, struct err *e);
 void observer_release(struct observer *o);
+
+/* Counts of each head beside, of an observer without channels. */
+bool observer_split(struct observer *o, size_t heads, struct err *e);
 
 /* rows x channels values (channels == 0: `rows` values). */
 void observer_add(struct observer *o, const float *x, size_t rows);
@@ -34,7 +39,10 @@ void observer_add(struct observer *o, const float *x, size_t rows);
 /* images x channels x positions values: channels are planes, as convolutions give them. */
 void observer_add_planes(struct observer *o, const float *x, size_t images, size_t positions);
 
-/* Adds what `other` saw; both have the same channels. */
+/* images x heads x positions probabilities. */
+void observer_add_heads(struct observer *o, const float *x, size_t images, size_t positions);
+
+/* Adds what `other` saw; both have the same channels and heads. */
 void observer_merge(struct observer *o, const struct observer *other);
 
 /*

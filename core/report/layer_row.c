@@ -79,6 +79,26 @@ static void summarize_levels(const struct observer *o, const struct log_levels *
     s->outside = o->count ? above / (double)o->count : 0;
 }
 
+/* The same for each head, as far as its counts go. */
+static bool summarize_heads(const struct observer *o, const struct log_levels *l, struct arena *mem, struct site_summary *s, struct err *e)
+{
+    s->heads = (uint32_t)o->heads;
+    s->heads_kept = s->heads * s->n_codes <= DETAIL_MAX_HEAD_CODES ? s->heads : DETAIL_MAX_HEAD_CODES / s->n_codes;
+    s->head_codes = arena_array(mem, (uint64_t)s->heads_kept * s->n_codes, sizeof *s->head_codes, e);
+    if (!s->head_codes)
+        return false;
+    for (uint32_t bin = 0; bin < OBSERVER_HEAD_BINS; bin++) {
+        uint8_t code;
+        float x = observer_bin_middle(o, OBSERVER_HEAD_FIRST + bin);
+        if (!o->bins[OBSERVER_HEAD_FIRST + bin])
+            continue;
+        log_levels_quantize(l, 1, &x, &code, NULL);
+        for (uint32_t h = 0; h < s->heads_kept; h++)
+            s->head_codes[h * s->n_codes + code] += o->head_bins[(size_t)h * OBSERVER_HEAD_BINS + bin];
+    }
+    return true;
+}
+
 static void keep_channels(const struct observer *o, struct site_summary *s)
 {
     s->channels = (uint32_t)o->channels;
@@ -90,7 +110,7 @@ static void keep_channels(const struct observer *o, struct site_summary *s)
     }
 }
 
-bool site_summarize(const struct observer *o, const struct site_codes *q, struct site_summary *ret, struct err *e)
+bool site_summarize(const struct observer *o, const struct site_codes *q, struct arena *mem, struct site_summary *ret, struct err *e)
 {
     bool seen = o->count > 0;
     *ret = (struct site_summary){ .lo = seen ? o->range.lo : 0, .hi = seen ? o->range.hi : 0, .count = o->count };
@@ -104,6 +124,8 @@ bool site_summarize(const struct observer *o, const struct site_codes *q, struct
         summarize_channels(o, q, ret);
     else
         summarize_affine(o, q->a, ret);
+    if (q->levels && o->heads && !summarize_heads(o, q->levels, mem, ret, e))
+        return false;
     return observer_channel_ratio(o, NULL, &ret->channel_ratio, e) && observer_channel_ratio(o, q->mul, &ret->channel_ratio_after, e);
 }
 
@@ -241,6 +263,29 @@ static void set_clipped_channels(json_t *o, const struct site_codes *q, const st
     json_object_set_new(o, "max_after", high);
 }
 
+/* Channel factors, for who wants to see the ranges that they make. */
+static void set_factors(json_t *o, const struct site_codes *q, const struct site_summary *s)
+{
+    json_t *mul = json_array(), *shift = json_array();
+    for (uint32_t i = 0; i < s->kept; i++) {
+        size_t c = (size_t)i * s->channels / s->kept;
+        json_array_append_new(mul, short_real(q->mul[c]));
+        json_array_append_new(shift, short_real(q->shift ? q->shift[c] : 0));
+    }
+    json_object_set_new(o, "mul", mul);
+    json_object_set_new(o, "shift", shift);
+}
+
+static json_t *heads_json(const struct site_summary *s)
+{
+    json_t *o = json_object(), *codes = json_array();
+    for (uint32_t h = 0; h < s->heads_kept; h++)
+        json_array_append_new(codes, counts_json(s->head_codes + (size_t)h * s->n_codes, s->n_codes));
+    set_int(o, "count", s->heads);
+    json_object_set_new(o, "codes", codes);
+    return o;
+}
+
 static json_t *activation_json(const struct site_codes *q, const struct site_summary *s)
 {
     json_t *o = json_object();
@@ -249,24 +294,45 @@ static json_t *activation_json(const struct site_codes *q, const struct site_sum
     json_object_set_new(o, "histogram_after", histogram_json((double)s->hist_lo, (double)s->hist_hi, s->hist_after, DETAIL_BINS));
     if (s->n_codes)
         json_object_set_new(o, "codes", counts_json(s->codes, s->n_codes));
+    if (s->heads_kept)
+        json_object_set_new(o, "heads", heads_json(s));
     if (s->kept) {
         json_t *channels = json_object();
         set_int(channels, "count", s->channels);
         json_object_set_new(channels, "min_before", floats_json(s->channel_lo, s->kept));
         json_object_set_new(channels, "max_before", floats_json(s->channel_hi, s->kept));
         set_clipped_channels(channels, q, s);
+        if (q && q->mul)
+            set_factors(channels, q, s);
         json_object_set_new(o, "channels", channels);
     }
     return o;
 }
 
-static json_t *weight_json(const struct weight_summary *w)
+/* Of each output channel, the widest of its groups'; of many channels every few. */
+static json_t *scales_json(const struct qweight *w)
+{
+    json_t *a = json_array();
+    size_t groups = qweight_groups(w), kept = w->n < DETAIL_MAX_CHANNELS ? w->n : DETAIL_MAX_CHANNELS;
+    for (size_t i = 0; i < kept; i++) {
+        size_t c = i * w->n / kept;
+        float widest = w->scale[c];
+        for (size_t g = 1; g < groups; g++)
+            widest = fmaxf(widest, w->scale[g * w->n + c]);
+        json_array_append_new(a, short_real(widest));
+    }
+    return a;
+}
+
+static json_t *weight_json(const struct weight_summary *w, const struct qweight *codes)
 {
     json_t *o = json_object();
     json_object_set_new(o, "histogram_before", histogram_json((double)w->lo, (double)w->hi, w->before, DETAIL_BINS));
     json_object_set_new(o, "histogram_after", histogram_json((double)w->lo, (double)w->hi, w->after, DETAIL_BINS));
     set_real(o, "scale_min", (double)w->scale_min);
     set_real(o, "scale_max", (double)w->scale_max);
+    if (codes)
+        json_object_set_new(o, "scales", scales_json(codes));
     set_int(o, "zero_channels", w->zero_channels);
     set_int(o, "bits", w->bits);
     return o;
@@ -283,6 +349,6 @@ json_t *layer_detail_json(const struct layer_row *r, int index, const struct sit
     if (other_summary)
         json_object_set_new(o, "other_activation", activation_json(other, other_summary));
     if (r->weight)
-        json_object_set_new(o, "weight", weight_json(r->weight));
+        json_object_set_new(o, "weight", weight_json(r->weight, r->codes));
     return o;
 }

@@ -7,6 +7,7 @@
 #ifndef CORE_REPORT_LAYER_ROW_H
 #define CORE_REPORT_LAYER_ROW_H
 
+#include "core/base/arena.h"
 #include "core/base/json.h"
 #include "core/kernel/affine.h"
 #include "core/quant/clip.h"
@@ -15,7 +16,7 @@
 #include "core/quant/quantizer.h"
 #include "core/report/errors.h"
 
-enum { DETAIL_BINS = 128, DETAIL_MAX_CHANNELS = 512, DETAIL_MAX_BYTES = 64 << 10 };
+enum { DETAIL_BINS = 128, DETAIL_MAX_CHANNELS = 512, DETAIL_MAX_HEAD_CODES = 2048, DETAIL_MAX_BYTES = 64 << 10 };
 
 /* What is kept of an observer once its site is decided; small enough for the journal. */
 struct site_summary {
@@ -28,6 +29,8 @@ struct site_summary {
     double outside;                      /* fraction beyond the quantizer's range; of logarithmic levels: above the highest */
     uint32_t n_codes;                    /* logarithmic levels: how often each code occurs, the last one being zero */
     uint64_t codes[1 << 8];
+    uint32_t heads, heads_kept;          /* of attention, with levels: how many there are, and how many of them are kept below */
+    uint64_t *head_codes;                /* [heads_kept][n_codes] */
     uint32_t channels, kept;             /* channels seen; of them kept below (every channels/kept-th) */
     float channel_lo[DETAIL_MAX_CHANNELS], channel_hi[DETAIL_MAX_CHANNELS];
 };
@@ -40,7 +43,8 @@ struct site_codes {
     const struct log_levels *levels;     /* in place of a; or NULL */
 };
 
-bool site_summarize(const struct observer *o, const struct site_codes *q, struct site_summary *ret, struct err *e);
+/* What *ret refers to is in `mem`. */
+bool site_summarize(const struct observer *o, const struct site_codes *q, struct arena *mem, struct site_summary *ret, struct err *e);
 
 /* The same for a weight. */
 struct weight_summary {
@@ -64,6 +68,7 @@ struct layer_row {
     const char *skip_reason;             /* "" when quantized */
     bool has_weight;
     const struct weight_summary *weight; /* of a quantized layer with a weight, or NULL */
+    const struct qweight *codes;         /* the same layer's; or NULL */
     struct errors accumulated, isolated;
     const struct site_summary *x;        /* of the layer's (first) input, or NULL */
     double clip_gain_db, exponent;       /* of that input's channel ranges; exponent 0: it has none */

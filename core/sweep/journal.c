@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char magic[8] = { 'R', 'Q', 'J', 'O', 'U', 'R', 'N', '1' };
+static const char magic[8] = { 'R', 'Q', 'J', 'O', 'U', 'R', 'N', '2' };
 
 struct head { uint32_t type, index; uint64_t size; };
 enum { FILE_HEAD = sizeof magic + HASH_SIZE, MIN_RECORD = sizeof(struct head) + HASH_SIZE };

@@ -1,7 +1,7 @@
 /*
  * journal.h - the finished part of a sweep, on disk: what a crash must not undo.
  *
- *   file    = magic "RQJOURN1", 32-byte fingerprint of the task, record*
+ *   file    = magic "RQJOURN2", 32-byte fingerprint of the task, record*
  *   record  = u32 type, u32 index, u64 size, size bytes, 32-byte SHA-256 of all before it in the record
  *
  * Numbers are in the machine's own order and layout: a journal is read by the

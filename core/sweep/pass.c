@@ -180,6 +180,8 @@ static bool observe(struct pass *p, struct member *m, int chunk, int node, struc
         size_t rows = (size_t)shape_elements(&t->shape) / (o->channels ? o->channels : 1);
         if (s->conv_output)
             observer_add_planes(o, t->data, (size_t)t->shape.dim[0], rows / (size_t)t->shape.dim[0]);
+        else if (o->heads)
+            observer_add_heads(o, t->data, (size_t)t->shape.dim[0], (size_t)(t->shape.dim[2] * t->shape.dim[3]));
         else
             observer_add(o, t->data, rows);
         if (p->st->samples[i].channels && !sample_add(&p->st->samples[i], &p->s->chunks, chunk, t, e))
@@ -375,14 +377,19 @@ static void collect_measures(struct pass *p)
     }
 }
 
+static bool make_observer(const struct pass *p, int site, struct observer *ret, struct err *e)
+{
+    size_t heads = sweep_heads(p->t, p->s, site);
+    return observer_init(ret, sweep_channels(p->s, site), e) && (!heads || observer_split(ret, heads, e));
+}
+
 static bool make_observers(struct pass *p, struct observer *obs, struct err *e)
 {
     for (int i = 0; i < p->st->n_sites; i++) {
-        size_t channels = sweep_channels(p->s, p->st->sites[i]);
-        if (!observer_init(&obs[i], channels, e))
+        if (!make_observer(p, p->st->sites[i], &obs[i], e))
             return false;
         for (int m = 0; m < threads_of(p); m++)
-            if (!observer_init(&p->members[m].obs[i], channels, e))
+            if (!make_observer(p, p->st->sites[i], &p->members[m].obs[i], e))
                 return false;
     }
     return true;

@@ -1,7 +1,7 @@
 /*
  * record.c - what the journal holds of a sweep.
  *
- *   site     struct site_record, then mul[channels] and shift[channels] where there are such
+ *   site     struct site_record, then mul[channels], shift[channels] and head_codes[heads_kept * n_codes] where there are such
  *   weight   struct weight_record, then codes[k*n], scale[groups*n], and zero[groups*n], step and stored_zero[steps], bias[n],
  *            low_u[k*rank] and low_v[rank*n] where there are such
  *   layer    struct layer_record
@@ -40,6 +40,11 @@ static void *take(struct reader *r, uint64_t n, struct err *e)
 
 /* ---- sites ---- */
 
+static uint64_t head_bytes(const struct site_summary *s)
+{
+    return (uint64_t)s->heads_kept * s->n_codes * sizeof *s->head_codes;
+}
+
 bool record_site(struct journal *j, const struct sweep *s, int site, struct err *e)
 {
     const struct site *at = &s->sites[site];
@@ -48,12 +53,14 @@ bool record_site(struct journal *j, const struct sweep *s, int site, struct err 
     r.q = at->q;
     r.q.mul = r.q.shift = NULL;            /* addresses mean nothing later, and would differ from run to run */
     r.summary = at->summary;
+    r.summary.head_codes = NULL;
     r.channels = sweep_channels(s, site);
     r.has_mul = at->q.mul != NULL;
     r.has_shift = at->q.shift != NULL;
     size_t row = (size_t)r.channels * sizeof(float);
-    struct journal_piece pieces[] = { { &r, sizeof r }, { at->q.mul, r.has_mul ? row : 0 }, { at->q.shift, r.has_shift ? row : 0 } };
-    return journal_append(j, JOURNAL_SITE, (uint32_t)site, pieces, 3, e);
+    struct journal_piece pieces[] = { { &r, sizeof r }, { at->q.mul, r.has_mul ? row : 0 }, { at->q.shift, r.has_shift ? row : 0 },
+                                      { at->summary.head_codes, head_bytes(&r.summary) } };
+    return journal_append(j, JOURNAL_SITE, (uint32_t)site, pieces, 4, e);
 }
 
 static bool replay_site(struct replay *to, uint32_t index, const void *p, uint64_t n, struct err *e)
@@ -66,6 +73,7 @@ static bool replay_site(struct replay *to, uint32_t index, const void *p, uint64
     struct site *s = &to->s->sites[index];
     float *mul = r.has_mul ? take(&in, r.channels * sizeof(float), e) : NULL;
     float *shift = r.has_shift ? take(&in, r.channels * sizeof(float), e) : NULL;
+    r.summary.head_codes = head_bytes(&r.summary) ? take(&in, head_bytes(&r.summary), e) : NULL;
     if (in.bad || in.at != in.end)
         return misfit(e, "site");
     s->q = r.q;

@@ -44,6 +44,7 @@ void sweep_row(const struct sweep_task *t, const struct sweep *s, int i, struct 
         .role = layer_role_name[l->l->kind], .part = layer_part_name[l->l->part], .weight_bits = has_weight ? weight_bits : 0, .act_bits = act_bits,
         .planned = precision, .actual = precision, .skip_reason = l->quantize ? "" : l->choice.reason,
         .has_weight = has_weight, .weight = has_weight && l->quantize ? &l->weight : NULL,
+        .codes = l->w.scale ? &l->w : NULL,
         .accumulated = l->accumulated, .isolated = l->isolated,
         .x = l->x >= 0 && s->sites[l->x].decided ? &s->sites[l->x].summary : NULL,
         .clip_gain_db = l->x >= 0 ? s->sites[l->x].q.clip_gain_db : 0, .exponent = l->x >= 0 ? s->sites[l->x].q.exponent : 0,

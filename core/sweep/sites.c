@@ -84,14 +84,19 @@ static const enum recipe_part part_of[PARTS] = {
     [PART_OTHER] = RECIPE_ANY_PART, [PART_ATTENTION] = RECIPE_ATTENTION, [PART_FEED_FORWARD] = RECIPE_FEED_FORWARD,
 };
 
+void sweep_choice(const struct recipe *r, const struct layer *l, struct recipe_choice *ret)
+{
+    recipe_match(r, l->name, part_of[l->part], ret);
+    if (ret->quantize && !wanted(r, l)) {
+        *ret = (struct recipe_choice){ 0 };
+        snprintf(ret->reason, sizeof ret->reason, "%s", off_reason(l));
+    }
+}
+
 static void list_layer(const struct sweep_task *t, struct sweep *s, struct sweep_layer *l)
 {
-    recipe_match(t->recipe, l->l->name, part_of[l->l->part], &l->choice);
-    l->quantize = l->choice.quantize && wanted(t->recipe, l->l);
-    if (l->choice.quantize && !l->quantize) {
-        l->choice = (struct recipe_choice){ 0 };
-        snprintf(l->choice.reason, sizeof l->choice.reason, "%s", off_reason(l->l));
-    }
+    sweep_choice(t->recipe, l->l, &l->choice);
+    l->quantize = l->choice.quantize;
     if (!l->quantize)
         return;
     l->dynamic = l->l->kind == LAYER_LINEAR && t->recipe->activations.mode == RECIPE_DYNAMIC
@@ -329,6 +334,13 @@ size_t sweep_channels(const struct sweep *s, int site)
         if (s->layers[i].x == site && s->layers[i].l->kind == LAYER_LINEAR)
             return shape->rank ? (size_t)shape->dim[shape->rank - 1] : 0;
     return 0;
+}
+
+size_t sweep_heads(const struct sweep_task *t, const struct sweep *s, int site)
+{
+    const struct shape *shape = &s->chunks.chunk[0].plan->facts.shape[s->sites[site].value];
+    bool levels = s->sites[site].kind == SITE_SOFTMAX && t->recipe->attention.softmax != RECIPE_SOFTMAX_UNIFORM;
+    return levels && shape->rank == 4 ? (size_t)shape->dim[1] : 0;
 }
 
 bool sweep_gathers(const struct sweep_task *t, const struct sweep_layer *l)

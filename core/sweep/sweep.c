@@ -133,7 +133,7 @@ static bool choose(const struct walk *w, int index, const struct observer *o, co
     }
     if (s->conv_output)
         codes.mul = NULL;              /* no layer shows it, and there are no rows to tell what it clips */
-    return site_summarize(o, &codes, &s->summary, e);
+    return site_summarize(o, &codes, w->mem, &s->summary, e);
 }
 
 static bool decide_site(struct walk *w, int index, const struct observer *o, const struct sample *sample, struct err *e)

@@ -136,6 +136,9 @@ void sweep_fingerprint(const uint8_t model[HASH_SIZE], const uint8_t data[HASH_S
 /* Everything *ret refers to is in `mem` or in the task. */
 bool sweep_run(const struct sweep_task *t, struct arena *mem, struct sweep *ret, struct err *e);
 
+/* What the recipe makes of a layer. */
+void sweep_choice(const struct recipe *r, const struct layer *l, struct recipe_choice *ret);
+
 /* One row of the report for layer i; its strings and pointers are borrowed from the sweep. */
 void sweep_row(const struct sweep_task *t, const struct sweep *s, int i, struct layer_row *ret);
 
@@ -159,6 +162,8 @@ bool sweep_ready(const struct sweep *s, const struct sweep_layer *l, bool with_o
 /* Channels of a site: the last axis of a linear's input, the second of a convolution's output; 0: heads and tokens of products
  * have none in common. */
 size_t sweep_channels(const struct sweep *s, int site);
+/* Heads of attention's probabilities, whose codes are told apart: the second of four axes; 0: none, or nobody can tell. */
+size_t sweep_heads(const struct sweep_task *t, const struct sweep *s, int site);
 /* Does nothing but its quantized linears (and Shape) read the site's tensor? */
 bool sweep_is_alone(const struct sweep_task *t, const struct sweep *s, int site);
 /* Are the layer's weights made from moments?  A weight that other layers share has no input of its own. */

@@ -13,7 +13,7 @@ OPEN, ANYBODY = "open", "viewer"
 
 MATRIX = {
     "GET /": OPEN, "GET /dashboard/{file}": OPEN, "GET /healthz": OPEN, "GET /readyz": OPEN, "GET /metrics": OPEN,
-    "GET /v1/openapi.json": "viewer", "GET /v1/capabilities": "viewer", "GET /v1/queue": "viewer",
+    "GET /v1/openapi.json": "viewer", "GET /v1/capabilities": "viewer", "GET /v1/queue/history": "viewer", "GET /v1/queue": "viewer",
     "PUT /v1/blobs/{digest}": "member", "GET /v1/blobs/{digest}": "viewer",
     "POST /v1/uploads": "member", "PATCH /v1/uploads/{upload}": "member", "GET /v1/uploads/{upload}": "member", "DELETE /v1/uploads/{upload}": "member",
     "POST /v1/imports": "member",
@@ -28,6 +28,11 @@ MATRIX = {
     "GET /v1/jobs/{job}/events": "viewer", "GET /v1/jobs/{job}/logs": "viewer", "GET /v1/jobs/{job}/layers": "viewer", "GET /v1/jobs/{job}/layers/{index}/details": "viewer",
     "GET /v1/jobs/{job}/report": "viewer", "GET /v1/jobs/{job}/artifacts": "viewer",
     "GET /v1/artifacts/{artifact}": "viewer", "GET /v1/artifacts/{artifact}/content": "viewer",
+    "POST /v1/webhooks": "team_admin", "GET /v1/webhooks": "member", "GET /v1/webhooks/{webhook}": "member",
+    "PATCH /v1/webhooks/{webhook}": "team_admin", "DELETE /v1/webhooks/{webhook}": "team_admin",
+    "POST /v1/webhooks/{webhook}/rotate_secret": "team_admin", "POST /v1/webhooks/{webhook}/ping": "team_admin",
+    "GET /v1/webhooks/{webhook}/deliveries": "member", "GET /v1/webhooks/{webhook}/deliveries/{delivery}": "member",
+    "POST /v1/webhooks/{webhook}/deliveries/{delivery}/redeliver": "team_admin",
     "GET /v1/whoami": ANYBODY,
     "POST /v1/tokens": "team_admin", "GET /v1/tokens": "team_admin", "GET /v1/tokens/{token}": "team_admin", "DELETE /v1/tokens/{token}": "team_admin",
     "POST /v1/teams": "admin", "GET /v1/teams": ANYBODY, "GET /v1/teams/{team}": ANYBODY, "DELETE /v1/teams/{team}": "admin",
@@ -45,10 +50,11 @@ NOBODYS = {"GET /v1/recipes/{name}", "GET /dashboard/{file}"}
 ACROSS_TEAMS = {"GET /v1/teams/{team}", "DELETE /v1/teams/{team}", "PUT /v1/teams/{team}/quota"}
 
 TUS = {"Tus-Resumable": "1.0.0"}
+HOOK = "https://localhost:9443/hook"            # loopback is not public: nothing is ever sent there
 BLOB = "#inspect result result.json {}\n"
 DIGEST_OF_NOTHING = "sha256:" + "0" * 64
 ABSENT = {"digest": DIGEST_OF_NOTHING, "model": "mdl_" + "0" * 26, "dataset": "ds_" + "0" * 26, "job": "job_" + "0" * 26,
-          "artifact": "art_" + "0" * 26, "upload": "upl_" + "0" * 26, "token": "tok_" + "0" * 26, "session": "ses_" + "0" * 26, "team": "none", "name": "none", "index": "0"}
+          "artifact": "art_" + "0" * 26, "upload": "upl_" + "0" * 26, "webhook": "whk_" + "0" * 26, "delivery": "dlv_" + "0" * 26, "token": "tok_" + "0" * 26, "session": "ses_" + "0" * 26, "team": "none", "name": "none", "index": "0"}
 RUN = ('layer 1; result model.onnx {name}; result report.json {{"team":"{name}"}}; result details.json [{{"index":0}}]')
 
 
@@ -98,7 +104,9 @@ class Team:
         self.daemon.session.headers["Authorization"] = f"Bearer {token}"
         artifact = self.ask("viewer", "GET /v1/jobs/{job}/artifacts", {"job": job["id"]}).json()["data"][0]
         upload = self.ask("member", "POST /v1/uploads", {}, headers={**TUS, "Upload-Length": "4"}).headers["Location"].rsplit("/", 1)[1]
-        return {"digest": model["digest"], "upload": upload, "model": model["id"], "dataset": data["id"], "job": job["id"], "artifact": artifact["id"],
+        webhook = self.ask("team_admin", "POST /v1/webhooks", {}, json={"url": HOOK}).json()["id"]
+        delivery = self.ask("team_admin", "POST /v1/webhooks/{webhook}/ping", {"webhook": webhook}).json()["id"]
+        return {"digest": model["digest"], "upload": upload, "webhook": webhook, "delivery": delivery, "model": model["id"], "dataset": data["id"], "job": job["id"], "artifact": artifact["id"],
                 "token": self.make_token("viewer")["id"], "session": self.log_in("admin")[1], "team": self.name, "name": "minmax-w8a8", "index": "0", "file": "style.css"}
 
     def body(self, operation, names):
@@ -108,6 +116,7 @@ class Team:
                   "POST /v1/jobs": {"type": "quantize", "model_id": names["model"], "dataset_id": names["dataset"], "recipe": "minmax-w8a8"},
                   "POST /v1/tokens": {"name": "x", "role": "viewer", "team": names["team"]},
                   "POST /v1/datasets/{dataset}/validations": {"model_id": names["model"]}, "POST /v1/imports": {"url": "https://models.example/x.onnx"},
+                  "POST /v1/webhooks": {"url": HOOK}, "PATCH /v1/webhooks/{webhook}": {"name": "x"},
                   "POST /v1/teams": {"name": f"team-of-{names['team']}"}, "PUT /v1/teams/{team}/quota": {}}
         if operation in bodies:
             return {"json": bodies[operation]}
@@ -125,7 +134,7 @@ class Team:
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory, fake_job):
     from conftest import Daemon
-    d = Daemon(tmp_path_factory.mktemp("daemon"), fake_job, {"max-upload": "16M"}).start()
+    d = Daemon(tmp_path_factory.mktemp("daemon"), fake_job, {"max-upload": "16M", "webhooks": "1000"}).start()
     yield d
     assert d.stop() == 0
 
@@ -235,7 +244,7 @@ def test_what_a_body_names_of_another_team_is_answered_as_what_nobody_has(red, b
 
 
 def test_lists_hold_the_own_teams_rows_alone(red, blue):
-    for path, member in (("/v1/models", "model"), ("/v1/datasets", "dataset"), ("/v1/jobs", "job"), ("/v1/tokens", "token")):
+    for path, member in (("/v1/models", "model"), ("/v1/datasets", "dataset"), ("/v1/jobs", "job"), ("/v1/tokens", "token"), ("/v1/webhooks", "webhook")):
         for team, other in ((red, blue), (blue, red)):
             ids, cursor = set(), ""
             while cursor is not None:

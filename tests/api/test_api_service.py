@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import threading
+from datetime import datetime
 
 import jsonschema
 import pytest
@@ -70,6 +71,24 @@ def test_methods_are_answered_as_the_document_says(daemon, document):
             assert head.status_code == get.status_code and head.content == b""
 
 
+def test_the_queue_remembers_its_last_day(make_daemon):
+    daemon = make_daemon(workers=1)
+    before = daemon("GET", "/v1/queue/history").json()["data"]
+    assert len(before) == 48 and {(p["depth"], p["started"], p["wait_seconds"]) for p in before} == {(0, 0, None)}
+    steps = [datetime.fromisoformat(b["at"]) - datetime.fromisoformat(a["at"]) for a, b in zip(before, before[1:])]
+    assert {round(s.total_seconds()) for s in steps} == {1800}
+    first, second, third = (daemon.job("hang")["id"] for _ in range(3))
+    runs = lambda job: until(lambda: (j := daemon("GET", f"/v1/jobs/{job}").json())["state"] == "running" and j)     # noqa: E731
+    runs(first)
+    assert daemon("GET", "/v1/queue/history").json()["data"][-1]["depth"] == 2
+    assert daemon("POST", f"/v1/jobs/{first}/cancel", json={}).status_code == 202
+    assert daemon("POST", f"/v1/jobs/{third}/cancel", json={}).status_code == 202
+    job = runs(second)
+    last = daemon("GET", "/v1/queue/history").json()["data"][-1]
+    waited = datetime.fromisoformat(job["timestamps"]["running"]) - datetime.fromisoformat(job["timestamps"]["queued"])
+    assert (last["depth"], last["started"]) == (0, 2) and waited.total_seconds() / 2 <= last["wait_seconds"] <= waited.total_seconds()
+
+
 def check(document, schema, value):
     jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(value)
 
@@ -87,7 +106,9 @@ def test_answers_are_what_the_document_says(daemon, document):
     artifact = daemon("GET", job["urls"]["artifacts"]).json()["data"][0]
     names = {"model": job["request"]["model_id"], "dataset": job["request"]["dataset_id"], "job": job["id"], "artifact": artifact["id"],
              "upload": daemon("POST", "/v1/uploads", headers={"Tus-Resumable": "1.0.0", "Upload-Length": "1"}).headers["Location"].rsplit("/", 1)[1],
-             "name": "minmax-w8a8", "index": "0", "team": "local", "token": daemon("GET", "/v1/tokens").json()["data"][0]["id"]}
+             "name": "minmax-w8a8", "index": "0", "team": "local", "token": daemon("GET", "/v1/tokens").json()["data"][0]["id"],
+             "webhook": daemon("POST", "/v1/webhooks", json={"url": "https://localhost:9443/"}).json()["id"]}
+    names["delivery"] = daemon("POST", f"/v1/webhooks/{names['webhook']}/ping").json()["id"]
     checked = 0
     for method, path, _ in operations(document):
         if method != "GET" or path in ("/", "/metrics", "/dashboard/{file}", "/v1/session") or path.endswith("/content") or "{digest}" in path:

@@ -126,6 +126,25 @@ PARTS = {
 }
 
 
+def test_details_tell_heads_apart_and_what_channels_are_multiplied_by(tmp_path):
+    quantize(tmp_path, DIGITS / "model.onnx", DIGITS / "calib.npz", "--recipe", "repquant-w4a4")
+    rows, details = (json.loads((tmp_path / f"{name}.json").read_text())["layers"] for name in ("report", "details"))
+    of = {r["name"]: (r, d) for r, d in zip(rows, details)}
+    products = [d for r, d in of.values() if r["role"] == "attention_pv"]
+    for d in products:
+        codes, heads = d["activation"]["codes"], d["activation"]["heads"]
+        assert heads["count"] == len(heads["codes"]) == 4
+        assert [sum(column) for column in zip(*heads["codes"])] == codes and len({tuple(h) for h in heads["codes"]}) == 4
+    row, detail = of["blocks.0.attn.qkv"]
+    c = detail["activation"]["channels"]
+    assert len(c["mul"]) == len(c["shift"]) == c["count"]
+    width = sorted((high - low) * m for low, high, m in zip(c["min_before"], c["max_before"], c["mul"]))
+    assert width[-1] / width[len(width) // 2] == pytest.approx(row["channel_range_ratio_after"], rel=0.05)
+    weight = detail["weight"]
+    assert min(weight["scales"]) == pytest.approx(weight["scale_min"], rel=1e-3) and max(weight["scales"]) == pytest.approx(weight["scale_max"], rel=1e-3)
+    assert "heads" not in detail["activation"] and all(len(json.dumps(d, separators=(",", ":"))) <= 64 << 10 for d in details)
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_any_part_of_repquant_may_be_another(part, tmp_path):
     """The digits are an easy model: whatever is computed right keeps its answers."""

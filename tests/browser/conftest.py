@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 
+import onnx
 import pytest
 from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
@@ -16,6 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SHOTS = ROOT / "build" / "browser"
 DIGITS = ROOT / "examples" / "digits"
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+HOSTILE = "<img src=x onerror=alert(1)>"
 
 _spec = importlib.util.spec_from_file_location("api_conftest", ROOT / "tests" / "api" / "conftest.py")
 api = importlib.util.module_from_spec(_spec)
@@ -44,6 +46,35 @@ def obedient(tmp_path_factory, fake_job):
     yield d
     assert d.stop() == 0
     shutil.rmtree(d.folder, ignore_errors=True)
+
+
+def hostile_model():
+    """The example with a layer of a hostile name."""
+    model = onnx.load(str(DIGITS / "model.onnx"))
+    for node in model.graph.node:
+        node.name = node.name.replace("blocks.1/fc1", HOSTILE)
+        node.input[:] = [name.replace("blocks.1.fc1", HOSTILE) for name in node.input]
+    for weight in model.graph.initializer:
+        weight.name = weight.name.replace("blocks.1.fc1", HOSTILE)
+    return model.SerializeToString()
+
+
+def put(daemon, kind, content, name):
+    answer = daemon("PUT", f"/v1/{kind}", params={"name": name}, data=content)
+    assert answer.status_code == 201, answer.text
+    return answer.json()["id"]
+
+
+@pytest.fixture(scope="session")
+def jobs(daemon):
+    """Two finished jobs of the example, quantized for real."""
+    body = {"type": "quantize", "model_id": put(daemon, "models", hostile_model(), HOSTILE),
+            "dataset_id": put(daemon, "datasets", (DIGITS / "calib.npz").read_bytes(), "calib"),
+            "eval_dataset_id": put(daemon, "datasets", (DIGITS / "eval.npz").read_bytes(), "eval")}
+    made = [daemon("POST", "/v1/jobs", json={**body, "recipe": r}).json()["id"] for r in ("repquant-w4a4", "percentile-w8a8")]
+    ended = [daemon.ended(j, 120) for j in made]
+    assert [j["state"] for j in ended] == ["succeeded"] * 2, ended
+    return ended
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,35 @@ static void make(struct observer *o, size_t channels)
     assert_true(observer_init(o, channels, &e));
 }
 
+static void heads_add_up_to_the_whole_tensor(void **state)
+{
+    (void)state;
+    enum { IMAGES = 3, HEADS = 4, POSITIONS = 50 };
+    static float x[IMAGES * HEADS * POSITIONS];
+    struct observer split, whole, merged, one;
+    struct err e = { 0 };
+    for (size_t i = 0; i < COUNT(x); i++)
+        x[i] = i == 7 ? NAN : i == 70 ? INFINITY : i == 77 ? 3 : i == 78 ? -1 : ldexpf(uniform(0, 1), (int)uniform(-60, 0));
+    make(&split, 0), make(&whole, 0), make(&merged, 0);
+    assert_true(observer_split(&split, HEADS, &e) && observer_split(&merged, HEADS, &e));
+    observer_add_heads(&split, x, IMAGES, POSITIONS);
+    observer_add(&whole, x, COUNT(x));
+    observer_merge(&merged, &split);
+    observer_merge(&merged, &split);
+    assert_true(split.count == whole.count && split.range.nan == 1 && split.range.inf == 1);
+    assert_memory_equal(split.bins, whole.bins, OBSERVER_BINS * sizeof *whole.bins);
+    for (size_t h = 0; h < HEADS; h++) {
+        make(&one, 0);
+        for (size_t i = 0; i < IMAGES; i++)
+            observer_add(&one, x + (i * HEADS + h) * POSITIONS, POSITIONS);
+        assert_memory_equal(split.head_bins + h * OBSERVER_HEAD_BINS, one.bins + OBSERVER_HEAD_FIRST, OBSERVER_HEAD_BINS * sizeof *one.bins);
+        for (size_t b = 0; b < OBSERVER_HEAD_BINS; b++)
+            assert_true(merged.head_bins[h * OBSERVER_HEAD_BINS + b] == 2 * one.bins[OBSERVER_HEAD_FIRST + b]);
+        observer_release(&one);
+    }
+    observer_release(&split), observer_release(&whole), observer_release(&merged);
+}
+
 static int by_value(const void *a, const void *b)
 {
     float x = *(const float *)a, y = *(const float *)b;
@@ -240,6 +269,7 @@ int main(void)
         cmocka_unit_test(a_quantile_never_decreases_with_p),
         cmocka_unit_test(nothing_seen_and_one_value_seen_are_no_special_cases),
         cmocka_unit_test(any_split_and_any_order_of_merging_gives_the_same_statistics),
+        cmocka_unit_test(heads_add_up_to_the_whole_tensor),
         cmocka_unit_test(nan_and_infinity_are_counted_and_are_no_values),
         cmocka_unit_test(rebinning_keeps_every_count),
         cmocka_unit_test(what_lies_outside_is_the_share_of_the_data_to_a_bin),

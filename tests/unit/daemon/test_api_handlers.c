@@ -181,7 +181,12 @@ static void a_job_that_could_not_run_is_refused_when_it_is_asked_for(void **stat
         { "\"minmax-w8a8\"", ",\"labels\":{\"a\":1}", "/labels", 400 },
         { "\"minmax-w8a8\"", ",\"labels\":{\"a:b\":\"c\"}", "/labels", 400 },
         { "\"minmax-w8a8\"", ",\"eval_dataset_id\":\"ds_00000000000000000000000000\"", "/eval_dataset_id", 422 },
-        { "\"minmax-w8a8\"", ",\"webhook\":{}", "/webhook", 400 },
+        { "\"minmax-w8a8\"", ",\"webhook\":\"https://h.example\"", "/webhook", 400 },
+        { "\"minmax-w8a8\"", ",\"webhook\":{}", "/webhook/url", 400 },
+        { "\"minmax-w8a8\"", ",\"webhook\":{\"events\":[\"job.succeeded\",\"job.done\"]}", "/webhook/events/1", 400 },
+        { "\"minmax-w8a8\"", ",\"webhook\":{\"events\":[]}", "/webhook/events", 400 },
+        { "\"minmax-w8a8\"", ",\"webhook\":{\"secret\":\"whsec_c2hvcnQ=\"}", "/webhook/secret", 400 },
+        { "\"minmax-w8a8\"", ",\"hook\":{}", "/hook", 400 },
     };
     struct api a;
     api_open(&a, *state);
