@@ -16,6 +16,7 @@
 #include "server/launcher.h"
 #include "server/outbound.h"
 #include "server/sandbox.h"
+#include "server/sender.h"
 #include "server/task.h"
 #include "server/worker.h"
 #include "storage/audit.h"
@@ -46,6 +47,7 @@ struct daemon {
     struct outbound *outbound;
     struct importer *importer;
     struct sandbox sandbox;
+    struct sender *sender;
     struct app app;
     int metrics;                    /* enum metrics_for */
     struct http *http;
@@ -406,6 +408,8 @@ static bool start(struct daemon *d, struct err *e)
     struct watch_limits readers = { .watchers = (int)c->event_readers, .beat_seconds = (int)c->event_heartbeat };
     if (!(d->watch = watch_start(d->store, readers, e)))   /* before anything that writes about jobs */
         return false;
+    if (!(d->sender = sender_start(c, d->store, d->outbound, e)))
+        return false;
     if (!(d->inspector = inspector_start(c, d->store, e)))
         return false;
     if (!(d->importer = importer_start(c, d->store, d->outbound, e)))
@@ -431,6 +435,7 @@ static void stop(struct daemon *d)
     workers_stop(d->workers);                           /* running ones go back to the queue */
     inspector_stop(d->inspector);
     importer_stop(d->importer);
+    sender_stop(d->sender);                             /* after all that has something to tell */
     outbound_free(d->outbound);
     watch_stop(d->watch);
     store_close(d->store);

@@ -121,7 +121,7 @@ static void count_head(struct observer *o, const float *x, size_t n, uint64_t *b
         if (bits >> 16 < OBSERVER_HEAD_BINS)
             bins[bits >> 16]++;
         else if ((bits & 0x7f800000u) != 0x7f800000u)
-            o->bins[key_of(bits) >> 16]++;
+            o->bins[(uint32_t)order_of(x[i]) >> 16 ^ 0x8000]++;
     }
     o->count += n - (o->range.nan + o->range.inf - bad);
 }
