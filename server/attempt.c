@@ -14,6 +14,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/metric.h"
+#include "core/base/version.h"
 #include "server/task.h"
 #include "storage/asset.h"
 #include "storage/blob.h"
@@ -160,7 +161,7 @@ static bool add_model(struct attempt *a, struct err *e)
 static bool note_engine(struct attempt *a, int64_t threads, struct err *e)
 {
     char text[160];
-    snprintf(text, sizeof text, "{\"version\":\"%s\",\"threads\":%lld,\"memory\":%lld}", VERSION, (long long)threads,
+    snprintf(text, sizeof text, "{\"version\":\"%s\",\"threads\":%lld,\"memory\":%lld}", engine_version, (long long)threads,
              (long long)a->of->config->memory);
     return run_engine(a->store, &a->claim, text, e);
 }
