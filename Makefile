@@ -14,6 +14,9 @@ CFLAGS_ALL = -std=gnu17 -D_GNU_SOURCE -I. -MMD -MP -pthread $(OPT) $(WARN) $(HAR
 LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now -pthread $(SAN) $(LDFLAGS)
 
 VERSION  := 0.1.0
+# See core/base/version.h.
+ENGINE   := $(sort $(wildcard core/*.[ch] core/*/*.[ch] core/*/*/*.[ch]))
+BUILD_ID := $(shell sha256sum $(ENGINE) | sha256sum | cut -c 1-12)
 
 # Who links what: the daemon links no BLAS; the quantizer links no HTTP, SQL or curl; the client nothing but curl and jansson.
 BASE     := $(wildcard core/base/*.c)
@@ -59,7 +62,13 @@ $(O)/libcore.a $(O)/libdaemon.a $(O)/libclient.a $(O)/libreaders.a:
 
 $(O)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(call show,CC,$<)$(CC) $(CFLAGS_ALL) -DVERSION='"$(VERSION)"' -c $< -o $@
+	$(call show,CC,$<)$(CC) $(CFLAGS_ALL) -DVERSION='"$(VERSION)"' $(DEFINES) -c $< -o $@
+$(O)/core/base/version.o: DEFINES = -DENGINE_VERSION='"$(VERSION)+$(BUILD_ID)"'
+$(O)/core/base/version.o: $(O)/build-id
+.PHONY: always
+$(O)/build-id: always
+	@mkdir -p $(@D)
+	@echo '$(BUILD_ID)' | cmp -s - $@ || echo '$(BUILD_ID)' > $@
 # The loops the compiler vectorises are worth -O3.
 $(call obj,$(wildcard core/kernel/*.c core/exec/op_*.c core/learn/*.c core/sweep/moments.c core/quant/row_block*.c core/quant/smooth.c core/quant/exponent.c core/quant/observer.c core/report/errors.c)): OPT += -O3
 # Files that become part of the program (.incbin).

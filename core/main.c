@@ -1,4 +1,5 @@
 /* main.c - the program `repquant`: start here.  One command a file, in core/cli/. */
+#include "core/base/version.h"
 #include "core/cli/cli.h"
 
 #include <malloc.h>
@@ -38,7 +39,7 @@ int main(int argc, char **argv)
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)
         return help(stdout, 0);
     if (strcmp(argv[1], "--version") == 0)
-        return puts("repquant " VERSION) < 0 ? err_exit_code(ERR_IO) : 0;
+        return printf("repquant %s\n", engine_version) < 0 ? err_exit_code(ERR_IO) : 0;
     for (int i = 0; i < COMMANDS; i++)
         if (strcmp(argv[1], commands[i].name) == 0)
             return commands[i].run(argc - 1, argv + 1);

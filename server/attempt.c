@@ -14,6 +14,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/metric.h"
+#include "core/base/version.h"
 #include "server/sandbox.h"
 #include "server/task.h"
 #include "storage/asset.h"
@@ -163,7 +164,7 @@ static bool note_engine(struct attempt *a, int64_t threads, struct err *e)
     char text[160];
     struct sandbox box;
     sandbox_choose(a->of->config->sandbox, &box, NULL);
-    snprintf(text, sizeof text, "{\"version\":\"%s\",\"threads\":%lld,\"memory\":%lld,\"sandbox\":\"%s\"}", VERSION, (long long)threads,
+    snprintf(text, sizeof text, "{\"version\":\"%s\",\"threads\":%lld,\"memory\":%lld,\"sandbox\":\"%s\"}", engine_version, (long long)threads,
              (long long)a->of->config->memory, sandbox_level(&box));
     return run_engine(a->store, &a->claim, text, e);
 }

@@ -6,6 +6,8 @@
  */
 #include "server/config.h"
 
+#include "core/base/version.h"
+
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
@@ -237,7 +239,7 @@ bool config_told(int argc, char **argv)
         if (strcmp(argv[i], "--help") == 0)
             help();
         else if (strcmp(argv[i], "--version") == 0)
-            printf("repquantd %s\n", VERSION);
+            printf("repquantd %s\n", engine_version);
         else
             continue;
         return true;

@@ -7,6 +7,7 @@
 #include "core/base/io.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
+#include "core/base/version.h"
 #include "server/command.h"
 #include "server/config.h"
 #include "server/http.h"
@@ -294,7 +295,7 @@ static bool make_rates(struct daemon *d, struct err *e)
 static void fill_app(struct daemon *d)
 {
     d->app = (struct app){
-        .store = d->store, .version = VERSION, .max_upload = (uint64_t)d->config.max_upload, .auth = d->config.auth,
+        .store = d->store, .version = engine_version, .max_upload = (uint64_t)d->config.max_upload, .auth = d->config.auth,
         .hosts = d->hosts, .proxies = &d->proxies, .proxy_secret = d->proxy_secret, .rates = d->rates, .guesses = d->guesses,
         .stranger_rows = d->stranger_rows, .workers = d->config.workers, .metrics = d->metrics,
         .sandbox = sandbox_level(&d->sandbox), .landlock = d->sandbox.landlock,

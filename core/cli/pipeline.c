@@ -5,6 +5,7 @@
 
 #include "core/artifact/artifact.h"
 #include "core/base/clock.h"
+#include "core/base/version.h"
 #include "core/cli/made_samples.h"
 #include "core/cli/random_tokens.h"
 #include "core/graph/unit_rows.h"
@@ -380,7 +381,7 @@ static bool write_manifest(struct state *s, struct err *e)
         set_digest(inputs, "calibration", s->calibration.digest);
     if (s->evaluated)
         set_digest(inputs, "evaluation", s->evaluation.digest);
-    json_object_set_new(engine, "version", json_string(VERSION));
+    json_object_set_new(engine, "version", json_string(engine_version));
     json_object_set_new(engine, "threads", json_integer(s->p->threads));
     json_object_set_new(engine, "blas", json_string(blas_kernel()));
     json_object_set_new(engine, "blas_config", json_string(blas_config()));

@@ -1,5 +1,6 @@
 #include "core/sweep/sweep.h"
 
+#include "core/base/version.h"
 #include "core/kernel/kernel.h"
 #include "core/sweep/absorb.h"
 #include "core/sweep/blocks.h"
@@ -30,7 +31,7 @@ void sweep_fingerprint(const uint8_t model[HASH_SIZE], const uint8_t data[HASH_S
     struct hash h;
     size_t layout[] = { sizeof(struct site_summary), sizeof(struct weight_summary), sizeof(struct site_choice), sizeof(struct qweight) };
     hash_init(&h);
-    hash_add(&h, VERSION, sizeof VERSION);
+    hash_add(&h, engine_version, strlen(engine_version) + 1);
     hash_add(&h, blas_kernel(), strlen(blas_kernel()));     /* the manifest names one, and half of the bytes would be another's */
     hash_add(&h, layout, sizeof layout);
     hash_add(&h, model, HASH_SIZE);
