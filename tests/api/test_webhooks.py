@@ -421,6 +421,11 @@ def test_a_team_has_as_many_webhooks_as_it_may(make_daemon, folder):
     assert answer.status_code == 403 and answer.json()["code"] == "quota.exceeded" and "2 webhooks" in answer.json()["detail"]
     assert daemon("DELETE", f"/v1/webhooks/{made[0]['id']}").status_code == 204
     hook(daemon, "https://hooks.example/x")
+    body = {**daemon.inputs(RUN), "dedupe": "reuse", "webhook": {"url": "https://hooks.example/x"}}
+    answers = [daemon("POST", "/v1/jobs", json=body) for _ in range(9)]
+    assert all(a.status_code in (200, 202) for a in answers[:8]) and answers[8].json()["code"] == "quota.exceeded"
+    rows = daemon("GET", "/v1/jobs").json()["data"]
+    assert len(rows) == 1 and len(daemon("GET", f"/v1/webhooks?job_id={rows[0]['id']}").json()["data"]) == 8
 
 
 def test_a_team_is_deleted_once_it_has_no_webhook(daemon):
