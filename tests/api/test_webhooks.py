@@ -218,12 +218,13 @@ def test_the_schedule_takes_three_days(make_daemon, folder, receiver):
 
 
 def test_redirects_are_not_followed(hooked, receiver):
-    for kind in ("redirect", "file"):
-        made = hook(hooked, f"{receiver.url}/{kind}/{kind}")
-        row = settled(hooked, ping(hooked, made["id"]), "failed")
+    made = [hook(hooked, f"{receiver.url}/{kind}/{kind}") for kind in ("redirect", "file")]
+    for path in [ping(hooked, m["id"]) for m in made]:
+        row = settled(hooked, path, "failed")
         assert [a["status"] // 100 for a in row["log"]] == [3] * 4 and "redirects are not followed" in row["log"][0]["problem"]["detail"]
-        hooked("DELETE", f"/v1/webhooks/{made['id']}")
     assert not [c for c in receiver.calls if c.path.startswith("/elsewhere")]
+    for m in made:
+        hooked("DELETE", f"/v1/webhooks/{m['id']}")
 
 
 def test_410_disables_the_webhook_and_loses_nothing(hooked, receiver):
