@@ -45,7 +45,8 @@ void delivery_release(struct delivery *d)
 static void delivery_of_row(struct stmt *q, struct delivery *d)
 {
     char state[16];
-    *d = (struct delivery){ .created_at = stmt_get_int(q, 6), .due_at = stmt_get_int(q, 7), .ended_at = stmt_get_int(q, 8), .attempts = stmt_get_int(q, 9) };
+    *d = (struct delivery){ .created_at = stmt_get_int(q, 6), .due_at = stmt_get_int(q, 7), .ended_at = stmt_get_int(q, 8),
+                            .attempts = stmt_get_int(q, 9) };
     stmt_get_text(q, 0, d->id, sizeof d->id);
     stmt_get_text(q, 1, d->webhook_id, sizeof d->webhook_id);
     stmt_get_text(q, 2, d->event_id, sizeof d->event_id);
@@ -61,7 +62,8 @@ static bool read_log(struct conn *c, struct delivery *d, struct err *why)
     stmt_text(q, 1, d->id);
     while (stmt_row(q, why) && list_grow(&d->log, d->nlog, sizeof *d->log, why)) {
         struct delivery_attempt *a = &d->log[d->nlog++];
-        *a = (struct delivery_attempt){ .n = stmt_get_int(q, 0), .at = stmt_get_int(q, 1), .us = stmt_get_int(q, 2), .status = (int)stmt_get_int(q, 3) };
+        *a = (struct delivery_attempt){ .n = stmt_get_int(q, 0), .at = stmt_get_int(q, 1), .us = stmt_get_int(q, 2),
+                                        .status = (int)stmt_get_int(q, 3) };
         if (!stmt_dup_text(q, 4, &a->problem, why) || !stmt_dup_text(q, 5, &a->response, why))
             break;
     }

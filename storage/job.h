@@ -153,7 +153,7 @@ struct job_request {
  * Queues a job, or by its dedupe gives one there is (ret->reused).  ERR_NOT_FOUND names a model or data set the team does
  * not have; ERR_CONFLICT with where "/dedupe": there is such a job; with where "Idempotency-Key": another
  * request used the key meanwhile, look again with idempotency_find().  A webhook is told of a job that was there, too; if that has ended,
- * of its end.
+ * of its end.  ERR_QUOTA: the team may queue no more, or the job has WEBHOOKS_PER_JOB.
  */
 bool job_insert(struct store *s, const char *team, const struct job_request *request, struct job *ret, struct err *e);
 

@@ -236,7 +236,7 @@
     /* webhooks */                                                                                      \
     X(WEBHOOK_INSERT, "INSERT INTO webhooks (team, id, job_id, name, url, lane, events, secret, created_at, created_by)" \
                       " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")                              \
-    X(WEBHOOK_COUNT, "SELECT count(*) FROM webhooks WHERE team = ?1 AND job_id = ''")                   \
+    X(WEBHOOK_COUNT, "SELECT count(*) FROM webhooks WHERE team = ?1 AND job_id = ?2")                   \
     X(WEBHOOK_GET, "SELECT " WEBHOOK_COLUMNS " FROM webhooks h WHERE team = ?1 AND id = ?2")            \
     X(WEBHOOK_LIST_DOWN, "SELECT " WEBHOOK_COLUMNS " FROM webhooks h WHERE team = ?1 AND job_id = ?2 AND id < ?3" \
                          " ORDER BY id DESC LIMIT ?4")                                                  \

@@ -96,16 +96,17 @@ static bool insert(struct conn *c, const char *team, const struct made *m, struc
     return ok;
 }
 
-static bool has_room(struct store *s, struct conn *c, const char *team, struct err *e)
+/* Each event of a job is a row a hook, in the transaction of the event. */
+static bool has_room(struct conn *c, const char *team, const char *job_id, int64_t limit, const char *remedy, struct err *e)
 {
     struct stmt *q = stmt_begin(c, SQL_WEBHOOK_COUNT);
     stmt_text(q, 1, team);
+    stmt_text(q, 2, job_id);
     bool got = stmt_row(q, e);
     int64_t n = got ? stmt_get_int(q, 0) : 0;
     stmt_end(q);
-    if (got && n >= s->limits.webhooks_per_team)
-        return err_set(e, ERR_QUOTA, "webhooks", "the team has %lld webhooks, as many as it may; delete one, or ask the operator for a larger --webhooks",
-                       (long long)n);
+    if (got && n >= limit)
+        return err_set(e, ERR_QUOTA, "webhooks", "there are %lld webhooks, as many as there may be; %s", (long long)n, remedy);
     return got;
 }
 
@@ -122,7 +123,7 @@ bool webhook_add(struct conn *c, const char *team, const char *job_id, const str
     id_new("whk", m.id);
     lane_of(team, r->origin, lane);
     memcpy(ret_id, m.id, sizeof m.id);
-    return insert(c, team, &m, e);
+    return (!job_id[0] || has_room(c, team, job_id, WEBHOOKS_PER_JOB, "delete one of the job's: GET /v1/webhooks?job_id=", e)) && insert(c, team, &m, e);
 }
 
 bool webhook_create(struct store *s, const char *team, const struct webhook_request *r, struct webhook *ret,
@@ -130,7 +131,8 @@ bool webhook_create(struct store *s, const char *team, const struct webhook_requ
 {
     char id[ID_SIZE];
     struct conn *c = db_write(s->db, e);
-    return c && db_write_end(c, has_room(s, c, team, e) && webhook_add(c, team, "", r, id, ret_secret, e) && webhook_read(c, team, id, ret, e), e);
+    return c && db_write_end(c, has_room(c, team, "", s->limits.webhooks_per_team, "delete one, or ask the operator for more (--webhooks)", e)
+                             && webhook_add(c, team, "", r, id, ret_secret, e) && webhook_read(c, team, id, ret, e), e);
 }
 
 /* ---- those of a job ---- */

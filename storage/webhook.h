@@ -30,7 +30,7 @@ extern const char *const webhook_events[];          /* NULL-terminated */
 extern const char webhook_events_default[];         /* with a space between */
 
 enum { WEBHOOK_URL_SIZE = 2049, WEBHOOK_NAME_SIZE = 201, WEBHOOK_EVENTS_SIZE = 320, WEBHOOK_ORIGIN_SIZE = 272, WEBHOOK_WHY_SIZE = 200,
-       WEBHOOK_SECRET_SIZE = 96, WEBHOOK_KEY_MIN = 24, WEBHOOK_KEY_MAX = 64, WEBHOOK_LANE_SIZE = 17 };
+       WEBHOOK_SECRET_SIZE = 96, WEBHOOK_KEY_MIN = 24, WEBHOOK_KEY_MAX = 64, WEBHOOK_LANE_SIZE = 17, WEBHOOKS_PER_JOB = 8 };
 #define WEBHOOK_OVERLAP_US (24 * 3600 * INT64_C(1000000))   /* how long the secret before still signs */
 
 struct webhook {
@@ -50,7 +50,7 @@ struct webhook_request {
     const char *secret;                             /* "whsec_..."; NULL: one is made */
     const char *created_by;                         /* NULL: nobody's */
 };
-/* *ret_secret is shown once.  ERR_QUOTA when the team has as many as it may. */
+/* For all jobs of the team.  *ret_secret is shown once.  ERR_QUOTA when there are as many as there may be. */
 bool webhook_create(struct store *s, const char *team, const struct webhook_request *r, struct webhook *ret,
                     char ret_secret[WEBHOOK_SECRET_SIZE], struct err *e);
 /* Whether the text is "whsec_" and the base64 of WEBHOOK_KEY_MIN to WEBHOOK_KEY_MAX bytes; *ret_n of them are the key. */

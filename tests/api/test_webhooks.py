@@ -4,6 +4,7 @@ import datetime
 import os
 import re
 import subprocess
+import threading
 import time
 
 import pytest
@@ -217,12 +218,13 @@ def test_the_schedule_takes_three_days(make_daemon, folder, receiver):
 
 
 def test_redirects_are_not_followed(hooked, receiver):
-    for kind in ("redirect", "file"):
-        made = hook(hooked, f"{receiver.url}/{kind}/{kind}")
-        row = settled(hooked, ping(hooked, made["id"]), "failed")
+    made = [hook(hooked, f"{receiver.url}/{kind}/{kind}") for kind in ("redirect", "file")]
+    for path in [ping(hooked, m["id"]) for m in made]:
+        row = settled(hooked, path, "failed")
         assert [a["status"] // 100 for a in row["log"]] == [3] * 4 and "redirects are not followed" in row["log"][0]["problem"]["detail"]
-        hooked("DELETE", f"/v1/webhooks/{made['id']}")
     assert not [c for c in receiver.calls if c.path.startswith("/elsewhere")]
+    for m in made:
+        hooked("DELETE", f"/v1/webhooks/{m['id']}")
 
 
 def test_410_disables_the_webhook_and_loses_nothing(hooked, receiver):
@@ -403,13 +405,16 @@ def test_no_end_of_a_job_is_lost_however_often_the_daemon_is_killed(make_daemon,
 
 
 def test_what_is_due_is_sent_before_the_daemon_goes(make_daemon, folder, receiver):
-    daemon = make_daemon(**options(folder))
-    made = hook(daemon, f"{receiver.url}/bye/200", events=TERMINAL)
-    paths = [ping(daemon, made["id"]) for _ in range(10)]
+    daemon = make_daemon(**options(folder, **{"webhook-timeout": "30"}))
+    made = hook(daemon, f"{receiver.url}/bye/wait,200", events=TERMINAL)
+    paths = [ping(daemon, made["id"]) for _ in range(2)]
+    receiver.got("/bye/wait,200")
+    threading.Timer(0.5, receiver.release.set).start()      # answered while the daemon is stopping; then the other one is due
     assert daemon.stop() == 0
-    assert len(receiver.calls) == 10
+    assert len(receiver.calls) == 2
     daemon.start()
-    assert all(daemon("GET", p).json()["state"] == "delivered" for p in paths)
+    rows = [settled(daemon, p, "delivered") for p in paths]
+    assert [r["attempts"] for r in rows] == [1, 1] and len(receiver.calls) == 2
 
 
 # ---- who may, and how much ----
@@ -421,6 +426,11 @@ def test_a_team_has_as_many_webhooks_as_it_may(make_daemon, folder):
     assert answer.status_code == 403 and answer.json()["code"] == "quota.exceeded" and "2 webhooks" in answer.json()["detail"]
     assert daemon("DELETE", f"/v1/webhooks/{made[0]['id']}").status_code == 204
     hook(daemon, "https://hooks.example/x")
+    body = {**daemon.inputs(RUN), "dedupe": "reuse", "webhook": {"url": "https://hooks.example/x"}}
+    answers = [daemon("POST", "/v1/jobs", json=body) for _ in range(9)]
+    assert all(a.status_code in (200, 202) for a in answers[:8]) and answers[8].json()["code"] == "quota.exceeded"
+    rows = daemon("GET", "/v1/jobs").json()["data"]
+    assert len(rows) == 1 and len(daemon("GET", f"/v1/webhooks?job_id={rows[0]['id']}").json()["data"]) == 8
 
 
 def test_a_team_is_deleted_once_it_has_no_webhook(daemon):
