@@ -5,6 +5,7 @@
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct affine quantizer_unit(int bits, bool symmetric)
@@ -57,15 +58,15 @@ void pack_int4(size_t n, const int8_t *codes, uint8_t *ret)
 
 struct weight_source weight_source_of(const struct graph *g, const struct layer *l)
 {
-    const float *w = g->values[l->weight].data;
+    const struct value *v = &g->values[l->weight];
     bool rows_are_outputs = l->transposed || l->kind == LAYER_CONV;
-    return rows_are_outputs ? (struct weight_source){ w, 1, (size_t)l->k, NULL }
-                            : (struct weight_source){ w, (size_t)l->n, 1, NULL };
+    return (struct weight_source){ .w = v->data, .half = v->narrow, .half_as = v->narrow_as, .step_k = rows_are_outputs ? 1 : (size_t)l->n,
+                                   .step_n = rows_are_outputs ? (size_t)l->k : 1 };
 }
 
 static float source_at(const struct weight_source *s, size_t k, size_t channel)
 {
-    float x = s->w[k * s->step_k + channel * s->step_n];
+    float x = weight_at(s, k, channel);
     return s->mul ? x / s->mul[k] : x;
 }
 
@@ -88,14 +89,39 @@ static bool not_finite(const struct graph *g, const struct layer *l, size_t chan
                    "the weight of layer '%s' holds NaN or infinity in output channel %zu; export a trained model", l->name, channel);
 }
 
+/* The same as floats, some inputs at a time. */
+static bool transpose_half(const struct weight_source *s, size_t k, size_t n, float *ret, struct err *e)
+{
+    enum { INPUTS = 16 };
+    float *some = malloc((INPUTS * n + 1) * sizeof *some);
+    for (size_t i = 0; some && i < k; i += INPUTS) {
+        size_t rows = k - i < INPUTS ? k - i : INPUTS;
+        vec_widen(rows * n, s->half_as, s->half + i * n, some);
+        transpose_2d(rows, n, some, n, ret + i, k);
+    }
+    free(some);
+    return some || err_set(e, ERR_MEMORY, "", "no memory for a layer's weights");
+}
+
+static bool copy_rows(const struct weight_source *s, size_t k, size_t n, float *ret, struct err *e)
+{
+    if (s->step_k != 1 && !s->w)
+        return transpose_half(s, k, n, ret, e);
+    if (s->step_k != 1)
+        transpose_2d(k, n, s->w, n, ret, k);
+    else if (s->w)
+        memcpy(ret, s->w, k * n * sizeof *ret);
+    else
+        vec_widen(k * n, s->half_as, s->half, ret);
+    return true;
+}
+
 bool weight_rows(const struct graph *g, const struct layer *l, float *ret, struct err *e)
 {
     struct weight_source s = weight_source_of(g, l);
     size_t k = (size_t)l->k, n = (size_t)l->n;
-    if (s.step_k == 1)
-        memcpy(ret, s.w, k * n * sizeof *ret);
-    else
-        transpose_2d(k, n, s.w, n, ret, k);
+    if (!copy_rows(&s, k, n, ret, e))
+        return false;
     for (size_t c = 0; c < n; c++)
         if (channel_reach(&s, k, c) < 0)
             return not_finite(g, l, c, e);
@@ -231,7 +257,7 @@ void qweight_histogram(const struct graph *g, const struct layer *l, const struc
         for (size_t c = 0; c < w->n; c++) {
             size_t at = qweight_scale_at(w, c, k);
             int code = w->codes[qweight_at(l, c, k)] - (w->zero ? w->zero[at] : 0);
-            before[bin_of(s.w[k * s.step_k + c * s.step_n], -reach, reach, n)]++;
+            before[bin_of(weight_at(&s, k, c), -reach, reach, n)]++;
             after[bin_of((float)code * w->scale[at] * (mul ? mul[k] : 1), -reach, reach, n)]++;
         }
     *ret_lo = -reach;

@@ -1,4 +1,5 @@
 """Sentences of several lengths in one calibration set: padding is in no figure, however much of it there is."""
+import functools
 import json
 
 import numpy as np
@@ -11,6 +12,11 @@ ZOO = ROOT / "tests" / "golden" / "zoo"
 SENTENCES, LONGEST = 24, 12
 
 
+@functools.cache
+def inputs_of(name):
+    return [i.name for i in session(ZOO / f"{name}.onnx").get_inputs()]
+
+
 def sentences():
     rng = np.random.default_rng(0)
     return [rng.integers(2, 60, n) for n in rng.integers(2, LONGEST + 1, SENTENCES)]
@@ -21,7 +27,7 @@ def padded(name, texts, to, pad):
     ids, mask = np.full((len(texts), to), pad), np.zeros((len(texts), to), np.int64)
     for i, text in enumerate(texts):
         ids[i, :len(text)], mask[i, :len(text)] = text, 1
-    arrays = {i.name: np.zeros_like(ids) for i in session(ZOO / f"{name}.onnx").get_inputs()} | {"input_ids": ids}
+    arrays = {i: np.zeros_like(ids) for i in inputs_of(name)} | {"input_ids": ids}
     return arrays | ({"attention_mask": mask} if "attention_mask" in arrays else {"lengths": mask.sum(1)})
 
 
