@@ -112,11 +112,14 @@ struct weight_source {
     const float *mul;          /* [k]: divided by these, or NULL */
 };
 struct weight_source weight_source_of(const struct graph *g, const struct layer *l);
-/* Without the division. */
+/* Without the division: number i as it lies, and that of a channel. */
+static inline float weight_number(const struct weight_source *s, size_t i)
+{
+    return s->w ? s->w[i] : s->half_as == DT_F16 ? half_of_f16(s->half[i]) : half_of_bf16(s->half[i]);
+}
 static inline float weight_at(const struct weight_source *s, size_t k, size_t channel)
 {
-    size_t at = k * s->step_k + channel * s->step_n;
-    return s->w ? s->w[at] : s->half_as == DT_F16 ? half_of_f16(s->half[at]) : half_of_bf16(s->half[at]);
+    return weight_number(s, k * s->step_k + channel * s->step_n);
 }
 /* The weights as rows of output channels, [n, k], into ret.  ERR_NUMERIC_NONFINITE as qweight_round(). */
 bool weight_rows(const struct graph *g, const struct layer *l, float *ret, struct err *e);
