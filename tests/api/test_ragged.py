@@ -72,6 +72,24 @@ def test_ranges_are_those_of_the_sentences_alone(name, tmp_path):
     assert first["act_min"] == pytest.approx(low, rel=1e-5) and first["act_max"] == pytest.approx(high, rel=1e-5)
 
 
+def test_padding_that_stays_is_told_of(tmp_path):
+    """Where the model's length is fixed, or padding does not lie at the end."""
+    m = onnx.load(ZOO / "bert-ts11.onnx")
+    for i in m.graph.input:
+        i.type.tensor_type.shape.dim[1].dim_value = LONGEST
+    onnx.save(m, tmp_path / "fixed.onnx")
+    arrays = padded("bert-ts11", sentences(), LONGEST, 1)
+    share = 100 - 100 * arrays["attention_mask"].mean()
+    left = {name: array[:, ::-1] for name, array in arrays.items()}
+    for model, given, why in ((tmp_path / "fixed.onnx", arrays, "have a fixed length"), (ZOO / "bert-ts11.onnx", left, "pad at the end"),
+                              (ZOO / "bert-ts11.onnx", arrays, None)):
+        np.savez(tmp_path / "calib.npz", **given)
+        told = repquant("quantize", model, "--calibration", tmp_path / "calib.npz", "--recipe", "minmax-w8a8", "--output", tmp_path / "out",
+                        "--progress", "none", status=None)
+        assert told.returncode == 0
+        assert f"{share:.1f} % of the calibrated positions are padding" in told.stderr and why in told.stderr if why else "padding" not in told.stderr
+
+
 def test_a_run_gives_every_position_as_it_is(tmp_path):
     arrays = padded("gpt2-dyn18", sentences(), LONGEST + 3, 5)
     ours = run_ours(ZOO / "gpt2-dyn18.onnx", arrays, tmp_path)
