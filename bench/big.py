@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """A model with 3 GB of external data: what inspecting and quantizing it costs in time and memory.
 
-    bench/big.py [--recipes minmax-w8a8 ...] [--blocks 15] [--keep]
+    bench/big.py [--recipes minmax-w8a8 ...] [--blocks 15] [--type float32|float16|bfloat16] [--keep]
 
 Makes, in build/big, a transformer of 15 pre-LN blocks of width 2048 with random weights, 755 million of them in two files, and
-32 samples of 8 rows.  Every command runs in a process of its own.  The limits that must hold (inspect: 1 s and 100 MB;
+32 samples of 8 rows.  Weights of 16 bits become float32 by a Cast each, as exporters store them.  Every command runs in a process of its own.  The limits that must hold (inspect: 1 s and 100 MB;
 quantize: 1.5 GB, activations included) are checked with the full number of blocks.  Files are removed at the end unless --keep is given.
 """
 import argparse
@@ -21,12 +21,19 @@ OUT = os.path.join(ROOT, "build", "big")
 REPQUANT = os.environ.get("REPQUANT", os.path.join(ROOT, "build", "repquant"))
 WIDTH, HIDDEN, HEADS, ROWS, SAMPLES, BLOCKS = 2048, 8192, 16, 8, 32, 15
 MB = 1e6
+# Type in the file, and numbers as they lie there.
+TYPES = {
+    "float32": (TensorProto.FLOAT, lambda w: w),
+    "float16": (TensorProto.FLOAT16, lambda w: w.astype(np.float16)),
+    "bfloat16": (TensorProto.BFLOAT16, lambda w: (w.view(np.uint32) >> 16).astype(np.uint16)),
+}
 
 
 class Maker:
     """Nodes and initializers; large weights go to one of the external files at once and are not held."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, stored):
+        self.type, self.stored = TYPES[stored]
         self.nodes, self.small, self.large, self.rng = [], [], [], np.random.default_rng(0)
         self.files = [open(os.path.join(folder, f"weights-{i}.bin"), "wb") for i in range(2)]
 
@@ -41,12 +48,13 @@ class Maker:
     def weight(self, name, k, n):
         """A matrix whose outputs are about as large as its inputs, in the file that is smaller so far."""
         f = min(self.files, key=lambda f: f.tell())
-        t = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[k, n], data_location=TensorProto.EXTERNAL)
-        for key, value in (("location", os.path.basename(f.name)), ("offset", f.tell()), ("length", 4 * k * n)):
+        w = self.stored(self.rng.standard_normal((k, n), np.float32) / np.float32(np.sqrt(k)))
+        t = TensorProto(name=name, data_type=self.type, dims=[k, n], data_location=TensorProto.EXTERNAL)
+        for key, value in (("location", os.path.basename(f.name)), ("offset", f.tell()), ("length", w.nbytes)):
             t.external_data.add(key=key, value=str(value))
-        (self.rng.standard_normal((k, n), np.float32) / np.float32(np.sqrt(k))).tofile(f)
+        w.tofile(f)
         self.large.append(t)
-        return name
+        return name if self.type == TensorProto.FLOAT else self.node("Cast", [name], f"{name}/Cast", to=TensorProto.FLOAT)
 
     def linear(self, x, name, k, n):
         y = self.node("MatMul", [x, self.weight(f"{name}.weight", k, n)], f"{name}/MatMul")
@@ -73,8 +81,8 @@ class Maker:
         return self.node("Add", [x, y], f"{name}.residual2")
 
 
-def make_model(folder, blocks):
-    m, x = Maker(folder), "x"
+def make_model(folder, blocks, stored):
+    m, x = Maker(folder, stored), "x"
     m.constant("split", np.array([0, 0, HEADS, WIDTH // HEADS]))
     m.constant("merge", np.array([0, 0, WIDTH]))
     m.constant("scale", np.float32((WIDTH // HEADS) ** -0.5))
@@ -112,12 +120,12 @@ def measured(*arguments):
 
 
 def measure(options):
-    model = make_model(os.path.join(OUT, "model"), options.blocks)
+    model = make_model(os.path.join(OUT, "model"), options.blocks, options.type)
     size = sum(e.stat().st_size for e in os.scandir(os.path.dirname(model)))
-    print(f"{options.blocks} blocks, {size / 1e9:.2f} GB", flush=True)
+    print(f"{options.blocks} blocks of {options.type}, {size / 1e9:.2f} GB", flush=True)
     data = os.path.join(OUT, "calib.npz")
     os.rename(os.path.join(OUT, "model", "calib.npz"), data)
-    full, failed = options.blocks >= BLOCKS, []
+    full, failed = options.blocks >= BLOCKS and options.type == "float32", []
 
     def show(what, cost, seconds, peak):
         print(f"{what}: {cost[0]:.2f} s wall, {cost[1]:.2f} s processor, peak {cost[2]:.0f} MB", flush=True)
@@ -135,6 +143,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipes", nargs="+", default=["minmax-w8a8"])
     parser.add_argument("--blocks", type=int, default=BLOCKS)
+    parser.add_argument("--type", choices=TYPES, default="float32", help="of the weights in the file")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     os.makedirs(os.path.join(OUT, "model"), exist_ok=True)

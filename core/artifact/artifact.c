@@ -209,6 +209,9 @@ static void write_plain(struct writer *w, const struct node *n, const struct edi
 {
     struct builder *b = &w->b;
     const struct op_info *info = &op_info[n->op];
+    for (int i = 0; i < n->n_in; i++)
+        if (!lowering_edited(edit, i))
+            builder_value(b, n->in[i]);    /* a constant may bring a Cast along, which comes first */
     struct onnx_node *out = builder_node(b, n->name, info->type, (size_t)n->n_in, (size_t)n->n_out, n->n_attrs);
     if (!out)
         return;

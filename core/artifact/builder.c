@@ -152,6 +152,13 @@ const char *builder_scalar_code(struct builder *b, const char *name, enum dtype 
     return scalar(b, name, t, &byte, sizeof byte);
 }
 
+/* As the model has it: 16-bit floats, and a Cast. */
+static void cast_narrow(struct builder *b, const struct value *v)
+{
+    const char *half = builder_init_tensor(b, builder_name(b, v->name, "_half"), v->narrow_as, v->shape.rank, v->shape.dim, v->narrow);
+    builder_node_named(b, builder_name(b, v->name, "_Cast"), "Cast", half, "", "", v->name, "to", DT_F32);
+}
+
 const char *builder_value(struct builder *b, int value)
 {
     if (value < 0)
@@ -159,7 +166,10 @@ const char *builder_value(struct builder *b, int value)
     const struct value *v = &b->g->values[value];
     if (v->is_const && !b->written[value]) {
         b->written[value] = true;
-        builder_init_tensor(b, v->name, v->dtype, v->shape.rank, v->shape.dim, v->data);
+        if (v->narrow)
+            cast_narrow(b, v);
+        else
+            builder_init_tensor(b, v->name, v->dtype, v->shape.rank, v->shape.dim, v->data);
     }
     return v->name;
 }

@@ -1,5 +1,6 @@
 #include "core/data/convert.h"
 
+#include "core/base/half.h"
 #include "core/data/format.h"
 
 #include <math.h>
@@ -22,31 +23,14 @@ static int kind_of(enum dtype t)           /* 1 float, 0 integer, -1 neither */
 bool dtype_is_float(enum dtype t) { return kind_of(t) == 1; }
 bool dtype_is_integer(enum dtype t) { return kind_of(t) == 0; }
 
-static float of_f16(uint16_t h)
-{
-    int exponent = h >> 10 & 31, mantissa = h & 1023;
-    float x = exponent == 31 ? (mantissa ? NAN : INFINITY)
-            : exponent == 0  ? ldexpf((float)mantissa, -24)
-                             : ldexpf((float)(mantissa | 1024), exponent - 25);
-    return h & 0x8000 ? -x : x;
-}
-
-static float of_bf16(uint16_t h)
-{
-    uint32_t bits = (uint32_t)h << 16;
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
 double tensor_real(const struct tensor *t, int64_t i)
 {
     int64_t whole = 0;
     switch (t->dtype) {
     case DT_F32: return ((const float *)t->data)[i];
     case DT_F64: return ((const double *)t->data)[i];
-    case DT_F16: return of_f16(((const uint16_t *)t->data)[i]);
-    case DT_BF16: return of_bf16(((const uint16_t *)t->data)[i]);
+    case DT_F16: return half_of_f16(((const uint16_t *)t->data)[i]);
+    case DT_BF16: return half_of_bf16(((const uint16_t *)t->data)[i]);
     case DT_U64: return (double)((const uint64_t *)t->data)[i];
     default: tensor_integer(t, i, &whole); return (double)whole;
     }

@@ -120,7 +120,7 @@ static bool node_fits(const struct finder *f, int node)
         || dtype_bits(p->g->values[n->out[0]].dtype) % 8 != 0)
         return false;
     for (int i = 0; i < n->n_in; i++)
-        if (n->in[i] >= 0 && dtype_bits(p->g->values[n->in[i]].dtype) % 8 != 0)
+        if (n->in[i] >= 0 && (dtype_bits(p->g->values[n->in[i]].dtype) % 8 != 0 || p->g->values[n->in[i]].narrow))
             return false;
     return op_fits(f, n);
 }

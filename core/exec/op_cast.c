@@ -1,6 +1,8 @@
 /* op_cast.c - Cast between any two types with arithmetic. */
 #include "core/exec/op_internal.h"
 
+#include "core/kernel/kernel.h"
+
 bool op_cast(const struct op_args *a, struct err *e)
 {
     const struct elem *t[ELEMS_MAX];
@@ -32,6 +34,8 @@ bool op_cast_fast(const struct op_args *a, struct err *e)
 
     if (from == to && elem_bytes(to))
         op_copy(a->out[0].data, a->in[0]->data, n * elem_bytes(to));
+    else if (to == DT_F32 && (from == DT_F16 || from == DT_BF16))
+        vec_widen((size_t)n, from, a->in[0]->data, a->out[0].data);
     else if (to == DT_F32 && from == DT_I64)
         TO_F32(int64_t);
     else if (to == DT_F32 && from == DT_I32)

@@ -1,6 +1,7 @@
 #include "core/exec/plan.h"
 
 #include "core/exec/fused.h"
+#include "core/exec/narrow.h"
 #include "core/exec/op.h"
 
 #include <stdlib.h>
@@ -286,7 +287,7 @@ bool plan_live_at(const struct plan *p, int value, int at)
 
 /* ---- frames ---- */
 
-static bool grow(char **mem, uint64_t *size, uint64_t want, struct err *e)
+bool frame_grow(char **mem, uint64_t *size, uint64_t want, struct err *e)
 {
     if (want <= *size)
         return true;
@@ -315,8 +316,8 @@ static bool grow_tensors(struct frame *f, int n, struct err *e)
 
 bool frame_bind(struct frame *f, const struct plan *p, const struct lowering *how, struct err *e)
 {
-    if (!grow(&f->mem, &f->mem_size, p->frame_bytes + ALIGN, e)
-        || !grow(&f->scratch, &f->scratch_size, p->scratch_bytes + ALIGN, e) || !grow_tensors(f, p->g->n_values, e))
+    if (!frame_grow(&f->mem, &f->mem_size, p->frame_bytes + ALIGN, e)
+        || !frame_grow(&f->scratch, &f->scratch_size, p->scratch_bytes + ALIGN, e) || !grow_tensors(f, p->g->n_values, e))
         return false;
     f->plan = p;
     f->how = how;
@@ -329,14 +330,13 @@ bool frame_bind(struct frame *f, const struct plan *p, const struct lowering *ho
     return true;
 }
 
-bool frame_inputs(struct frame *f, uint64_t bytes, struct err *e) { return grow(&f->inputs, &f->inputs_size, bytes, e); }
-
 void frame_release(struct frame *f)
 {
     free(f->t);
     free(f->mem);
     free(f->scratch);
     free(f->inputs);
+    free(f->wide);
     *f = (struct frame){ 0 };
 }
 
@@ -350,6 +350,7 @@ void frame_set(struct frame *f, int value, const void *data)
 static bool run_op(struct frame *f, const struct node *n, const struct edit *edit, struct tensor *out, struct err *e)
 {
     const struct tensor *in[NODE_MAX_ARITY];
+    bool narrow = narrow_reads(f->plan->g, n), moved = false;
     for (int i = 0; i < n->n_in; i++) {
         in[i] = lowering_edited(edit, i);
         if (!in[i] && n->in[i] >= 0)
@@ -357,7 +358,9 @@ static bool run_op(struct frame *f, const struct node *n, const struct edit *edi
     }
     const struct op_impl *impl = &op_impl[n->op];
     struct op_args args = { f->plan->g, n, in, out, f->scratch };
-    return (impl->fast ? impl->fast : impl->ref)(&args, e);
+    if (narrow && (!narrow_move(f, impl, &args, &moved, e) || (!moved && !narrow_widen(f, n->in, n->n_in, edit, e))))
+        return false;
+    return moved || (impl->fast ? impl->fast : impl->ref)(&args, e);
 }
 
 bool frame_step(struct frame *f, int node, struct err *e)
@@ -370,7 +373,8 @@ bool frame_step(struct frame *f, int node, struct err *e)
         return true;
     }
     if (q->kind != QOP_NONE)
-        return qop_run(q, f->plan->g, n, &f->t[q->x], q->y >= 0 ? &f->t[q->y] : NULL, &f->t[n->out[0]], f->scratch, e);
+        return narrow_widen(f, (const int[]){ q->x, q->y }, 2, NULL, e)
+            && qop_run(q, f->plan->g, n, &f->t[q->x], q->y >= 0 ? &f->t[q->y] : NULL, &f->t[n->out[0]], f->scratch, e);
     for (int i = 0; i < n->n_out; i++)
         out[i] = n->out[i] >= 0 ? f->t[n->out[i]] : (struct tensor){ 0 };
     return run_op(f, n, f->how->edit[node], out, e);

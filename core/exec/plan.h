@@ -47,7 +47,8 @@ struct frame {
     struct tensor *t;                 /* [n_values]: data set once computed or supplied */
     char *mem, *scratch;
     char *inputs;                     /* copies of inputs, where samples do not lie one behind another; run.c's */
-    uint64_t mem_size, scratch_size, inputs_size;
+    char *wide;                       /* one node's constants as float32; narrow.c's */
+    uint64_t mem_size, scratch_size, inputs_size, wide_size;
     int t_size;
 };
 
@@ -56,8 +57,8 @@ struct frame {
 bool frame_bind(struct frame *f, const struct plan *p, const struct lowering *how, struct err *e);
 void frame_release(struct frame *f);
 
-/* Room of so many bytes at f->inputs, which stays until more is wanted. */
-bool frame_inputs(struct frame *f, uint64_t bytes, struct err *e);
+/* One of the frame's memories with room for `want` bytes; what was in it is lost when it grows. */
+bool frame_grow(char **mem, uint64_t *size, uint64_t want, struct err *e);
 
 /* Supplies the bytes of a value from outside (an input, or one carried over a cut); borrowed. */
 void frame_set(struct frame *f, int value, const void *data);

@@ -253,7 +253,7 @@ bool chunk_bind(const struct chunks *c, int chunk, const struct lowering *how, s
     uint64_t size = 0;
     for (int i = 0; i < g->n_inputs; i++)
         size += copied_bytes(c, chunk, i) + ALIGN;
-    if (!frame_bind(f, at->plan, how, e) || !frame_inputs(f, size, e))
+    if (!frame_bind(f, at->plan, how, e) || !frame_grow(&f->inputs, &f->inputs_size, size, e))
         return false;
     char *to = f->inputs;
     for (int i = 0; i < g->n_inputs; i++) {

@@ -2,11 +2,12 @@
  * fold.c - what is known before running: integer elements written out as bytes, and nodes
  * whose inputs are all known computed by the evaluator.
  */
+#include "core/base/half.h"
 #include "core/graph/infer.h"
 
 #include <string.h>
 
-enum { FOLD_MAX = 256 << 20, GENERATED_MAX = 1 << 20 };
+enum { FOLD_MAX = 256 << 20, GENERATED_MAX = 1 << 20, NARROW_MIN = 1 << 16 };
 
 /* Tensors for one evaluation; made once, used by every node. */
 struct eval_room {
@@ -53,7 +54,7 @@ static bool fold_elements(struct infer *x, struct fact *f, struct err *e)
     return true;
 }
 
-/* ---- evaluation ---- */
+/* ---- what can be evaluated ---- */
 
 /* Operators whose output may be far larger than everything that goes in. */
 static bool generates(enum op op)
@@ -97,7 +98,60 @@ static bool can_evaluate(const struct infer *x, const struct node *n)
     return x->eval && !stays(x, n->op) && inputs_known(x, n) && outputs_fit(x, n);
 }
 
-static void view_inputs(const struct infer *x, const struct node *n, struct eval_room *r)
+/* ---- 16-bit constants ---- */
+
+bool op_moves(enum op op)
+{
+    return op == OP_GATHER || op == OP_SLICE || op == OP_SPLIT || op == OP_TRANSPOSE || op == OP_RESHAPE || op == OP_FLATTEN || op == OP_SQUEEZE
+        || op == OP_UNSQUEEZE;
+}
+
+static bool is_view(enum op op) { return op == OP_RESHAPE || op == OP_FLATTEN || op == OP_SQUEEZE || op == OP_UNSQUEEZE; }
+
+/*
+ * Does the value stay as 16-bit floats?  Matrices do, while a model is loaded; what is small, or a vector such as a bias, is
+ * looked at in many places.
+ */
+static bool stays_narrow(const struct infer *x, int value)
+{
+    const struct shape *s = &x->fact[value].shape;
+    uint64_t n;
+    int long_axes = 0;
+    for (int i = 0; i < s->rank; i++)
+        long_axes += s->dim[i] > 1;
+    return x->syms && x->eval && !x->g->values[value].is_output && long_axes > 1 && shape_known(s)
+        && tensor_size(DT_F32, s, "", &n, NULL, NULL) && n >= NARROW_MIN;
+}
+
+/* A Cast of 16-bit floats to float32 that is left to whoever reads them. */
+static bool keep_narrow(struct infer *x, const struct node *n)
+{
+    const struct fact *from = n->op == OP_CAST ? &x->fact[n->in[0]] : NULL;
+    if (!from || !from->known || !from->data || (from->dtype != DT_F16 && from->dtype != DT_BF16) || x->fact[n->out[0]].dtype != DT_F32
+        || !stays_narrow(x, n->out[0]))
+        return false;
+    struct fact *f = &x->fact[n->out[0]];
+    f->narrow = from->data;
+    f->narrow_as = from->dtype;
+    f->known = true;
+    return true;
+}
+
+static const void *widened(const struct fact *f, enum dtype from, const void *data, struct arena *mem, struct err *e)
+{
+    int64_t n = shape_elements(&f->shape);
+    const uint16_t *half = data;
+    float *ret = arena_array(mem, (uint64_t)n, sizeof *ret, e);
+    for (int64_t i = 0; ret && i < n; i++)
+        ret[i] = from == DT_F16 ? half_of_f16(half[i]) : half_of_bf16(half[i]);
+    return ret;
+}
+
+static bool moves_narrow(const struct infer *x, const struct node *n) { return op_moves(n->op) && x->fact[n->in[0]].narrow; }
+
+/* ---- evaluation ---- */
+
+static bool view_inputs(const struct infer *x, const struct node *n, struct eval_room *r, struct arena *mem, struct err *e)
 {
     for (int i = 0; i < n->n_in; i++) {
         r->in_p[i] = NULL;
@@ -106,7 +160,12 @@ static void view_inputs(const struct infer *x, const struct node *n, struct eval
         const struct fact *f = &x->fact[n->in[i]];
         r->in[i] = (struct tensor){ .dtype = f->dtype, .shape = f->shape, .data = (void *)f->data };
         r->in_p[i] = &r->in[i];
+        if (i == 0 && moves_narrow(x, n))
+            r->in[i] = (struct tensor){ f->narrow_as, f->shape, (void *)f->narrow };
+        else if (f->narrow && !(r->in[i].data = (void *)widened(f, f->narrow_as, f->narrow, mem, e)))
+            return false;
     }
+    return true;
 }
 
 static bool make_outputs(const struct infer *x, const struct node *n, struct eval_room *r, struct err *e)
@@ -116,7 +175,8 @@ static bool make_outputs(const struct infer *x, const struct node *n, struct eva
         uint64_t bytes;
         if (!tensor_size(f->dtype, &f->shape, "", NULL, &bytes, e))
             return false;
-        r->out[i] = (struct tensor){ .dtype = f->dtype, .shape = f->shape, .data = arena_alloc(x->mem, bytes, e) };
+        enum dtype t = moves_narrow(x, n) ? x->fact[n->in[0]].narrow_as : f->dtype;
+        r->out[i] = (struct tensor){ .dtype = t, .shape = f->shape, .data = arena_alloc(x->mem, t == f->dtype ? bytes : bytes / 2, e) };
         if (!r->out[i].data)
             return false;
     }
@@ -132,24 +192,46 @@ static bool eval_constants(struct infer *x, const struct node *n, struct err *e)
     return err_set(e, own.code == ERR_DATA_VALUES ? ERR_MODEL_INVALID : own.code, own.where, "%s", own.text);
 }
 
+/* What the evaluator gave, or moved 16-bit floats, as the value's bytes. */
+static bool set_known(struct infer *x, const struct node *n, int i, enum dtype t, const void *data, struct err *e)
+{
+    struct fact *f = &x->fact[n->out[i]];
+    f->known = true;
+    if (t != f->dtype && stays_narrow(x, n->out[i])) {
+        f->narrow = data;
+        f->narrow_as = t;
+        return true;
+    }
+    f->data = t == f->dtype ? data : widened(f, t, data, x->mem, e);
+    return f->data || shape_elements(&f->shape) == 0;
+}
+
+static bool compute(struct infer *x, const struct node *n, struct arena *mem, struct err *e)
+{
+    if (!view_inputs(x, n, x->room, mem, e) || !make_outputs(x, n, x->room, e) || !eval_constants(x, n, e))
+        return false;
+    for (int i = 0; i < n->n_out; i++)
+        if (!set_known(x, n, i, x->room->out[i].dtype, x->room->out[i].data, e))
+            return false;
+    return true;
+}
+
 static bool evaluate(struct infer *x, const struct node *n, struct err *e)
 {
     if (!x->room && !(x->room = arena_alloc(x->mem, sizeof *x->room, e)))
         return false;
-    view_inputs(x, n, x->room);
-    if (!make_outputs(x, n, x->room, e) || !eval_constants(x, n, e))
-        return false;
-    for (int i = 0; i < n->n_out; i++) {
-        x->fact[n->out[i]].data = x->room->out[i].data;
-        x->fact[n->out[i]].known = true;
-    }
-    return true;
+    if (moves_narrow(x, n) && is_view(n->op))
+        return set_known(x, n, 0, x->fact[n->in[0]].narrow_as, x->fact[n->in[0]].narrow, e);
+    struct arena *mem = arena_new(UINT64_MAX / 2);     /* for this node alone */
+    bool ok = mem ? compute(x, n, mem, e) : err_set(e, ERR_MEMORY, "", "no memory for constants");
+    arena_free(mem);
+    return ok;
 }
 
 bool fold_node(struct infer *x, const struct node *n, struct err *e)
 {
     if (n->n_out == 1 && n->out[0] >= 0 && !fold_elements(x, &x->fact[n->out[0]], e))
         return false;
-    bool done = n->n_out == 1 && n->out[0] >= 0 && x->fact[n->out[0]].known;
+    bool done = n->n_out == 1 && n->out[0] >= 0 && (x->fact[n->out[0]].known || keep_narrow(x, n));
     return done || !can_evaluate(x, n) || evaluate(x, n, e);
 }

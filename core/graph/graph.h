@@ -16,6 +16,7 @@
  *     folded (never through a symbolic dimension), nodes that no output needs
  *     are gone; DequantizeLinear of a constant is kept: it is the quantized form;
  *     large ConstantOfShape, Expand, Range and Tile are kept: a few bytes must not become gigabytes;
+ *     a large float16 or bfloat16 constant behind a Cast to float32 stays as it is (value.narrow), whoever reads it converts it;
  *   - every value has a type, and a shape as far as it can be known;
  *   - operators that are a few others (GRAPH_OPS, last part) are written as those; the bodies of model-local functions
  *     are in place of their calls, the chosen branch of each If and the iterations of each Loop in place of those;
@@ -169,6 +170,8 @@ struct value {
     struct shape shape;                /* rank -1: unknown (rare: a data-dependent reshape) */
     const void *data;                  /* the constant's bytes, or NULL */
     bool is_const;                     /* also for constants of 0 bytes, whose data may be NULL */
+    const void *narrow;                /* a large float32 constant that the model has as 16-bit floats: those, and data is NULL */
+    enum dtype narrow_as;              /* DT_F16 or DT_BF16 */
     int producer;                      /* node number, or -1 for inputs and constants */
     int *consumers, n_consumers;       /* node numbers, increasing, each once */
     bool is_input, is_output;
@@ -218,6 +221,9 @@ bool node_auto_pads(const struct node *n);
 
 /* The node that makes the value, if it is one of this kind; else NULL.  value -1: an absent input. */
 const struct node *graph_made_by(const struct graph *g, int value, enum op op);
+
+/* Are the elements of its outputs those of its first input, moved about? */
+bool op_moves(enum op op);
 
 /* "node 17 'fc1' (Gemm)" for errors; the number is the node's place in the model's file (in g for a node made by an edit). */
 const char *graph_where(const struct graph *g, const struct node *n, char *buf, size_t size);

@@ -469,7 +469,8 @@ bool infer_begin(struct infer *x, const struct graph *g, struct arena *mem, stru
     for (int i = 0; i < g->n_values; i++) {
         const struct value *v = &g->values[i];
         if (v->is_const || v->is_input)
-            x->fact[i] = (struct fact){ .dtype = v->dtype, .shape = v->shape, .data = v->data, .known = v->is_const };
+            x->fact[i] = (struct fact){ .dtype = v->dtype, .shape = v->shape, .data = v->data, .known = v->is_const,
+                                          .narrow = v->narrow, .narrow_as = v->narrow_as };
     }
     return true;
 }

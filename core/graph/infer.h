@@ -22,7 +22,9 @@ struct fact {
     struct shape shape;
     const struct num *elems;           /* NULL: not tracked; else every element of the tensor */
     const void *data;                  /* its bytes, where known */
-    bool known;                        /* data is all of it (NULL only for 0 bytes) */
+    bool known;                        /* data is all of it (NULL only for 0 bytes), or narrow is */
+    const void *narrow;                /* as in struct value */
+    enum dtype narrow_as;
 };
 
 struct eval_room;

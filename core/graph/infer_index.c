@@ -177,7 +177,7 @@ bool rule_nonzero(struct call *c, struct err *e)
     struct shape out = { .rank = 2, .dim = { f->shape.rank } };
     struct num n = NUM_UNKNOWN;
     uint64_t bytes, width = (uint64_t)dtype_bits(f->dtype) / 8;
-    if (f->known && tensor_size(f->dtype, &f->shape, "", NULL, &bytes, NULL)) {
+    if (f->known && !f->narrow && tensor_size(f->dtype, &f->shape, "", NULL, &bytes, NULL)) {
         bool real = f->dtype == DT_F32 || f->dtype == DT_F64 || f->dtype == DT_F16 || f->dtype == DT_BF16;
         n = NUM(0);
         for (uint64_t i = 0; i < bytes; i += width) {

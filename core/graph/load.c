@@ -27,6 +27,8 @@ void infer_publish(struct graph *g, const struct infer *x, const struct node *n)
         v->shape = f->shape;
         v->is_const = folded;
         v->data = folded ? f->data : NULL;
+        v->narrow = folded ? f->narrow : NULL;
+        v->narrow_as = folded ? f->narrow_as : DT_NONE;
     }
 }
 

@@ -17,6 +17,7 @@
 #define CORE_KERNEL_KERNEL_H
 
 #include "core/base/err.h"
+#include "core/base/tensor.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -88,6 +89,7 @@ void log_softmax(size_t rows, size_t n, const float *x, float *y);
 
 /* ---- elements; y may be x ---- */
 
+void vec_widen(size_t n, enum dtype from, const void *x, float *y);    /* DT_F16 or DT_BF16 as float, exactly */
 void vec_exp(size_t n, const float *x, float *y);        /* 2 ulp; denormal results are kept  [approx] */
 void vec_erf(size_t n, const float *x, float *y);        /* 4e-7, also relative  [approx] */
 void vec_tanh(size_t n, const float *x, float *y);       /* 4e-7, also relative  [approx] */

@@ -133,6 +133,27 @@ static struct tensor real_tensor(struct tape *t, const struct tensor *from)
     return (struct tensor){ real_type(from->dtype), from->shape, (void *)(uintptr_t)as_real(t, from) };
 }
 
+/* Is it an operand of what the piece computes in float? */
+static bool is_operand(const struct tape *t, int value)
+{
+    const struct value *v = &tape_graph(t)->values[value];
+    const struct piece *of = &t->p->of;
+    for (int i = 0; i < v->n_consumers; i++)
+        if (v->consumers[i] >= of->first && v->consumers[i] < of->end && of->how->qop[v->consumers[i]].kind == QOP_NONE)
+            return true;
+    return false;
+}
+
+static bool widen_constant(struct tape *t, int value, struct tensor *io, struct err *e)
+{
+    const struct value *v = &tape_graph(t)->values[value];
+    float *x = arena_array(t->constants, (uint64_t)shape_elements(&v->shape), sizeof *x, e);
+    if (x)
+        vec_widen((size_t)shape_elements(&v->shape), v->narrow_as, v->narrow, x);
+    io->data = x;
+    return x != NULL;
+}
+
 bool tape_bind(struct tape *t, const struct plan *plan, const struct weights *w, struct err *e)
 {
     const struct graph *g = tape_graph(t);
@@ -148,6 +169,8 @@ bool tape_bind(struct tape *t, const struct plan *plan, const struct weights *w,
         struct tensor known = { g->values[v].dtype, plan->facts.shape[v], (void *)(uintptr_t)plan->facts.data[v] };
         if (!plan->facts.known[v])
             known.data = NULL;
+        if (g->values[v].narrow && is_operand(t, v) && !widen_constant(t, v, &known, e))
+            return false;
         t->t[v] = real_tensor(t, &known);
     }
     for (int i = 0; i < t->n_blocks; i++)

@@ -5,6 +5,7 @@
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct affine quantizer_unit(int bits, bool symmetric)
@@ -57,15 +58,15 @@ void pack_int4(size_t n, const int8_t *codes, uint8_t *ret)
 
 struct weight_source weight_source_of(const struct graph *g, const struct layer *l)
 {
-    const float *w = g->values[l->weight].data;
+    const struct value *v = &g->values[l->weight];
     bool rows_are_outputs = l->transposed || l->kind == LAYER_CONV;
-    return rows_are_outputs ? (struct weight_source){ w, 1, (size_t)l->k, NULL }
-                            : (struct weight_source){ w, (size_t)l->n, 1, NULL };
+    return (struct weight_source){ .w = v->data, .half = v->narrow, .half_as = v->narrow_as, .step_k = rows_are_outputs ? 1 : (size_t)l->n,
+                                   .step_n = rows_are_outputs ? (size_t)l->k : 1 };
 }
 
 static float source_at(const struct weight_source *s, size_t k, size_t channel)
 {
-    float x = s->w[k * s->step_k + channel * s->step_n];
+    float x = weight_at(s, k, channel);
     return s->mul ? x / s->mul[k] : x;
 }
 
@@ -75,14 +76,39 @@ static bool not_finite(const struct graph *g, const struct layer *l, size_t chan
                    "the weight of layer '%s' holds NaN or infinity in output channel %zu; export a trained model", l->name, channel);
 }
 
+/* The same as floats, some inputs at a time. */
+static bool transpose_half(const struct weight_source *s, size_t k, size_t n, float *ret, struct err *e)
+{
+    enum { INPUTS = 16 };
+    float *some = malloc((INPUTS * n + 1) * sizeof *some);
+    for (size_t i = 0; some && i < k; i += INPUTS) {
+        size_t rows = k - i < INPUTS ? k - i : INPUTS;
+        vec_widen(rows * n, s->half_as, s->half + i * n, some);
+        transpose_2d(rows, n, some, n, ret + i, k);
+    }
+    free(some);
+    return some || err_set(e, ERR_MEMORY, "", "no memory for a layer's weights");
+}
+
+static bool copy_rows(const struct weight_source *s, size_t k, size_t n, float *ret, struct err *e)
+{
+    if (s->step_k != 1 && !s->w)
+        return transpose_half(s, k, n, ret, e);
+    if (s->step_k != 1)
+        transpose_2d(k, n, s->w, n, ret, k);
+    else if (s->w)
+        memcpy(ret, s->w, k * n * sizeof *ret);
+    else
+        vec_widen(k * n, s->half_as, s->half, ret);
+    return true;
+}
+
 bool weight_rows(const struct graph *g, const struct layer *l, float *ret, struct err *e)
 {
     struct weight_source s = weight_source_of(g, l);
     size_t k = (size_t)l->k, n = (size_t)l->n;
-    if (s.step_k == 1)
-        memcpy(ret, s.w, k * n * sizeof *ret);
-    else
-        transpose_2d(k, n, s.w, n, ret, k);
+    if (!copy_rows(&s, k, n, ret, e))
+        return false;
     for (size_t c = 0; c < n; c++) {
         struct range r = RANGE_EMPTY;
         range_of(k, ret + c * k, &r);
@@ -224,17 +250,31 @@ static size_t bin_of(float x, float lo, float hi, size_t n)
     return at <= 0 ? 0 : at >= (float)n ? n - 1 : (size_t)at;
 }
 
+/* The largest |w|. */
+static float source_reach(const struct weight_source *s, size_t n)
+{
+    enum { SOME = 1024 };
+    struct range seen = RANGE_EMPTY;
+    float some[SOME];
+    if (s->w)
+        range_of(n, s->w, &seen);
+    for (size_t i = 0; !s->w && i < n; i += SOME) {
+        size_t count = n - i < SOME ? n - i : SOME;
+        vec_widen(count, s->half_as, s->half + i, some);
+        range_of(count, some, &seen);
+    }
+    return fmaxf(0, fmaxf(-seen.lo, seen.hi));
+}
+
 void qweight_histogram(const struct graph *g, const struct layer *l, const struct qweight *w, const float *mul, size_t n,
                        float *ret_lo, float *ret_hi, uint64_t *before, uint64_t *after)
 {
-    const float *x = g->values[l->weight].data;
+    struct weight_source s = weight_source_of(g, l);
     bool rows_are_outputs = l->kind == LAYER_CONV;                  /* of the codes */
     size_t outer = rows_are_outputs ? w->n : w->k, inner = rows_are_outputs ? w->k : w->n;
-    struct range seen = RANGE_EMPTY;
-    range_of(w->k * w->n, x, &seen);
-    float reach = fmaxf(0, fmaxf(-seen.lo, seen.hi));
+    float reach = source_reach(&s, w->k * w->n);
     for (size_t i = 0; i < w->k * w->n; i++)
-        before[bin_of(x[i], -reach, reach, n)]++;
+        before[bin_of(weight_number(&s, i), -reach, reach, n)]++;
     for (size_t i = 0; i < outer; i++)
         for (size_t j = 0; j < inner; j++) {
             size_t k = rows_are_outputs ? j : i, c = rows_are_outputs ? i : j, at = qweight_scale_at(w, c, k);

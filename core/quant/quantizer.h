@@ -8,6 +8,7 @@
 #ifndef CORE_QUANT_QUANTIZER_H
 #define CORE_QUANT_QUANTIZER_H
 
+#include "core/base/half.h"
 #include "core/base/arena.h"
 #include "core/graph/roles.h"
 #include "core/kernel/affine.h"
@@ -103,8 +104,23 @@ bool conv_scales(const struct layer *l, const struct qweight *w, const struct gr
                  struct arena *mem, struct conv_scales *ret, struct err *e);
 
 /* Element (output channel, input) of a layer's weight as it lies in the model. */
-struct weight_source { const float *w; size_t step_k, step_n; const float *mul; /* [k]: divided by these, or NULL */ };
+struct weight_source {
+    const float *w;            /* NULL: half */
+    const uint16_t *half;
+    enum dtype half_as;
+    size_t step_k, step_n;
+    const float *mul;          /* [k]: divided by these, or NULL */
+};
 struct weight_source weight_source_of(const struct graph *g, const struct layer *l);
+/* Without the division: number i as it lies, and that of a channel. */
+static inline float weight_number(const struct weight_source *s, size_t i)
+{
+    return s->w ? s->w[i] : s->half_as == DT_F16 ? half_of_f16(s->half[i]) : half_of_bf16(s->half[i]);
+}
+static inline float weight_at(const struct weight_source *s, size_t k, size_t channel)
+{
+    return weight_number(s, k * s->step_k + channel * s->step_n);
+}
 /* The weights as rows of output channels, [n, k], into ret.  ERR_NUMERIC_NONFINITE as qweight_round(). */
 bool weight_rows(const struct graph *g, const struct layer *l, float *ret, struct err *e);
 /* Where the code of (channel, input) stands in qweight.codes. */

@@ -1,5 +1,6 @@
 #include "core/sweep/absorb.h"
 
+#include "core/kernel/kernel.h"
 #include "core/sweep/fold_check.h"
 #include "core/sweep/sample.h"
 
@@ -112,10 +113,14 @@ static float *writable(struct absorber *a, int value, struct err *e)
     struct value *v = &a->changed->values[value];
     size_t bytes = (size_t)shape_elements(&v->shape) * sizeof(float);
     float *x = arena_alloc(a->mem, bytes, e);
-    if (x && bytes)
+    if (x && v->narrow)
+        vec_widen((size_t)shape_elements(&v->shape), v->narrow_as, v->narrow, x);
+    else if (x && bytes)
         memcpy(x, v->data, bytes);
-    if (x)
+    if (x) {
         v->data = x;
+        v->narrow = NULL;
+    }
     return x;
 }
 

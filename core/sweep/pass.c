@@ -259,8 +259,12 @@ static bool compare_alone(struct pass *p, struct member *m, int chunk, int layer
         return false;
     float *alone = m->room, *input = alone + count;
     struct tensor out = { got->dtype, got->shape, alone };
+    int weight = l->l->weight >= 0 && node->in[1] == l->l->weight ? 1 : 0;
+    struct edit converted = { weight, m->frame[FLOAT].t[node->in[weight]], NULL };
     struct edit own = { l->l->x == node->in[0] ? 0 : 1, *x, NULL };
     own.with.data = (void *)(uintptr_t)own_input(p, l, x, input);
+    if (weight && p->t->g->values[l->l->weight].narrow)
+        own.next = &converted;         /* the float stream has just made it float32 */
     if (!frame_float_step(&m->frame[QUANTIZED], l->l->node, &own, &out, e))
         return false;
     errors_add_rows(&measure_of(p, chunk, layer)->isolated, alone, b.own, got->data, b.now, count / n, n);

@@ -68,7 +68,7 @@ static float *start_steps(const struct lesson *a, const struct sweep_layer *l, s
         for (size_t n = 0; n < w->n; n++) {
             size_t at = qweight_at(l->l, n, k), scale = qweight_scale_at(w, n, k);
             float code = (float)(w->codes[at] - (w->zero ? w->zero[scale] : 0));
-            float off = from.w[k * from.step_k + n * from.step_n] / (from.mul ? from.mul[k] : 1) / w->scale[scale] - code;
+            float off = weight_at(&from, k, n) / (from.mul ? from.mul[k] : 1) / w->scale[scale] - code;
             ret[at] = code + (off >= -0.5f && off <= 0.5f ? 0.9f * off : 0);
         }
     return ret;
@@ -148,7 +148,7 @@ static void count_error(const struct lesson *a, const struct sweep_layer *l, str
     w->signal = w->error = 0;
     for (size_t k = 0; k < w->k; k++)
         for (size_t n = 0; n < w->n; n++) {
-            double x = (double)from.w[k * from.step_k + n * from.step_n] / (mul ? (double)mul[k] : 1);
+            double x = (double)weight_at(&from, k, n) / (mul ? (double)mul[k] : 1);
             size_t scale = qweight_scale_at(w, n, k);
             double off = x - (double)(w->codes[qweight_at(l->l, n, k)] - (w->zero ? w->zero[scale] : 0)) * (double)w->scale[scale];
             w->signal += x * x;

@@ -1,4 +1,5 @@
 """Sentences of several lengths in one calibration set: padding is in no figure, however much of it there is."""
+import functools
 import json
 
 import numpy as np
@@ -11,6 +12,11 @@ ZOO = ROOT / "tests" / "golden" / "zoo"
 SENTENCES, LONGEST = 24, 12
 
 
+@functools.cache
+def inputs_of(name):
+    return [i.name for i in session(ZOO / f"{name}.onnx").get_inputs()]
+
+
 def sentences():
     rng = np.random.default_rng(0)
     return [rng.integers(2, 60, n) for n in rng.integers(2, LONGEST + 1, SENTENCES)]
@@ -21,7 +27,7 @@ def padded(name, texts, to, pad):
     ids, mask = np.full((len(texts), to), pad), np.zeros((len(texts), to), np.int64)
     for i, text in enumerate(texts):
         ids[i, :len(text)], mask[i, :len(text)] = text, 1
-    arrays = {i.name: np.zeros_like(ids) for i in session(ZOO / f"{name}.onnx").get_inputs()} | {"input_ids": ids}
+    arrays = {i: np.zeros_like(ids) for i in inputs_of(name)} | {"input_ids": ids}
     return arrays | ({"attention_mask": mask} if "attention_mask" in arrays else {"lengths": mask.sum(1)})
 
 
@@ -64,6 +70,24 @@ def test_ranges_are_those_of_the_sentences_alone(name, tmp_path):
         seen.append(s.run([tensor], {i.name: arrays[i.name] for i in s.get_inputs()})[0])
     low, high = min(x.min() for x in seen), max(x.max() for x in seen)
     assert first["act_min"] == pytest.approx(low, rel=1e-5) and first["act_max"] == pytest.approx(high, rel=1e-5)
+
+
+def test_padding_that_stays_is_told_of(tmp_path):
+    """Where the model's length is fixed, or padding does not lie at the end."""
+    m = onnx.load(ZOO / "bert-ts11.onnx")
+    for i in m.graph.input:
+        i.type.tensor_type.shape.dim[1].dim_value = LONGEST
+    onnx.save(m, tmp_path / "fixed.onnx")
+    arrays = padded("bert-ts11", sentences(), LONGEST, 1)
+    share = 100 - 100 * arrays["attention_mask"].mean()
+    left = {name: array[:, ::-1] for name, array in arrays.items()}
+    for model, given, why in ((tmp_path / "fixed.onnx", arrays, "have a fixed length"), (ZOO / "bert-ts11.onnx", left, "pad at the end"),
+                              (ZOO / "bert-ts11.onnx", arrays, None)):
+        np.savez(tmp_path / "calib.npz", **given)
+        told = repquant("quantize", model, "--calibration", tmp_path / "calib.npz", "--recipe", "minmax-w8a8", "--output", tmp_path / "out",
+                        "--progress", "none", status=None)
+        assert told.returncode == 0
+        assert f"{share:.1f} % of the calibrated positions are padding" in told.stderr and why in told.stderr if why else "padding" not in told.stderr
 
 
 def test_a_run_gives_every_position_as_it_is(tmp_path):
