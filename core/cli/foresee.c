@@ -251,19 +251,30 @@ static bool look_at_model(struct state *s, struct err *e)
     return sweep_list_sites(&s->task, s->mem, &s->sweep, e);
 }
 
+static bool recipe_blocked(struct state *s, const struct err *why, struct err *e)
+{
+    char pointer[sizeof why->where + 8];
+    snprintf(pointer, sizeof pointer, "/recipe%s", why->where);
+    return blocked(s, pointer, why, e);
+}
+
 /* Shapes of what the sweep will run; see find_samples() in pipeline.c. */
 static bool find_shapes(struct state *s, struct err *e)
 {
     struct err why = { 0 };
     const struct recipe *r = s->f->recipe;
+    bool tokens = r->calibration.random_tokens;
     if (s->f->calibration)
         return read_inventory(s, s->f->calibration, &s->calibration, &why) || blocked(s, "/dataset_id", &why, e);
-    if (!r->calibration.random_tokens && !sweep_without_data(&s->roles, r, &why)) {
-        char pointer[sizeof why.where + 8];
-        snprintf(pointer, sizeof pointer, "/recipe%s", why.where);
-        return blocked(s, pointer, &why, e);
+    if (!tokens && !sweep_without_data(&s->roles, r, &why))
+        return recipe_blocked(s, &why, e);
+    if (!tokens && s->f->evaluation) {
+        bool ok = read_inventory(s, s->f->evaluation, &s->calibration, &why);
+        s->calibration.count = s->calibration.count < PIPELINE_MEASURED ? s->calibration.count : PIPELINE_MEASURED;
+        return ok || blocked(s, "/eval_dataset_id", &why, e);
     }
-    return made_samples(&s->model, r, 0, s->mem, &s->calibration, &why) || blocked(s, "/dataset_id", &why, e);
+    return made_samples(&s->model, r, 0, s->mem, &s->calibration, &why)
+        || (why.code == ERR_RECIPE_COMBINATION ? recipe_blocked(s, &why, e) : blocked(s, "/dataset_id", &why, e));
 }
 
 static bool look_ahead(struct state *s, struct err *e)

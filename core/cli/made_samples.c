@@ -3,7 +3,7 @@
 #include "core/cli/random_tokens.h"
 #include "core/exec/run.h"
 
-enum { TOKENS = 128, PROBE_TOKENS = 16, SAMPLES = 64 };
+enum { TOKENS = 128, PROBE_TOKENS = 16, SAMPLES = 64, SAMPLES_MAX = 4096 };
 
 struct maker {
     const struct graph *g;
@@ -99,6 +99,9 @@ bool made_samples(const struct loaded_model *model, const struct recipe *r, uint
     struct chunks chunks;
     if (tokens)
         m.count = r->calibration.samples ? r->calibration.samples : SAMPLES;
+    if (m.count > SAMPLES_MAX)
+        return err_set(e, ERR_RECIPE_COMBINATION, "/calibration/samples", "at most %d samples are drawn at random; ask for fewer or give calibration data",
+                       SAMPLES_MAX);
     if (!look_at_inputs(&m, e))
         return false;
     for (m.length = tokens ? TOKENS : PROBE_TOKENS; m.length > 0; m.length /= 2) {

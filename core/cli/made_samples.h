@@ -19,8 +19,8 @@
 /*
  * Where the recipe has random tokens, as many as it says (64 unless said), of up to 128 tokens, to calibrate on; else one batch of up to 16
  * tokens, to run the artifact on.  In `mem`.
- * Errors: ERR_DATA_REQUIRED where floats would have to be drawn to calibrate on, or no length fits; ERR_RECIPE_COMBINATION without an
- * input of ids.
+ * Errors: ERR_DATA_REQUIRED where floats would have to be drawn to calibrate on, or no length fits; ERR_RECIPE_COMBINATION, with the
+ * field, without an input of ids, or where too many samples are asked for.
  */
 bool made_samples(const struct loaded_model *m, const struct recipe *r, uint64_t seed, struct arena *mem, struct samples *ret, struct err *e);
 

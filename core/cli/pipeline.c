@@ -80,7 +80,6 @@ static bool load_calibration(struct state *s, struct err *e)
 /* Nobody gave any.  Where the recipe decides nothing from samples, layers can be measured on the evaluation's. */
 static bool find_samples(struct state *s, struct err *e)
 {
-    enum { MEASURED = 64 };
     const struct recipe *r = s->p->recipe;
     bool tokens = r->calibration.random_tokens;
     if (!tokens && !sweep_without_data(&s->roles, r, e))
@@ -89,7 +88,7 @@ static bool find_samples(struct state *s, struct err *e)
     s->samples = s->evaluation.samples;
     if (s->source != FROM_EVALUATION)
         return made_samples(&s->model, r, s->p->seed, s->mem, &s->samples, e);
-    s->samples.count = s->samples.count < MEASURED ? s->samples.count : MEASURED;
+    s->samples.count = s->samples.count < PIPELINE_MEASURED ? s->samples.count : PIPELINE_MEASURED;
     return samples_cut(s->evaluation.mem, &s->samples, e);
 }
 

@@ -40,7 +40,7 @@ bool pipeline_run(const struct pipeline *p, struct pipeline_result *ret, struct 
 /* Writes ranges per token into the graph where the recipe has them; finds the roles again. */
 bool pipeline_divide_rows(struct loaded_model *m, struct roles *roles, const struct recipe *r, struct err *e);
 
-enum { PIPELINE_FILES = 4 };
+enum { PIPELINE_FILES = 4, PIPELINE_MEASURED = 64 };       /* evaluation samples that layers are measured on where nobody gave others */
 extern const char *const pipeline_files[PIPELINE_FILES];
 
 #endif

@@ -593,6 +593,18 @@ def test_the_example_becomes_a_model_that_onnx_runtime_runs(make_daemon, tmp_pat
     assert abs(top1 - doc["result"]["metrics"]["top1"]["quantized"]) < 0.01
 
 
+def test_a_recipe_that_takes_nothing_from_samples_is_submitted_without_any(make_daemon, tmp_path):
+    from conftest import REPQUANT
+    from support import DIGITS
+    d = make_daemon(program=REPQUANT)
+    desk = Desk(tmp_path, d.url, d.token)
+    desk.write("free.json", json.dumps({"preset": "zeroquant-w8a8", "attention": {"products": False}, "convolutions": False}))
+    doc = desk.json("submit", DIGITS / "model.onnx", "--recipe", "free.json", "--wait", "--output", "out")
+    assert doc["state"] == "succeeded" and doc["request"]["dataset_id"] is None and (desk.folder / "out/model.onnx").exists()
+    said = desk.run("submit", DIGITS / "model.onnx", "--recipe", "minmax-w8a8", status=1)
+    assert "dataset.required" in said and "/recipe/activations/mode" in said
+
+
 # ---- usage ----
 
 @pytest.mark.parametrize("words, say", [

@@ -107,6 +107,11 @@ def test_random_tokens_need_no_file(tmp_path):
     assert all(r["accumulated_sqnr_db"] is not None for r in report["layers"] if r["weight_bits"] == 8) and report["not_measured"] == []
 
 
+def test_too_many_random_tokens_are_refused(tmp_path):
+    ended = without(BERT, {"preset": "minmax-w8a8", "calibration": {"random_tokens": True, "samples": 1000000}}, tmp_path, status=None)
+    assert ended.returncode == 1 and "/calibration/samples:" in ended.stderr
+
+
 def test_pictures_cannot_be_drawn(tmp_path):
     ended = without(DIGITS / "model.onnx", {"preset": "minmax-w8a8", "calibration": {"random_tokens": True}}, tmp_path, status=None)
     assert ended.returncode == 1 and "pixel_values" in ended.stderr and "[dataset.required]" in ended.stderr
@@ -149,6 +154,21 @@ def test_the_service_takes_jobs_without_data_and_refuses_those_that_need_some(se
     assert any(e["data"].get("code") == "dataset.none" for e in events)
     report = service("GET", job["urls"]["report"] + "?format=json").json()
     assert report["not_measured"] and report["summary"]["calibration_samples"] == 0
+
+
+def test_a_dry_run_foresees_the_samples_there_will_be(service):
+    answer = service("PUT", "/v1/datasets", params={"name": "eval"}, data=(DIGITS / "eval.npz").read_bytes())
+    body = {"type": "quantize", "model_id": model_id(service, DIGITS / "model.onnx"), "recipe": FREE}
+    bert = {"type": "quantize", "model_id": model_id(service, BERT), "recipe": {"preset": "minmax-w8a8", "calibration": {"random_tokens": True}}}
+    drawn, many = json.loads(json.dumps(bert)), json.loads(json.dumps(bert))
+    drawn["recipe"]["calibration"]["samples"], many["recipe"]["calibration"]["samples"] = 24, 100000
+    for asked, samples in ((body, 1), ({**body, "eval_dataset_id": answer.json()["id"]}, 64), (bert, 64), (drawn, 24)):
+        told = service("POST", "/v1/jobs", params={"dry_run": "true"}, json=asked).json()
+        assert told["problems"] == [] and told["estimate"]["samples"] == samples, told
+    told = service("POST", "/v1/jobs", json=many)
+    assert told.status_code == 422 and told.json()["pointer"] == "/recipe/calibration/samples"
+    ended = service.ended(service("POST", "/v1/jobs", json=drawn).json()["id"], 120)
+    assert ended["state"] == "succeeded", ended
 
 
 def test_a_pinned_data_set_that_is_not_there_is_still_refused(service):
