@@ -125,23 +125,32 @@ static bool reply_lines(const struct audit_list *list, struct reply *reply, stru
     return true;
 }
 
+static void add_next(const struct audit_wish *w, const char *asked, const struct audit_list *list, struct reply *reply)
+{
+    if (list->more)
+        reply_field(reply, "Link", "</v1/audit?after=%lld&limit=%d%s%s%s%s%s>; rel=\"next\"", (long long)list->items[list->n - 1].seq, w->limit,
+                    w->newest_first ? "&order=desc" : "", asked ? "&team=" : "", asked ? asked : "", w->token ? "&actor=" : "", w->token ? w->token : "");
+}
+
 /* The whole log is an administrator's; others get the rows of their team. */
 bool get_audit(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
-    int64_t after = 0, limit = 1000;
+    int64_t limit = 1000;
     char team[TEAM_SIZE];
     struct audit_list list = { 0 };
-    const char *asked = request_query(req, "team"), *actor = request_query(req, "actor");
-    if (actor && !id_valid(actor, "tok"))
+    const char *asked = request_query(req, "team"), *order = request_query(req, "order");
+    struct audit_wish w = { .token = request_query(req, "actor") };
+    if (w.token && !id_valid(w.token, "tok"))
         return err_set(e, ERR_REQUEST_INVALID, "actor", "\"actor\" is the id of a token");
-    bool all = access_is_admin(req) && !asked;
-    if (!request_query_int(req, "after", 0, INT64_MAX, &after, e) || !request_query_int(req, "limit", 1, 5000, &limit, e)
-        || !access_team(app, req, asked, "team", ERR_NOT_FOUND, team, e) || !audit_flush(app->store, e)
-        || !audit_list(app->store, all ? NULL : team, actor, after, (int)limit, &list, e))
+    if (!row_order(order, e) || !request_query_int(req, "after", 0, INT64_MAX, &w.after, e) || !request_query_int(req, "limit", 1, 5000, &limit, e)
+        || !access_team(app, req, asked, "team", ERR_NOT_FOUND, team, e))
         return false;
-    if (list.more)
-        reply_field(reply, "Link", "</v1/audit?after=%lld&limit=%lld%s%s%s%s>; rel=\"next\"", (long long)list.items[list.n - 1].seq, (long long)limit,
-                    asked ? "&team=" : "", asked ? asked : "", actor ? "&actor=" : "", actor ? actor : "");
+    w.newest_first = order && strcmp(order, "desc") == 0;
+    w.limit = (int)limit;
+    w.team = access_is_admin(req) && !asked ? NULL : team;
+    if (!audit_flush(app->store, e) || !audit_list(app->store, &w, &list, e))
+        return false;
+    add_next(&w, asked, &list, reply);
     bool ok = reply_lines(&list, reply, e);
     audit_list_release(&list);
     return ok;

@@ -84,7 +84,7 @@ const struct route routes[] = {
     { "GET",    "/v1/teams/{team}",               SCOPE_ANY,        BODY_NONE, 0,         LANE_IO,   "",                 get_team },
     { "DELETE", "/v1/teams/{team}",               SCOPE_ADMIN,      BODY_NONE, 0,         LANE_IO,   "",                 delete_team },
     { "PUT",    "/v1/teams/{team}/quota",         SCOPE_ADMIN,      BODY_JSON, 4 * KiB,   LANE_IO,   "",                 put_team_quota },
-    { "GET",    "/v1/audit",                      "audit:read",     BODY_NONE, 0,         LANE_IO,   "team actor after limit", get_audit },
+    { "GET",    "/v1/audit",                      "audit:read",     BODY_NONE, 0,         LANE_IO,   "team actor order after limit", get_audit },
     { "POST",   "/v1/session",                    SCOPE_ANY,        BODY_JSON, 4 * KiB,   LANE_IO,   "",                 post_session },
     { "GET",    "/v1/session",                    SCOPE_ANY,        BODY_NONE, 0,         LANE_HERE, "",                 get_session },
     { "DELETE", "/v1/session",                    SCOPE_ANY,        BODY_NONE, 0,         LANE_IO,   "",                 delete_session },

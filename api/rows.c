@@ -20,6 +20,11 @@ json_t *row_stored(const char *json)
     return json ? json_loads(json, JSON_DECODE_ANY, NULL) : json_null();
 }
 
+bool row_order(const char *order, struct err *e)
+{
+    return !order || route_lists("asc desc", order) || err_set(e, ERR_REQUEST_INVALID, "order", "\"order\" must be asc or desc");
+}
+
 bool row_page(const struct request *req, const char *prefix, struct page *ret, struct err *e)
 {
     int64_t limit = 50;
@@ -28,8 +33,8 @@ bool row_page(const struct request *req, const char *prefix, struct page *ret, s
         return false;
     if (cursor && !id_valid(cursor, prefix))
         return err_set(e, ERR_REQUEST_INVALID, "cursor", "take the cursor from next_cursor of the page before");
-    if (order && !route_lists("asc desc", order))
-        return err_set(e, ERR_REQUEST_INVALID, "order", "\"order\" must be asc or desc");
+    if (!row_order(order, e))
+        return false;
     *ret = (struct page){ .cursor = cursor, .limit = (int)limit, .ascending = order && strcmp(order, "asc") == 0 };
     return true;
 }

@@ -9,6 +9,8 @@ json_t *row_time(int64_t us);                 /* RFC 3339, or null for 0 */
 json_t *row_text(const char *text);           /* null for "" and NULL */
 json_t *row_stored(const char *json);         /* JSON that was stored as text; null for NULL */
 
+/* asc, desc or NULL. */
+bool row_order(const char *order, struct err *e);
 /* limit, cursor and order of a list; `prefix` is what an id of the list starts with. */
 bool row_page(const struct request *req, const char *prefix, struct page *ret, struct err *e);
 

@@ -191,18 +191,19 @@ static void audit_of_row(struct stmt *q, struct audit *r)
     stmt_get_text(q, 13, r->hash, sizeof r->hash);
 }
 
-bool audit_list(struct store *s, const char *team, const char *token, int64_t after, int limit, struct audit_list *ret, struct err *e)
+bool audit_list(struct store *s, const struct audit_wish *w, struct audit_list *ret, struct err *e)
 {
+    static const enum sql ways[2][2] = { { SQL_AUDIT_LIST, SQL_AUDIT_LIST_TEAM }, { SQL_AUDIT_BACK, SQL_AUDIT_BACK_TEAM } };
     struct audit_list l = { 0 };
     struct err why = { 0 };
     struct conn *c = db_read(s->db);
-    struct stmt *q = stmt_begin(c, team ? SQL_AUDIT_LIST_TEAM : SQL_AUDIT_LIST);
-    stmt_text(q, 1, team);
-    stmt_int(q, 2, after);
-    stmt_text(q, 3, token);
-    stmt_int(q, 4, (int64_t)limit + 1);
+    struct stmt *q = stmt_begin(c, ways[w->newest_first][w->team != NULL]);
+    stmt_text(q, 1, w->team);
+    stmt_int(q, 2, w->after);
+    stmt_text(q, 3, w->token);
+    stmt_int(q, 4, (int64_t)w->limit + 1);
     while (!l.more && stmt_row(q, &why)) {
-        l.more = l.n == (size_t)limit;
+        l.more = l.n == (size_t)w->limit;
         if (l.more || !list_grow(&l.items, l.n, sizeof *l.items, &why))
             break;
         audit_of_row(q, &l.items[l.n++]);

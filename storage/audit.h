@@ -59,9 +59,14 @@ void audit_later(struct store *s, const struct audit *row);
 void audit_drop(struct store *s);                   /* one more that is not even kept */
 bool audit_flush(struct store *s, struct err *e);
 
-/* Rows behind `after`, oldest first; of one team or, NULL, of all and of strangers; of one token or, NULL, of any. */
+struct audit_wish {
+    const char *team, *token;           /* NULL: of all and of strangers; of any token */
+    bool newest_first;
+    int64_t after;                      /* the seq to go on behind, in that order; 0: from its beginning */
+    int limit;
+};
 struct audit_list { struct audit *items; size_t n; bool more; };
-bool audit_list(struct store *s, const char *team, const char *token, int64_t after, int limit, struct audit_list *ret, struct err *e);
+bool audit_list(struct store *s, const struct audit_wish *w, struct audit_list *ret, struct err *e);
 void audit_list_release(struct audit_list *l);
 
 #endif

@@ -2,11 +2,14 @@
 
 Nothing of RepQuant is imported: the programs are run as a user runs them, and ONNX Runtime says what a model computes.
 """
+import hashlib
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import onnxruntime
@@ -22,6 +25,30 @@ CACHE = ROOT / "build" / "test-data"
 VITS = {"deit": MODELS / "deit-tiny.onnx", "vit": MODELS / "vit-tiny.onnx"}
 
 SANITIZED = "san/" in REPQUANT
+
+
+def digest_of(data):
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+class Listener:
+    """A free port of loopback; each connection to it is carry()'s, on a thread of its own."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.carry, args=(client,), daemon=True).start()
+
+    def close(self):
+        self.listener.close()
 
 
 def needs(*paths):

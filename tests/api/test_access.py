@@ -225,6 +225,9 @@ def test_what_was_done_and_what_was_refused_is_in_the_log(make_daemon):
         ("GET", None, "/", 421, "auth.host", None)]
     assert told[8] == ("GET", "/v1/audit", "/v1/audit", 200, None, "local")          # the export is in it, too
     assert all(r["peer"] == "127.0.0.1" and re.fullmatch("req_[0-9a-f]{16}", r["request"]) for r in rows)
+    later = export(daemon)
+    assert export(daemon, "&order=desc")[-len(later):] == later[::-1]
+    assert daemon("GET", "/v1/audit?order=up").status_code == 400
     text = daemon("GET", "/v1/audit").text
     assert daemon.token not in text and "rq_" not in text
 
@@ -237,6 +240,8 @@ def test_a_teams_administrator_reads_the_teams_rows_alone(make_daemon):
     assert {r["team"] for r in export(ask)} == {"red"}
     assert ask("GET", "/v1/audit?team=blue").status_code == ask("GET", "/v1/audit?team=none").status_code == 404
     assert {r["team"] for r in export(daemon, "&team=red")} == {"red"}
+    rows = export(ask)
+    assert export(ask, "&order=desc")[-len(rows):] == rows[::-1]
     assert export(daemon, f"&actor={token['id']}") == []
     assert ask("GET", "/v1/audit?actor=' OR 1=1").status_code == 400
 

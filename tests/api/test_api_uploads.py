@@ -1,5 +1,4 @@
 """Uploads, registration, downloads: what arrives is what is there, and what does not arrive leaves nothing."""
-import hashlib
 import os
 import shutil
 import socket
@@ -7,12 +6,9 @@ import subprocess
 
 import pytest
 from conftest import until
+from support import digest_of
 
 NPZ = '#inspect result result.json {"format":"npz","samples":4}\n'
-
-
-def digest_of(data):
-    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def put(daemon, data):

@@ -1,20 +1,16 @@
 """The audit log and the changes it tells of are one: whatever changes something is noted with the change, or is not done."""
 import base64
-import hashlib
 import json
 import sqlite3
 
 import pytest
 import requests
+from support import digest_of
 
 TUS = {"Tus-Resumable": "1.0.0"}
 PART = {**TUS, "Content-Type": "application/offset+octet-stream"}
 MODEL = b"#quantize \n"
 DATA = b'#inspect result result.json {"format":"npz","samples":4}\n'
-
-
-def digest_of(data):
-    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 class Changes:

@@ -1,5 +1,4 @@
 """repquantctl as people and pipelines run it, against the real daemon: also through a network that breaks and a service that lies."""
-import hashlib
 import http.server
 import json
 import os
@@ -14,15 +13,12 @@ import threading
 
 import pytest
 from conftest import ROOT, until
+from support import Listener, digest_of
 
 CTL = os.environ.get("REPQUANTCTL", str(ROOT / "build" / "repquantctl"))
 NPZ = '#inspect result result.json {"format":"npz","samples":4}\n'
 RUN = ("stage preparing; progress 0 2; stage quantizing; layer 2; warning model.odd; progress 2 2; metric top1 0.75 0.5; "
        'result model.onnx MODEL; result report.json {"layers":[]}')
-
-
-def sha(data):
-    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 class Desk:
@@ -73,22 +69,13 @@ def desk(tmp_path, daemon):
     return Desk(tmp_path, daemon.url, daemon.token)
 
 
-class Proxy:
+class Proxy(Listener):
     """Carries connections to a port.  cuts: (what a request begins with, "up" or "down", bytes after which it is cut), each once."""
 
     def __init__(self, port, cuts=()):
         self.target, self.cuts, self.heads = port, list(cuts), []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.carry, args=(client,), daemon=True).start()
+        super().__init__()
+        self.url = f"http://127.0.0.1:{self.port}"
 
     def carry(self, client):
         try:
@@ -412,7 +399,7 @@ def test_a_large_upload_goes_on_where_it_broke(make_daemon, tmp_path, proxy):
     assert not p.cuts
     offsets = [int(re.search(r"Upload-Offset: (\d+)", h)[1]) for h in p.asked("PATCH")]
     assert offsets[0] == 0 and offsets == sorted(offsets) and offsets[-1] > 6_000_000
-    assert d("GET", f"/v1/blobs/{sha(data)}").content == data
+    assert d("GET", f"/v1/blobs/{digest_of(data)}").content == data
     assert len(p.asked("POST /v1/uploads")) == 1
     assert desk.run(*words).strip() == job
     assert not list((desk.folder / "home/.cache/repquant/uploads").iterdir())
@@ -429,7 +416,7 @@ def test_an_upload_goes_on_in_the_next_run(make_daemon, tmp_path, proxy):
     desk.run(*words)
     offsets = [int(re.search(r"Upload-Offset: (\d+)", h)[1]) for h in p.asked("PATCH")]
     assert len(p.asked("POST /v1/uploads")) == 1 and len(offsets) == 2 and offsets[1] > 4_000_000
-    assert d("GET", f"/v1/blobs/{sha(data)}").content == data
+    assert d("GET", f"/v1/blobs/{digest_of(data)}").content == data
 
 
 def test_a_download_goes_on_by_range_and_in_the_next_run(daemon, desk, proxy):
@@ -510,7 +497,7 @@ def artifacts(rows):
 
 
 def artifact(data, **more):
-    return {"name": "model.onnx", "digest": sha(data), "bytes": len(data), "urls": {"content": "/v1/artifacts/art_1/content"}, **more}
+    return {"name": "model.onnx", "digest": digest_of(data), "bytes": len(data), "urls": {"content": "/v1/artifacts/art_1/content"}, **more}
 
 
 @pytest.mark.parametrize("fields, body, code", [
@@ -526,7 +513,7 @@ def test_other_bytes_than_announced_are_not_kept(desk, liar, fields, body, code)
 
 def test_a_part_with_other_bytes_is_found_out(desk, liar):
     (desk.folder / "out").mkdir()
-    part = desk.folder / "out" / f".model.onnx.{sha(b'MODEL')[7:23]}.part"
+    part = desk.folder / "out" / f".model.onnx.{digest_of(b'MODEL')[7:23]}.part"
     part.write_bytes(b"WRO")
     server = liar({**artifacts([artifact(b"MODEL")]), "GET /v1/artifacts/art_1/content":
                    [(206, {"Content-Range": "bytes 3-4/5"}, b"EL"), (200, {}, b"MODEL")]})
@@ -539,7 +526,7 @@ def test_a_part_with_other_bytes_is_found_out(desk, liar):
 
 def test_another_range_than_asked_for_is_refused_and_a_whole_answer_taken(desk, liar):
     (desk.folder / "out").mkdir()
-    part = desk.folder / "out" / f".model.onnx.{sha(b'MODEL')[7:23]}.part"
+    part = desk.folder / "out" / f".model.onnx.{digest_of(b'MODEL')[7:23]}.part"
     part.write_bytes(b"MOD")
     server = liar({**artifacts([artifact(b"MODEL")]), "GET /v1/artifacts/art_1/content":
                    [(206, {"Content-Range": "bytes 0-1/5"}, b"MO"), (200, {}, b"MODEL")]})
@@ -586,7 +573,7 @@ def test_the_example_becomes_a_model_that_onnx_runtime_runs(make_daemon, tmp_pat
     doc = desk.json(*words, "--recipe", "percentile-w8a8", "--wait", "--output", "out")
     assert doc["state"] == "succeeded" and "model.onnx" in [f["name"] for f in doc["files"]]
     for f in doc["files"]:
-        assert sha((desk.folder / f["path"]).read_bytes()) == f["digest"]
+        assert digest_of((desk.folder / f["path"]).read_bytes()) == f["digest"]
     data = dict(np.load(DIGITS / "eval.npz"))
     labels = data.pop("labels")
     top1 = 100 * float(np.mean(next(iter(run_theirs(desk.folder / "out/model.onnx", data).values())).argmax(-1) == labels))

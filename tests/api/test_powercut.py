@@ -2,14 +2,13 @@
 
 tests/tools/powercut.c takes back what was not synced. The last test makes it deaf to fsync and wants losses: the others could see one.
 """
-import hashlib
 import random
 import subprocess
 
 import pytest
 import requests
 from conftest import ROOT, Daemon
-from support import SANITIZED
+from support import SANITIZED, digest_of
 
 pytestmark = pytest.mark.skipif(SANITIZED, reason="sanitizers do not share a process with another preloaded library")
 VERSION = {"Tus-Resumable": "1.0.0"}
@@ -34,7 +33,7 @@ class Client:
 
     def finished(self, path, data):
         self.open.pop(path, None)
-        self.blobs["sha256:" + hashlib.sha256(data).hexdigest()] = data
+        self.blobs[digest_of(data)] = data
 
     def work(self):
         """Until the power fails."""
@@ -44,7 +43,7 @@ class Client:
                 self.begin()
             elif what < 0.4:
                 data = self.rng.randbytes(self.rng.randrange(1, 3000))
-                digest = "sha256:" + hashlib.sha256(data).hexdigest()
+                digest = digest_of(data)
                 assert self.daemon("PUT", f"/v1/blobs/{digest}", data=data).status_code == 201
                 self.blobs[digest] = data
             elif what < 0.45 and len(self.open) > 1:

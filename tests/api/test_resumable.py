@@ -13,32 +13,19 @@ import threading
 import pytest
 import requests
 from conftest import Daemon, until
+from support import Listener, digest_of
 from tusclient import client as tus
 
 VERSION = {"Tus-Resumable": "1.0.0"}
 PART = {**VERSION, "Content-Type": "application/offset+octet-stream"}
 
 
-def digest_of(data):
-    return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
-class BreakingProxy:
+class BreakingProxy(Listener):
     """A proxy on a free port that cuts each connection after as many bytes from the client as `cuts` says, while it says."""
 
     def __init__(self, port, cuts):
         self.target, self.cuts, self.cut = port, list(cuts), 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.carry, args=(client,), daemon=True).start()
+        super().__init__()
 
     def carry(self, client):
         server = socket.create_connection(("127.0.0.1", self.target))
@@ -72,9 +59,6 @@ class BreakingProxy:
             except OSError:
                 return
         client.close()
-
-    def close(self):
-        self.listener.close()
 
 
 def begin(daemon, length, **fields):
