@@ -53,6 +53,7 @@ struct db {
     struct conn readers[READERS];
     struct conn *free_readers;
 
+    _Atomic uint64_t commits;
     atomic_bool broken;             /* an I/O error while writing: see above */
     store_watch_fn *watch;          /* set before threads exist */
     void *watch_arg;
@@ -208,6 +209,8 @@ bool db_write_end(struct conn *c, bool ok, struct err *e)
     int64_t began = clock_mono_us();
     ok = ok && db_exec(c->lite, "COMMIT", e);
     if (ok)
+        atomic_fetch_add(&db->commits, 1);
+    if (ok)
         metric_observe(METRIC_COMMIT_SECONDS, 0, (double)(clock_mono_us() - began) / 1e6);
     int kind = ok ? SQLITE_OK : error_kind(c);
     if (kind == SQLITE_IOERR || kind == SQLITE_FULL)
@@ -248,6 +251,8 @@ void db_read_end(struct conn *c)
     pthread_cond_signal(&db->read_free);
     pthread_mutex_unlock(&db->read_mu);
 }
+
+uint64_t db_commits(const struct db *db) { return atomic_load(&db->commits); }
 
 void db_touch(struct conn *c, const char *team, const char *job_id)
 {

@@ -9,6 +9,7 @@
 #include "storage/blob.h"
 #include "storage/db.h"
 #include "storage/job.h"
+#include "storage/recent.h"
 #include "storage/stmt.h"
 #include "storage/token.h"
 #include "storage/upload.h"
@@ -26,6 +27,7 @@ struct store {
     char boot_id[40];
     struct db *db;
     struct hasher *hasher;
+    struct recent *recent;
     struct store_limits limits;
     struct {
         pthread_mutex_t mu;         /* guards the rest; a leaf */
