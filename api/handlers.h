@@ -25,4 +25,7 @@ handler post_webhook_rotation, post_webhook_ping, list_deliveries, get_delivery,
 handler get_audit;                                                                                /* audit.c */
 handler post_session, get_session, delete_session, list_sessions, delete_one_session;             /* sessions.c */
 
+/* The answer of get_job() without looking, if it is still true; quick enough for any thread. */
+bool job_at_hand(struct app *app, struct request *req, struct reply *reply);
+
 #endif

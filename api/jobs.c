@@ -5,6 +5,7 @@
 #include "api/handlers.h"
 #include "api/job_row.h"
 #include "api/rows.h"
+#include "storage/recent.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,17 +42,41 @@ bool delete_job(struct app *app, struct request *req, struct reply *reply, struc
     return job_delete(app->store, req->who.team, req->param[0], e);
 }
 
+static const char *recent_job(const struct request *req, char key[RECENT_KEY_SIZE])
+{
+    snprintf(key, RECENT_KEY_SIZE, "job %.63s %.40s", req->who.team, req->param[0]);
+    return key;
+}
+
 bool get_job(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
     struct job job = { 0 };
     int64_t ahead = -1;
+    char key[RECENT_KEY_SIZE];
+    uint64_t now = recent_now(app->store);
     if (!job_get(app->store, req->who.team, req->param[0], &job, e))
         return false;
     json_t *row = job_json(&job, true);
     if (job.state == JOB_QUEUED && queue_position(app->store, req->who.team, job.id, &ahead, NULL) && ahead >= 0)
         json_object_set_new(row, "queue", json_pack("{s:I}", "ahead", (json_int_t)ahead));
     job_release(&job);
-    return reply_json(reply, 200, row, e);
+    if (!reply_json(reply, 200, row, e))
+        return false;
+    reply_seal(reply);
+    if (reply->text)
+        recent_put(app->store, recent_job(req, key), now, reply->text, reply->size);
+    return true;
+}
+
+bool job_at_hand(struct app *app, struct request *req, struct reply *reply)
+{
+    char key[RECENT_KEY_SIZE];
+    reply->text = recent_get(app->store, recent_job(req, key), &reply->size);
+    if (!reply->text)
+        return false;
+    reply->status = 200;
+    reply->type = "application/json";
+    return true;
 }
 
 /* state=queued,running */

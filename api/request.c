@@ -1,5 +1,7 @@
 #include "api/request.h"
 
+#include "api/handlers.h"
+
 #include "api/app.h"
 #include "api/audit.h"
 #include "core/base/metric.h"
@@ -95,6 +97,11 @@ bool request_body(struct app *app, struct request *req, const void *data, size_t
     if (req->body.bad)
         err_set(&req->body_error, ERR_MEMORY, "body", "no memory for the body");
     return true;
+}
+
+bool request_at_hand(struct app *app, struct request *req, struct reply *reply)
+{
+    return !req->body_error.code && req->route->handle == get_job && job_at_hand(app, req, reply);
 }
 
 void request_answer(struct app *app, struct request *req, struct reply *reply)

@@ -131,6 +131,9 @@ bool request_admit(struct app *app, struct request *req, struct reply *reply);
 /* Stores a piece of the body, or remembers why not and discards it.  False: cut the connection. */
 bool request_body(struct app *app, struct request *req, const void *data, size_t n);
 
+/* Completes the reply with what is still true of a moment ago; false: the handler must be run. */
+bool request_at_hand(struct app *app, struct request *req, struct reply *reply);
+
 /* Runs the handler and completes the reply, whatever happens; with reply->wait_us it is to be called again. */
 void request_answer(struct app *app, struct request *req, struct reply *reply);
 

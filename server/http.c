@@ -267,6 +267,8 @@ static enum MHD_Result on_complete(struct live *r)
 {
     enum lane lane = r->req.route->lane;
     reaper_phase(r->conn, CONN_RUN);
+    if (request_at_hand(r->http->app, &r->req, &r->reply))
+        return answer(r);
     if (lane == LANE_HERE) {
         request_answer(r->http->app, &r->req, &r->reply);
         return answer(r);

@@ -55,6 +55,7 @@ struct db {
     struct conn readers[READERS];
     struct conn *free_readers;
 
+    _Atomic uint64_t commits;
     atomic_bool broken;             /* an I/O error while writing: see above */
     store_watch_fn *watch;          /* set before threads exist */
     void *watch_arg;
@@ -218,6 +219,8 @@ bool db_write_end(struct conn *c, bool ok, struct err *e)
     if (ok && joined)
         audit_joined();
     if (ok)
+        atomic_fetch_add(&db->commits, 1);
+    if (ok)
         metric_observe(METRIC_COMMIT_SECONDS, 0, (double)(clock_mono_us() - began) / 1e6);
     int kind = ok ? SQLITE_OK : error_kind(c);
     if (kind == SQLITE_IOERR || kind == SQLITE_FULL)
@@ -261,6 +264,8 @@ void db_read_end(struct conn *c)
     pthread_cond_signal(&db->read_free);
     pthread_mutex_unlock(&db->read_mu);
 }
+
+uint64_t db_commits(const struct db *db) { return atomic_load(&db->commits); }
 
 void db_touch(struct conn *c, const char *team, const char *job_id)
 {

@@ -32,6 +32,9 @@ bool db_write_end(struct conn *c, bool ok, struct err *e);
 struct conn *db_read(struct db *db);
 void db_read_end(struct conn *c);
 
+/* Transactions committed so far; counted before db_write_end() returns. */
+uint64_t db_commits(const struct db *db);
+
 /* Remembers a job whose event this transaction added; after COMMIT the watcher hears of it. */
 void db_touch(struct conn *c, const char *team, const char *job_id);
 void db_watch(struct db *db, store_watch_fn *fn, void *arg);

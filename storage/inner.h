@@ -9,6 +9,7 @@
 #include "storage/blob.h"
 #include "storage/db.h"
 #include "storage/job.h"
+#include "storage/recent.h"
 #include "storage/stmt.h"
 #include "storage/token.h"
 #include "storage/upload.h"
@@ -26,7 +27,7 @@ struct store {
     int backup_fd;                  /* flock'ed while blobs are removed; by a backup, so that none are */
     char boot_id[40];
     struct db *db;
-    struct spooler *spooler;
+    struct recent *recent;
     struct store_limits limits;
     struct {
         pthread_mutex_t mu;         /* guards the rest; a leaf */

@@ -141,7 +141,8 @@ static bool open_all(struct store *s, const char *dir, struct err *e)
     char *path = NULL;
     if (!(s->dir = strdup(dir)))
         return err_sys(e, dir, "open");
-    bool ok = (s->spooler = spooler_start(e)) && read_boot_id(s->boot_id, sizeof s->boot_id, e) && open_folders(s, e)
+    bool ok = (s->spooler = spooler_start(e)) && ((s->recent = recent_new()) || err_sys(e, dir, "open")) && read_boot_id(s->boot_id, sizeof s->boot_id, e)
+           && open_folders(s, e)
            && path_of(dir, "repquant.db", &path, e) && (s->db = db_open(path, e)) != NULL;
     free(path);
     if (!ok)
@@ -181,6 +182,7 @@ void store_close(struct store *s)
     if (s->db)
         audit_flush(s, NULL);
     db_close(s->db);
+    recent_free(s->recent);
     int fds[] = { s->blobs_fd, s->scratch_fd, s->backup_fd, s->dir_fd, s->lock_fd };     /* the lock last */
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
         if (fds[i] >= 0)

@@ -1,0 +1,30 @@
+/*
+ * recent.h - what was read a moment ago and is still true: as long as nothing has been committed since.
+ *
+ * Watchers ask for the same rows again and again.  An entry carries the number of commits before it was read; one commit more and
+ * it is not found any more, whatever that was about.  A commit is counted before its writer is told, so nobody who knows of a change sees
+ * what was before it.  What depends on the clock is for the reader to check.
+ */
+#ifndef STORAGE_RECENT_H
+#define STORAGE_RECENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct store;
+struct recent;
+
+enum { RECENT_KEY_SIZE = 128, RECENT_BYTES_MAX = 64 << 10 };
+
+struct recent *recent_new(void);                    /* NULL without memory */
+void recent_free(struct recent *r);                 /* NULL is fine */
+
+/* Before what is to be kept is read. */
+uint64_t recent_now(struct store *s);
+/* Keeps a copy of n bytes under the key, which may push another entry out. */
+void recent_put(struct store *s, const char *key, uint64_t read_at, const void *p, size_t n);
+/* A copy, malloc'd; NULL if there is none that is still true. */
+void *recent_get(struct store *s, const char *key, size_t *ret_n);
+
+#endif
