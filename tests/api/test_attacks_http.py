@@ -204,7 +204,7 @@ def listen(url, token, path, told, stop):
         pass
 
 
-@pytest.mark.parametrize("jobs, readers", [(200, 40), pytest.param(10_000, 1000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("jobs, readers", [(120, 40), pytest.param(10_000, 1000, marks=pytest.mark.long)])
 def test_a_storm_of_cancellations_and_a_shutdown_lose_no_job(make_daemon, jobs, readers):
     d = make_daemon(drain=30, rate=0, event_readers=4 * readers)
     body = inputs(d, "sleep 600000; result model.onnx MODEL")
