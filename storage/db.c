@@ -64,6 +64,8 @@ bool db_fail(sqlite3 *lite, struct err *e, const char *doing)
 {
     int rc = sqlite3_extended_errcode(lite);
     enum err_code code;
+    if ((rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB)
+        return err_set(e, ERR_IO, "database", "the database is damaged (%.100s: %s); restore a backup as docs/durability.md says", doing, sqlite3_errmsg(lite));
     switch (rc & 0xff) {
     case SQLITE_NOMEM: code = ERR_MEMORY; break;
     case SQLITE_FULL: code = ERR_DISK; break;
@@ -121,7 +123,7 @@ static bool quick_check(sqlite3 *lite, struct err *e)
     bool ok = false;
     if (sqlite3_exec(lite, "PRAGMA quick_check(1)", first_column_ok, &ok, NULL) != SQLITE_OK)
         return db_fail(lite, e, "check");
-    return ok || err_set(e, ERR_IO, "database", "it is damaged; restore the last backup");
+    return ok || err_set(e, ERR_IO, "database", "the database is damaged (quick_check); restore a backup as docs/durability.md says");
 }
 
 static bool writer_open(struct db *db, const char *path, struct err *e)

@@ -2,11 +2,13 @@
 
 tests/fault/nth.c is preloaded and told through a shared page. `make test` tries one point of each scenario and class; test-long all of them.
 """
+import contextlib
 import errno
 import hashlib
 import json
 import mmap
 import random
+import sqlite3
 import struct
 import subprocess
 
@@ -126,7 +128,7 @@ class World:
         for digest, data in self.blobs.items():
             assert self.daemon("GET", f"/v1/blobs/{digest}").content == data, digest
         for job in self.jobs:
-            assert self.daemon.ended(job, 40)["state"] in ("succeeded", "failed", "canceled")
+            assert self.daemon.ended(job, 90)["state"] in ("succeeded", "failed", "canceled")
         for model in self.models:
             assert self.daemon("GET", f"/v1/models/{model}").status_code == 200
         until(lambda: litter or not self.daemon.leftovers(), what="the removal of unfinished uploads")
@@ -319,6 +321,40 @@ def test_a_failed_sync_stops_the_daemon_and_the_next_start_has_what_was_acknowle
     world.start()
     assert world.daemon("GET", f"/v1/blobs/{digest}").content == kept[digest]
     assert world.daemon.ended(world.submit())["state"] == "succeeded"
+
+
+DAMAGE = {
+    "another file": lambda b: b"this is no database, but long enough to be one" * 200,
+    "a torn head": lambda b: bytes(100) + b[100:],
+    "pages of nothing": lambda b: b[:4096] + bytes(5 * 4096) + b[6 * 4096:],
+    "cut off": lambda b: b[:len(b) // 2],
+    "bits flipped": lambda b: b[:4096] + bytes(x ^ 0x55 for x in b[4096:12288]) + b[12288:],
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_database_is_not_opened_and_a_backup_brings_back_what_it_knew(make_daemon, how):
+    d = make_daemon()
+    model = d.upload("models", "#quantize result model.onnx MODEL\n", name="kept")["id"]
+    file, backup = d.data / "repquant.db", d.folder / "backup.db"
+    with contextlib.closing(sqlite3.connect(file)) as copy:
+        copy.execute(f"VACUUM INTO '{backup}'")
+    assert d.stop() == 0
+    damaged = DAMAGE[how](file.read_bytes())
+    file.write_bytes(damaged)
+    (d.folder / "port").unlink(missing_ok=True)
+    with pytest.raises(AssertionError, match="the database is damaged"):
+        d.start()
+    assert d.process.wait(10) == 3
+    d.process = None
+    assert file.read_bytes() == damaged
+    file.write_bytes(backup.read_bytes())
+    for end in ("-wal", "-shm"):
+        file.with_name(file.name + end).unlink(missing_ok=True)
+    (d.folder / "port").unlink(missing_ok=True)
+    d.start()
+    assert d("GET", f"/v1/models/{model}").json()["name"] == "kept"
+    assert d.upload("models", "#quantize \n", name="new")["id"]
 
 
 @pytest.mark.long
