@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""mutants.py [--list] [--seconds N] [NAME...] - takes one safeguard away at a time; the test that stands for it must notice.
+"""mutants.py [--list] [--part I/N] [--seconds N] [NAME...] - takes one safeguard away at a time; the test that stands for it must notice.
 
 Each row of tests/fault/mutants.txt names a file, a text in it, what to put in its place, and the test that must then fail: a unit program
 (daemon/test_x) or arguments of pytest. The sources are copied to build/mutants and built there. What was caught is remembered there for
@@ -78,9 +78,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--seconds", type=int, default=540, help="no mutant is begun after so many; run again for the rest")
+    parser.add_argument("--part", default="1/1", help="I/N: every N-th mutant, beginning with the I-th")
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
-    chosen = [row for row in rows() if not options.names or row["name"] in options.names]
+    part, parts = map(int, options.part.split("/"))
+    chosen = [row for row in rows() if not options.names or row["name"] in options.names][part - 1::parts]
     if options.list:
         print("\n".join(row["name"] for row in chosen))
         return 0
