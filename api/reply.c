@@ -16,8 +16,9 @@ void reply_field(struct reply *reply, const char *name, const char *fmt, ...)
     va_start(ap, fmt);
     int n = vasprintf(&value, fmt, ap);
     va_end(ap);
+    reply->incomplete = reply->incomplete || n < 0;     /* a 201 without its Location is worse than a cut connection */
     if (n < 0)
-        return;                 /* an answer that lacks a field is better than none */
+        return;
     reply->field[reply->fields].name = name;
     reply->field[reply->fields++].value = value;
 }

@@ -110,6 +110,7 @@ struct reply {
     struct stream *stream;                          /* owned */
     int64_t wait_us;
     struct err error;                               /* what a problem document is about, in full: for the log */
+    bool incomplete;                                /* a field was lost for want of memory: not to be sent */
     bool close;                                     /* the connection ends after this answer */
     int fields;
     struct { const char *name; char *value; } field[REPLY_MAX_FIELDS];      /* values are malloc'd */

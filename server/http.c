@@ -123,7 +123,8 @@ static struct MHD_Response *make_response(struct reply *reply)
     return MHD_create_response_from_buffer(reply->size, (void *)(uintptr_t)bytes, MHD_RESPMEM_PERSISTENT);
 }
 
-static void add_fields(struct MHD_Response *resp, const struct request *req, const struct reply *reply, bool tls)
+/* False: one of them could not be added, and an answer without it is not what was meant. */
+static bool add_fields(struct MHD_Response *resp, const struct request *req, const struct reply *reply, bool tls)
 {
     static const char *const always[][2] = {
         { "X-Content-Type-Options", "nosniff" },
@@ -133,20 +134,23 @@ static void add_fields(struct MHD_Response *resp, const struct request *req, con
         { "Cross-Origin-Opener-Policy", "same-origin" },
         { "Cache-Control", "no-store" },
     };
+    bool ok = !reply->incomplete;
     for (size_t i = 0; i < sizeof always / sizeof *always; i++)
-        MHD_add_response_header(resp, always[i][0], always[i][1]);
-    MHD_add_response_header(resp, "X-Request-Id", req->id);
+        ok = ok && MHD_add_response_header(resp, always[i][0], always[i][1]);
+    ok = ok && MHD_add_response_header(resp, "X-Request-Id", req->id);
     if (tls)
-        MHD_add_response_header(resp, "Strict-Transport-Security", "max-age=31536000");
+        ok = ok && MHD_add_response_header(resp, "Strict-Transport-Security", "max-age=31536000");
     if (reply->type)
-        MHD_add_response_header(resp, "Content-Type", reply->type);
+        ok = ok && MHD_add_response_header(resp, "Content-Type", reply->type);
     for (int i = 0; i < reply->fields; i++) {
         if (strcmp(reply->field[i].name, "Cache-Control") == 0)
             MHD_del_response_header(resp, "Cache-Control", "no-store");
-        MHD_add_response_header(resp, reply->field[i].name, reply->field[i].value);
+        if (reply->field[i].value[0])       /* the library takes no empty value */
+            ok = ok && MHD_add_response_header(resp, reply->field[i].name, reply->field[i].value);
     }
     if (reply->close)
-        MHD_add_response_header(resp, "Connection", "close");
+        ok = ok && MHD_add_response_header(resp, "Connection", "close");
+    return ok;
 }
 
 static void refuse(struct live *r, const struct err *e)
@@ -179,7 +183,10 @@ static enum MHD_Result answer(struct live *r)
     struct MHD_Response *resp = reply->stream ? begin_stream(r) : make_response(reply);
     if (!resp)
         return MHD_NO;
-    add_fields(resp, &r->req, reply, r->http->tls_cert);
+    if (!add_fields(resp, &r->req, reply, r->http->tls_cert)) {
+        MHD_destroy_response(resp);
+        return MHD_NO;
+    }
     r->status = reply->status;
     reaper_phase(r->conn, reply->stream ? CONN_STREAM : CONN_SEND);
     enum MHD_Result ok = MHD_queue_response(r->connection, (unsigned)reply->status, resp);

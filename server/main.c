@@ -359,7 +359,7 @@ static void sweep(struct daemon *d)
     warn("session.sweep", &sessions);
 }
 
-/* Waits for the end; once a second writes down what was refused; sweeps now and once an hour. */
+/* Waits for the end, which a signal (its number) or the storage (0) brings; once a second writes down what was refused; sweeps now and once an hour. */
 static int run(struct daemon *d, const sigset_t *mine)
 {
     struct timespec second = { .tv_sec = 1 };
@@ -371,6 +371,8 @@ static int run(struct daemon *d, const sigset_t *mine)
             return sig;
         if (errno != EAGAIN)
             continue;
+        if (store_broken(d->store))
+            return 0;
         audit_flush(d->store, &audit);
         warn("audit.flush", &audit);
         if (clock_mono_us() - swept < SWEEP_US)
@@ -387,6 +389,22 @@ static void give_notice(struct daemon *d)
     struct timespec left = { .tv_sec = d->config.drain_notice };
     while (nanosleep(&left, &left) != 0)
         ;
+}
+
+/* Why it ends; the exit status. */
+static int leave(struct daemon *d, int sig, sigset_t *mine)
+{
+    enum { TRY_AGAIN = 75 };                            /* EX_TEMPFAIL: a service manager starts us again */
+    pthread_t impatience;
+    if (sig)
+        log_line(LOG_INFO, "daemon.draining", "signal %d", sig);
+    else
+        log_line(LOG_ERROR, "daemon.storage", "something could not be written or synced; stopping, so that the next start sees what is on the disk");
+    if (pthread_create(&impatience, NULL, exit_at_once, mine) == 0)
+        pthread_detach(impatience);
+    if (sig)
+        give_notice(d);
+    return sig ? EXIT_SUCCESS : TRY_AGAIN;
 }
 
 static bool start(struct daemon *d, struct err *e)
@@ -458,7 +476,6 @@ int main(int argc, char **argv)
     static struct daemon d;
     struct err e = { 0 };
     sigset_t mine;
-    pthread_t impatience;
 
     if (launcher_called(argc, argv))
         return launcher_main(argc, argv);
@@ -470,13 +487,8 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     bool ok = config_load(&d.config, argc, argv, &e) && start(&d, &e);
     int status = ok ? EXIT_SUCCESS : die(&e);
-    if (ok) {
-        int sig = run(&d, &mine);
-        log_line(LOG_INFO, "daemon.draining", "signal %d", sig);
-        if (pthread_create(&impatience, NULL, exit_at_once, &mine) == 0)
-            pthread_detach(impatience);
-        give_notice(&d);
-    }
+    if (ok)
+        status = leave(&d, run(&d, &mine), &mine);
     stop(&d);
     if (ok)
         log_line(LOG_INFO, "daemon.stopped", "goodbye");

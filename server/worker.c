@@ -6,7 +6,8 @@
  * The queue is the `jobs` table; this file only knows when to look at it.  A worker never computes:
  * it claims a job and supervises a child that does (attempt.c).  HTTP threads that queue a job call
  * workers_kick(); a counter, not the signal, carries the news, so a kick that comes before we wait is
- * not lost.  There is no polling: a thread of its own sleeps until the next queued job's time comes, to start or to be too late.
+ * not lost.  A thread of its own sleeps until the next queued job's time comes, to start or to be too late.  An idle worker also
+ * looks once in the time of a lease: where the end of an attempt could not be written, nothing but that frees the job.
  *
  * LOCKING  pool->mu guards what struct workers says.  It is never held while claiming or running, so it
  * never meets storage's locks.
@@ -127,7 +128,7 @@ static void *worker_main(void *arg)
         bool worked = work_once(w, &failed);
         pthread_mutex_lock(&pool->mu);
         if (!worked)
-            wait_for_news(pool, seen, failed ? RETRY_US : -1);
+            wait_for_news(pool, seen, failed ? RETRY_US : LEASE_US);
     }
     pthread_mutex_unlock(&pool->mu);
     return NULL;

@@ -85,7 +85,7 @@ bool blob_sync_folder(struct store *s, const char *path, struct err *e)
 {
     char folder[3] = { path[0], path[1], '\0' };
     int fd = openat(s->blobs_fd, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = fd >= 0 && sys.fsync(fd) == 0;
+    bool ok = fd >= 0 && io_sync(fd);
     if (!ok)
         err_sys(e, "blobs", "sync the folder");
     if (fd >= 0)
@@ -151,7 +151,7 @@ static bool publish(struct blob_writer *w, struct blob *b, struct err *e)
     struct store *s = w->store;
     blob_path(b->digest, path);
     /* Space that was taken and not used goes back.  The long fsync happens before the lock; newfile_commit()'s finds nothing to do. */
-    if ((w->taken > w->file.size && ftruncate(w->file.fd, (off_t)w->file.size) != 0) || sys.fsync(w->file.fd) != 0)
+    if ((w->taken > w->file.size && ftruncate(w->file.fd, (off_t)w->file.size) != 0) || !io_sync(w->file.fd))
         return err_sys(e, "upload", "sync");
     pthread_mutex_lock(&s->publish_mu);
     /* Over what may be there: the bytes are the same, or the old ones have rotted. */

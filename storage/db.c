@@ -70,6 +70,8 @@ bool db_fail(sqlite3 *lite, struct err *e, const char *doing)
 {
     int rc = sqlite3_extended_errcode(lite);
     enum err_code code;
+    if ((rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB)
+        return err_set(e, ERR_IO, "database", "the database is damaged (%.100s: %s); restore a backup as docs/durability.md says", doing, sqlite3_errmsg(lite));
     switch (rc & 0xff) {
     case SQLITE_NOMEM: code = ERR_MEMORY; break;
     case SQLITE_FULL: code = ERR_DISK; break;
@@ -127,7 +129,7 @@ static bool quick_check(sqlite3 *lite, struct err *e)
     bool ok = false;
     if (sqlite3_exec(lite, "PRAGMA quick_check(1)", first_column_ok, &ok, NULL) != SQLITE_OK)
         return db_fail(lite, e, "check");
-    return ok || err_set(e, ERR_IO, "database", "it is damaged; restore the last backup");
+    return ok || err_set(e, ERR_IO, "database", "the database is damaged (quick_check); restore a backup as docs/durability.md says");
 }
 
 static bool writer_open(struct db *db, const char *path, struct err *e)
@@ -179,6 +181,8 @@ void db_close(struct db *db)
         return;
     for (int i = 0; i < READERS; i++)
         conn_close(&db->readers[i]);
+    if (db_broken(db))              /* what the log holds is for the next start to read, not for us to write elsewhere */
+        sqlite3_db_config(db->writer.lite, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     conn_close(&db->writer);        /* last, so that the checkpoint on close is the writer's */
     pthread_mutex_destroy(&db->write_mu);
     pthread_mutex_destroy(&db->read_mu);
@@ -190,14 +194,22 @@ struct stmt *conn_stmts(struct conn *c) { return c->stmts; }
 
 static int error_kind(const struct conn *c) { return sqlite3_extended_errcode(c->lite) & 0xff; }
 
+/* A ROLLBACK needs memory too: one that had none has left its transaction to us. */
+static bool begin(sqlite3 *lite, struct err *e)
+{
+    return (sqlite3_get_autocommit(lite) || db_exec(lite, "ROLLBACK", e)) && db_exec(lite, "BEGIN IMMEDIATE", e);
+}
+
+bool db_broken(const struct db *db) { return atomic_load(&db->broken); }
+
 struct conn *db_write(struct db *db, struct err *e)
 {
-    if (atomic_load(&db->broken)) {
-        err_set(e, ERR_IO, "database", "an earlier write failed; check the disk and restart the daemon");
+    if (db_broken(db)) {
+        err_set(e, ERR_IO, "database", "an earlier write failed; the daemon stops, and its next start sees what is on the disk");
         return NULL;
     }
     pthread_mutex_lock(&db->write_mu);
-    if (db_exec(db->writer.lite, "BEGIN IMMEDIATE", e)) {
+    if (begin(db->writer.lite, e)) {
         db->ntouched = 0;
         db->posted = false;
         db->changes = sqlite3_total_changes64(db->writer.lite);

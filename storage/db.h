@@ -26,6 +26,9 @@ struct conn;
 struct db *db_open(const char *path, struct err *e);
 void db_close(struct db *db);                               /* NULL and half-open are fine */
 
+/* Whether something could not be made durable; then nothing more is written. */
+bool db_broken(const struct db *db);
+
 struct conn *db_write(struct db *db, struct err *e);
 bool db_write_end(struct conn *c, bool ok, struct err *e);
 

@@ -214,6 +214,8 @@ void store_on_post(struct store *s, void (*fn)(void *arg), void *arg) { db_on_po
 
 bool store_ping(struct store *s, struct err *e)
 {
+    if (store_broken(s))
+        return err_set(e, ERR_IO, "storage", "something could not be written or synced; the daemon stops");
     struct conn *c = db_write(s->db, e);
     if (!c)
         return false;
@@ -222,6 +224,8 @@ bool store_ping(struct store *s, struct err *e)
     stmt_end(q);
     return db_write_end(c, ok, e);
 }
+
+bool store_broken(const struct store *s) { return db_broken(s->db) || io_sync_failed(); }
 
 uint64_t store_free_bytes(const struct store *s)
 {

@@ -89,6 +89,9 @@ bool store_forget(struct store *s, const struct retention *keep, struct forgotte
 /* One trivial write and read: is the database alive?  For readiness. */
 bool store_ping(struct store *s, struct err *e);
 
+/* A write or fsync has failed: the process must end, because only a new start knows what is on the disk. */
+bool store_broken(const struct store *s);
+
 /* Free bytes of the file system under DIR; 0 if unknown. */
 uint64_t store_free_bytes(const struct store *s);
 

@@ -315,9 +315,9 @@ static bool keep_part(struct store *s, struct upload_state *st, struct err *e)
         return true;
     if (!spool_flush(&st->spool, e))
         return false;
-    if (st->at > 0 && sys.fsync(st->fd) != 0)       /* an upload that only begins has a name to sync, no bytes */
+    if (st->at > 0 && !io_sync(st->fd))       /* an upload that only begins has a name to sync, no bytes */
         return err_sys(e, "upload", "sync");
-    if (st->fresh && sys.fsync(s->blobs_fd) != 0)
+    if (st->fresh && !io_sync(s->blobs_fd))
         return err_sys(e, "blobs", "sync the folder");
     return write_row(s, st, e);
 }
@@ -340,7 +340,7 @@ static bool publish(struct store *s, const struct upload_state *st, struct blob 
 {
     char path[BLOB_PATH_SIZE];
     blob_path(b->digest, path);
-    if ((st->taken > st->at && ftruncate(st->fd, (off_t)st->at) != 0) || sys.fsync(st->fd) != 0)
+    if ((st->taken > st->at && ftruncate(st->fd, (off_t)st->at) != 0) || !io_sync(st->fd))
         return err_sys(e, "upload", "sync");
     pthread_mutex_lock(&s->publish_mu);
     bool ok = name_bytes(s, st, path, e), counted = !st->fresh && !st->source[0];     /* since it began: see upload_row_insert() */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -11,6 +12,17 @@
 #include <unistd.h>
 
 struct sys sys = { .write = write, .pwritev = pwritev, .fsync = fsync, .renameat = renameat };
+static atomic_bool sync_failed;
+
+bool io_sync(int fd)
+{
+    if (sys.fsync(fd) == 0)
+        return true;
+    atomic_store(&sync_failed, true);
+    return false;
+}
+
+bool io_sync_failed(void) { return atomic_load(&sync_failed); }
 
 int io_write_all(int fd, const void *p, size_t n)
 {
@@ -180,11 +192,11 @@ bool newfile_write(struct newfile *f, const void *p, size_t n, struct err *e)
 
 bool newfile_commit(struct newfile *f, const char *name, mode_t mode, struct err *e)
 {
-    bool ok = fchmod(f->fd, mode) == 0 && sys.fsync(f->fd) == 0
+    bool ok = fchmod(f->fd, mode) == 0 && io_sync(f->fd)
            && sys.renameat(f->dir, f->name, f->dir, name) == 0;
     if (ok) {
         f->name[0] = '\0';                 /* nothing left to unlink */
-        ok = sys.fsync(f->dir) == 0;
+        ok = io_sync(f->dir);
     }
     if (!ok)
         err_sys(e, name, "commit file");

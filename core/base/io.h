@@ -27,6 +27,13 @@ int io_write_all(int fd, const void *p, size_t n);
 /* The same at `at`; changes io. */
 int io_pwrite_all(int fd, struct iovec *io, int n, off_t at);
 
+/*
+ * fsync() through sys, which is never asked twice: after a failure the kernel may have dropped the pages and would say "ok". False
+ * with errno; from then on io_sync_failed() is true, and whoever promised something must stop and look at the disk again.
+ */
+bool io_sync(int fd);
+bool io_sync_failed(void);
+
 /* All bytes of fd from its start, at most `limit`, NUL-terminated; the caller frees *ret. */
 bool io_read_all(int fd, const char *where, uint64_t limit, char **ret, size_t *ret_n, struct err *e);
 

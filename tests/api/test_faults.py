@@ -1,0 +1,375 @@
+"""The n-th call of a class fails, once or from then on, in 25 scenarios: the daemon lives or stops for a restart, and keeps what it has acknowledged.
+
+tests/fault/nth.c is preloaded and told through a shared page. `make test` tries one point of each scenario and class; test-long all of them.
+"""
+import contextlib
+import errno
+import hashlib
+import json
+import mmap
+import random
+import sqlite3
+import struct
+import subprocess
+
+import pytest
+import requests
+from conftest import ROOT, Daemon, until
+from support import SANITIZED
+
+pytestmark = pytest.mark.skipif(SANITIZED, reason="sanitizers have an allocator of their own")
+CLASSES = {"memory": errno.ENOMEM, "open": errno.EMFILE, "write": errno.ENOSPC, "sync": errno.EIO, "name": errno.EIO, "map": errno.ENOMEM,
+           "socket": errno.EMFILE, "thread": errno.EAGAIN, "spawn": errno.EAGAIN}
+STOPPED = 75                    # the exit status of a daemon whose storage has failed
+TUS = {"Tus-Resumable": "1.0.0"}
+PART = {**TUS, "Content-Type": "application/offset+octet-stream"}
+GONE = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+
+
+class Board:
+    """The page that nth.c reads: class, at, sticky, error, failed, live, count of each class."""
+
+    def __init__(self, path):
+        path.write_bytes(struct.pack("<q", -1) + bytes(4088))
+        with open(path, "r+b") as f:
+            self.page = mmap.mmap(f.fileno(), 4096)
+
+    def get(self, i):
+        return struct.unpack_from("<q", self.page, 8 * i)[0]
+
+    def put(self, i, value):
+        struct.pack_into("<q", self.page, 8 * i, value)
+
+    def reset(self):
+        self.put(0, -1)
+        self.put(4, 0)
+        for i in range(len(CLASSES)):
+            self.put(6 + i, 0)
+
+    def arm(self, name, at, sticky, error=None):
+        self.reset()
+        self.put(1, at)
+        self.put(2, int(sticky))
+        self.put(3, error or CLASSES[name])
+        self.put(0, list(CLASSES).index(name))
+
+    def counts(self):
+        return {name: self.get(6 + i) for i, name in enumerate(CLASSES)}
+
+
+class World:
+    """A daemon with something in it, and the books of what it has acknowledged."""
+
+    def __init__(self, folder, program, library, monkeypatch):
+        self.board = Board(folder / "board")
+        self.daemon = Daemon(folder, program, {"keep-free": "0", "uploads": "100000", "rate": "0", "drain": "1", "silence-timeout": "10"})
+        self.monkeypatch, self.library, self.folder = monkeypatch, library, folder
+        self.rng, self.number = random.Random(7), 0
+        self.blobs, self.jobs, self.models = {}, {}, set()
+        self.start()
+        self.model = self.daemon.upload("models", "#quantize result model.onnx MODEL\n", name="kept")["id"]
+        self.data = self.daemon.upload("datasets", '#inspect result result.json {"format":"npz","samples":4}\n', name="kept")["id"]
+        self.body = {"type": "quantize", "model_id": self.model, "dataset_id": self.data, "recipe": "minmax-w8a8"}
+        self.done = self.daemon("POST", "/v1/jobs", json=self.body).json()["id"]
+        assert self.daemon.ended(self.done)["state"] == "succeeded"
+        self.artifact = self.daemon("GET", f"/v1/jobs/{self.done}/artifacts").json()["data"][0]["id"]
+
+    def start(self):
+        (self.folder / "port").unlink(missing_ok=True)
+        with self.monkeypatch.context() as patch:
+            patch.setenv("LD_PRELOAD", str(self.library))
+            patch.setenv("NTH_FILE", str(self.folder / "board"))
+            self.daemon.start()
+
+    def bytes(self):
+        self.number += 1
+        return f"{self.number} {self.rng.random()}".encode() * 200
+
+    def ask(self, method, path, **more):
+        """The answer, or None if there was none; never one that is no HTTP."""
+        try:
+            return self.daemon(method, path, timeout=20, **more)
+        except GONE:
+            return None
+
+    def put_blob(self, data):
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        answer = self.ask("PUT", f"/v1/blobs/{digest}", data=data)
+        if answer is not None and answer.status_code in (200, 201):
+            self.blobs[digest] = data
+        return answer, digest
+
+    def submit(self, **more):
+        answer = self.ask("POST", "/v1/jobs", json=self.body, **more)
+        if answer is None or answer.status_code != 202:
+            return None
+        self.jobs[answer.json()["id"]] = None
+        return answer.json()["id"]
+
+    def settle(self, litter=False):
+        try:
+            self.settle_now(litter)
+        except GONE:            # it was about to stop: a child's last line, or the flush of a moment ago
+            self.settle_now(litter)
+
+    def settle_now(self, litter):
+        """Back to a daemon without faults, restarted if it has stopped as it should; checks what it knows. litter: an unlink
+        may have failed, and the next start sweeps."""
+        self.board.reset()
+        self.daemon.session.close()             # what was kept may be gone
+        ready = self.ask("GET", "/readyz")
+        if ready is None or ready.status_code != 200:
+            ended = until(lambda: self.daemon.process.poll(), 20, f"the end after {ready is not None and ready.text} {self.daemon.log.read_text()[-3000:]}")
+            assert ended == STOPPED, (ended, self.daemon.log.read_text()[-3000:])
+            self.daemon.process = None
+            self.start()
+        assert self.daemon.process.poll() is None
+        assert self.daemon("GET", "/readyz").status_code == 200
+        for digest, data in self.blobs.items():
+            assert self.daemon("GET", f"/v1/blobs/{digest}").content == data, digest
+        for job in self.jobs:
+            assert self.daemon.ended(job, 90)["state"] in ("succeeded", "failed", "canceled")
+        for model in self.models:
+            assert self.daemon("GET", f"/v1/models/{model}").status_code == 200
+        until(lambda: litter or not self.daemon.leftovers(), what="the removal of unfinished uploads")
+        self.blobs.clear()
+        self.jobs.clear()
+        self.models.clear()
+
+
+def asks(method, path, **more):
+    return lambda w: w.ask(method, path.format(w=w), **more)
+
+
+def blob(w):
+    w.put_blob(w.bytes())
+
+
+def blob_again(w):
+    data = w.bytes()
+    w.put_blob(data)
+    w.put_blob(data)
+
+
+def chunked(w):
+    w.ask("PUT", "/v1/models?name=chunked", data=iter([b"#quantize \n", w.bytes()]))
+
+
+def tus(w, end=True):
+    data = w.bytes()
+    answer = w.ask("POST", "/v1/uploads", headers={**TUS, "Upload-Length": str(len(data))})
+    if answer is None or answer.status_code != 201:
+        return
+    path = answer.headers["Location"]
+    w.ask("PATCH", path, headers={**PART, "Upload-Offset": "0"}, data=data[:500])
+    if not end:
+        w.ask("DELETE", path, headers=TUS)
+        return
+    row = w.ask("HEAD", path, headers=TUS)
+    at = int(row.headers.get("Upload-Offset", 0)) if row is not None and row.status_code == 200 else 500
+    answer = w.ask("PATCH", path, headers={**PART, "Upload-Offset": str(at)}, data=data[at:])
+    if answer is not None and answer.status_code == 204 and "Blob-Digest" in answer.headers:
+        w.blobs["sha256:" + hashlib.sha256(data).hexdigest()] = data
+
+
+def model_of_blob(w):
+    answer, digest = w.put_blob(b"#quantize \n" + w.bytes())
+    answer = w.ask("POST", "/v1/models", json={"name": "m", "format": "onnx", "files": [{"path": "m.onnx", "digest": digest}]})
+    if answer is not None and answer.status_code == 201:
+        w.models.add(answer.json()["id"])
+
+
+def one_step(w):
+    answer = w.ask("PUT", "/v1/models?name=step", data=b"#quantize \n" + w.bytes())
+    if answer is not None and answer.status_code == 201:
+        w.models.add(answer.json()["id"])
+
+
+def deleted(w):
+    answer = w.ask("PUT", "/v1/models?name=short", data=b"#quantize \n" + w.bytes())
+    if answer is not None and answer.status_code == 201:
+        w.ask("DELETE", f"/v1/models/{answer.json()['id']}")
+
+
+def job(w):
+    name = w.submit()
+    if name:
+        try:
+            w.daemon.ended(name, 10)
+        except (AssertionError, KeyError, ValueError, *GONE):
+            pass                # settle() asks again without faults
+
+
+def key(w):
+    name = {"Idempotency-Key": f"key-{w.number}"}
+    w.number += 1
+    first, second = w.submit(headers=name), w.submit(headers=name)
+    assert not (first and second) or first == second
+
+
+def cancel(w):
+    name = w.submit()
+    if name:
+        w.ask("POST", f"/v1/jobs/{name}/cancel")
+
+
+def retry(w):
+    answer = w.ask("POST", f"/v1/jobs/{w.done}/retry")
+    if answer is not None and answer.status_code == 202:
+        w.jobs[answer.json()["id"]] = None
+
+
+def stream(w):
+    answer = w.ask("GET", f"/v1/jobs/{w.done}/events", headers={"Accept": "text/event-stream"}, stream=True)
+    try:
+        if answer is not None:
+            assert len(answer.content) >= 0
+    except GONE:
+        pass
+
+
+def token(w):
+    answer = w.ask("POST", "/v1/tokens", json={"name": "t", "role": "viewer"})
+    if answer is not None and answer.status_code == 201:
+        w.ask("DELETE", f"/v1/tokens/{answer.json()['id']}")
+
+
+def team(w):
+    w.number += 1
+    w.ask("POST", "/v1/teams", json={"name": f"team{w.number}"})
+    w.ask("PUT", f"/v1/teams/team{w.number}/quota", json={"max_queued": 5})
+    w.ask("DELETE", f"/v1/teams/team{w.number}")
+
+
+def session(w):
+    w.ask("POST", "/v1/session", json={"token": w.daemon.token}, headers={"Sec-Fetch-Site": "same-origin"})
+
+
+SCENARIOS = {
+    "health": asks("GET", "/healthz"), "readiness": asks("GET", "/readyz"), "metrics": asks("GET", "/metrics"), "page": asks("GET", "/"),
+    "capabilities": asks("GET", "/v1/capabilities"), "queue": asks("GET", "/v1/queue"), "blob": blob, "blob again": blob_again, "chunked": chunked,
+    "parts": tus, "parts ended": lambda w: tus(w, False), "model": model_of_blob, "one step": one_step, "deleted": deleted, "job": job, "key": key,
+    "dry run": lambda w: w.ask("POST", "/v1/jobs?dry_run=true", json=w.body), "cancel": cancel, "retry": retry, "list": asks("GET", "/v1/jobs?limit=10"),
+    "events": asks("GET", "/v1/jobs/{w.done}/events"), "stream": stream, "artifact": asks("GET", "/v1/artifacts/{w.artifact}/content"),
+    "range": asks("GET", "/v1/artifacts/{w.artifact}/content", headers={"Range": "bytes=1-2"}), "token": token, "team": team, "session": session,
+    "audit": asks("GET", "/v1/audit"), "refused": asks("POST", "/v1/jobs", data=b"{"),
+}
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    path = tmp_path_factory.mktemp("nth") / "nth.so"
+    subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-shared", "-fPIC", "-pthread", str(ROOT / "tests/fault/nth.c"), "-o", str(path), "-ldl"], check=True)
+    return path
+
+
+@pytest.fixture
+def world(tmp_path, fake_job, library, monkeypatch):
+    w = World(tmp_path, fake_job, library, monkeypatch)
+    yield w
+    w.board.reset()
+    assert w.daemon.stop() == 0
+
+
+def calls(w, name):
+    """How often a scenario calls each class."""
+    for _ in range(2):          # the first time warms caches
+        w.board.reset()
+        SCENARIOS[name](w)
+        counts = w.board.counts()
+    w.settle()
+    return counts
+
+
+def points(count, most):
+    """At most so many of 1..count, evenly, the first and the last among them."""
+    return sorted({1 + i * (count - 1) // max(1, most - 1) for i in range(min(most, count))}) if count else []
+
+
+def fail_at(w, name, kind, at, sticky, error=None):
+    print(f"{name}: {kind} {at} {'for good' if sticky else 'once'}")
+    w.board.arm(kind, at, sticky, error)
+    SCENARIOS[name](w)
+    failed = w.board.get(4)
+    w.settle(litter=kind == "name")
+    if failed and w.daemon.leftovers():
+        assert w.daemon.stop() == 0
+        w.start()
+        assert not w.daemon.leftovers()
+    return failed
+
+
+def test_one_point_of_each_scenario_and_class(world):
+    rng, failed = random.Random(3), 0
+    for name in SCENARIOS:
+        for kind, count in calls(world, name).items():
+            if count and (kind == "memory" or rng.random() < 0.5):
+                failed += fail_at(world, name, kind, rng.randrange(1, count + 1), rng.random() < 0.3) > 0
+    assert failed > 60
+
+
+def test_a_failed_sync_stops_the_daemon_and_the_next_start_has_what_was_acknowledged(world):
+    before, digest = world.put_blob(world.bytes())
+    kept = dict(world.blobs)
+    world.board.arm("sync", 1, False)
+    refused, _ = world.put_blob(world.bytes())
+    assert refused.status_code == 500
+    assert world.daemon.process.wait(20) == STOPPED
+    assert "daemon.storage" in world.daemon.log.read_text()
+    world.board.reset()
+    world.daemon.process = None
+    world.start()
+    assert world.daemon("GET", f"/v1/blobs/{digest}").content == kept[digest]
+    assert world.daemon.ended(world.submit())["state"] == "succeeded"
+
+
+DAMAGE = {
+    "another file": lambda b: b"this is no database, but long enough to be one" * 200,
+    "a torn head": lambda b: bytes(100) + b[100:],
+    "pages of nothing": lambda b: b[:4096] + bytes(5 * 4096) + b[6 * 4096:],
+    "cut off": lambda b: b[:len(b) // 2],
+    "bits flipped": lambda b: b[:4096] + bytes(x ^ 0x55 for x in b[4096:12288]) + b[12288:],
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_database_is_not_opened_and_a_backup_brings_back_what_it_knew(make_daemon, how):
+    d = make_daemon()
+    model = d.upload("models", "#quantize result model.onnx MODEL\n", name="kept")["id"]
+    file, backup = d.data / "repquant.db", d.folder / "backup.db"
+    with contextlib.closing(sqlite3.connect(file)) as copy:
+        copy.execute(f"VACUUM INTO '{backup}'")
+    assert d.stop() == 0
+    damaged = DAMAGE[how](file.read_bytes())
+    file.write_bytes(damaged)
+    (d.folder / "port").unlink(missing_ok=True)
+    with pytest.raises(AssertionError, match="the database is damaged"):
+        d.start()
+    assert d.process.wait(10) == 3
+    d.process = None
+    assert file.read_bytes() == damaged
+    file.write_bytes(backup.read_bytes())
+    for end in ("-wal", "-shm"):
+        file.with_name(file.name + end).unlink(missing_ok=True)
+    (d.folder / "port").unlink(missing_ok=True)
+    d.start()
+    assert d("GET", f"/v1/models/{model}").json()["name"] == "kept"
+    assert d.upload("models", "#quantize \n", name="new")["id"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("sticky", [False, True], ids=["once", "for good"])
+def test_every_point(world, kind, sticky):
+    failed, tried, lives = 0, 0, []
+    for name in SCENARIOS:
+        count = calls(world, name)[kind]
+        before = world.board.get(5)
+        pid = world.daemon.process.pid
+        for at in points(count, 20):
+            failed += fail_at(world, name, kind, at, sticky) > 0
+            tried += 1
+        if count and world.daemon.process.pid == pid:
+            lives.append((name, (world.board.get(5) - before) / len(points(count, 20))))
+    print(json.dumps({"class": kind, "sticky": sticky, "points": tried, "failed": failed, "allocations kept a point": max(lives, key=lambda x: x[1], default=None)}))
+    assert failed > 0 or not tried
