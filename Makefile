@@ -61,7 +61,7 @@ $(O)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(call show,CC,$<)$(CC) $(CFLAGS_ALL) -DVERSION='"$(VERSION)"' -c $< -o $@
 # The loops the compiler vectorises are worth -O3.
-$(call obj,$(wildcard core/kernel/*.c core/exec/op_*.c core/learn/*.c core/sweep/moments.c core/quant/row_block*.c core/quant/smooth.c)): OPT += -O3
+$(call obj,$(wildcard core/kernel/*.c core/exec/op_*.c core/learn/*.c core/sweep/moments.c core/quant/row_block*.c core/quant/smooth.c core/quant/exponent.c core/quant/observer.c core/report/errors.c)): OPT += -O3
 # Files that become part of the program (.incbin).
 $(call obj,api/embed.c): $(wildcard api/dashboard/*) api/openapi.json
 

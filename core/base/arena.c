@@ -16,7 +16,7 @@ enum { ALIGN = 64, CHUNK = 256 << 10 };
 struct chunk {
     struct chunk *next;
     uint64_t size, used;       /* of the bytes behind this header */
-    bool paged;                /* in a scratch file, not on the heap */
+    void *heap;                /* what to free; NULL: in a scratch file */
 };
 
 struct arena {
@@ -52,34 +52,35 @@ void arena_free(struct arena *a)
     while (a->chunks) {
         struct chunk *c = a->chunks;
         a->chunks = c->next;
-        if (c->paged)
-            munmap(c, (size_t)(ALIGN + c->size));
+        if (c->heap)
+            free(c->heap);
         else
-            free(c);
+            munmap(c, (size_t)(ALIGN + c->size));
     }
     free(a);
 }
 
+/* calloc() knows which pages are zeros already: a large block is not touched before it is used. */
 static struct chunk *heap_chunk(uint64_t size, struct err *e)
 {
-    struct chunk *c = aligned_alloc(ALIGN, (size_t)(ALIGN + size));
-    if (c)
-        memset(c, 0, (size_t)(ALIGN + size));
-    else
+    void *heap = calloc(1, (size_t)(2 * ALIGN + size));
+    if (!heap) {
         err_set(e, ERR_MEMORY, "", "the system refused %llu bytes; free memory, or use smaller inputs or a machine with more",
                 (unsigned long long)size);
+        return NULL;
+    }
+    struct chunk *c = (void *)(((uintptr_t)heap + ALIGN - 1) / ALIGN * ALIGN);
+    c->heap = heap;
     return c;
 }
 
 static struct chunk *chunk_add(struct arena *a, uint64_t n, struct err *e)
 {
     uint64_t size = n > CHUNK / 4 ? n : CHUNK;
-    bool paged = arena_paged(a, n);
-    struct chunk *c = paged ? scratch_map(a->dir, ALIGN + size, e) : heap_chunk(size, e);
+    struct chunk *c = arena_paged(a, n) ? scratch_map(a->dir, ALIGN + size, e) : heap_chunk(size, e);
     if (!c)
         return NULL;
     c->size = size;
-    c->paged = paged;
     /* A block of its own goes behind the chunk being filled, so that chunk keeps its room. */
     if (size == n && a->chunks) {
         c->next = a->chunks->next;

@@ -154,6 +154,8 @@ struct range { float lo, hi; size_t nan, inf; };         /* lo > hi: no finite e
 void range_of(size_t n, const float *x, struct range *r);
 /* Per column of [rows, cols]: lo[c], hi[c] extended by the finite elements (start from +FLT_MAX / -FLT_MAX). */
 void range_of_columns(size_t rows, size_t cols, const float *x, float *lo, float *hi);
+/* The sum of x^2 over [n]; the double formula to 1e-15 n relative. */
+double sum_of_squares(size_t n, const float *x);
 
 /* ---- the machine ---- */
 

@@ -19,15 +19,15 @@ KERNEL_INLINE float off_by(float x, float lo, float scale, float top)
     return place - level_of(place, top);
 }
 
-KERNEL_INLINE double fold(const float part[LANES])
+/* Lanes side by side, so that a block costs a few additions of registers and no chain of LANES. */
+KERNEL_INLINE void move_on(const float part[LANES], double sum[WIDTH])
 {
-    double sum = 0;
-    for (size_t j = 0; j < LANES; j++)
-        sum += (double)part[j];
-    return sum;
+    for (size_t j = 0; j < LANES; j += WIDTH)
+        for (size_t i = 0; i < WIDTH; i++)
+            sum[i] += (double)part[j + i];
 }
 
-KERNEL_INLINE double block_error(size_t n, const float *x, float lo, float scale, float top)
+KERNEL_INLINE void block_error(size_t n, const float *x, float lo, float scale, float top, double sum[WIDTH])
 {
     float part[LANES] = { 0 };
     size_t i = 0;
@@ -40,10 +40,10 @@ KERNEL_INLINE double block_error(size_t n, const float *x, float lo, float scale
         float d = off_by(x[i], lo, scale, top);
         part[j] += d * d;
     }
-    return fold(part);
+    move_on(part, sum);
 }
 
-KERNEL_INLINE double weighted_block_error(size_t n, const float *x, const float *weight, float lo, float scale, float top)
+KERNEL_INLINE void weighted_block_error(size_t n, const float *x, const float *weight, float lo, float scale, float top, double sum[WIDTH])
 {
     float part[LANES] = { 0 };
     size_t i = 0;
@@ -56,19 +56,23 @@ KERNEL_INLINE double weighted_block_error(size_t n, const float *x, const float 
         float d = off_by(x[i], lo, scale, top);
         part[j] += weight[i] * (d * d);
     }
-    return fold(part);
+    move_on(part, sum);
 }
 
 KERNEL_CLONES
 double rounding_error(size_t n, const float *x, const float *weight, float lo, float scale, int top)
 {
-    double sum = 0;
+    double sum[WIDTH] = { 0 }, all = 0;
     for (size_t at = 0; at < n; at += BLOCK) {
         size_t len = n - at < BLOCK ? n - at : BLOCK;
-        sum += weight ? weighted_block_error(len, x + at, weight + at, lo, scale, (float)top)
-                      : block_error(len, x + at, lo, scale, (float)top);
+        if (weight)
+            weighted_block_error(len, x + at, weight + at, lo, scale, (float)top, sum);
+        else
+            block_error(len, x + at, lo, scale, (float)top, sum);
     }
-    return sum;
+    for (size_t i = 0; i < WIDTH; i++)
+        all += sum[i];
+    return all;
 }
 
 KERNEL_CLONES

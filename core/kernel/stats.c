@@ -1,4 +1,4 @@
-/* Ranges of finite elements. */
+/* Ranges of finite elements, sums. */
 #include "core/kernel/bits.h"
 #include "core/kernel/clones.h"
 #include "core/kernel/kernel.h"
@@ -61,4 +61,19 @@ void range_of_columns(size_t rows, size_t cols, const float *x, float *lo, float
             hi[c] = above > hi[c] ? above : hi[c];
         }
     }
+}
+
+KERNEL_CLONES
+double sum_of_squares(size_t n, const float *x)
+{
+    double part[WIDTH] = { 0 }, sum = 0;
+    size_t whole = n / WIDTH * WIDTH;
+    for (size_t i = 0; i < whole; i += WIDTH)
+        for (size_t j = 0; j < WIDTH; j++)
+            part[j] += (double)x[i + j] * (double)x[i + j];
+    for (size_t i = whole; i < n; i++)
+        part[i - whole] += (double)x[i] * (double)x[i];
+    for (size_t j = 0; j < WIDTH; j++)
+        sum += part[j];
+    return sum;
 }

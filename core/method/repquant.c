@@ -153,15 +153,10 @@ static float *code_weights(const struct weight_view *v, struct arena *mem, struc
     return w;
 }
 
-static size_t scale_at(const struct reconstruct_result *q, size_t channel, size_t input, size_t k)
-{
-    return channel * q->groups + input / (k / q->groups);
-}
-
 /* The rebuilt weight of an output channel and an input, in units of codes. */
 static double rebuilt(const struct reconstruct_result *q, size_t channel, size_t input, size_t k)
 {
-    size_t at = scale_at(q, channel, input, k);
+    size_t at = channel * q->groups + input / (k / q->groups);
     return (double)(q->codes[channel * k + input] - q->zero[at]) * (double)q->scale[at];
 }
 
@@ -203,23 +198,32 @@ static void unpack_scales(const struct weight_view *v, const struct reconstruct_
     }
 }
 
+/* The codes of an output channel and a group of inputs, and what rounding changed. */
+static void unpack_group(const struct layer *l, const struct reconstruct_result *q, size_t channel, size_t group, const float *code_w,
+                         struct qweight *ret)
+{
+    size_t k = (size_t)l->k, len = k / q->groups, at = channel * q->groups + group;
+    int zero = q->zero[at], step = ret->step ? q->step[at] : 0;
+    double scale = (double)q->scale[at];
+    for (size_t i = group * len; i < (group + 1) * len; i++) {
+        int code = q->codes[channel * k + i];
+        ret->codes[qweight_at(l, channel, i)] = (int8_t)(step ? (code - zero) * step : code);
+        double w = (double)code_w[channel * k + i], off = w - (double)(code - zero) * scale;
+        ret->signal += w * w;
+        ret->error += off * off;
+    }
+}
+
 static bool unpack(const struct weight_view *v, const struct reconstruct_result *q, const float *code_w, const struct reconstruct_task *t,
                    struct arena *mem, struct qweight *ret, struct err *e)
 {
-    size_t n = t->n, k = t->k;
     if (!qweight_new(v->l, v->bits, &t->grid, t->symmetric, mem, ret, e))
         return false;
     ret->rounding_gain_db = gain_db(q->error_nearest, q->error_final);
     unpack_scales(v, q, ret);
-    for (size_t c = 0; c < n; c++)
-        for (size_t i = 0; i < k; i++) {
-            size_t at = scale_at(q, c, i, k);
-            int code = q->codes[c * k + i];
-            ret->codes[qweight_at(v->l, c, i)] = (int8_t)(ret->step ? (code - q->zero[at]) * q->step[at] : code);
-            double w = (double)code_w[c * k + i], off = w - rebuilt(q, c, i, k);
-            ret->signal += w * w;
-            ret->error += off * off;
-        }
+    for (size_t c = 0; c < t->n; c++)
+        for (size_t g = 0; g < q->groups; g++)
+            unpack_group(v->l, q, c, g, code_w, ret);
     return true;
 }
 

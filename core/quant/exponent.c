@@ -7,6 +7,7 @@
  */
 #include "core/quant/channels.h"
 
+#include "core/kernel/clones.h"
 #include "core/kernel/kernel.h"
 
 #include <math.h>
@@ -152,6 +153,17 @@ static void round_weights(const struct judge *j, const struct bench *b)
     }
 }
 
+/* Adds a row's part, weighing w, to the sums of each output and of its square. */
+KERNEL_CLONES
+static void add_row(size_t n, const float *off, double w, double *restrict sum, double *restrict squares)
+{
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)off[i];
+        sum[i] += w * d;
+        squares[i] += w * d * d;
+    }
+}
+
 /* Squared error of b->y, which is off from nothing, around its mean per output: the bias takes the mean. */
 static double spread_of(const struct judge *j, const struct bench *b)
 {
@@ -159,14 +171,9 @@ static double spread_of(const struct judge *j, const struct bench *b)
     memset(b->sum, 0, j->outputs * sizeof *b->sum);
     memset(b->squares, 0, j->outputs * sizeof *b->squares);
     for (size_t i = 0; i < j->rows; i++) {
-        const float *off = b->y + i * j->outputs;
         double w = j->weight ? (double)j->weight[i] : 1;
         rows += w;
-        for (size_t o = 0; o < j->outputs; o++) {
-            double d = (double)off[o];
-            b->sum[o] += w * d;
-            b->squares[o] += w * d * d;
-        }
+        add_row(j->outputs, b->y + i * j->outputs, w, b->sum, b->squares);
     }
     for (size_t o = 0; o < j->outputs && rows > 0; o++)
         total += b->squares[o] - b->sum[o] * b->sum[o] / rows;

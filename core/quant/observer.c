@@ -1,16 +1,13 @@
 #include "core/quant/observer.h"
 
+#include "core/kernel/bits.h"
+
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Bits of a float as an integer that sorts as the float does. */
-static inline uint32_t key_of(uint32_t bits)
-{
-    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-
+/* A key is the bits of a float as an integer that sorts as the float does, order_of() without a sign; its upper half is the bin. */
 static float value_of_key(uint32_t key)
 {
     uint32_t bits = key & 0x80000000u ? key & 0x7fffffffu : ~key;
@@ -68,25 +65,30 @@ void observer_release(struct observer *o)
     *o = (struct observer){ .range = RANGE_EMPTY };
 }
 
+/* The bins of up to PIECE values. */
+enum { PIECE = 4096 };
+KERNEL_CLONES
+static void bins_of(size_t n, const float *restrict x, uint16_t *restrict ret)
+{
+    for (size_t i = 0; i < n; i++)
+        ret[i] = (uint16_t)((uint32_t)order_of(x[i]) >> 16 ^ 0x8000);
+}
+
 static void count(struct observer *o, const float *x, size_t n)
 {
-    size_t bad = o->range.nan + o->range.inf;
-    range_of(n, x, &o->range);
-    bad = o->range.nan + o->range.inf - bad;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, x + i, sizeof bits);
-        o->bins[key_of(bits) >> 16]++;
+    uint16_t bins[PIECE];
+    for (size_t at = 0, len; at < n; at += len) {
+        len = n - at < PIECE ? n - at : PIECE;
+        size_t bad = o->range.nan + o->range.inf;
+        range_of(len, x + at, &o->range);
+        bad = o->range.nan + o->range.inf - bad;
+        bins_of(len, x + at, bins);
+        for (size_t i = 0; i < len; i++)
+            o->bins[bins[i]]++;
+        for (size_t i = 0; bad && i < len; i++)      /* NaN and infinities are no values: take them out again */
+            o->bins[bins[i]] -= !isfinite(x[at + i]);
+        o->count += len - bad;
     }
-    if (bad) {      /* NaN and infinities are no values: take them out again */
-        for (size_t i = 0; i < n; i++) {
-            uint32_t bits;
-            memcpy(&bits, x + i, sizeof bits);
-            if ((bits & 0x7f800000u) == 0x7f800000u)
-                o->bins[key_of(bits) >> 16]--;
-        }
-    }
-    o->count += n - bad;
 }
 
 void observer_add(struct observer *o, const float *x, size_t rows)

@@ -69,19 +69,6 @@ static float source_at(const struct weight_source *s, size_t k, size_t channel)
     return s->mul ? x / s->mul[k] : x;
 }
 
-/* max|w| of one output channel, or a negative number if it holds something that is not finite. */
-static float channel_reach(const struct weight_source *s, size_t k, size_t channel)
-{
-    float reach = 0;
-    for (size_t i = 0; i < k; i++) {
-        float x = source_at(s, i, channel);
-        if (!isfinite(x))
-            return -1;
-        reach = fmaxf(reach, fabsf(x));
-    }
-    return reach;
-}
-
 static bool not_finite(const struct graph *g, const struct layer *l, size_t channel, struct err *e)
 {
     return err_set(e, ERR_NUMERIC_NONFINITE, g->values[l->weight].name,
@@ -96,9 +83,12 @@ bool weight_rows(const struct graph *g, const struct layer *l, float *ret, struc
         memcpy(ret, s.w, k * n * sizeof *ret);
     else
         transpose_2d(k, n, s.w, n, ret, k);
-    for (size_t c = 0; c < n; c++)
-        if (channel_reach(&s, k, c) < 0)
+    for (size_t c = 0; c < n; c++) {
+        struct range r = RANGE_EMPTY;
+        range_of(k, ret + c * k, &r);
+        if (r.nan || r.inf)
             return not_finite(g, l, c, e);
+    }
     return true;
 }
 
@@ -112,20 +102,25 @@ struct rounding {
     struct weight_range *range;        /* [groups, n] */
 };
 
-/* What every channel covers in each group of inputs, with 0. */
+/* What every channel covers in each group of inputs, with 0.  The weights are read as they lie. */
 static bool cover_channels(const struct graph *g, const struct layer *l, struct rounding *r, struct qweight *w, struct err *e)
 {
-    for (size_t c = 0; c < w->n; c++) {
-        float reach = channel_reach(&r->s, w->k, c);
-        if (reach < 0)
-            return not_finite(g, l, c, e);
-        w->zero_channels += reach == 0;
-        for (size_t k = 0; k < w->k; k++) {
-            size_t at = k / r->group * w->n + c;
+    bool by_input = r->s.step_n == 1;
+    size_t outer = by_input ? w->k : w->n, inner = by_input ? w->n : w->k;
+    for (size_t i = 0; i < outer; i++)
+        for (size_t j = 0; j < inner; j++) {
+            size_t k = by_input ? i : j, c = by_input ? j : i, at = k / r->group * w->n + c;
             float x = source_at(&r->s, k, c);
-            r->lo[at] = fminf(r->lo[at], x);
-            r->hi[at] = fmaxf(r->hi[at], x);
+            if (!isfinite(x))
+                return not_finite(g, l, c, e);
+            r->lo[at] = x < r->lo[at] ? x : r->lo[at];
+            r->hi[at] = x > r->hi[at] ? x : r->hi[at];
         }
+    for (size_t c = 0; c < w->n; c++) {
+        bool zero = true;
+        for (size_t at = c; at < r->groups * w->n; at += w->n)
+            zero = zero && r->lo[at] == 0 && r->hi[at] == 0;
+        w->zero_channels += zero;
     }
     return true;
 }
@@ -146,10 +141,19 @@ static void share_ranges(const struct weight_grid *grid, size_t n, float *lo, fl
     }
 }
 
+/* max|w| of one output channel. */
+static float channel_reach(const struct rounding *r, const struct qweight *w, size_t channel)
+{
+    float reach = 0;
+    for (size_t at = channel; at < r->groups * w->n; at += w->n)
+        reach = fmaxf(reach, fmaxf(-r->lo[at], r->hi[at]));
+    return reach;
+}
+
 static void set_scales(struct rounding *r, bool symmetric, struct qweight *w)
 {
     for (size_t c = 0; c < w->n; c++) {
-        float unit = w->step ? weight_unit(channel_reach(&r->s, w->k, c)) : 0;
+        float unit = w->step ? weight_unit(channel_reach(r, w, c)) : 0;
         for (size_t at = c; at < r->groups * w->n; at += w->n) {
             struct weight_range *range = &r->range[at];
             *range = weight_range_of(r->lo[at], r->hi[at], w->bits, symmetric, unit);
@@ -223,15 +227,18 @@ static size_t bin_of(float x, float lo, float hi, size_t n)
 void qweight_histogram(const struct graph *g, const struct layer *l, const struct qweight *w, const float *mul, size_t n,
                        float *ret_lo, float *ret_hi, uint64_t *before, uint64_t *after)
 {
-    struct weight_source s = weight_source_of(g, l);
-    float reach = 0;
-    for (size_t c = 0; c < w->n; c++)
-        reach = fmaxf(reach, channel_reach(&s, w->k, c));
-    for (size_t k = 0; k < w->k; k++)
-        for (size_t c = 0; c < w->n; c++) {
-            size_t at = qweight_scale_at(w, c, k);
-            int code = w->codes[qweight_at(l, c, k)] - (w->zero ? w->zero[at] : 0);
-            before[bin_of(s.w[k * s.step_k + c * s.step_n], -reach, reach, n)]++;
+    const float *x = g->values[l->weight].data;
+    bool rows_are_outputs = l->kind == LAYER_CONV;                  /* of the codes */
+    size_t outer = rows_are_outputs ? w->n : w->k, inner = rows_are_outputs ? w->k : w->n;
+    struct range seen = RANGE_EMPTY;
+    range_of(w->k * w->n, x, &seen);
+    float reach = fmaxf(0, fmaxf(-seen.lo, seen.hi));
+    for (size_t i = 0; i < w->k * w->n; i++)
+        before[bin_of(x[i], -reach, reach, n)]++;
+    for (size_t i = 0; i < outer; i++)
+        for (size_t j = 0; j < inner; j++) {
+            size_t k = rows_are_outputs ? j : i, c = rows_are_outputs ? i : j, at = qweight_scale_at(w, c, k);
+            int code = w->codes[i * inner + j] - (w->zero ? w->zero[at] : 0);
             after[bin_of((float)code * w->scale[at] * (mul ? mul[k] : 1), -reach, reach, n)]++;
         }
     *ret_lo = -reach;

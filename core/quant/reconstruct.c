@@ -16,15 +16,17 @@
 static const double LEAST_RIDGE = 1e-6, LEAST_RAISE = 1e-6, MOST_RAISE = 1e3;
 enum { LEARN_ARRAYS = 5 };
 
-bool job_run(struct reconstruct_job *j, pool_fn *fn, struct err *e)
+static bool run_pieces(struct reconstruct_job *j, size_t pieces, pool_fn *fn, struct err *e)
 {
     if (j->pool)
-        return pool_run(j->pool, j->pieces, fn, j, e);
-    for (size_t i = 0; i < j->pieces; i++)
+        return pool_run(j->pool, pieces, fn, j, e);
+    for (size_t i = 0; i < pieces; i++)
         if (!fn(j, i, 0, e))
             return false;
     return true;
 }
+
+bool job_run(struct reconstruct_job *j, pool_fn *fn, struct err *e) { return run_pieces(j, j->pieces, fn, e); }
 
 size_t job_rows(const struct reconstruct_job *j, size_t piece)
 {
@@ -45,28 +47,28 @@ static void fill_moments(struct reconstruct_job *j)
         }
 }
 
-/* factor: the upper triangle of H / m + extra I. */
-static void fill_damped(struct reconstruct_job *j, double extra)
+/* The upper triangle of H / m + extra I. */
+static void fill_damped(const struct reconstruct_job *j, double extra, double *ret)
 {
     size_t k = j->t->k;
-    memcpy(j->factor, j->moments, k * k * sizeof *j->factor);
+    memcpy(ret, j->moments, k * k * sizeof *ret);
     for (size_t i = 0; i < k; i++)
-        j->factor[i * k + i] += extra;
+        ret[i * k + i] += extra;
 }
 
-typedef bool factor_fn(size_t n, double *a);
-
-/* Factors H / m + *extra I into j->factor, with *extra raised as far as it takes; false if nothing helps. */
-static bool factor_damped(struct reconstruct_job *j, factor_fn *fn, double *extra)
+/* Factors H / m + extra I, with extra raised as far as it takes; f->ok is false if nothing helps. */
+static bool factor_piece(void *arg, size_t piece, int thread, struct err *e)
 {
-    for (double try = *extra, last = fmax(try, MOST_RAISE); try <= last; try = fmax(10 * try, LEAST_RAISE)) {
-        fill_damped(j, try);
-        if (fn(j->t->k, j->factor)) {
-            *extra = try;
-            return true;
-        }
+    (void)thread;
+    (void)e;
+    struct reconstruct_job *j = arg;
+    struct factoring *f = &j->factoring[piece];
+    for (double try = f->extra, last = fmax(try, MOST_RAISE); f->fn && !f->ok && try <= last; try = fmax(10 * try, LEAST_RAISE)) {
+        fill_damped(j, try, f->a);
+        f->ok = f->fn(j->t->k, f->a);
+        f->extra = f->ok ? try : f->extra;
     }
-    return false;
+    return true;
 }
 
 /* ---- before all: checks, the order ---- */
@@ -147,7 +149,7 @@ static void solve_rows(const struct reconstruct_job *j, size_t piece, double *ro
             size_t at = r * k + j->order[i];
             rows[r * k + i] = c[at] / j->m + j->r.ridge * (double)v[at];
         }
-    cholesky_solve(k, j->factor, n, rows, k);
+    cholesky_solve(k, j->factoring[OF_TARGET].a, n, rows, k);
     float *to = j->r.target + first * k;
     for (size_t r = 0; r < n; r++)
         for (size_t i = 0; i < k; i++)
@@ -171,11 +173,9 @@ static bool target_piece(void *arg, size_t piece, int thread, struct err *e)
 
 static bool find_target(struct reconstruct_job *j, struct err *e)
 {
-    if (j->t->c) {
-        double ridge = fmax(j->t->ridge, LEAST_RIDGE);
-        j->r.fell_back = !factor_damped(j, cholesky, &ridge);
-        j->r.ridge = j->r.fell_back ? 0 : ridge;
-    }
+    const struct factoring *f = &j->factoring[OF_TARGET];
+    j->r.fell_back = f->fn && !f->ok;
+    j->r.ridge = f->ok ? f->extra : 0;
     return job_run(j, target_piece, e);
 }
 
@@ -248,18 +248,21 @@ static bool code_piece(void *arg, size_t piece, int thread, struct err *e)
 static bool prepare_moments(struct reconstruct_job *j, struct arena *scratch, struct err *e)
 {
     size_t k = j->t->k;
+    const struct factoring *f = &j->factoring[OF_INVERSE];
+    double *damped = j->factoring[OF_TARGET].a;      /* the target is found */
     j->r.damping = j->t->damping;
-    if (j->t->rounding == ROUND_GPTQ && !j->r.fell_back) {
+    if (f->fn && !j->r.fell_back) {
         if (!(j->u = arena_array(scratch, k * k, sizeof *j->u, e)))
             return false;
-        j->r.fell_back = !factor_damped(j, inverse_factor, &j->r.damping);
+        j->r.fell_back = !f->ok;
+        j->r.damping = f->extra;
         for (size_t i = 0; i < k * k; i++)
-            j->u[i] = (float)j->factor[i];
+            j->u[i] = (float)f->a[i];
     }
-    fill_damped(j, j->r.damping);
-    mirror_upper(k, j->factor);
+    fill_damped(j, j->r.damping, damped);
+    mirror_upper(k, damped);
     for (size_t i = 0; i < k * k; i++)
-        j->h[i] = (float)j->factor[i];
+        j->h[i] = (float)damped[i];
     for (size_t i = 0; i < k; i++) {
         j->weight[i] = fmaxf(j->h[i * k + i], 0);
         j->r.fell_back = j->r.fell_back || !(j->h[i * k + i] > 0);
@@ -308,6 +311,18 @@ static bool set_up_bench(struct reconstruct_bench *w, const struct reconstruct_j
     return t->rounding != ROUND_LEARNED || (w->learning = arena_array(scratch, t->k, LEARN_ARRAYS * ROWS * sizeof(float), e));
 }
 
+static bool set_up_factors(struct reconstruct_job *j, struct arena *scratch, struct err *e)
+{
+    const struct reconstruct_task *t = j->t;
+    j->factoring[OF_TARGET] = (struct factoring){ .fn = t->c ? cholesky : NULL, .extra = fmax(t->ridge, LEAST_RIDGE) };
+    j->factoring[OF_INVERSE] = (struct factoring){ .fn = t->rounding == ROUND_GPTQ ? inverse_factor : NULL, .extra = t->damping };
+    for (size_t i = 0; i < FACTORINGS; i++)
+        if ((i == OF_TARGET || j->factoring[i].fn)
+            && !(j->factoring[i].a = arena_array(scratch, t->k * t->k, sizeof(double), e)))
+            return false;
+    return true;
+}
+
 static bool set_up(struct reconstruct_job *j, struct arena *mem, struct arena *scratch, struct err *e)
 {
     const struct reconstruct_task *t = j->t;
@@ -321,7 +336,7 @@ static bool set_up(struct reconstruct_job *j, struct arena *mem, struct arena *s
         || !(j->chosen = arena_array(scratch, t->n, sizeof *j->chosen, e)) || !(j->at = arena_array(scratch, t->k, sizeof *j->at, e))
         || !(j->order = arena_array(scratch, t->k, sizeof *j->order, e))
         || !(j->moments = arena_array(scratch, t->k * t->k, sizeof *j->moments, e))
-        || !(j->factor = arena_array(scratch, t->k * t->k, sizeof *j->factor, e))
+        || !set_up_factors(j, scratch, e)
         || !(j->h = arena_array(scratch, t->k * t->k, sizeof *j->h, e))
         || !(j->weight = arena_array(scratch, t->k, sizeof *j->weight, e))
         || !(j->benches = arena_array(scratch, threads, sizeof *j->benches, e))
@@ -343,7 +358,8 @@ bool reconstruct(const struct reconstruct_task *t, struct pool *pool, struct are
     struct arena *scratch = arena_new(UINT64_MAX / 2);
     if (!scratch)
         return err_set(e, ERR_MEMORY, "", "no memory to reconstruct weights");
-    bool ok = set_up(&j, mem, scratch, e) && order_moments(&j, scratch, e) && find_target(&j, e) && prepare_moments(&j, scratch, e);
+    bool ok = set_up(&j, mem, scratch, e) && order_moments(&j, scratch, e) && run_pieces(&j, FACTORINGS, factor_piece, e)
+           && find_target(&j, e) && prepare_moments(&j, scratch, e);
     if (ok)
         job_cover_rows(&j);
     ok = ok && job_choose_factors(&j, e) && job_run(&j, code_piece, e);

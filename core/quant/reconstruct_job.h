@@ -16,6 +16,15 @@ struct reconstruct_bench {
     int *best;                 /* [groups, ROWS]: that one */
 };
 
+/* A factorization of H / m + extra I: the target's, and GPTQ's, which run side by side. */
+enum { OF_TARGET, OF_INVERSE, FACTORINGS };
+struct factoring {
+    bool (*fn)(size_t n, double *a);       /* NULL: not wanted */
+    double *a;                 /* [k, k]: the factor, if ok */
+    double extra;              /* what was added to the diagonal in the end */
+    bool ok;
+};
+
 struct reconstruct_job {
     const struct reconstruct_task *t;
     struct reconstruct_result r;
@@ -24,7 +33,8 @@ struct reconstruct_job {
     double m;
     size_t *order;             /* [k]: the column of H and V at each place */
     size_t groups, *at;        /* [k]: ROWS times the group of the column at each place */
-    double *moments, *factor;  /* [k, k] in that order: the upper triangle of H / m, and what is factored */
+    double *moments;           /* [k, k] in that order: the upper triangle of H / m */
+    struct factoring factoring[FACTORINGS];
     float *h, *u;              /* [k, k] likewise: Hd / m, whole, and GPTQ's factor or NULL */
     float *weight;             /* [k]: the diagonal of h */
     struct reconstruct_bench *benches;     /* one per thread */

@@ -183,15 +183,12 @@ static void quantize_weights(const struct smooth_task *t, const float *s, struct
 static double error_of(const struct smooth_task *t, const float *s, const float *y, struct bench *b)
 {
     size_t channels = t->rows->channels, outputs = outputs_of(t), n = t->rows->n * outputs;
-    double sum = 0;
     quantize_rows(t, s, b);
     quantize_weights(t, s, b);
     for (size_t i = 0; i < n; i++)
         b->y[i] = -y[i];
     gemm(false, true, t->rows->n, outputs, channels, b->x, channels, b->w, channels, true, b->y, outputs);
-    for (size_t i = 0; i < n; i++)
-        sum += (double)b->y[i] * (double)b->y[i];
-    return sum;
+    return sum_of_squares(n, b->y);
 }
 
 static float *outputs_wanted(const struct smooth_task *t, struct arena *mem, struct err *e)

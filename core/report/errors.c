@@ -1,15 +1,18 @@
 #include "core/report/errors.h"
 
+#include "core/kernel/clones.h"
+#include "core/kernel/kernel.h"
+
 #include <math.h>
 
-enum { LANES = 8 };      /* independent sums, so that the loop vectorises without reordering any of them */
-
+/* WIDTH independent sums: the loop vectorises without reordering any of them. */
+KERNEL_CLONES
 void errors_add(struct errors *s, const float *want, const float *got, size_t n)
 {
-    double signal[LANES] = { 0 }, noise[LANES] = { 0 }, power[LANES] = { 0 }, dot[LANES] = { 0 };
-    size_t whole = n / LANES * LANES;
-    for (size_t i = 0; i < whole; i += LANES)
-        for (size_t j = 0; j < LANES; j++) {
+    double signal[WIDTH] = { 0 }, noise[WIDTH] = { 0 }, power[WIDTH] = { 0 }, dot[WIDTH] = { 0 };
+    size_t whole = n / WIDTH * WIDTH;
+    for (size_t i = 0; i < whole; i += WIDTH)
+        for (size_t j = 0; j < WIDTH; j++) {
             double a = want[i + j], b = got[i + j], d = a - b;
             signal[j] += a * a;
             noise[j] += d * d;
@@ -23,13 +26,34 @@ void errors_add(struct errors *s, const float *want, const float *got, size_t n)
         power[0] += b * b;
         dot[0] += a * b;
     }
-    for (size_t j = 0; j < LANES; j++) {
+    for (size_t j = 0; j < WIDTH; j++) {
         s->signal += signal[j];
         s->noise += noise[j];
         s->got += power[j];
         s->dot += dot[j];
     }
     s->n += n;
+}
+
+static size_t lesser(size_t a, size_t b) { return a < b ? a : b; }
+
+void errors_add_rows(struct errors *s, const float *want, const float *want_bias, const float *got, const float *got_bias,
+                     size_t rows, size_t n)
+{
+    enum { ROOM = 2048 };      /* of a stream: both stay in the first cache */
+    float with[2][ROOM];
+    if (want_bias == got_bias) {
+        errors_add(s, want, got, rows * n);
+        return;
+    }
+    size_t width = lesser(n, ROOM), height = ROOM / width;
+    for (size_t r = 0; r < rows; r += height)
+        for (size_t c = 0; c < n; c += width) {
+            size_t at = r * n + c, wide = lesser(width, n - c), high = lesser(height, rows - r);      /* a piece of a row, or whole rows */
+            vec_add_row(high, wide, want + at, want_bias + c, with[0]);
+            vec_add_row(high, wide, got + at, got_bias + c, with[1]);
+            errors_add(s, with[0], with[1], high * wide);
+        }
 }
 
 void errors_merge(struct errors *s, const struct errors *other)

@@ -19,6 +19,9 @@ struct errors {
 };
 
 void errors_add(struct errors *s, const float *want, const float *got, size_t n);
+/* The same of [rows, n] to which biases [n] are yet to be added; both or neither may be NULL. */
+void errors_add_rows(struct errors *s, const float *want, const float *want_bias, const float *got, const float *got_bias,
+                     size_t rows, size_t n);
 void errors_merge(struct errors *s, const struct errors *other);
 
 /* 10 log10(signal / noise) in dB; 200 when nothing differs, 0 without signal, NaN where a value was none. */

@@ -1,19 +1,21 @@
 #include "core/report/layer_row.h"
 
+#include "core/kernel/clones.h"
+
 #include <math.h>
 #include <stdlib.h>
 
-static double through(const struct affine *a, double x)
+KERNEL_INLINE double within(double lo, double hi, double x) { return x < lo ? lo : x > hi ? hi : x; }
+
+KERNEL_INLINE double through(const struct affine *a, double x)
 {
-    double q = fmin(a->qmax, fmax(a->qmin, rint(x / (double)a->scale) + a->zero));
-    return (q - a->zero) * (double)a->scale;
+    return (within(a->qmin, a->qmax, rint(x / (double)a->scale) + a->zero) - a->zero) * (double)a->scale;
 }
 
-static size_t bin_of(const struct site_summary *s, double x)
+KERNEL_INLINE size_t bin_of(const struct site_summary *s, double x)
 {
     double width = ((double)s->hist_hi - (double)s->hist_lo) / DETAIL_BINS;
-    double at = width > 0 ? (x - (double)s->hist_lo) / width : 0;
-    return (size_t)fmin(DETAIL_BINS - 1, fmax(0, at));
+    return (size_t)within(0, DETAIL_BINS - 1, width > 0 ? (x - (double)s->hist_lo) / width : 0);
 }
 
 /* Where the values end up: each fine bin's middle, quantized. */
@@ -30,22 +32,30 @@ static void summarize_affine(const struct observer *o, const struct affine *a, s
     s->outside = observer_outside(o, lo, hi);
 }
 
-/* The same for channels with factors of their own, from some of the sampled rows. */
-static void summarize_channels(const struct observer *o, const struct site_codes *q, struct site_summary *s)
+/* A row of channels with factors of their own: where its values end up, each counting `each`; returns how many are cut off. */
+KERNEL_CLONES
+static size_t summarize_row(const struct site_codes *q, const float *row, double each, const struct site_summary *s, double *after)
 {
     float lo, hi;
-    enum { MOST_ROWS = 512 };
-    size_t n = (q->rows->n < MOST_ROWS ? q->rows->n : MOST_ROWS) * q->rows->channels, outside = 0;
-    double each = n ? (double)o->count / (double)n : 0, after[DETAIL_BINS] = { 0 };
+    size_t outside = 0;
     quantizer_limits(q->a, &lo, &hi);
-    lo -= q->a->scale / 2;
-    hi += q->a->scale / 2;
-    for (size_t i = 0; i < n; i++) {
-        size_t c = i % q->rows->channels;
-        double shift = q->shift ? (double)q->shift[c] : 0, x = (double)q->rows->x[i] * (double)q->mul[c] + shift;
-        outside += x < (double)lo || x > (double)hi;
+    double half = (double)q->a->scale / 2, least = (double)lo - half, most = (double)hi + half;
+    for (size_t c = 0; c < q->rows->channels; c++) {
+        double shift = q->shift ? (double)q->shift[c] : 0, x = (double)row[c] * (double)q->mul[c] + shift;
+        outside += x < least || x > most;
         after[bin_of(s, (through(q->a, x) - shift) / (double)q->mul[c])] += each;
     }
+    return outside;
+}
+
+/* The same as summarize_affine(), from some of the sampled rows. */
+static void summarize_channels(const struct observer *o, const struct site_codes *q, struct site_summary *s)
+{
+    enum { MOST_ROWS = 512 };
+    size_t rows = q->rows->n < MOST_ROWS ? q->rows->n : MOST_ROWS, n = rows * q->rows->channels, outside = 0;
+    double each = n ? (double)o->count / (double)n : 0, after[DETAIL_BINS] = { 0 };
+    for (size_t r = 0; r < rows; r++)
+        outside += summarize_row(q, q->rows->x + r * q->rows->channels, each, s, after);
     for (size_t i = 0; i < DETAIL_BINS; i++)
         s->hist_after[i] = (uint64_t)llrint(after[i]);
     s->outside = n ? (double)outside / (double)n : 0;

@@ -215,15 +215,6 @@ static struct biases biases_of(const struct pass *p, const struct sweep_layer *l
     return (struct biases){ layer_bias(p->t->g, at), qweight_bias(&l->w, p->t->g, at) };
 }
 
-/* x with the bias, in the room's first part; x itself if there is none or both are the same. */
-static const float *with_bias(const struct biases *b, const float *bias, const float *x, size_t count, size_t n, float *room)
-{
-    if (b->own == b->now)
-        return x;
-    vec_add_row(count / n, n, x, bias, room);
-    return room;
-}
-
 /* The layer's input as the model means it: without the channel factors that its norm took up. */
 static const float *own_input(const struct pass *p, const struct sweep_layer *l, const struct tensor *x, float *room)
 {
@@ -232,8 +223,9 @@ static const float *own_input(const struct pass *p, const struct sweep_layer *l,
         return x->data;
     size_t count = (size_t)shape_elements(&x->shape), k = (size_t)l->l->k;
     const float *from = x->data;
-    for (size_t i = 0; i < count; i++)
-        room[i] = (from[i] - (s->q.shift ? s->q.shift[i % k] : 0)) / s->q.mul[i % k];
+    for (size_t at = 0; at < count; at += k)
+        for (size_t i = 0; i < k; i++)
+            room[at + i] = (from[at + i] - (s->q.shift ? s->q.shift[i] : 0)) / s->q.mul[i];
     return room;
 }
 
@@ -243,18 +235,14 @@ static struct measure *measure_of(struct pass *p, int chunk, int layer)
 }
 
 /* Both streams where they have the layer's output. */
-static bool compare(struct pass *p, struct member *m, int chunk, int layer, struct err *e)
+static void compare(struct pass *p, struct member *m, int chunk, int layer)
 {
     const struct sweep_layer *l = &p->s->layers[layer];
     int value = p->t->g->nodes[l->result].out[0];
     const struct tensor *want = &m->frame[FLOAT].t[value], *got = &m->frame[QUANTIZED].t[value];
     size_t count = (size_t)shape_elements(&want->shape), n = l->l->n ? (size_t)l->l->n : 1;
     struct biases b = biases_of(p, l);
-    if (!grow_room(m, 2 * count, e))
-        return false;
-    const float *now = with_bias(&b, b.now, got->data, count, n, m->room);
-    errors_add(&measure_of(p, chunk, layer)->accumulated, with_bias(&b, b.own, want->data, count, n, m->room + count), now, count);
-    return true;
+    errors_add_rows(&measure_of(p, chunk, layer)->accumulated, want->data, b.own, got->data, b.now, count / n, n);
 }
 
 /* The layer alone: unquantized on the quantized stream's input. */
@@ -267,15 +255,15 @@ static bool compare_alone(struct pass *p, struct member *m, int chunk, int layer
     struct biases b = biases_of(p, l);
     if (!l->quantize || p->s->chunks.chunk[chunk].first >= ISOLATED_SAMPLES)
         return true;
-    if (!grow_room(m, 3 * count + x_count, e))
+    if (!grow_room(m, count + x_count, e))
         return false;
-    float *alone = m->room, *a = alone + count, *c = a + count, *input = c + count;
+    float *alone = m->room, *input = alone + count;
     struct tensor out = { got->dtype, got->shape, alone };
     struct edit own = { l->l->x == node->in[0] ? 0 : 1, *x, NULL };
     own.with.data = (void *)(uintptr_t)own_input(p, l, x, input);
     if (!frame_float_step(&m->frame[QUANTIZED], l->l->node, &own, &out, e))
         return false;
-    errors_add(&measure_of(p, chunk, layer)->isolated, with_bias(&b, b.own, alone, count, n, a), with_bias(&b, b.now, got->data, count, n, c), count);
+    errors_add_rows(&measure_of(p, chunk, layer)->isolated, alone, b.own, got->data, b.now, count / n, n);
     return true;
 }
 
@@ -331,8 +319,8 @@ static bool step(struct pass *p, struct member *m, int chunk, int node, struct e
         if (!compare_alone(p, m, chunk, layer, e))
             return false;
     }
-    if (result >= 0 && p->measuring[result] && !compare(p, m, chunk, result, e))
-        return false;
+    if (result >= 0 && p->measuring[result])
+        compare(p, m, chunk, result);
     return observe(p, m, chunk, node, e);
 }
 

@@ -1,6 +1,7 @@
 #include "core/sweep/sample.h"
 
 #include "core/base/hash.h"
+#include "core/kernel/kernel.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -47,9 +48,7 @@ static void take(const struct sample *s, struct sample_piece *p, const float *ro
 static void offer(const struct sample *s, struct sample_piece *p, const float *row)
 {
     size_t first = p->n - p->n_largest, least = first;
-    float norm = 0;
-    for (size_t c = 0; c < s->channels; c++)
-        norm += row[c] * row[c];
+    float norm = (float)sum_of_squares(s->channels, row);
     if (p->n_largest < s->largest) {
         p->norm[p->n] = norm;
         p->n_largest++;

@@ -526,6 +526,18 @@ static void columns_have_their_own_ranges(void **state)
         }
 }
 
+static void squares_add_up_in_double(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        double sum = 0;
+        fill(ROOM, in, -1e20f, 1e20f);
+        for (size_t j = 0; j < sizes[i]; j++)
+            sum += (double)in[j + 1] * (double)in[j + 1];
+        assert_true(fabs(sum_of_squares(sizes[i], in + 1) - sum) <= 1e-15 * (double)sizes[i] * sum);
+    }
+}
+
 static void the_features_of_the_machine_have_names(void **state)
 {
     (void)state;
@@ -562,6 +574,7 @@ int main(void)
         cmocka_unit_test(ranges_cover_the_finite_and_count_the_rest),
         cmocka_unit_test(ranges_extend_in_any_order),
         cmocka_unit_test(columns_have_their_own_ranges),
+        cmocka_unit_test(squares_add_up_in_double),
         cmocka_unit_test(the_features_of_the_machine_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -97,6 +97,33 @@ static void the_metrics_are_the_worked_ones(void **state)
     assert_true(fabs(errors_sqnr_db(s.signal, s.noise) - 23.08717) < 1e-4 && fabs(errors_cosine(&s) - .99844922) < 1e-7);
 }
 
+/* Widths of a few rows at a time and of less than one. */
+static void biases_are_added_before_streams_are_compared(void **state)
+{
+    (void)state;
+    static const size_t widths[] = { 1, 7, 1000, 2048, 5000 };
+    enum { ROWS = 5, MOST = 5000 };
+    static float want[2][ROWS * MOST], got[2][ROWS * MOST], bias[2][MOST];
+    for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++) {
+        struct errors s = { 0 }, plain = { 0 };
+        size_t n = widths[i];
+        for (size_t at = 0; at < ROWS * n; at++) {
+            bias[0][at % n] = (float)(at % n % 5);
+            bias[1][at % n] = (float)(at % n % 3);
+            want[0][at] = (float)(at % 11);
+            got[0][at] = (float)(at % 13);
+            want[1][at] = want[0][at] + (float)(at % n % 5);
+            got[1][at] = got[0][at] + (float)(at % n % 3);
+        }
+        errors_add_rows(&s, want[0], bias[0], got[0], bias[1], ROWS, n);
+        errors_add(&plain, want[1], got[1], ROWS * n);
+        assert_memory_equal(&s, &plain, sizeof s);         /* whole numbers: sums are exact */
+        errors_add_rows(&s, want[0], NULL, got[0], NULL, ROWS, n);
+        errors_add(&plain, want[0], got[0], ROWS * n);
+        assert_memory_equal(&s, &plain, sizeof s);
+    }
+}
+
 static void with_every_layer_excluded_the_streams_are_the_same(void **state)
 {
     (void)state;
@@ -363,6 +390,7 @@ int main(void)
         cmocka_unit_test(every_layer_is_measured_and_no_figure_is_absurd),
         cmocka_unit_test(a_ratio_is_only_perfect_where_nothing_differs),
         cmocka_unit_test(the_metrics_are_the_worked_ones),
+        cmocka_unit_test(biases_are_added_before_streams_are_compared),
         cmocka_unit_test(with_every_layer_excluded_the_streams_are_the_same),
         cmocka_unit_test(excluded_and_overridden_layers_are_what_the_recipe_says),
         cmocka_unit_test(attention_and_convolutions_stay_float_where_the_recipe_says_so),
