@@ -8,6 +8,7 @@
 
 #include "api/app.h"
 #include "api/handlers.h"
+#include "core/base/clock.h"
 #include "core/base/metric.h"
 #include "storage/job.h"
 
@@ -113,6 +114,28 @@ static void add_requests(struct sheet *p)
         }
 }
 
+static bool add_webhooks(struct sheet *p, struct app *app, struct err *e)
+{
+    struct outbox_counts counts;
+    int64_t now = clock_now_us();
+    if (!outbox_count(app->store, &counts, e))
+        return false;
+    head(p, "webhook_deliveries", "counter", "", "Attempts to deliver to a webhook by what became of them");
+    const char *word = metric_infos[METRIC_WEBHOOK_SECONDS].words;
+    for (int w = 0; *word; w++, word += strspn(word, " ")) {
+        struct metric_histogram h;
+        size_t n = strcspn(word, " ");
+        metric_histogram(METRIC_WEBHOOK_SECONDS, w, &h);
+        buf_printf(&p->text, "repquant_webhook_deliveries_total{result=\"%.*s\"} %llu\n", (int)n, word, (unsigned long long)h.count);
+        word += n;
+    }
+    gauge(p, "webhook_pending", "", "Deliveries that wait, for a receiver that failed or for their turn", (double)counts.pending);
+    gauge(p, "webhook_late_seconds", "seconds", "By how much the delivery that is due longest is late",
+          counts.oldest_due && counts.oldest_due < now ? (double)(now - counts.oldest_due) / 1e6 : 0);
+    gauge(p, "webhooks_disabled", "", "Webhooks that are disabled", (double)counts.disabled);
+    return true;
+}
+
 static bool add_stored(struct sheet *p, struct app *app, struct err *e)
 {
     struct queue_counts counts;
@@ -126,7 +149,7 @@ static bool add_stored(struct sheet *p, struct app *app, struct err *e)
     gauge(p, "disk_free_bytes", "bytes", "Free bytes of the data folder's file system", (double)available);
     gauge(p, "disk_reserved_bytes", "bytes", "Free bytes that are promised to waiting jobs or kept free", (double)(available > room ? available - room : 0));
     gauge(p, "draining", "", "1 while the service shuts down", atomic_load(&app->draining));
-    return true;
+    return add_webhooks(p, app, e);
 }
 
 /* What the kernel says of the process. */

@@ -49,6 +49,8 @@ static const struct option {
     { "outbound-ca", STR, AT(outbound_ca), "", 0, 0, "file of certificates to trust in outgoing requests; default: the system's" },
     { "public-url", STR, AT(public_url), "", 0, 0, "where clients reach the service, as https://repquant.example: sources and links in webhooks begin with it" },
     { "webhooks", INT, AT(webhooks), "20", 0, 10000, "webhooks a team may have, those of single jobs aside" },
+    { "webhook-retries", STR, AT(webhook_retries), "5,300,1800,7200,18000,36000,50400,72000,86400", 0, 0, "seconds from one attempt to deliver to the next, separated by commas" },
+    { "webhook-timeout", INT, AT(webhook_seconds), "15", 1, 60, "seconds one attempt may take" },
     { "event-readers", INT, AT(event_readers), "2000", 2, 100000, "streams of events and long polls at a time; of one token half of them" },
     { "event-heartbeat", INT, AT(event_heartbeat), "15", 1, 300, "seconds after which a stream of events that has nothing to tell sends a comment" },
     { "drain-notice", INT, AT(drain_notice), "0", 0, 300, "seconds that /readyz says so before a shutdown begins, for load balancers to hear of it" },

@@ -33,6 +33,8 @@ struct config {
     const char *outbound_ca;        /* certificates to trust; "": the system's */
     const char *public_url;         /* what links in webhooks begin with; "": they are paths */
     int64_t webhooks;               /* of one team, those of single jobs aside */
+    const char *webhook_retries;    /* seconds from one attempt to the next, separated by commas */
+    int64_t webhook_seconds;        /* for one attempt */
     int64_t event_readers;          /* streams of events and long polls at a time */
     int64_t event_heartbeat;        /* seconds after which a stream that has nothing to say says so */
     int64_t drain_notice;           /* seconds between telling of a shutdown and beginning it */

@@ -72,10 +72,10 @@ static bool fetch(struct importer *i, const struct order *o, struct upload *ret,
         .method = "GET", .url = o->url, .listed = true, .seconds = i->config->import_seconds, .limit = t.limit, .stop = &i->stopping,
         .head = take_head, .take = take_bytes, .arg = &t,
     };
-    int status;
+    struct outbound_answer answer;
     if (!upload_resume(&t.part, i->store, o->team, o->id, 0, e))
         return false;
-    if (outbound_run(i->outbound, &r, &status, e) && (t.sized || upload_set_length(&t.part, t.taken, e)))
+    if (outbound_run(i->outbound, &r, &answer, e) && (t.sized || upload_set_length(&t.part, t.taken, e)))
         return upload_end(&t.part, ret, e);
     upload_abandon(&t.part);
     return false;

@@ -14,6 +14,7 @@
 #include "server/inspect.h"
 #include "server/launcher.h"
 #include "server/outbound.h"
+#include "server/sender.h"
 #include "server/task.h"
 #include "server/worker.h"
 #include "storage/audit.h"
@@ -43,6 +44,7 @@ struct daemon {
     struct workers *workers;
     struct outbound *outbound;
     struct importer *importer;
+    struct sender *sender;
     struct app app;
     int metrics;                    /* enum metrics_for */
     struct http *http;
@@ -402,6 +404,8 @@ static bool start(struct daemon *d, struct err *e)
     struct watch_limits readers = { .watchers = (int)c->event_readers, .beat_seconds = (int)c->event_heartbeat };
     if (!(d->watch = watch_start(d->store, readers, e)))   /* before anything that writes about jobs */
         return false;
+    if (!(d->sender = sender_start(c, d->store, d->outbound, e)))
+        return false;
     if (!(d->inspector = inspector_start(c, d->store, e)))
         return false;
     if (!(d->importer = importer_start(c, d->store, d->outbound, e)))
@@ -427,6 +431,7 @@ static void stop(struct daemon *d)
     workers_stop(d->workers);                           /* running ones go back to the queue */
     inspector_stop(d->inspector);
     importer_stop(d->importer);
+    sender_stop(d->sender);                             /* after all that has something to tell */
     outbound_free(d->outbound);
     watch_stop(d->watch);
     store_close(d->store);

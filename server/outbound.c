@@ -16,7 +16,7 @@
 #include <strings.h>
 #include <unistd.h>
 
-enum { MAX_HOSTS = 64, MAX_NETS = 32, MAX_HOPS = 3, CONNECT_SECONDS = 10, SLOW_BYTES = 1024, SLOW_SECONDS = 30, URL_MAX = 8192 };
+enum { MAX_HOSTS = 64, MAX_NETS = 32, MAX_HOPS = 3, CONNECT_SECONDS = 10, SLOW_BYTES = 1024, SLOW_SECONDS = 30, URL_MAX = 8192, HEAD_MAX = 64 << 10 };
 
 struct outbound {
     const char *ca;
@@ -168,14 +168,14 @@ struct exchange {
     CURL *curl;
     bool blocked, told;                     /* an address was refused; head() was called */
     bool redirect;                          /* the answer only says where else to ask */
-    uint64_t taken;
+    uint64_t taken, head;                   /* bytes of the body and of the fields before it */
     struct err *e;
 };
 
 static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
 {
     struct exchange *x = arg;
-    if (purpose != CURLSOCKTYPE_IPCXN || !address_allowed(&a->addr, x->o->nets, x->o->nnets)) {
+    if (x->blocked || purpose != CURLSOCKTYPE_IPCXN || !address_allowed(&a->addr, x->o->nets, x->o->nnets)) {
         x->blocked = true;
         return CURL_SOCKET_BAD;
     }
@@ -190,12 +190,12 @@ static int watch(void *arg, curl_off_t total, curl_off_t now, curl_off_t up_tota
 }
 
 /* Bytes in a content coding are not the bytes that were asked for. */
-static bool plain_coding(CURL *curl, struct err *e)
+static bool plain_coding(const struct exchange *x)
 {
     struct curl_header *h;
-    if (curl_easy_header(curl, "Content-Encoding", 0, CURLH_HEADER, -1, &h) != CURLHE_OK || strcasecmp(h->value, "identity") == 0)
+    if (strcmp(x->r->method, "GET") != 0 || curl_easy_header(x->curl, "Content-Encoding", 0, CURLH_HEADER, -1, &h) != CURLHE_OK || strcasecmp(h->value, "identity") == 0)
         return true;
-    return err_set(e, ERR_TARGET_FAILED, "/url", "the server sent a content coding nobody asked for");
+    return err_set(x->e, ERR_TARGET_FAILED, "/url", "the server sent a content coding nobody asked for");
 }
 
 static bool tell_head(struct exchange *x)
@@ -208,7 +208,7 @@ static bool tell_head(struct exchange *x)
     curl_easy_getinfo(x->curl, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_getinfo(x->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
     x->redirect = x->r->listed && status >= 300 && status < 400;
-    return x->redirect || (plain_coding(x->curl, x->e) && x->r->head(x->r->arg, (int)status, length, x->e));
+    return x->redirect || (plain_coding(x) && x->r->head(x->r->arg, (int)status, length, x->e));
 }
 
 static size_t take_bytes(char *p, size_t one, size_t n, void *arg)
@@ -223,6 +223,17 @@ static size_t take_bytes(char *p, size_t one, size_t n, void *arg)
     }
     x->taken += n;
     return x->redirect || x->r->take(x->r->arg, p, n, x->e) ? n : 0;
+}
+
+static size_t take_head(char *p, size_t one, size_t n, void *arg)
+{
+    struct exchange *x = arg;
+    (void)p, (void)one;
+    x->head += n;
+    if (x->head <= HEAD_MAX)
+        return n;
+    err_set(x->e, ERR_TARGET_FAILED, "/url", "the head of the answer has more than %d bytes", (int)HEAD_MAX);
+    return 0;
 }
 
 static void set_options(struct exchange *x, const char *url, struct curl_slist *fields)
@@ -249,6 +260,8 @@ static void set_options(struct exchange *x, const char *url, struct curl_slist *
     curl_easy_setopt(c, CURLOPT_OPENSOCKETDATA, x);
     curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, take_bytes);
     curl_easy_setopt(c, CURLOPT_WRITEDATA, x);
+    curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, take_head);
+    curl_easy_setopt(c, CURLOPT_HEADERDATA, x);
     curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, watch);
     curl_easy_setopt(c, CURLOPT_XFERINFODATA, x);
     curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
@@ -276,13 +289,16 @@ static bool outcome(const struct exchange *x, CURLcode code)
 }
 
 /* One request; *ret_next: where a redirect leads, malloc'd, or NULL. */
-static bool exchange(struct outbound *o, const struct outbound_request *r, const char *url, int *ret_status, char **ret_next, struct err *e)
+static bool exchange(struct outbound *o, const struct outbound_request *r, const char *url, struct outbound_answer *ret, char **ret_next,
+                     struct err *e)
 {
     struct exchange x = { .o = o, .r = r, .curl = curl_easy_init(), .e = e };
     struct curl_slist *fields = NULL;
     long status = 0;
+    curl_off_t wait = 0;
     char *next = NULL;
     *ret_next = NULL;
+    *ret = (struct outbound_answer){ 0 };
     if (!x.curl)
         return err_set(e, ERR_MEMORY, "/url", "no memory for a request");
     for (const char *const *f = r->fields; f && *f; f++)
@@ -291,7 +307,8 @@ static bool exchange(struct outbound *o, const struct outbound_request *r, const
     CURLcode code = curl_easy_perform(x.curl);
     bool ok = (code != CURLE_OK || tell_head(&x)) && outcome(&x, code);
     curl_easy_getinfo(x.curl, CURLINFO_RESPONSE_CODE, &status);
-    *ret_status = (int)status;
+    curl_easy_getinfo(x.curl, CURLINFO_RETRY_AFTER, &wait);
+    *ret = (struct outbound_answer){ .status = (int)status, .retry_after = wait };
     if (ok && x.redirect && curl_easy_getinfo(x.curl, CURLINFO_REDIRECT_URL, &next) == CURLE_OK && next)
         *ret_next = strdup(next);
     if (ok && x.redirect && !*ret_next)
@@ -301,13 +318,14 @@ static bool exchange(struct outbound *o, const struct outbound_request *r, const
     return ok;
 }
 
-bool outbound_run(struct outbound *o, const struct outbound_request *r, int *ret_status, struct err *e)
+bool outbound_run(struct outbound *o, const struct outbound_request *r, struct outbound_answer *ret, struct err *e)
 {
     struct err why = { 0 };
     char *url = strdup(r->url), *next = NULL;
+    *ret = (struct outbound_answer){ 0 };
     bool ok = url || err_sys(&why, "/url", "copy");
     for (int hop = 0; ok; hop++) {
-        ok = outbound_check(o, url, r->listed, &why) && exchange(o, r, url, ret_status, &next, &why);
+        ok = outbound_check(o, url, r->listed, &why) && exchange(o, r, url, ret, &next, &why);
         free(url);
         url = next;
         next = NULL;

@@ -1,10 +1,11 @@
 /*
- * outbound.h - every connection that the daemon opens: imports now, webhooks with it.  One rule says where it may go.
+ * outbound.h - every connection that the daemon opens, for imports and webhooks.  One rule says where it may go.
  *
  *   - https only, certificate and name verified, no credentials in the URL, no proxy, a fresh connection each time;
  *   - the *address about to be connected* decides, not the name: a name can point anywhere, and elsewhere the next time.
  *     Loopback, private, link-local, shared, documentation, multicast and reserved networks, and addresses that embed
- *     one (mapped, NAT64, 6to4), are refused unless the operator lists them (--outbound-private);
+ *     one (mapped, NAT64, 6to4), are refused unless the operator lists them (--outbound-private); behind the first
+ *     refused address no other one of the name is tried;
  *   - redirects are not followed; a request to listed hosts follows up to three of them, each checked like the first;
  *   - time, size and speed are bounded.
  */
@@ -25,7 +26,7 @@ struct outbound *outbound_new(const char *hosts, const char *nets, const char *c
 void outbound_free(struct outbound *o);             /* NULL is fine; no request may be under way */
 
 struct outbound_request {
-    const char *method;                             /* "GET" or "POST" */
+    const char *method;                             /* "GET", whose answer must not be in a content coding, or "POST" */
     const char *url;
     bool listed;                                    /* only to hosts the operator lists */
     const char *const *fields;                      /* "Name: value", NULL-terminated, or NULL */
@@ -40,11 +41,16 @@ struct outbound_request {
     void *arg;
 };
 
+struct outbound_answer {
+    int status;                                     /* 0: none came */
+    int64_t retry_after;                            /* seconds, as the answer asks; 0: it does not */
+};
+
 /*
  * True: an answer came and was taken whole, whatever its status.  ERR_TARGET: it may not go there; nothing was sent.
  * ERR_TARGET_FAILED: no answer, not over TLS, too slow, too large, cut off; ERR_DRAINING: stopped; else what head or take said.
  */
-bool outbound_run(struct outbound *o, const struct outbound_request *r, int *ret_status, struct err *e);
+bool outbound_run(struct outbound *o, const struct outbound_request *r, struct outbound_answer *ret, struct err *e);
 
 /* Whether a URL may be asked for at all, as far as that can be told without asking.  ERR_TARGET. */
 bool outbound_check(const struct outbound *o, const char *url, bool listed, struct err *e);

@@ -282,7 +282,7 @@ void letter_release(struct letter *l)
     explicit_bzero(l, sizeof *l);
 }
 
-bool outbox_next(struct store *s, const char *busy, struct letter *ret, int64_t *ret_due, struct err *e)
+bool outbox_next(struct store *s, const char *busy, const char *only, struct letter *ret, int64_t *ret_due, struct err *e)
 {
     struct err why = { 0 };
     *ret_due = 0;
@@ -290,11 +290,13 @@ bool outbox_next(struct store *s, const char *busy, struct letter *ret, int64_t 
     struct stmt *q = stmt_begin(c, SQL_OUTBOX_NEXT);
     stmt_text(q, 1, busy);
     stmt_int(q, 2, clock_now_us());
+    stmt_text(q, 3, only);
     bool got = stmt_row(q, &why) && letter_of_row(q, ret, &why);
     stmt_end(q);
     if (!got && !why.code) {
         q = stmt_begin(c, SQL_OUTBOX_NEXT_DUE);
         stmt_text(q, 1, busy);
+        stmt_text(q, 2, only);
         if (stmt_row(q, &why))
             *ret_due = stmt_get_int(q, 0);
         stmt_end(q);

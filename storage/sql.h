@@ -263,8 +263,10 @@
                    " CASE WHEN h.rotated_until > ?2 THEN h.old_secret ELSE '' END, o.created_at, o.tries, o.body" \
                    " FROM webhooks h JOIN outbox o ON o.id = (SELECT id FROM outbox INDEXED BY outbox_due"  \
                    " WHERE webhook_id = h.id AND state = 'pending' AND due_at <= ?2 ORDER BY due_at, id LIMIT 1)"   \
-                   " WHERE h.next_due > 0 AND h.next_due <= ?2 AND NOT instr(?1, h.lane) ORDER BY h.tried_at, h.next_due LIMIT 1") \
-    X(OUTBOX_NEXT_DUE, "SELECT coalesce(min(next_due), 0) FROM webhooks WHERE next_due > 0 AND NOT instr(?1, lane)") \
+                   " WHERE h.next_due > 0 AND h.next_due <= ?2 AND NOT instr(?1, h.lane)" \
+                   " AND (?3 IS NULL OR instr(?3, h.lane)) ORDER BY h.tried_at, h.next_due LIMIT 1") \
+    X(OUTBOX_NEXT_DUE, "SELECT coalesce(min(next_due), 0) FROM webhooks WHERE next_due > 0 AND NOT instr(?1, lane)" \
+                       " AND (?2 IS NULL OR instr(?2, lane))") \
     X(OUTBOX_TRIED, "UPDATE outbox SET state = ?2, tries = tries + 1, due_at = ?3, ended_at = ?4 WHERE id = ?1 AND state = 'pending'") \
     X(OUTBOX_HOOK_TRIED, "UPDATE webhooks SET tried_at = ?2, delivered_at = max(delivered_at, ?3) WHERE id = ?1") \
     X(OUTBOX_DEAD, "SELECT 1 FROM webhooks WHERE id = ?1 AND disabled_at = 0 AND delivered_at < ?2")    \

@@ -122,10 +122,11 @@ struct letter {
 void letter_release(struct letter *l);
 
 /*
- * The first delivery that is due of the hook that has waited longest, whose lane is none of those in `busy` (each once, anything between).
- * False without an error: there is none; *ret_due is when the next one may be, 0: not before one is added.
+ * The first delivery that is due of the hook that has waited longest, whose lane is none of those in `busy` and one of those in `only` (text
+ * with anything between; only NULL: any).  False without an error: there is none; *ret_due is when the next one may be, 0: not
+ * before one is added.
  */
-bool outbox_next(struct store *s, const char *busy, struct letter *ret, int64_t *ret_due, struct err *e);
+bool outbox_next(struct store *s, const char *busy, const char *only, struct letter *ret, int64_t *ret_due, struct err *e);
 
 struct letter_result {
     enum delivery_state state;                      /* PENDING: another attempt at due_at */

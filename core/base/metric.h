@@ -24,6 +24,9 @@
       "preparing calibrating quantizing exporting evaluating")                                                                    \
     X(WORKERS_BUSY, GAUGE, "workers_busy", "", "Workers that supervise a job", "", "")                                              \
     X(CHILD_BYTES, HISTOGRAM, "child_peak_memory_bytes", "bytes", "Most memory a process of a job or an inspection had", "", "")                        \
+    X(WEBHOOK_SECONDS, HISTOGRAM, "webhook_attempt_seconds", "seconds", "One attempt to deliver to a webhook; retried: it failed and another follows", "result", \
+      "delivered retried failed blocked")                                                                                         \
+    X(WEBHOOK_DISABLED, COUNTER, "webhook_disabled", "", "Webhooks that were disabled because their receiver was", "", "")        \
     X(COMMIT_SECONDS, HISTOGRAM, "database_commit_seconds", "seconds", "Making a write transaction durable", "", "")                \
     X(COMMIT_FAILED, COUNTER, "database_failed_writes", "", "Write transactions that could not be committed", "", "")
 
