@@ -1,25 +1,10 @@
-// admin.js - tokens, teams with their quotas, the audit log.
-import { bytes, h, number, problem, table, time } from "./dom.js";
+// admin.js - tokens, teams with their quotas, webhooks, the audit log.
+import { bytes, h, number, problem, sure, table, time } from "./dom.js";
 import { all, get, may, post, remove, send, who } from "./api.js";
 import { dataLinks } from "./chart.js";
+import { webhooks } from "./webhooks.js";
 
 const ROWS = 200;       // of the audit log
-
-/** A button that asks once more before it does what cannot be undone. */
-function sure(text, label, act, failed) {
-    const button = h("button", { class: "do", "aria-label": `${text} ${label}`, click: async () => {
-        if (button.textContent === text) {
-            button.textContent = `Really ${text.toLowerCase()}?`;
-            return;
-        }
-        try {
-            await act();
-        } catch (e) {
-            failed.replaceChildren(problem(e));
-        }
-    } }, text);
-    return button;
-}
 
 async function tokens(place, failed) {
     const list = h("div"), made = h("div", { role: "status" });
@@ -83,7 +68,8 @@ async function audit(place, query, signal) {
 }
 
 export async function adminPage(place, { query, signal }) {
-    const failed = h("div"), parts = [h("section"), h("section"), h("section")];
+    const failed = h("div"), parts = [h("section"), h("section"), h("section"), h("section")];
     place.append(h("h1", null, "Administration"), failed, ...parts);
-    await Promise.all([may("team:admin") && tokens(parts[0], failed), teams(parts[1], signal), may("audit:read") && audit(parts[2], query, signal)]);
+    await Promise.all([may("team:admin") && tokens(parts[0], failed), teams(parts[1], signal),
+        may("webhooks:write") && webhooks(parts[2], failed), may("audit:read") && audit(parts[3], query, signal)]);
 }

@@ -11,6 +11,7 @@ import { layersPage } from "./layers.js";
 import { loginPage } from "./login.js";
 import { newPage } from "./new.js";
 import { queuePage } from "./queue.js";
+import { webhookPage } from "./webhooks.js";
 import { repquantPage } from "./repquant.js";
 
 const pages = [
@@ -20,6 +21,7 @@ const pages = [
     { pattern: /^\/models\/(mdl_\w+)$/, show: modelPage, title: "Model" },
     { pattern: /^\/datasets$/, show: datasetsPage, title: "Data sets" },
     { pattern: /^\/datasets\/(ds_\w+)$/, show: datasetPage, title: "Data set" },
+    { pattern: /^\/webhooks\/(whk_\w+)$/, show: webhookPage, title: "Webhook" },
     { pattern: /^\/compare$/, show: comparePage, title: "Compare" },
     { pattern: /^\/admin$/, show: adminPage, title: "Administration" },
     { pattern: /^\/jobs\/(job_\w+)$/, show: jobPage, title: "Job" },

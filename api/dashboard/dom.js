@@ -67,3 +67,19 @@ export function table(caption, columns, rows) {
 export function card(value, what) {
     return h("li", { class: "card" }, h("b", null, value), h("span", null, what));
 }
+
+/** A button that asks once more before it does what cannot be undone. */
+export function sure(text, label, act, failed) {
+    const button = h("button", { class: "do", "aria-label": `${text} ${label}`, click: async () => {
+        if (button.textContent === text) {
+            button.textContent = `Really ${text.toLowerCase()}?`;
+            return;
+        }
+        try {
+            await act();
+        } catch (e) {
+            failed.replaceChildren(problem(e));
+        }
+    } }, text);
+    return button;
+}

@@ -2,6 +2,7 @@
 import { bytes, h, number } from "./dom.js";
 import { get } from "./api.js";
 import { bars, dataLinks, lines } from "./chart.js";
+import { windowed } from "./rows.js";
 import { keepRecipe, nextRecipe } from "./recipe.js";
 
 const columns = [
@@ -18,8 +19,6 @@ const columns = [
     { key: "channel_range_ratio_after", title: "Ratio then", n: true },
     { key: "bytes_after", title: "Bytes", n: true, show: (l) => bytes(l.bytes_after) },
 ];
-
-const STEP = 50;        // rows at a time: a browser lays out fifty in a frame, not a thousand
 
 /** Rows without the value come last, whichever the order. */
 function compare(key, sign) {
@@ -40,7 +39,7 @@ function row(id, layer, pick) {
     const choice = h("select", { "aria-label": `next recipe: ${layer.name}`, change },
         [["", "keep"], ["exclude", "exclude"], ["raise", "8 bits"]].map(([value, text]) => h("option", { value }, text)));
     const cells = columns.map((c) => h("td", { class: c.n ? "n" : c.key === "name" && "name" }, c.key === "name"
-        ? h("a", { href: `#/jobs/${id}/layers/${layer.index}` }, layer.name) : c.show ? c.show(layer) : number(layer[c.key], c.digits)));
+        ? h("a", { title: layer.name, href: `#/jobs/${id}/layers/${layer.index}` }, layer.name) : c.show ? c.show(layer) : number(layer[c.key], c.digits)));
     cells.splice(2, 0, h("td", null, choice));
     const tr = h("tr", null, cells);
     return tr;
@@ -69,34 +68,19 @@ export async function layersPage(place, { path: [id], query, signal }) {
     const [job, { data: layers }] = await Promise.all([get(`/v1/jobs/${id}`, signal), get(`/v1/jobs/${id}/layers`, signal)]);
     let key = columns.some((c) => c.key === query.get("sort")) ? query.get("sort") : "index", sign = query.get("order") === "desc" ? -1 : 1;
     const { pick, element } = picker(job), rows = new Map(), body = h("tbody");
-    const more = h("button", { class: "do", click: () => grow() }), seen = new IntersectionObserver((entries) => {
-        if (entries.some((e) => e.isIntersecting))
-            grow();
-    });
-    signal.addEventListener("abort", () => seen.disconnect());
-    let shown = [];
+    const show = windowed(body, columns.length + 1, (l) => {
+        if (!rows.has(l))
+            rows.set(l, row(id, l, pick));
+        return rows.get(l);
+    }, signal);
     const filter = h("input", { id: "filter", type: "search", value: query.get("filter") || "", input: () => draw() });
-    const heads = columns.map((c) => h("th", { scope: "col", class: c.n && "n" }, h("button", { click: () => {
+    const heads = columns.map((c) => h("th", { scope: "col", class: c.n ? "n" : c.key }, h("button", { click: () => {
         sign = key === c.key ? -sign : 1;
         key = c.key;
         draw();
     } }, c.title)));
-    /** The next rows; who scrolls to the end gets them without asking.  A row is made when it is first shown, and kept with what was picked in it. */
-    function grow() {
-        const next = shown.slice(body.childElementCount, body.childElementCount + STEP);
-        for (const l of next)
-            if (!rows.has(l))
-                rows.set(l, row(id, l, pick));
-        body.append(...next.map((l) => rows.get(l)));
-        more.hidden = body.childElementCount === shown.length;
-        more.textContent = `${shown.length - body.childElementCount} more`;
-        seen.unobserve(more);       // and again, so that it tells when the end is still in view
-        seen.observe(more);
-    }
     function draw() {
-        shown = layers.filter((l) => l.name.includes(filter.value)).sort(compare(key, sign));
-        body.replaceChildren();
-        grow();
+        show(layers.filter((l) => l.name.includes(filter.value)).sort(compare(key, sign)));
         heads.forEach((th, i) => columns[i].key === key
             ? th.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending") : th.removeAttribute("aria-sort"));
         const address = new URLSearchParams({ sort: key, order: sign > 0 ? "asc" : "desc", ...(filter.value && { filter: filter.value }) });
@@ -109,13 +93,14 @@ export async function layersPage(place, { path: [id], query, signal }) {
     }
     const worst = (field) => layers.filter((l) => l[field] !== null && l[field] !== undefined).sort(compare(field, 1))
         .map((l) => ({ label: l.name, value: l[field], href: `#/jobs/${id}/layers/${l.index}` }));
-    draw();
     place.append(h("div", { class: "plots" }, lines("Error over depth", "layer", "SQNR dB", [
         { name: "isolated", values: layers.map((l) => l.isolated_sqnr_db) }, { name: "accumulated", values: layers.map((l) => l.accumulated_sqnr_db) }],
     { name: `${id}-depth`, labels: layers.map((l) => l.name) }),
     bars("Worst first: the layer alone", "dB", worst("isolated_sqnr_db"), { name: `${id}-isolated`, most: 12 })),
     h("div", { class: "row" }, h("label", { for: "filter" }, "Name holds "), filter, 
         dataLinks(`${id}-layers`, [columns.map((c) => c.key), ...layers.map((l) => columns.map((c) => l[c.key]))])),
-    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Layers" }, h("table", { "aria-label": "Layers" },
-        h("thead", null, h("tr", null, heads.slice(0, 2), h("th", { scope: "col" }, "Next recipe"), heads.slice(2))), body)), more, ...element);
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Layers" },
+        h("table", { class: "window", "aria-label": "Layers", "aria-rowcount": layers.length + 1 },
+        h("thead", null, h("tr", null, heads.slice(0, 2), h("th", { scope: "col" }, "Next recipe"), heads.slice(2))), body)), ...element);
+    draw();
 }

@@ -111,19 +111,23 @@ void observer_add_planes(struct observer *o, const float *x, size_t images, size
 }
 
 /* One head of one image.  What no probability is goes to the whole tensor's counts alone. */
-static void count_head(struct observer *o, const float *x, size_t n, uint64_t *bins)
+static void count_head(struct observer *o, const float *x, size_t n, uint64_t *now)
 {
+    uint16_t bins[PIECE];
     size_t bad = o->range.nan + o->range.inf;
     range_of(n, x, &o->range);
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, x + i, sizeof bits);
-        if (bits >> 16 < OBSERVER_HEAD_BINS)
-            bins[bits >> 16]++;
-        else if ((bits & 0x7f800000u) != 0x7f800000u)
-            o->bins[(uint32_t)order_of(x[i]) >> 16 ^ 0x8000]++;
-    }
     o->count += n - (o->range.nan + o->range.inf - bad);
+    for (size_t at = 0, len; at < n; at += len) {
+        len = n - at < PIECE ? n - at : PIECE;
+        bins_of(len, x + at, bins);
+        for (size_t i = 0; i < len; i++) {
+            size_t bin = (size_t)bins[i] - OBSERVER_HEAD_FIRST;
+            if (bin < OBSERVER_HEAD_BINS)
+                now[bin]++;
+            else if (isfinite(x[at + i]))
+                o->bins[bins[i]]++;
+        }
+    }
 }
 
 void observer_add_heads(struct observer *o, const float *x, size_t images, size_t positions)

@@ -129,9 +129,9 @@ def browse(chromium):
 
 @pytest.fixture
 def shot():
-    def take(page, name):
+    def take(page, name, whole=True):
         SHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
+        page.screenshot(path=SHOTS / f"{name}.png", full_page=whole)
     return take
 
 

@@ -162,14 +162,14 @@ def test_a_failure_says_why(obedient, browse, accessible):
 # ---- layers ----
 
 def column(page, index):
-    return [text.strip() for text in page.get_by_role("table", name="Layers").locator(f"tbody td:nth-child({index})").all_inner_texts()]
+    return [text.strip() for text in page.get_by_role("table", name="Layers").locator(f"tbody tr:not(.space) td:nth-child({index})").all_inner_texts()]
 
 
 def test_layers_are_sorted_and_the_order_is_in_the_address(daemon, jobs, browse, accessible, shot):
     page = browse(daemon, f"/#/jobs/{jobs[0]['id']}")
     page.get_by_role("link", name="Layers").click()
     rows = daemon("GET", f"/v1/jobs/{jobs[0]['id']}/layers").json()["data"]
-    expect(page.get_by_role("table", name="Layers").locator("tbody tr")).to_have_count(len(rows))
+    expect(page.get_by_role("table", name="Layers").locator("tbody tr:not(.space)")).to_have_count(len(rows))
     assert column(page, 2) == [r["name"] for r in rows] and any(HOSTILE in r["name"] for r in rows)
     accessible(page)
     shot(page, "layers")
@@ -416,33 +416,32 @@ def test_a_viewer_sees_no_button_that_would_be_refused(daemon, jobs, browse):
 
 # ---- many layers ----
 
-SORTED = """() => new Promise((done) => {
-    const button = [...document.querySelectorAll("th button")].find((b) => b.textContent === "Cosine"), start = performance.now();
-    button.click();
-    requestAnimationFrame(() => setTimeout(() => done(performance.now() - start)));
-})"""
-
-
-def test_a_thousand_layers_are_sorted_in_a_moment(daemon, jobs, browse, shot):
-    """Of a real answer repeated: from the click until the frame is drawn.  The bound is what people notice on a machine as busy as a test's."""
+def test_a_thousand_layers_are_all_found_by_scrolling_and_keep_what_is_picked(daemon, jobs, browse):
+    """Of a real answer repeated.  Rows out of view do not exist; tests/browser/test_speed.py tells how smooth that is."""
     page = browse(daemon)
     rows = daemon("GET", f"/v1/jobs/{jobs[0]['id']}/layers").json()["data"]
     many = [{**rows[i % len(rows)], "index": i, "name": f"{rows[i % len(rows)]['name']}.{i}"} for i in range(1000)]
     page.route("**/v1/jobs/*/layers", lambda route: route.fulfill(json={"data": many, "next_cursor": None}))
     page.goto(f"/#/jobs/{jobs[0]['id']}/layers?sort=name")
-    shown = page.get_by_role("table", name="Layers").locator("tbody tr")
+    shown = page.get_by_role("table", name="Layers").locator("tbody tr:not(.space)")
     expect(shown.first).to_be_visible()
-    took = [page.evaluate(SORTED) for _ in range(5)]
-    print("sorting 1000 layers took", [round(t) for t in took], "ms")
-    assert min(took) < 500
     page.get_by_role("button", name="#").click()
     page.get_by_label("next recipe: patch.0", exact=True).select_option("exclude")
-    while (count := shown.count()) < 1000:      # scrolling brings the rest
-        page.get_by_role("button", name="more").scroll_into_view_if_needed()
-        expect(shown).not_to_have_count(count)
-    names = column(page, 2)
-    assert len(set(names)) == 1000
+    seen = set()
+    while len(seen) < 1000:
+        last = shown.last
+        names = column(page, 2)
+        assert len(names) < 100 and not set(names) <= seen
+        seen.update(names)
+        last.scroll_into_view_if_needed()
+        if len(seen) < 1000:
+            expect(shown.last).not_to_contain_text(names[-1])
+    assert seen == {r["name"] for r in many}
+    # The focus moves on with the rows; what it comes to is there.
+    page.get_by_label(f"next recipe: {many[-1]['name']}", exact=True).focus()
+    for _ in range(120):
+        page.keyboard.press("Shift+Tab")
+    assert many[939]["name"] in page.evaluate("document.activeElement.closest('tr').textContent")
     page.get_by_role("button", name="Layer").click()
-    expect(shown).not_to_have_count(1000)
     page.get_by_label("Name holds").fill("patch.0")
     expect(page.get_by_label("next recipe: patch.0", exact=True)).to_have_value("exclude")
