@@ -27,6 +27,7 @@ struct store {
     int backup_fd;                  /* flock'ed while blobs are removed; by a backup, so that none are */
     char boot_id[40];
     struct db *db;
+    struct spooler *spooler;
     struct recent *recent;
     struct store_limits limits;
     struct {
