@@ -22,7 +22,7 @@ const called = (w) => w.name || w.url;
 /** The section of the administration page. */
 export async function webhooks(place, failed) {
     const list = h("div"), made = h("div", { role: "status" });
-    const url = h("input", { id: "hook-url", type: "url", required: true, size: 40, placeholder: "https://" });
+    const url = h("input", { id: "hook-url", type: "url", required: true, size: 40 });
     const name = h("input", { id: "hook-name", maxlength: 200 });
     function actions(w) {
         const path = `/v1/webhooks/${w.id}`, act = (text, what) => does(text, called(w), failed, async () => { await what(); await draw(); });

@@ -145,7 +145,7 @@ def test_a_running_job_moves_and_is_canceled_and_tried_again(obedient, browse, a
     page.get_by_role("button", name="Cancel").click()
     expect(status).to_contain_text("canceled")
     page.get_by_role("button", name="Retry").click()
-    expect(page.get_by_role("link", name=job)).to_be_visible()
+    expect(page.get_by_role("link", name=job, exact=True)).to_be_visible()
     expect(page).not_to_have_url(re.compile(job))
     page.get_by_role("button", name="Cancel").click()
     expect(status).to_contain_text("canceled")

@@ -7,7 +7,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 
-JOBS, LAYERS, RUNS = 10_000, 1_000, 5
+JOBS, LAYERS, RUNS = 10_000, 1_000, 3
 DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 # Tells when the first row of a table was painted: the task behind the frame in which it was there.
