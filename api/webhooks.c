@@ -167,6 +167,7 @@ bool post_webhook(struct app *app, struct request *req, struct reply *reply, str
     bool ok = body && webhook_wish(app, body, "", &w, e) && webhook_wish_url_given(&w, "", e);
     if (ok) {
         struct webhook_request r = webhook_wish_request(&w, req->who.id);
+        reply->status = 201;
         ok = webhook_create(app->store, req->who.team, &r, &h, secret, e);
     }
     json_decref(body);
@@ -241,6 +242,7 @@ bool post_webhook_rotation(struct app *app, struct request *req, struct reply *r
 bool post_webhook_ping(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
     struct delivery d = { 0 };
+    reply->status = 202;
     return nothing(req, e) && webhook_ping(app->store, req->who.team, req->param[0], &d, e) && reply_delivery(reply, 202, &d, e);
 }
 
@@ -273,5 +275,6 @@ bool get_delivery(struct app *app, struct request *req, struct reply *reply, str
 bool post_redelivery(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
     struct delivery d = { 0 };
+    reply->status = 202;
     return nothing(req, e) && delivery_again(app->store, req->who.team, req->param[0], req->param[1], &d, e) && reply_delivery(reply, 202, &d, e);
 }

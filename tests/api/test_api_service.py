@@ -111,7 +111,7 @@ def test_answers_are_what_the_document_says(daemon, document):
     names["delivery"] = daemon("POST", f"/v1/webhooks/{names['webhook']}/ping").json()["id"]
     checked = 0
     for method, path, _ in operations(document):
-        if method != "GET" or path in ("/", "/metrics", "/dashboard/{file}", "/v1/session") or path.endswith("/content") or "{digest}" in path:
+        if method != "GET" or path in ("/", "/metrics", "/dashboard/{file}", "/v1/session") or path.endswith(("/content", "/logs")) or "{digest}" in path:
             continue
         answer = daemon("GET", path.format(**names))
         assert answer.status_code == 200, (path, answer.text)
