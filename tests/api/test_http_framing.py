@@ -99,7 +99,7 @@ def test_an_address_has_only_so_many_connections(make_daemon):
     for s in held:
         s.sendall(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
         assert s.recv(100).startswith(b"HTTP/1.1 200")
-    refused = socket.create_connection(("127.0.0.1", d.port))
+    refused = socket.create_connection(("127.0.0.1", d.port), timeout=5)        # less than a head may take
     assert refused.recv(100) == b""             # closed at once
     for s in held:
         s.close()
