@@ -35,11 +35,12 @@ function verdict(job, layers) {
     ], Object.entries(r.metrics).map(metricRow))];
 }
 
-function files(artifacts) {
+function files(id, artifacts) {
     const verify = artifacts.map((a) => `${a.digest.replace("sha256:", "")}  ${a.name}`).join("\n");
     return [h("h2", null, "Files"), table("Files", [
         { title: "File", cell: (a) => h("a", { href: a.urls.content, download: a.name }, a.name) },
         { title: "Size", n: true, cell: (a) => bytes(a.bytes) }, { title: "Digest", class: "mono", cell: (a) => a.digest }], artifacts),
+    h("p", null, h("a", { href: `/v1/jobs/${id}/report?format=html` }, "The report as one page"), ", to keep or to send"),
     h("p", null, "This, run beside the downloaded files, compares their digests:"),
     copyable("Verify", () => `sha256sum --check <<'END'\n${verify}\nEND`).element];
 }
@@ -131,5 +132,5 @@ export async function jobPage(place, { path: [id], query, signal }) {
     if (job.state !== "succeeded")
         return;
     const [layers, artifacts] = await Promise.all([get(`/v1/jobs/${id}/layers`, signal), get(job.urls.artifacts, signal)]);
-    done.replaceChildren(...[verdict(job, layers.data), files(artifacts.data)].flat().filter(Boolean));
+    done.replaceChildren(...[verdict(job, layers.data), files(job.id, artifacts.data)].flat().filter(Boolean));
 }
