@@ -61,23 +61,25 @@ void arena_free(struct arena *a)
 }
 
 /* calloc() knows which pages are zeros already: a large block is not touched before it is used. */
-static struct chunk *heap_chunk(uint64_t size, struct err *e)
+static struct chunk *heap_chunk(uint64_t size, bool zero, struct err *e)
 {
-    void *heap = calloc(1, (size_t)(2 * ALIGN + size));
+    size_t all = (size_t)(2 * ALIGN + size);
+    void *heap = zero ? calloc(1, all) : malloc(all);
     if (!heap) {
         err_set(e, ERR_MEMORY, "", "the system refused %llu bytes; free memory, or use smaller inputs or a machine with more",
                 (unsigned long long)size);
         return NULL;
     }
     struct chunk *c = (void *)(((uintptr_t)heap + ALIGN - 1) / ALIGN * ALIGN);
-    c->heap = heap;
+    *c = (struct chunk){ .heap = heap };
     return c;
 }
 
-static struct chunk *chunk_add(struct arena *a, uint64_t n, struct err *e)
+/* A chunk that blocks share is zeroed in any case. */
+static struct chunk *chunk_add(struct arena *a, uint64_t n, bool zero, struct err *e)
 {
     uint64_t size = n > CHUNK / 4 ? n : CHUNK;
-    struct chunk *c = arena_paged(a, n) ? scratch_map(a->dir, ALIGN + size, e) : heap_chunk(size, e);
+    struct chunk *c = arena_paged(a, n) ? scratch_map(a->dir, ALIGN + size, e) : heap_chunk(size, zero || size != n, e);
     if (!c)
         return NULL;
     c->size = size;
@@ -92,7 +94,7 @@ static struct chunk *chunk_add(struct arena *a, uint64_t n, struct err *e)
     return c;
 }
 
-void *arena_alloc(struct arena *a, uint64_t n, struct err *e)
+static void *block_add(struct arena *a, uint64_t n, bool zero, struct err *e)
 {
     if (n > a->limit || a->limit - n < a->used + ALIGN) {
         err_set(e, ERR_MEMORY, "", "%llu more bytes would exceed the limit of %llu bytes; raise --memory or send a smaller model",
@@ -104,7 +106,7 @@ void *arena_alloc(struct arena *a, uint64_t n, struct err *e)
         rounded = ALIGN;
     struct chunk *c = a->chunks;
     if (!c || c->size - c->used < rounded)
-        c = chunk_add(a, rounded, e);
+        c = chunk_add(a, rounded, zero, e);
     if (!c)
         return NULL;
     char *block = (char *)c + ALIGN + c->used;
@@ -113,15 +115,19 @@ void *arena_alloc(struct arena *a, uint64_t n, struct err *e)
     return block;
 }
 
-void *arena_array(struct arena *a, uint64_t count, uint64_t size, struct err *e)
+void *arena_alloc(struct arena *a, uint64_t n, struct err *e) { return block_add(a, n, true, e); }
+
+static void *array_add(struct arena *a, uint64_t count, uint64_t size, bool zero, struct err *e)
 {
     uint64_t n;
-    if (__builtin_mul_overflow(count, size, &n)) {
-        err_set(e, ERR_MEMORY, "", "%llu items of %llu bytes cannot be held", (unsigned long long)count, (unsigned long long)size);
-        return NULL;
-    }
-    return arena_alloc(a, n, e);
+    if (!__builtin_mul_overflow(count, size, &n))
+        return block_add(a, n, zero, e);
+    err_set(e, ERR_MEMORY, "", "%llu items of %llu bytes cannot be held", (unsigned long long)count, (unsigned long long)size);
+    return NULL;
 }
+
+void *arena_array(struct arena *a, uint64_t count, uint64_t size, struct err *e) { return array_add(a, count, size, true, e); }
+void *arena_scratch(struct arena *a, uint64_t count, uint64_t size, struct err *e) { return array_add(a, count, size, false, e); }
 
 char *arena_strndup(struct arena *a, const char *s, uint64_t n, struct err *e)
 {

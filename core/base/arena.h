@@ -34,6 +34,8 @@ void *arena_alloc(struct arena *a, uint64_t n, struct err *e);
 
 /* count * size with the product checked. */
 void *arena_array(struct arena *a, uint64_t count, uint64_t size, struct err *e);
+/* The same, not zeroed if it is large: for numbers of our own that are all written before they are read. */
+void *arena_scratch(struct arena *a, uint64_t count, uint64_t size, struct err *e);
 
 /* A NUL-terminated copy of s[0..n). */
 char *arena_strndup(struct arena *a, const char *s, uint64_t n, struct err *e);

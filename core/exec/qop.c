@@ -116,13 +116,29 @@ static const float *scales_of(const struct qop *q, size_t first, size_t n, float
     return room;
 }
 
+/* Integer matrices a [m, k] and b [k, n], held in floats, and the largest there may be in either. */
+struct codes { const float *a, *b; size_t m, n, k, lda, ldb; int a_max, b_max; };
+
+/* to[m, n] = scale (a b) + bias; acc and sums have room for m n numbers. */
+static void scaled_product(const struct codes *c, const float *scale, size_t scale_n, const float *bias, int32_t *acc, float *sums, float *to,
+                           size_t ldto)
+{
+    if (gemm_is_exact(c->k, c->a_max, c->b_max)) {
+        gemm(false, false, c->m, c->n, c->k, c->a, c->lda, c->b, c->ldb, false, sums, c->n);
+        dequantize_sums(c->m, c->n, sums, c->n, scale, scale_n, bias, to, ldto);
+        return;
+    }
+    gemm_exact(false, c->m, c->n, c->k, c->a, c->lda, c->a_max, c->b, c->ldb, c->b_max, acc, c->n, sums);
+    dequantize_acc(c->m, c->n, acc, c->n, scale, scale_n, bias, to, ldto);
+}
+
 /* Products of groups of inputs, added as floats: what a MatMul for each group and an Add behind it give. */
 static void multiply_groups(const struct qop *q, size_t m, const struct room *r, float *to)
 {
     for (size_t g = 0; g < q->k / q->group; g++) {
         size_t at = g * q->group;
-        gemm_exact(false, m, q->n, q->group, r->codes + at, q->k, affine_reach(q->ax), q->w + at * q->n, q->n, q->w_reach, r->acc, q->n, r->sums);
-        dequantize_acc(m, q->n, r->acc, q->n, scales_of(q, g * q->n, q->n, r->scale), q->n, NULL, g ? r->sums : to, q->n);
+        struct codes codes = { r->codes + at, q->w + at * q->n, m, q->n, q->group, q->k, q->n, affine_reach(q->ax), q->w_reach };
+        scaled_product(&codes, scales_of(q, g * q->n, q->n, r->scale), q->n, NULL, r->acc, r->sums, g ? r->sums : to, q->n);
         for (size_t i = 0; g && i < m * q->n; i++)
             to[i] += r->sums[i];
     }
@@ -143,8 +159,8 @@ static void multiply_columns(const struct qop *q, const struct columns *c, const
             multiply_groups(q, m, &room, to + r * q->n);
             continue;
         }
-        gemm_exact(false, m, c->n, q->k, room.codes, q->k, affine_reach(q->ax), c->w, c->n, c->reach, room.acc, c->n, room.sums);
-        dequantize_acc(m, c->n, room.acc, c->n, scales_of(q, c->first, c->n, room.scale), c->n, add, to + r * q->n, q->n);
+        struct codes codes = { room.codes, c->w, m, c->n, q->k, q->k, c->n, affine_reach(q->ax), c->reach };
+        scaled_product(&codes, scales_of(q, c->first, c->n, room.scale), c->n, add, room.acc, room.sums, to + r * q->n, q->n);
     }
 }
 
@@ -270,8 +286,8 @@ static void multiply_codes(const struct qop *q, const struct matrices *a, const 
     int32_t *acc = (int32_t *)(void *)(sums + part->sums);
     quantize_to_float(a->m * a->k, a->xs, q->ax.scale, q->ax.zero, q->ax.qmin, q->ax.qmax, xc);
     quantize_to_float(a->k * a->n, a->ys, q->ay.scale, q->ay.zero, q->ay.qmin, q->ay.qmax, yc);
-    gemm_exact(false, a->m, a->n, a->k, xc, a->k, affine_reach(q->ax), yc, a->n, affine_reach(q->ay), acc, a->n, sums);
-    dequantize_acc(a->m, a->n, acc, a->n, q->scale, 1, NULL, a->to, a->n);
+    struct codes codes = { xc, yc, a->m, a->n, a->k, a->k, a->n, affine_reach(q->ax), affine_reach(q->ay) };
+    scaled_product(&codes, q->scale, 1, NULL, acc, sums, a->to, a->n);
 }
 
 /* As the artifact's DequantizeLinear and float MatMul compute it. */

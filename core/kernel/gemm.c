@@ -72,6 +72,8 @@ static size_t chunk_length(size_t k, size_t largest_product)
     return chunks == 0 ? 1 : (k + chunks - 1) / chunks;
 }
 
+bool gemm_is_exact(size_t k, int a_max, int b_max) { return chunk_length(k, (size_t)a_max * (size_t)b_max) >= k; }
+
 void gemm_exact(bool b_trans, size_t m, size_t n, size_t k, const float *a, size_t lda, int a_max,
                 const float *b, size_t ldb, int b_max, int32_t *acc, size_t ldc, float *scratch)
 {

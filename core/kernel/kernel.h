@@ -51,6 +51,8 @@ void gemm(bool a_trans, bool b_trans, size_t m, size_t n, size_t k, const float 
  */
 void gemm_exact(bool b_trans, size_t m, size_t n, size_t k, const float *a, size_t lda, int a_max,
                 const float *b, size_t ldb, int b_max, int32_t *acc, size_t ldc, float *scratch);
+/* Is one sgemm exact for all k terms?  Then gemm() gives the integers as floats. */
+bool gemm_is_exact(size_t k, int a_max, int b_max);
 
 /*
  * h[n,n] += a^T a over integers, exact: a [rows, n] holds integers as floats, |a| <= a_max <= 255.  The rows are
@@ -135,6 +137,9 @@ void dequantize_i8(size_t n, const int8_t *q, float scale, int zero, float *x);
  */
 void dequantize_acc(size_t rows, size_t n, const int32_t *acc, size_t ldacc, const float *scale, size_t scale_n,
                     const float *bias, float *y, size_t ldy);
+/* The same of sums that are floats already (gemm_is_exact()). */
+void dequantize_sums(size_t rows, size_t n, const float *sums, size_t ldsums, const float *scale, size_t scale_n,
+                     const float *bias, float *y, size_t ldy);
 
 /*
  * Rounding to the levels lo + scale * {0..top}, lo being any number: no level need be zero.  A finite x of

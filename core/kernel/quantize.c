@@ -89,25 +89,30 @@ void dequantize_i8(size_t n, const int8_t *q, float scale, int zero, float *x)
 }
 
 /* One row; the four cases are loops of their own so that each is vectorised. */
-KERNEL_INLINE void scale_row(size_t n, const int32_t *acc, const float *scale, bool per_column,
+KERNEL_INLINE float sum_at(const void *sums, bool floats, size_t c)
+{
+    return floats ? ((const float *)sums)[c] : (float)((const int32_t *)sums)[c];
+}
+
+KERNEL_INLINE void scale_row(size_t n, const void *sums, bool floats, const float *scale, bool per_column,
                              const float *bias, float *y)
 {
     if (per_column && bias) {
         KERNEL_LOOP
         for (size_t c = 0; c < n; c++)
-            y[c] = (float)acc[c] * scale[c] + bias[c];
+            y[c] = sum_at(sums, floats, c) * scale[c] + bias[c];
     } else if (per_column) {
         KERNEL_LOOP
         for (size_t c = 0; c < n; c++)
-            y[c] = (float)acc[c] * scale[c];
+            y[c] = sum_at(sums, floats, c) * scale[c];
     } else if (bias) {
         KERNEL_LOOP
         for (size_t c = 0; c < n; c++)
-            y[c] = (float)acc[c] * scale[0] + bias[c];
+            y[c] = sum_at(sums, floats, c) * scale[0] + bias[c];
     } else {
         KERNEL_LOOP
         for (size_t c = 0; c < n; c++)
-            y[c] = (float)acc[c] * scale[0];
+            y[c] = sum_at(sums, floats, c) * scale[0];
     }
 }
 
@@ -116,5 +121,13 @@ void dequantize_acc(size_t rows, size_t n, const int32_t *acc, size_t ldacc, con
                     const float *bias, float *y, size_t ldy)
 {
     for (size_t r = 0; r < rows; r++, acc += ldacc, y += ldy)
-        scale_row(n, acc, scale, scale_n > 1, bias, y);
+        scale_row(n, acc, false, scale, scale_n > 1, bias, y);
+}
+
+KERNEL_CLONES
+void dequantize_sums(size_t rows, size_t n, const float *sums, size_t ldsums, const float *scale, size_t scale_n,
+                     const float *bias, float *y, size_t ldy)
+{
+    for (size_t r = 0; r < rows; r++, sums += ldsums, y += ldy)
+        scale_row(n, sums, true, scale, scale_n > 1, bias, y);
 }

@@ -13,9 +13,9 @@ KERNEL_INLINE float level_of(float place, float top)
 }
 
 /* Measured in steps, where squares neither overflow nor vanish whatever the unit of x. */
-KERNEL_INLINE float off_by(float x, float lo, float scale, float top)
+KERNEL_INLINE float off_by(float x, float lo, float per_unit, float top)
 {
-    float place = place_of(x, lo, scale);
+    float place = (x - lo) * per_unit;
     return place - level_of(place, top);
 }
 
@@ -27,33 +27,33 @@ KERNEL_INLINE void move_on(const float part[LANES], double sum[WIDTH])
             sum[i] += (double)part[j + i];
 }
 
-KERNEL_INLINE void block_error(size_t n, const float *x, float lo, float scale, float top, double sum[WIDTH])
+KERNEL_INLINE void block_error(size_t n, const float *x, float lo, float per_unit, float top, double sum[WIDTH])
 {
     float part[LANES] = { 0 };
     size_t i = 0;
     for (; i + LANES <= n; i += LANES)
         for (size_t j = 0; j < LANES; j++) {
-            float d = off_by(x[i + j], lo, scale, top);
+            float d = off_by(x[i + j], lo, per_unit, top);
             part[j] += d * d;
         }
     for (size_t j = 0; i < n; i++, j++) {
-        float d = off_by(x[i], lo, scale, top);
+        float d = off_by(x[i], lo, per_unit, top);
         part[j] += d * d;
     }
     move_on(part, sum);
 }
 
-KERNEL_INLINE void weighted_block_error(size_t n, const float *x, const float *weight, float lo, float scale, float top, double sum[WIDTH])
+KERNEL_INLINE void weighted_block_error(size_t n, const float *x, const float *weight, float lo, float per_unit, float top, double sum[WIDTH])
 {
     float part[LANES] = { 0 };
     size_t i = 0;
     for (; i + LANES <= n; i += LANES)
         for (size_t j = 0; j < LANES; j++) {
-            float d = off_by(x[i + j], lo, scale, top);
+            float d = off_by(x[i + j], lo, per_unit, top);
             part[j] += weight[i + j] * (d * d);
         }
     for (size_t j = 0; i < n; i++, j++) {
-        float d = off_by(x[i], lo, scale, top);
+        float d = off_by(x[i], lo, per_unit, top);
         part[j] += weight[i] * (d * d);
     }
     move_on(part, sum);
@@ -63,12 +63,13 @@ KERNEL_CLONES
 double rounding_error(size_t n, const float *x, const float *weight, float lo, float scale, int top)
 {
     double sum[WIDTH] = { 0 }, all = 0;
+    float per_unit = 1 / scale;
     for (size_t at = 0; at < n; at += BLOCK) {
         size_t len = n - at < BLOCK ? n - at : BLOCK;
         if (weight)
-            weighted_block_error(len, x + at, weight + at, lo, scale, (float)top, sum);
+            weighted_block_error(len, x + at, weight + at, lo, per_unit, (float)top, sum);
         else
-            block_error(len, x + at, lo, scale, (float)top, sum);
+            block_error(len, x + at, lo, per_unit, (float)top, sum);
     }
     for (size_t i = 0; i < WIDTH; i++)
         all += sum[i];

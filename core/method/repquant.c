@@ -145,7 +145,7 @@ static bool site(const struct recipe *r, const struct site_view *v, struct pool 
 static float *code_weights(const struct weight_view *v, struct arena *mem, struct err *e)
 {
     size_t n = (size_t)v->l->n, k = (size_t)v->l->k;
-    float *w = arena_array(mem, n * k, sizeof *w, e);
+    float *w = arena_scratch(mem, n * k, sizeof *w, e);
     if (!w || !weight_rows(v->g, v->l, w, e))
         return NULL;
     for (size_t i = 0; i < n * k; i++)

@@ -11,7 +11,7 @@ bool rows_prepare(struct rows *r, struct arena *mem, struct err *e)
 {
     if (r->columns)
         return true;
-    float *columns = arena_array(mem, (uint64_t)r->n * r->channels, sizeof *columns, e);
+    float *columns = arena_scratch(mem, (uint64_t)r->n * r->channels, sizeof *columns, e);
     if (!columns)
         return false;
     transpose_2d(r->n, r->channels, r->x, r->channels, columns, r->n);
@@ -147,35 +147,62 @@ static struct interval best_percentile(const struct column *c)
 enum { UPPER = 1, LOWER = 2 };
 static const int turns[] = { UPPER | LOWER, UPPER, LOWER, UPPER, LOWER };
 
-/* The best of `factors` positions of the ends that `side` names, each a share .9^k of the way from the median outwards. */
-static void shrink(const struct column *c, float median, int side, int factors, struct interval *best, double *least)
+/* Positions of an interval's ends and what each costs. */
+enum { MOST_FACTORS = 20 };
+struct positions {
+    const struct column *c;
+    struct interval at[MOST_FACTORS];
+    double error[MOST_FACTORS];
+};
+
+static bool cost_position(void *arg, size_t k, int thread, struct err *e)
 {
-    struct interval start = *best;
+    (void)thread;
+    (void)e;
+    struct positions *p = arg;
+    p->error[k] = error_of(p->c, p->at[k]);
+    return true;
+}
+
+/* The best of `factors` positions of the ends that `side` names, each a share .9^k of the way from the median outwards. */
+static bool shrink(const struct column *c, float median, int side, int factors, struct pool *pool, struct interval *best, double *least,
+                   struct err *e)
+{
+    struct positions p = { .c = c };
     float share = 1;
-    for (int k = 0; k < factors; k++, share *= 0.9f) {
-        /* Rounding may push an end past the extreme. */
-        struct interval now = { side & LOWER ? fmaxf(c->lo, median - share * (median - c->lo)) : start.lo,
-                                side & UPPER ? fminf(c->hi, median + share * (c->hi - median)) : start.hi };
-        double error = error_of(c, now);
-        if (error < *least) {
-            *least = error;
-            *best = now;
+    for (int k = 0; k < factors; k++, share *= 0.9f)       /* rounding may push an end past the extreme */
+        p.at[k] = (struct interval){ side & LOWER ? fmaxf(c->lo, median - share * (median - c->lo)) : best->lo,
+                                     side & UPPER ? fminf(c->hi, median + share * (c->hi - median)) : best->hi };
+    if (pool && !pool_run(pool, (size_t)factors, cost_position, &p, e))
+        return false;
+    for (int k = 0; k < factors; k++) {
+        if (!pool)
+            cost_position(&p, (size_t)k, 0, e);
+        if (p.error[k] < *least) {
+            *least = p.error[k];
+            *best = p.at[k];
         }
     }
+    return true;
 }
 
-static struct interval search(const struct column *c, int factors)
+static bool search(const struct column *c, int factors, struct pool *pool, struct interval *ret, struct err *e)
 {
-    struct interval best = whole(c);
-    double least = error_of(c, best);
+    double least = error_of(c, *ret = whole(c));
+    bool ok = true;
     memcpy(c->scratch, c->x, c->n * sizeof *c->x);
     float median = clip_select(c->n, c->scratch, (c->n - 1) / 2);
-    for (size_t i = 0; i < sizeof turns / sizeof turns[0]; i++)
-        shrink(c, median, turns[i], factors, &best, &least);
-    return best;
+    for (size_t i = 0; ok && i < sizeof turns / sizeof turns[0]; i++)
+        ok = shrink(c, median, turns[i], factors, pool, ret, &least, e);
+    return ok;
 }
 
-static struct interval grid(const struct column *c) { return search(c, 13); }
+static struct interval grid(const struct column *c)
+{
+    struct interval best;
+    search(c, 13, NULL, &best, NULL);
+    return best;
+}
 
 /* ---- all channels ---- */
 
@@ -209,7 +236,7 @@ bool clip_channels(enum clip_rule rule, const struct rows *r, const struct range
                    struct arena *mem, struct ranges *ret, struct err *e)
 {
     size_t threads = pool ? (size_t)pool_threads(pool) : 1;
-    struct task t = { rule, r, full, ret, bits, arena_array(mem, r->n * threads, sizeof(float), e) };
+    struct task t = { rule, r, full, ret, bits, arena_scratch(mem, r->n * threads, sizeof(float), e) };
     if (!t.scratch)
         return false;
     if (pool)
@@ -219,8 +246,8 @@ bool clip_channels(enum clip_rule rule, const struct rows *r, const struct range
     return true;
 }
 
-bool clip_common(const struct rows *r, const struct ranges *full, int bits, struct arena *mem, float *ret_lo, float *ret_hi,
-                 struct err *e)
+bool clip_common(const struct rows *r, const struct ranges *full, int bits, struct pool *pool, struct arena *mem, float *ret_lo,
+                 float *ret_hi, struct err *e)
 {
     struct column all = { .lo = full->lo[0], .hi = full->hi[0], .bits = bits };
     for (size_t c = 1; c < r->channels; c++) {
@@ -232,15 +259,17 @@ bool clip_common(const struct rows *r, const struct ranges *full, int bits, stru
     if (bits >= 8)
         return true;
     size_t most = 65536 / r->channels + 1, rows = r->n < most ? r->n : most;
-    float *x = arena_array(mem, (uint64_t)rows * r->channels, sizeof *x, e);
-    all.scratch = arena_array(mem, (uint64_t)rows * r->channels, sizeof *x, e);
+    float *x = arena_scratch(mem, (uint64_t)rows * r->channels, sizeof *x, e);
+    all.scratch = arena_scratch(mem, (uint64_t)rows * r->channels, sizeof *x, e);
     if (!x || !all.scratch)
         return false;
     for (size_t i = 0; i < rows; i++)
         memcpy(x + i * r->channels, r->x + i * r->n / rows * r->channels, r->channels * sizeof *x);
     all.x = x;
     all.n = rows * r->channels;
-    struct interval best = search(&all, 20);
+    struct interval best;
+    if (!search(&all, MOST_FACTORS, pool, &best, e))
+        return false;
     *ret_lo = best.lo;
     *ret_hi = best.hi;
     return true;

@@ -49,8 +49,8 @@ bool clip_channels(enum clip_rule rule, const struct rows *r, const struct range
  * One range for all channels: CLIP_GRID's search with 20 factors over at most 65,536 of the
  * values; at 8 bits the extremes.  mem: two floats a value looked at.
  */
-bool clip_common(const struct rows *r, const struct ranges *full, int bits, struct arena *mem, float *ret_lo, float *ret_hi,
-                 struct err *e);
+bool clip_common(const struct rows *r, const struct ranges *full, int bits, struct pool *pool, struct arena *mem, float *ret_lo,
+                 float *ret_hi, struct err *e);
 
 /*
  * For few rows (some dozens), whose extremes say little: mean +- k deviations, k growing with bits (2.68 at 4, 3.95 at 8);

@@ -76,7 +76,7 @@ static bool find_candidates(const struct rows *r, const struct ranges *full, con
     for (size_t c = 0; c < n; c++)
         middle[c] = from->lo[c] + (from->hi[c] - from->lo[c]) / 2;
     struct powers p = { middle, step, geometric_mean(n, step), ((1 << bits) - 1) / 2.0 };
-    if (!find_factors(r, &p, bits, energy, pool, mem, factor, e) || !clip_common(r, full, bits, mem, &lo, &hi, e))
+    if (!find_factors(r, &p, bits, energy, pool, mem, factor, e) || !clip_common(r, full, bits, pool, mem, &lo, &hi, e))
         return false;
     for (size_t a = 0; a < ALPHAS; a++) {
         if (!ranges_new(n, mem, &ret[a], e))
@@ -96,7 +96,8 @@ static bool find_candidates(const struct rows *r, const struct ranges *full, con
 struct judge {
     size_t rows, channels, outputs;
     int bits, weight_bits;
-    const float *x, *weight, *w, *y;    /* [rows, channels], [rows] or NULL, [outputs, channels], [rows, outputs] */
+    const float *x, *weight, *w;        /* [rows, channels], [rows] or NULL, [outputs, channels] */
+    float *y;                           /* [rows, outputs] */
     const struct ranges *candidate;     /* [ALPHAS] */
     struct bench { float *a, *w, *y, *step, *row; double *sum, *squares; } *bench;     /* per thread */
     double error[ALPHAS];
@@ -104,9 +105,9 @@ struct judge {
 
 static bool bench_init(struct bench *b, const struct judge *j, struct arena *mem, struct err *e)
 {
-    b->a = arena_array(mem, (uint64_t)j->rows * j->channels, sizeof *b->a, e);
-    b->w = arena_array(mem, (uint64_t)j->outputs * j->channels, sizeof *b->w, e);
-    b->y = arena_array(mem, (uint64_t)j->rows * j->outputs, sizeof *b->y, e);
+    b->a = arena_scratch(mem, (uint64_t)j->rows * j->channels, sizeof *b->a, e);
+    b->w = arena_scratch(mem, (uint64_t)j->outputs * j->channels, sizeof *b->w, e);
+    b->y = arena_scratch(mem, (uint64_t)j->rows * j->outputs, sizeof *b->y, e);
     b->step = arena_array(mem, j->channels, sizeof *b->step, e);
     b->row = arena_array(mem, j->channels, sizeof *b->row, e);
     b->sum = arena_array(mem, j->outputs, sizeof *b->sum, e);
@@ -197,12 +198,35 @@ static bool judge_one(void *arg, size_t number, int thread, struct err *e)
     return true;
 }
 
-/* Rows spread evenly over the sample, their true outputs, and room to work in. */
-static bool judge_init(struct judge *j, const struct rows *r, size_t threads, struct arena *mem, struct err *e)
+static bool run(struct judge *j, struct pool *pool, size_t pieces, pool_fn *fn, struct err *e)
 {
+    if (pool)
+        return pool_run(pool, pieces, fn, j, e);
+    for (size_t i = 0; i < pieces; i++)
+        fn(j, i, 0, e);
+    return true;
+}
+
+/* The true outputs of some rows. */
+enum { PIECES = 4 };
+static bool outputs_piece(void *arg, size_t piece, int thread, struct err *e)
+{
+    (void)thread;
+    (void)e;
+    struct judge *j = arg;
+    size_t first = piece * j->rows / PIECES, end = (piece + 1) * j->rows / PIECES;
+    gemm(false, true, end - first, j->outputs, j->channels, j->x + first * j->channels, j->channels, j->w, j->channels, false,
+         j->y + first * j->outputs, j->outputs);
+    return true;
+}
+
+/* Rows spread evenly over the sample, their true outputs, and room to work in. */
+static bool judge_init(struct judge *j, const struct rows *r, struct pool *pool, struct arena *mem, struct err *e)
+{
+    size_t threads = pool ? (size_t)pool_threads(pool) : 1;
     j->rows = r->n < SAMPLE ? r->n : SAMPLE;
-    float *x = arena_array(mem, j->rows * r->channels, sizeof *x, e), *weight = arena_array(mem, j->rows, sizeof *weight, e);
-    float *y = arena_array(mem, (uint64_t)j->rows * j->outputs, sizeof *y, e);
+    float *x = arena_scratch(mem, j->rows * r->channels, sizeof *x, e), *weight = arena_array(mem, j->rows, sizeof *weight, e);
+    float *y = arena_scratch(mem, (uint64_t)j->rows * j->outputs, sizeof *y, e);
     j->bench = arena_array(mem, threads, sizeof *j->bench, e);
     if (!x || !weight || !y || !j->bench)
         return false;
@@ -214,20 +238,10 @@ static bool judge_init(struct judge *j, const struct rows *r, size_t threads, st
         memcpy(x + i * r->channels, r->x + from * r->channels, r->channels * sizeof *x);
         weight[i] = r->weight ? r->weight[from] : 1;
     }
-    gemm(false, true, j->rows, j->outputs, j->channels, x, j->channels, j->w, j->channels, false, y, j->outputs);
     j->x = x;
     j->weight = weight;
     j->y = y;
-    return true;
-}
-
-static bool run(struct judge *j, struct pool *pool, struct err *e)
-{
-    if (pool)
-        return pool_run(pool, ALPHAS, judge_one, j, e);
-    for (size_t a = 0; a < ALPHAS; a++)
-        judge_one(j, a, 0, e);
-    return true;
+    return run(j, pool, PIECES, outputs_piece, e);
 }
 
 bool channel_exponent(const struct rows *r, const struct ranges *full, const float *w, size_t outputs, int bits, int weight_bits,
@@ -241,7 +255,7 @@ bool channel_exponent(const struct rows *r, const struct ranges *full, const flo
         return false;
     channel_energy(w, outputs, r->channels, energy);
     if (!find_candidates(r, full, io, energy, bits, pool, mem, candidate, e)
-        || !judge_init(&j, r, pool ? (size_t)pool_threads(pool) : 1, mem, e) || !run(&j, pool, e))
+        || !judge_init(&j, r, pool, mem, e) || !run(&j, pool, ALPHAS, judge_one, e))
         return false;
     size_t best = 0;
     for (size_t a = 1; a < ALPHAS; a++)

@@ -252,7 +252,7 @@ static bool prepare_moments(struct reconstruct_job *j, struct arena *scratch, st
     double *damped = j->factoring[OF_TARGET].a;      /* the target is found */
     j->r.damping = j->t->damping;
     if (f->fn && !j->r.fell_back) {
-        if (!(j->u = arena_array(scratch, k * k, sizeof *j->u, e)))
+        if (!(j->u = arena_scratch(scratch, k * k, sizeof *j->u, e)))
             return false;
         j->r.fell_back = !f->ok;
         j->r.damping = f->extra;
@@ -318,7 +318,7 @@ static bool set_up_factors(struct reconstruct_job *j, struct arena *scratch, str
     j->factoring[OF_INVERSE] = (struct factoring){ .fn = t->rounding == ROUND_GPTQ ? inverse_factor : NULL, .extra = t->damping };
     for (size_t i = 0; i < FACTORINGS; i++)
         if ((i == OF_TARGET || j->factoring[i].fn)
-            && !(j->factoring[i].a = arena_array(scratch, t->k * t->k, sizeof(double), e)))
+            && !(j->factoring[i].a = arena_scratch(scratch, t->k * t->k, sizeof(double), e)))
             return false;
     return true;
 }
@@ -329,15 +329,15 @@ static bool set_up(struct reconstruct_job *j, struct arena *mem, struct arena *s
     size_t threads = j->pool ? (size_t)pool_threads(j->pool) : 1;
     size_t ranges = t->n * j->groups;
     j->r.groups = j->groups;
-    if (!(j->r.codes = arena_array(mem, t->n, t->k, e)) || !(j->r.scale = arena_array(mem, ranges, sizeof(float), e))
-        || !(j->r.zero = arena_array(mem, ranges, 1, e)) || !(j->r.target = arena_array(mem, t->n * t->k, sizeof(float), e))
+    if (!(j->r.codes = arena_scratch(mem, t->n, t->k, e)) || !(j->r.scale = arena_array(mem, ranges, sizeof(float), e))
+        || !(j->r.zero = arena_array(mem, ranges, 1, e)) || !(j->r.target = arena_scratch(mem, t->n * t->k, sizeof(float), e))
         || !(j->r.step = arena_array(mem, ranges, 1, e)) || !(j->r.unit = arena_array(mem, t->n, sizeof(float), e))
         || !(j->lo = arena_array(scratch, ranges, sizeof *j->lo, e)) || !(j->hi = arena_array(scratch, ranges, sizeof *j->hi, e))
         || !(j->chosen = arena_array(scratch, t->n, sizeof *j->chosen, e)) || !(j->at = arena_array(scratch, t->k, sizeof *j->at, e))
         || !(j->order = arena_array(scratch, t->k, sizeof *j->order, e))
         || !(j->moments = arena_array(scratch, t->k * t->k, sizeof *j->moments, e))
         || !set_up_factors(j, scratch, e)
-        || !(j->h = arena_array(scratch, t->k * t->k, sizeof *j->h, e))
+        || !(j->h = arena_scratch(scratch, t->k * t->k, sizeof *j->h, e))
         || !(j->weight = arena_array(scratch, t->k, sizeof *j->weight, e))
         || !(j->benches = arena_array(scratch, threads, sizeof *j->benches, e))
         || !(j->errors = arena_array(scratch, j->pieces, sizeof *j->errors, e))

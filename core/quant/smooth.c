@@ -106,9 +106,9 @@ struct bench { float *x, *w, *y; };                /* of one thread */
 
 static bool bench_init(struct bench *b, const struct smooth_task *t, struct arena *mem, struct err *e)
 {
-    b->x = arena_array(mem, (uint64_t)t->rows->n * t->rows->channels, sizeof *b->x, e);
-    b->w = arena_array(mem, (uint64_t)outputs_of(t) * t->rows->channels, sizeof *b->w, e);
-    b->y = arena_array(mem, (uint64_t)t->rows->n * outputs_of(t), sizeof *b->y, e);
+    b->x = arena_scratch(mem, (uint64_t)t->rows->n * t->rows->channels, sizeof *b->x, e);
+    b->w = arena_scratch(mem, (uint64_t)outputs_of(t) * t->rows->channels, sizeof *b->w, e);
+    b->y = arena_scratch(mem, (uint64_t)t->rows->n * outputs_of(t), sizeof *b->y, e);
     return b->x && b->w && b->y;
 }
 
@@ -194,7 +194,7 @@ static double error_of(const struct smooth_task *t, const float *s, const float 
 static float *outputs_wanted(const struct smooth_task *t, struct arena *mem, struct err *e)
 {
     size_t channels = t->rows->channels, outputs = outputs_of(t);
-    float *y = arena_array(mem, (uint64_t)t->rows->n * outputs, sizeof *y, e);
+    float *y = arena_scratch(mem, (uint64_t)t->rows->n * outputs, sizeof *y, e);
     if (y)
         gemm(false, true, t->rows->n, outputs, channels, t->rows->x, channels, t->w, channels, false, y, outputs);
     return y;

@@ -7,15 +7,21 @@
 
 KERNEL_INLINE double within(double lo, double hi, double x) { return x < lo ? lo : x > hi ? hi : x; }
 
-KERNEL_INLINE double through(const struct affine *a, double x)
+KERNEL_INLINE double through(const struct affine *a, double per_unit, double x)
 {
-    return (within(a->qmin, a->qmax, rint(x / (double)a->scale) + a->zero) - a->zero) * (double)a->scale;
+    return (within(a->qmin, a->qmax, rint(x * per_unit) + a->zero) - a->zero) * (double)a->scale;
 }
 
-KERNEL_INLINE size_t bin_of(const struct site_summary *s, double x)
+/* Bins in a unit of the histogram's axis; 0: all values are one. */
+static double bins_per_unit(const struct site_summary *s)
 {
-    double width = ((double)s->hist_hi - (double)s->hist_lo) / DETAIL_BINS;
-    return (size_t)within(0, DETAIL_BINS - 1, width > 0 ? (x - (double)s->hist_lo) / width : 0);
+    double width = (double)s->hist_hi - (double)s->hist_lo;
+    return width > 0 ? DETAIL_BINS / width : 0;
+}
+
+KERNEL_INLINE size_t bin_of(const struct site_summary *s, double per_unit, double x)
+{
+    return (size_t)within(0, DETAIL_BINS - 1, (x - (double)s->hist_lo) * per_unit);
 }
 
 /* Where the values end up: each fine bin's middle, quantized. */
@@ -27,7 +33,7 @@ static void summarize_affine(const struct observer *o, const struct affine *a, s
     double width = ((double)s->hist_hi - (double)s->hist_lo) / FINE;
     observer_rebin(o, s->hist_lo, s->hist_hi, FINE, fine);
     for (size_t i = 0; i < FINE; i++)
-        s->hist_after[bin_of(s, through(a, s->hist_lo + ((double)i + 0.5) * width))] += fine[i];
+        s->hist_after[bin_of(s, bins_per_unit(s), through(a, 1 / (double)a->scale, s->hist_lo + ((double)i + 0.5) * width))] += fine[i];
     quantizer_limits(a, &lo, &hi);
     s->outside = observer_outside(o, lo, hi);
 }
@@ -39,11 +45,11 @@ static size_t summarize_row(const struct site_codes *q, const float *row, double
     float lo, hi;
     size_t outside = 0;
     quantizer_limits(q->a, &lo, &hi);
-    double half = (double)q->a->scale / 2, least = (double)lo - half, most = (double)hi + half;
+    double half = (double)q->a->scale / 2, least = (double)lo - half, most = (double)hi + half, step = 1 / (double)q->a->scale, bins = bins_per_unit(s);
     for (size_t c = 0; c < q->rows->channels; c++) {
         double shift = q->shift ? (double)q->shift[c] : 0, x = (double)row[c] * (double)q->mul[c] + shift;
         outside += x < least || x > most;
-        after[bin_of(s, (through(q->a, x) - shift) / (double)q->mul[c])] += each;
+        after[bin_of(s, bins, (through(q->a, step, x) - shift) / (double)q->mul[c])] += each;
     }
     return outside;
 }
@@ -73,7 +79,7 @@ static void summarize_levels(const struct observer *o, const struct log_levels *
             continue;
         log_levels_quantize(l, 1, &x, &code, &y);
         s->codes[code] += o->bins[bin];
-        s->hist_after[bin_of(s, (double)y)] += o->bins[bin];
+        s->hist_after[bin_of(s, bins_per_unit(s), (double)y)] += o->bins[bin];
         above += (double)x > top ? (double)o->bins[bin] : 0;
     }
     s->outside = o->count ? above / (double)o->count : 0;

@@ -80,7 +80,7 @@ static bool group_alloc(struct gathering *g, struct group *q, struct err *e)
     q->x_sum = arena_array(g->mem, q->k, sizeof(double), e);
     q->y_sum = arena_array(g->mem, q->n, sizeof(double), e);
     q->cross = arena_array(g->mem, cross_rows * q->k, sizeof(double), e);
-    q->c = q->by_input ? arena_array(g->mem, q->n * q->k, sizeof(double), e) : q->cross;
+    q->c = q->by_input ? arena_scratch(g->mem, q->n * q->k, sizeof(double), e) : q->cross;
     q->mean_y = arena_array(g->mem, q->n, sizeof(double), e);
     q->mean = arena_array(g->mem, q->k, sizeof(double), e);
     q->h = arena_array(g->mem, q->k * q->k, sizeof(double), e);
@@ -89,7 +89,7 @@ static bool group_alloc(struct gathering *g, struct group *q, struct err *e)
         return false;
     for (int i = 0; i < q->n_layers; i++) {
         const struct layer *l = g->s->layers[q->layer[i]].l;
-        float *rows = arena_array(g->mem, (uint64_t)l->n * (uint64_t)l->k, sizeof *rows, e);
+        float *rows = arena_scratch(g->mem, (uint64_t)l->n * (uint64_t)l->k, sizeof *rows, e);
         if (!rows || !weight_rows(g->t->g, l, rows, e))
             return false;
         q->rows[i] = rows;
@@ -116,10 +116,10 @@ static bool member_alloc(struct gathering *g, struct member *m, struct err *e)
         if (!m->gram[i] || !m->code_sum[i])
             return false;
     }
-    m->codes = arena_array(g->mem, BLOCK_ROWS * k, sizeof(float), e);
-    m->mix = arena_array(g->mem, BLOCK_ROWS * k, sizeof(float), e);
-    m->y = arena_array(g->mem, BLOCK_ROWS * n, sizeof(float), e);
-    m->cross = arena_array(g->mem, cross, sizeof(float), e);
+    m->codes = arena_scratch(g->mem, BLOCK_ROWS * k, sizeof(float), e);
+    m->mix = arena_scratch(g->mem, BLOCK_ROWS * k, sizeof(float), e);
+    m->y = arena_scratch(g->mem, BLOCK_ROWS * n, sizeof(float), e);
+    m->cross = arena_scratch(g->mem, cross, sizeof(float), e);
     m->scratch = arena_array(g->mem, k * k, sizeof(float), e);
     return m->codes && m->mix && m->y && m->cross && m->scratch;
 }

@@ -108,7 +108,7 @@ bool sample_rows(const struct sample *s, struct arena *mem, struct rows *ret, st
     size_t n = 0, drawn = 0, more = 0;
     for (int i = 0; i < s->n_pieces; i++)
         n += s->pieces[i].n;
-    float *x = arena_array(mem, n * s->channels, sizeof *x, e), *weight = arena_array(mem, n, sizeof *weight, e);
+    float *x = arena_scratch(mem, n * s->channels, sizeof *x, e), *weight = arena_array(mem, n, sizeof *weight, e);
     float *norms = arena_array(mem, (uint64_t)s->n_pieces * s->largest, sizeof *norms, e);
     if (!x || !weight || !norms)
         return false;

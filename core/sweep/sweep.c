@@ -54,7 +54,7 @@ static bool stack_weights(const struct sweep_task *t, const struct sweep *s, int
             readers[v->n_readers++] = (struct smooth_reader){ v->n, s->layers[i].choice.weight_bits,
                                                               weight_grid_of(t->recipe, s->layers[i].l, s->layers[i].choice.weight_bits) };
         }
-    float *stack = arena_array(mem, v->n * v->rows.channels, sizeof *stack, e);
+    float *stack = arena_scratch(mem, v->n * v->rows.channels, sizeof *stack, e);
     v->w = stack;
     v->readers = readers;
     for (int i = 0; readers && stack && i < s->n_layers; i++) {

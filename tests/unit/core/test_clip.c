@@ -208,8 +208,8 @@ static void a_common_range_covers_at_eight_bits_and_clips_below(void **state)
         least = fminf(least, x[i]);
         most = fmaxf(most, x[i]);
     }
-    assert_true(clip_common(&r, &full, 8, *state, &lo, &hi, &e) && lo == least && hi == most);
-    assert_true(clip_common(&r, &full, 4, *state, &low, &high, &e));
+    assert_true(clip_common(&r, &full, 8, NULL, *state, &lo, &hi, &e) && lo == least && hi == most);
+    assert_true(clip_common(&r, &full, 4, NULL, *state, &low, &high, &e));
     assert_true(low >= lo && high <= hi && high - low < hi - lo);
 }
 

@@ -99,6 +99,7 @@ static void check_exact(const struct exact_case *t, bool b_trans, int mode)
     memset(acc, 0x55, t->m * ldc * sizeof *acc);
     memset(sum, 0x55, t->m * ldc * sizeof *sum);
     gemm_exact(b_trans, t->m, t->n, t->k, a, lda, t->a_max, b, ldb, t->b_max, acc, ldc, scratch);
+    assert_true(gemm_is_exact(t->k, t->a_max, t->b_max) == ((uint64_t)t->k * (uint64_t)t->a_max * (uint64_t)t->b_max <= 1 << 24));
     ref_gemm_exact(b_trans, t->m, t->n, t->k, a, lda, b, ldb, sum, ldc);
     assert_memory_equal(acc, sum, t->m * ldc * sizeof *acc);
     free(a);

@@ -453,7 +453,7 @@ static void sums_are_scaled_and_biased_with_two_roundings(void **state)
     (void)state;
     static int32_t acc[ROOM];
     for (size_t i = 0; i < ROOM; i++)
-        acc[i] = (int32_t)random_bits();
+        in3[i] = (float)(acc[i] = (int32_t)random_bits());
     fill(ROOM, in, 1e-9f, 1e-8f);
     fill(ROOM, in2, -1, 1);
     for (size_t i = 0; i < COUNT(sizes); i++)
@@ -463,6 +463,9 @@ static void sums_are_scaled_and_biased_with_two_roundings(void **state)
             memset(want, 0, sizeof want);
             dequantize_acc(rows, n, acc + 1, ld, in + 1, scale_n, bits & 2 ? in2 + 1 : NULL, got, ld);
             ref_dequantize_acc(rows, n, acc + 1, ld, in + 1, scale_n, bits & 2 ? in2 + 1 : NULL, want, ld);
+            assert_memory_equal(got, want, sizeof got);
+            memset(got, 0, sizeof got);
+            dequantize_sums(rows, n, in3 + 1, ld, in + 1, scale_n, bits & 2 ? in2 + 1 : NULL, got, ld);
             assert_memory_equal(got, want, sizeof got);
         }
 }
