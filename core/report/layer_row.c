@@ -45,11 +45,12 @@ static size_t summarize_row(const struct site_codes *q, const float *row, double
     float lo, hi;
     size_t outside = 0;
     quantizer_limits(q->a, &lo, &hi);
-    double half = (double)q->a->scale / 2, least = (double)lo - half, most = (double)hi + half, step = 1 / (double)q->a->scale, bins = bins_per_unit(s);
+    double half = (double)q->a->scale / 2, least = (double)lo - half, most = (double)hi + half;
+    double steps = 1 / (double)q->a->scale, bins = bins_per_unit(s);
     for (size_t c = 0; c < q->rows->channels; c++) {
         double shift = q->shift ? (double)q->shift[c] : 0, x = (double)row[c] * (double)q->mul[c] + shift;
         outside += x < least || x > most;
-        after[bin_of(s, bins, (through(q->a, step, x) - shift) / (double)q->mul[c])] += each;
+        after[bin_of(s, bins, (through(q->a, steps, x) - shift) / (double)q->mul[c])] += each;
     }
     return outside;
 }
