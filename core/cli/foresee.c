@@ -221,16 +221,16 @@ static double passes_of(const struct state *s)
     const struct method *m = s->task.method;
     double n = (double)s->cast.samples, few = fmin(n, 8), walks = m->folds_last ? 2 : 1;
     double absorbed = m->absorbs ? fmin(n, 41) : 0, judged = 2 * (double)s->evaluation.count;
-    return 3.65 * n * walks + 2 * few + absorbed + judged;
+    return 3.3 * n * walks + 2 * few + absorbed + judged;
 }
 
-/* Searches are many small steps: a ninth of the speed of a pass. */
+/* Searches are many small steps: a seventh of the speed of a pass. */
 static double cpu_seconds(const struct state *s)
 {
     const struct forecast *c = &s->cast;
     double rate = c->pass_flops / (double)c->samples / s->pass_seconds;
-    return 0.02 + 0.0012 * c->n_sites + 6e-8 * (double)c->codes + s->pass_seconds * passes_of(s)
-         + (1.15 * c->moment_flops + c->rebuild_flops + 9 * c->search_flops) / rate;
+    return 0.02 + 0.0009 * c->n_sites + 4e-8 * (double)c->codes + s->pass_seconds * passes_of(s)
+         + (1.15 * c->moment_flops + c->rebuild_flops + 7 * c->search_flops) / rate;
 }
 
 static double wall_seconds(const struct state *s) { return 0.2 + cpu_seconds(s) * s->clock_ratio; }
