@@ -149,10 +149,10 @@ static void what_is_computed_is_that_of_floats(void **state)
 
 /* ---- sweeps ---- */
 
-/* ids -> table -> norm -> q, k, v -> attention -> o, + -> norm -> up, Relu, down, +: one block, all its weights of 16 bits. */
-static struct ground *block(enum dtype t, bool wide)
+/* ids -> table -> norm -> q, k, v -> attention -> o, + -> norm -> up, Relu, down, +: one block, all its weights of 16 bits.  It lies in *ret. */
+static struct ground *block(enum dtype t, bool wide, struct builder **ret)
 {
-    struct builder *b = mb_new(17);
+    struct builder *b = *ret = mb_new(17);
     static const struct { const char *name; int64_t k, n; } weights[] = {
         { "table", 700, 128 }, { "wq", 128, 512 }, { "wk", 128, 512 }, { "wv", 128, 512 }, { "wo", 512, 128 }, { "wu", 128, 520 }, { "wd", 520, 128 },
     };
@@ -182,7 +182,8 @@ static void what_is_decided_is_that_of_floats(void **state)
         struct recipe r = *recipe_preset(names[i]);
         enum dtype t = i % 2 ? DT_BF16 : DT_F16;
         r.distillation.steps = r.distillation.steps > 8 ? 8 : r.distillation.steps;
-        struct ground *half = block(t, false), *wide = block(t, true);
+        struct builder *of[2];
+        struct ground *half = block(t, false, &of[0]), *wide = block(t, true, &of[1]);
         assert_int_equal(count_narrow(half->g), 7);
         struct outcome *got = sweep_well(half, &(struct how_to){ .recipe = &r, .threads = 2, .memory = UINT64_MAX });
         struct outcome *want = sweep_well(wide, &(struct how_to){ .recipe = &r, .threads = 2, .memory = UINT64_MAX });
@@ -202,6 +203,8 @@ static void what_is_decided_is_that_of_floats(void **state)
         outcome_free(want);
         ground_free(half);
         ground_free(wide);
+        mb_free(of[0]);
+        mb_free(of[1]);
     }
 }
 
