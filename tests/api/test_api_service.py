@@ -255,9 +255,10 @@ def test_the_end_waits_for_answers_under_way(make_daemon):
         assert answers[0].json()["code"] == "service.draining"
 
 
-def test_the_committed_json_is_what_the_yaml_says():
+@pytest.mark.parametrize("script", ["openapi_json.py", "errors_md.py"])
+def test_what_is_made_from_a_source_is_what_that_says(script):
     import pathlib
     import subprocess
     import sys
-    script = pathlib.Path(__file__).resolve().parent.parent.parent / "scripts" / "openapi_json.py"
-    subprocess.run([sys.executable, str(script), "--check"], check=True)
+    scripts = pathlib.Path(__file__).resolve().parent.parent.parent / "scripts"
+    subprocess.run([sys.executable, str(scripts / script), "--check"], check=True)
