@@ -164,7 +164,7 @@ BENCHES  := $(patsubst bench/%.c,$(O)/bench/%,$(filter-out bench/queue.c,$(wildc
 bench:    ## measure the kernels, and quantize real models beside ONNX Runtime's own quantizer
 	@scripts/setup
 	$(AGAIN) programs bench-programs
-	@unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; for b in $(filter-out %/pass,$(BENCHES)) bench/queue.py bench/float_pass.py 'bench/passes.py' 'bench/speed.py' 'bench/compare.py'; do \
+	@unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE; for b in $(filter-out %/pass,$(BENCHES)) bench/claims.py bench/float_pass.py 'bench/passes.py' 'bench/speed.py' 'bench/compare.py'; do \
 	    echo "== $$b"; case $$b in *.py) .venv/bin/python $$b ;; *) $$b ;; esac || exit 1; done
 bench-programs: $(BENCHES) $(O)/bench/queue
 $(O)/bench/queue: $(O)/bench/queue.o $(O)/libdaemon.a

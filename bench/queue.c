@@ -1,7 +1,7 @@
 /*
  * queue.c - what a long queue costs: 10,000 queued jobs of 5 teams that have asked for very different numbers.
  *
- *   build/bench/queue DIR [JOBS]        DIR must not exist; it is left for bench/queue.py to start a daemon on
+ *   build/bench/queue DIR [JOBS]        DIR must not exist; it is left for bench/claims.py to start a daemon on
  *
  * Claims, each with the commit that makes it durable, one finished job after each; how fair the first half of them was to
  * the teams; and how long opening and recovering the store takes.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A queue of 10,000 jobs of 5 teams: claims, shares, and how long a daemon takes to be ready again.
 
-    bench/queue.py [--jobs 10000] [--dir FOLDER]
+    bench/claims.py [--jobs 10000] [--dir FOLDER]
 
 The folder (default build/bench) must be on the disk that is meant: each claim is a durable commit.  The goals: claims
 p99 <= 5 ms, shares within 10 % of fair, ready <= 3 s after the start.
