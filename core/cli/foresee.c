@@ -228,7 +228,8 @@ static double passes_of(const struct state *s)
 static double cpu_seconds(const struct state *s)
 {
     const struct forecast *c = &s->cast;
-    double rate = c->pass_flops / (double)c->samples / s->pass_seconds;
+    /* A tiny model's own products are slower than those over all its rows. */
+    double rate = fmax(c->pass_flops / (double)c->samples / s->pass_seconds, 16e9);
     return 0.02 + 0.0009 * c->n_sites + 4e-8 * (double)c->codes + s->pass_seconds * passes_of(s)
          + (1.15 * c->moment_flops + c->rebuild_flops + 7 * c->search_flops) / rate;
 }
