@@ -4,6 +4,8 @@
 #ifndef CORE_BASE_HALF_H
 #define CORE_BASE_HALF_H
 
+#include "core/base/tensor.h"
+
 #include <stdint.h>
 #include <string.h>
 
@@ -25,5 +27,8 @@ static inline float half_of_f16(uint16_t h)
 
 /* bfloat16 is the upper half of a float32. */
 static inline float half_of_bf16(uint16_t h) { return half_bits((uint32_t)h << 16); }
+
+/* from: DT_F16 or DT_BF16. */
+static inline float half_of(enum dtype from, uint16_t h) { return from == DT_F16 ? half_of_f16(h) : half_of_bf16(h); }
 
 #endif

@@ -125,10 +125,20 @@ void pool_free(struct pool *p)
     free(p);
 }
 
-int pool_threads(const struct pool *p) { return p->threads; }
+int pool_threads(const struct pool *p) { return p ? p->threads : 1; }
+
+static bool run_alone(size_t pieces, pool_fn *fn, void *arg, struct err *e)
+{
+    for (size_t i = 0; i < pieces; i++)
+        if (!fn(arg, i, 0, e))
+            return false;
+    return true;
+}
 
 bool pool_run(struct pool *p, size_t pieces, pool_fn *fn, void *arg, struct err *e)
 {
+    if (!p)
+        return run_alone(pieces, fn, arg, e);
     pthread_mutex_lock(&p->mu);
     p->fn = fn;
     p->arg = arg;

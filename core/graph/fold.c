@@ -143,7 +143,7 @@ static const void *widened(const struct fact *f, enum dtype from, const void *da
     const uint16_t *half = data;
     float *ret = arena_array(mem, (uint64_t)n, sizeof *ret, e);
     for (int64_t i = 0; ret && i < n; i++)
-        ret[i] = from == DT_F16 ? half_of_f16(half[i]) : half_of_bf16(half[i]);
+        ret[i] = half_of(from, half[i]);
     return ret;
 }
 

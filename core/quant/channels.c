@@ -273,10 +273,8 @@ bool channel_costs(const struct rows *r, int bits, const float *energy, size_t c
 {
     struct cost_task t = { r, (1 << bits) - 1, energy, choices, level, arg,
                            arena_array(mem, (uint64_t)r->channels * choices, sizeof(double), e) };
-    if (!t.cost || (pool && !pool_run(pool, r->channels, cost_one, &t, e)))
+    if (!t.cost || !pool_run(pool, r->channels, cost_one, &t, e))
         return false;
-    for (size_t c = 0; c < r->channels && !pool; c++)
-        cost_one(&t, c, 0, e);
     memset(ret, 0, choices * sizeof *ret);
     for (size_t c = 0; c < r->channels; c++)
         for (size_t i = 0; i < choices; i++)

@@ -173,16 +173,13 @@ static bool shrink(const struct column *c, float median, int side, int factors, 
     for (int k = 0; k < factors; k++, share *= 0.9f)       /* rounding may push an end past the extreme */
         p.at[k] = (struct interval){ side & LOWER ? fmaxf(c->lo, median - share * (median - c->lo)) : best->lo,
                                      side & UPPER ? fminf(c->hi, median + share * (c->hi - median)) : best->hi };
-    if (pool && !pool_run(pool, (size_t)factors, cost_position, &p, e))
+    if (!pool_run(pool, (size_t)factors, cost_position, &p, e))
         return false;
-    for (int k = 0; k < factors; k++) {
-        if (!pool)
-            cost_position(&p, (size_t)k, 0, e);
+    for (int k = 0; k < factors; k++)
         if (p.error[k] < *least) {
             *least = p.error[k];
             *best = p.at[k];
         }
-    }
     return true;
 }
 
@@ -235,15 +232,8 @@ static bool clip_one(void *arg, size_t channel, int thread, struct err *e)
 bool clip_channels(enum clip_rule rule, const struct rows *r, const struct ranges *full, int bits, struct pool *pool,
                    struct arena *mem, struct ranges *ret, struct err *e)
 {
-    size_t threads = pool ? (size_t)pool_threads(pool) : 1;
-    struct task t = { rule, r, full, ret, bits, arena_scratch(mem, r->n * threads, sizeof(float), e) };
-    if (!t.scratch)
-        return false;
-    if (pool)
-        return pool_run(pool, r->channels, clip_one, &t, e);
-    for (size_t c = 0; c < r->channels; c++)
-        clip_one(&t, c, 0, e);
-    return true;
+    struct task t = { rule, r, full, ret, bits, arena_scratch(mem, r->n * (size_t)pool_threads(pool), sizeof(float), e) };
+    return t.scratch && pool_run(pool, r->channels, clip_one, &t, e);
 }
 
 bool clip_common(const struct rows *r, const struct ranges *full, int bits, struct pool *pool, struct arena *mem, float *ret_lo,

@@ -198,15 +198,6 @@ static bool judge_one(void *arg, size_t number, int thread, struct err *e)
     return true;
 }
 
-static bool run(struct judge *j, struct pool *pool, size_t pieces, pool_fn *fn, struct err *e)
-{
-    if (pool)
-        return pool_run(pool, pieces, fn, j, e);
-    for (size_t i = 0; i < pieces; i++)
-        fn(j, i, 0, e);
-    return true;
-}
-
 /* The true outputs of some rows. */
 enum { PIECES = 4 };
 static bool outputs_piece(void *arg, size_t piece, int thread, struct err *e)
@@ -223,7 +214,7 @@ static bool outputs_piece(void *arg, size_t piece, int thread, struct err *e)
 /* Rows spread evenly over the sample, their true outputs, and room to work in. */
 static bool judge_init(struct judge *j, const struct rows *r, struct pool *pool, struct arena *mem, struct err *e)
 {
-    size_t threads = pool ? (size_t)pool_threads(pool) : 1;
+    size_t threads = (size_t)pool_threads(pool);
     j->rows = r->n < SAMPLE ? r->n : SAMPLE;
     float *x = arena_scratch(mem, j->rows * r->channels, sizeof *x, e), *weight = arena_array(mem, j->rows, sizeof *weight, e);
     float *y = arena_scratch(mem, (uint64_t)j->rows * j->outputs, sizeof *y, e);
@@ -241,7 +232,7 @@ static bool judge_init(struct judge *j, const struct rows *r, struct pool *pool,
     j->x = x;
     j->weight = weight;
     j->y = y;
-    return run(j, pool, PIECES, outputs_piece, e);
+    return pool_run(pool, PIECES, outputs_piece, j, e);
 }
 
 bool channel_exponent(const struct rows *r, const struct ranges *full, const float *w, size_t outputs, int bits, int weight_bits,
@@ -255,7 +246,7 @@ bool channel_exponent(const struct rows *r, const struct ranges *full, const flo
         return false;
     channel_energy(w, outputs, r->channels, energy);
     if (!find_candidates(r, full, io, energy, bits, pool, mem, candidate, e)
-        || !judge_init(&j, r, pool, mem, e) || !run(&j, pool, ALPHAS, judge_one, e))
+        || !judge_init(&j, r, pool, mem, e) || !pool_run(pool, ALPHAS, judge_one, &j, e))
         return false;
     size_t best = 0;
     for (size_t a = 1; a < ALPHAS; a++)

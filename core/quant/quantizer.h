@@ -8,8 +8,8 @@
 #ifndef CORE_QUANT_QUANTIZER_H
 #define CORE_QUANT_QUANTIZER_H
 
-#include "core/base/half.h"
 #include "core/base/arena.h"
+#include "core/base/half.h"
 #include "core/graph/roles.h"
 #include "core/kernel/affine.h"
 #include "core/quant/weight_grid.h"
@@ -115,7 +115,7 @@ struct weight_source weight_source_of(const struct graph *g, const struct layer 
 /* Without the division: number i as it lies, and that of a channel. */
 static inline float weight_number(const struct weight_source *s, size_t i)
 {
-    return s->w ? s->w[i] : s->half_as == DT_F16 ? half_of_f16(s->half[i]) : half_of_bf16(s->half[i]);
+    return s->w ? s->w[i] : half_of(s->half_as, s->half[i]);
 }
 static inline float weight_at(const struct weight_source *s, size_t k, size_t channel)
 {

@@ -16,17 +16,7 @@
 static const double LEAST_RIDGE = 1e-6, LEAST_RAISE = 1e-6, MOST_RAISE = 1e3;
 enum { LEARN_ARRAYS = 5 };
 
-static bool run_pieces(struct reconstruct_job *j, size_t pieces, pool_fn *fn, struct err *e)
-{
-    if (j->pool)
-        return pool_run(j->pool, pieces, fn, j, e);
-    for (size_t i = 0; i < pieces; i++)
-        if (!fn(j, i, 0, e))
-            return false;
-    return true;
-}
-
-bool job_run(struct reconstruct_job *j, pool_fn *fn, struct err *e) { return run_pieces(j, j->pieces, fn, e); }
+bool job_run(struct reconstruct_job *j, pool_fn *fn, struct err *e) { return pool_run(j->pool, j->pieces, fn, j, e); }
 
 size_t job_rows(const struct reconstruct_job *j, size_t piece)
 {
@@ -326,7 +316,7 @@ static bool set_up_factors(struct reconstruct_job *j, struct arena *scratch, str
 static bool set_up(struct reconstruct_job *j, struct arena *mem, struct arena *scratch, struct err *e)
 {
     const struct reconstruct_task *t = j->t;
-    size_t threads = j->pool ? (size_t)pool_threads(j->pool) : 1;
+    size_t threads = (size_t)pool_threads(j->pool);
     size_t ranges = t->n * j->groups;
     j->r.groups = j->groups;
     if (!(j->r.codes = arena_scratch(mem, t->n, t->k, e)) || !(j->r.scale = arena_array(mem, ranges, sizeof(float), e))
@@ -358,7 +348,7 @@ bool reconstruct(const struct reconstruct_task *t, struct pool *pool, struct are
     struct arena *scratch = arena_new(UINT64_MAX / 2);
     if (!scratch)
         return err_set(e, ERR_MEMORY, "", "no memory to reconstruct weights");
-    bool ok = set_up(&j, mem, scratch, e) && order_moments(&j, scratch, e) && run_pieces(&j, FACTORINGS, factor_piece, e)
+    bool ok = set_up(&j, mem, scratch, e) && order_moments(&j, scratch, e) && pool_run(pool, FACTORINGS, factor_piece, &j, e)
            && find_target(&j, e) && prepare_moments(&j, scratch, e);
     if (ok)
         job_cover_rows(&j);

@@ -257,10 +257,8 @@ bool smooth_search(const struct smooth_task *t, double worth, struct pool *pool,
 {
     struct search s = { .t = t };
     size_t best = 1;
-    if (!search_init(&s, pool ? pool_threads(pool) : 1, mem, e) || (pool && !pool_run(pool, CHOICES, judge, &s, e)))
+    if (!search_init(&s, pool_threads(pool), mem, e) || !pool_run(pool, CHOICES, judge, &s, e))
         return false;
-    for (size_t i = 0; i < CHOICES && !pool; i++)
-        judge(&s, i, 0, e);
     for (size_t i = 2; i < CHOICES; i++)
         best = s.error[i] < s.error[best] ? i : best;
     if (!(s.error[best] < worth * s.error[0]))

@@ -30,10 +30,10 @@ static void summarize_affine(const struct observer *o, const struct affine *a, s
     enum { FINE = 4096 };
     uint64_t fine[FINE];
     float lo, hi;
-    double width = ((double)s->hist_hi - (double)s->hist_lo) / FINE;
+    double width = ((double)s->hist_hi - (double)s->hist_lo) / FINE, steps = 1 / (double)a->scale, bins = bins_per_unit(s);
     observer_rebin(o, s->hist_lo, s->hist_hi, FINE, fine);
     for (size_t i = 0; i < FINE; i++)
-        s->hist_after[bin_of(s, bins_per_unit(s), through(a, 1 / (double)a->scale, s->hist_lo + ((double)i + 0.5) * width))] += fine[i];
+        s->hist_after[bin_of(s, bins, through(a, steps, s->hist_lo + ((double)i + 0.5) * width))] += fine[i];
     quantizer_limits(a, &lo, &hi);
     s->outside = observer_outside(o, lo, hi);
 }
@@ -71,7 +71,7 @@ static void summarize_channels(const struct observer *o, const struct site_codes
 /* Counts of codes: a bin of the observer lies in one level, but for those on a border. */
 static void summarize_levels(const struct observer *o, const struct log_levels *l, struct site_summary *s)
 {
-    double above = 0, top = log_levels_value(l, 0) * exp2(0.5 / l->steps_per_octave);
+    double above = 0, top = log_levels_value(l, 0) * exp2(0.5 / l->steps_per_octave), bins = bins_per_unit(s);
     s->n_codes = (uint32_t)log_levels_zero(l) + 1;
     for (uint32_t bin = 0; bin < OBSERVER_BINS; bin++) {
         uint8_t code;
@@ -80,7 +80,7 @@ static void summarize_levels(const struct observer *o, const struct log_levels *
             continue;
         log_levels_quantize(l, 1, &x, &code, &y);
         s->codes[code] += o->bins[bin];
-        s->hist_after[bin_of(s, bins_per_unit(s), (double)y)] += o->bins[bin];
+        s->hist_after[bin_of(s, bins, (double)y)] += o->bins[bin];
         above += (double)x > top ? (double)o->bins[bin] : 0;
     }
     s->outside = o->count ? above / (double)o->count : 0;

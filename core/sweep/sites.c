@@ -55,6 +55,19 @@ static const char *off_reason(const struct layer *l)
     return l->kind == LAYER_CONV ? "the recipe has \"convolutions\": false" : "the recipe has \"attention\": {\"products\": false}";
 }
 
+static const enum recipe_part part_of[PARTS] = {
+    [PART_OTHER] = RECIPE_ANY_PART, [PART_ATTENTION] = RECIPE_ATTENTION, [PART_FEED_FORWARD] = RECIPE_FEED_FORWARD,
+};
+
+void sweep_choice(const struct recipe *r, const struct layer *l, struct recipe_choice *ret)
+{
+    recipe_match(r, l->name, part_of[l->part], ret);
+    if (ret->quantize && !wanted(r, l)) {
+        *ret = (struct recipe_choice){ 0 };
+        snprintf(ret->reason, sizeof ret->reason, "%s", off_reason(l));
+    }
+}
+
 /* Of products and convolutions the ranges are static in every recipe; what linears read is found while the artifact runs. */
 bool sweep_without_data(const struct roles *roles, const struct recipe *r, struct err *e)
 {
@@ -64,8 +77,8 @@ bool sweep_without_data(const struct roles *roles, const struct recipe *r, struc
     for (int i = 0; i < roles->n_layers; i++) {
         const struct layer *l = &roles->layers[i];
         struct recipe_choice choice;
-        recipe_match(r, l->name, RECIPE_ANY_PART, &choice);
-        if (!choice.quantize || l->kind == LAYER_LINEAR || !wanted(r, l))
+        sweep_choice(r, l, &choice);
+        if (!choice.quantize || l->kind == LAYER_LINEAR)
             continue;
         if (l->kind == LAYER_CONV)
             conv = l;
@@ -78,19 +91,6 @@ bool sweep_without_data(const struct roles *roles, const struct recipe *r, struc
                    "the static ranges of '%.80s'%s are taken from calibration data; give some, or set %s%s%s to leave them in float",
                    (product ? product : conv)->name, product && conv ? " and of convolutions" : "", product ? "\"attention\": {\"products\": false}" : "",
                    product && conv ? " and " : "", conv ? "\"convolutions\": false" : "");
-}
-
-static const enum recipe_part part_of[PARTS] = {
-    [PART_OTHER] = RECIPE_ANY_PART, [PART_ATTENTION] = RECIPE_ATTENTION, [PART_FEED_FORWARD] = RECIPE_FEED_FORWARD,
-};
-
-void sweep_choice(const struct recipe *r, const struct layer *l, struct recipe_choice *ret)
-{
-    recipe_match(r, l->name, part_of[l->part], ret);
-    if (ret->quantize && !wanted(r, l)) {
-        *ret = (struct recipe_choice){ 0 };
-        snprintf(ret->reason, sizeof ret->reason, "%s", off_reason(l));
-    }
 }
 
 static void list_layer(const struct sweep_task *t, struct sweep *s, struct sweep_layer *l)

@@ -239,6 +239,21 @@ static void every_piece_runs_once(void **state)
     pool_free(p);
 }
 
+static void without_a_team_the_caller_runs_all_pieces_in_order(void **state)
+{
+    (void)state;
+    struct err e = { 0 };
+    struct tally t = { .fail = SIZE_MAX };
+    assert_int_equal(pool_threads(NULL), 1);
+    assert_true(pool_run(NULL, 1000, tally_piece, &t, &e));
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(t.runs[i], 1);
+    t.fail = 10;
+    assert_false(pool_run(NULL, 1000, tally_piece, &t, &e));
+    assert_string_equal(e.text, "piece 10");
+    assert_true(t.runs[10] == 2 && t.runs[11] == 1);
+}
+
 static void json_is_strict(void **state)
 {
     (void)state;
@@ -297,6 +312,7 @@ int main(void)
         cmocka_unit_test(digests_are_parsed_strictly),
         cmocka_unit_test(newfile_is_whole_or_absent_whatever_fails),
         cmocka_unit_test(every_piece_runs_once),
+        cmocka_unit_test(without_a_team_the_caller_runs_all_pieces_in_order),
         cmocka_unit_test(json_is_strict),
         cmocka_unit_test(times_are_parsed_strictly),
     };
