@@ -61,14 +61,25 @@ static void add_field(struct line *l, const struct log_field *f)
                                             : snprintf(l->text + l->n, sizeof l->text - l->n, " %s=%s", f->name, value));
 }
 
+const char *const log_level_name[LOG_LEVELS] = { "debug", "info", "warn", "error" };
+
+bool log_level_parse(const char *name, enum log_level *ret)
+{
+    for (int i = 0; i < LOG_LEVELS; i++)
+        if (strcmp(name, log_level_name[i]) == 0) {
+            *ret = (enum log_level)i;
+            return true;
+        }
+    return false;
+}
+
 static void begin(struct line *l, enum log_level level, const char *event)
 {
-    static const char *const names[] = { "debug", "info", "warn", "error" };
     char time[CLOCK_RFC3339_SIZE];
     clock_rfc3339(clock_now_us(), time);
     int n = format == LOG_JSON
-        ? snprintf(l->text, sizeof l->text, "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%.64s\"", time, names[level], event)
-        : snprintf(l->text, sizeof l->text, "%s %-5s %.64s", time, names[level], event);
+        ? snprintf(l->text, sizeof l->text, "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%.64s\"", time, log_level_name[level], event)
+        : snprintf(l->text, sizeof l->text, "%s %-5s %.64s", time, log_level_name[level], event);
     l->n = n > 0 ? (size_t)n : 0;
 }
 

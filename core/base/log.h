@@ -7,7 +7,11 @@
 #ifndef CORE_BASE_LOG_H
 #define CORE_BASE_LOG_H
 
-enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
+#include <stdbool.h>
+
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_LEVELS };
+extern const char *const log_level_name[LOG_LEVELS];       /* "debug", "info", "warn", "error" */
+bool log_level_parse(const char *name, enum log_level *ret);
 
 void log_set_level(enum log_level least);
 

@@ -8,14 +8,6 @@ enum { ALIGN = 64 };
 
 static bool is_narrow(const struct graph *g, int value) { return value >= 0 && g->values[value].narrow; }
 
-bool narrow_reads(const struct graph *g, const struct node *n)
-{
-    for (int i = 0; i < n->n_in; i++)
-        if (is_narrow(g, n->in[i]))
-            return true;
-    return false;
-}
-
 static uint64_t bytes_of(const struct frame *f, int value)
 {
     return ((uint64_t)shape_elements(&f->t[value].shape) * sizeof(float) + ALIGN - 1) / ALIGN * ALIGN;

@@ -10,9 +10,6 @@
 #include "core/exec/op.h"
 #include "core/exec/plan.h"
 
-/* Does the node read such a constant? */
-bool narrow_reads(const struct graph *g, const struct node *n);
-
 /* The frame's tensors of those among the values become float32, until the next call.  Passed over: -1, and inputs that `edit` gives
  * (NULL: none). */
 bool narrow_widen(struct frame *f, const int *values, int n, const struct edit *edit, struct err *e);

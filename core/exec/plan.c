@@ -10,14 +10,6 @@
 enum { ALIGN = 64 };
 #define NOWHERE UINT64_MAX
 
-bool op_is_view(enum op op)
-{
-    switch (op) {
-    case OP_RESHAPE: case OP_FLATTEN: case OP_SQUEEZE: case OP_UNSQUEEZE: case OP_IDENTITY: return true;
-    default: return false;
-    }
-}
-
 /* What a node reads when it runs as the lowering says: at most n_in values. */
 static int reads_of(const struct plan *p, int node, int *ret)
 {
@@ -350,7 +342,7 @@ void frame_set(struct frame *f, int value, const void *data)
 static bool run_op(struct frame *f, const struct node *n, const struct edit *edit, struct tensor *out, struct err *e)
 {
     const struct tensor *in[NODE_MAX_ARITY];
-    bool narrow = narrow_reads(f->plan->g, n), moved = false;
+    bool moved;
     for (int i = 0; i < n->n_in; i++) {
         in[i] = lowering_edited(edit, i);
         if (!in[i] && n->in[i] >= 0)
@@ -358,7 +350,7 @@ static bool run_op(struct frame *f, const struct node *n, const struct edit *edi
     }
     const struct op_impl *impl = &op_impl[n->op];
     struct op_args args = { f->plan->g, n, in, out, f->scratch };
-    if (narrow && (!narrow_move(f, impl, &args, &moved, e) || (!moved && !narrow_widen(f, n->in, n->n_in, edit, e))))
+    if (!narrow_move(f, impl, &args, &moved, e) || (!moved && !narrow_widen(f, n->in, n->n_in, edit, e)))
         return false;
     return moved || (impl->fast ? impl->fast : impl->ref)(&args, e);
 }
@@ -369,6 +361,10 @@ bool frame_step(struct frame *f, int node, struct err *e)
     const struct qop *q = &f->how->qop[node];
     struct tensor out[NODE_MAX_ARITY];
     if (op_is_view(n->op)) {
+        char where[160];
+        if (f->plan->g->values[n->in[0]].narrow)
+            return err_set(e, ERR_MODEL_LIMIT, graph_where(f->plan->g, n, where, sizeof where),
+                           "it reshapes a constant of more 16-bit floats than are converted at once; export the constant in its final shape");
         f->t[n->out[0]].data = f->t[n->in[0]].data;
         return true;
     }

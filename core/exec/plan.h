@@ -31,9 +31,6 @@ struct plan {
     bool *inner;                      /* [n_values]: only a tile of it is in the frame */
 };
 
-/* Ops whose output is their first input's bytes under another shape. */
-bool op_is_view(enum op op);
-
 /* Binds and lays out.  shapes[n_inputs] in the order of g->inputs.  Everything in `mem`. */
 struct plan *plan_new(const struct graph *g, const struct lowering *how, struct arena *mem,
                       const struct shape *shapes, struct err *e);

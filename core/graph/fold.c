@@ -106,7 +106,13 @@ bool op_moves(enum op op)
         || op == OP_UNSQUEEZE;
 }
 
-static bool is_view(enum op op) { return op == OP_RESHAPE || op == OP_FLATTEN || op == OP_SQUEEZE || op == OP_UNSQUEEZE; }
+bool op_is_view(enum op op)
+{
+    switch (op) {
+    case OP_RESHAPE: case OP_FLATTEN: case OP_SQUEEZE: case OP_UNSQUEEZE: case OP_IDENTITY: return true;
+    default: return false;
+    }
+}
 
 /*
  * Does the value stay as 16-bit floats?  Matrices do, while a model is loaded; what is small, or a vector such as a bias, is
@@ -123,16 +129,19 @@ static bool stays_narrow(const struct infer *x, int value)
         && tensor_size(DT_F32, s, "", &n, NULL, NULL) && n >= NARROW_MIN;
 }
 
-/* A Cast of 16-bit floats to float32 that is left to whoever reads them. */
+static bool is_half(enum dtype t) { return t == DT_F16 || t == DT_BF16; }
+
+/* A Cast of 16-bit floats to float32 that is left to whoever reads them, or a view of one: of any size, as it costs nothing. */
 static bool keep_narrow(struct infer *x, const struct node *n)
 {
-    const struct fact *from = n->op == OP_CAST ? &x->fact[n->in[0]] : NULL;
-    if (!from || !from->known || !from->data || (from->dtype != DT_F16 && from->dtype != DT_BF16) || x->fact[n->out[0]].dtype != DT_F32
-        || !stays_narrow(x, n->out[0]))
-        return false;
+    const struct fact *from = n->n_in > 0 && n->in[0] >= 0 ? &x->fact[n->in[0]] : NULL;
     struct fact *f = &x->fact[n->out[0]];
-    f->narrow = from->data;
-    f->narrow_as = from->dtype;
+    bool cast = from && n->op == OP_CAST && from->data && is_half(from->dtype) && f->dtype == DT_F32;
+    bool view = from && op_is_view(n->op) && from->narrow;
+    if ((!cast && !view) || !from->known || !stays_narrow(x, n->out[0]))
+        return false;
+    f->narrow = cast ? from->data : from->narrow;
+    f->narrow_as = cast ? from->dtype : from->narrow_as;
     f->known = true;
     return true;
 }
@@ -220,8 +229,6 @@ static bool evaluate(struct infer *x, const struct node *n, struct err *e)
 {
     if (!x->room && !(x->room = arena_alloc(x->mem, sizeof *x->room, e)))
         return false;
-    if (moves_narrow(x, n) && is_view(n->op))
-        return set_known(x, n, 0, x->fact[n->in[0]].narrow_as, x->fact[n->in[0]].narrow, e);
     struct arena *mem = arena_new(UINT64_MAX / 2);     /* for this node alone */
     bool ok = mem ? compute(x, n, mem, e) : err_set(e, ERR_MEMORY, "", "no memory for constants");
     arena_free(mem);

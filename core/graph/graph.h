@@ -224,6 +224,8 @@ const struct node *graph_made_by(const struct graph *g, int value, enum op op);
 
 /* Are the elements of its outputs those of its first input, moved about? */
 bool op_moves(enum op op);
+/* Are its outputs the bytes of its first input, under another shape? */
+bool op_is_view(enum op op);
 
 /* "node 17 'fc1' (Gemm)" for errors; the number is the node's place in the model's file (in g for a node made by an edit). */
 const char *graph_where(const struct graph *g, const struct node *n, char *buf, size_t size);

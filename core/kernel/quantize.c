@@ -88,12 +88,12 @@ void dequantize_i8(size_t n, const int8_t *q, float scale, int zero, float *x)
         x[i] = (float)(q[i] - zero) * scale;
 }
 
-/* One row; the four cases are loops of their own so that each is vectorised. */
 KERNEL_INLINE float sum_at(const void *sums, bool floats, size_t c)
 {
     return floats ? ((const float *)sums)[c] : (float)((const int32_t *)sums)[c];
 }
 
+/* One row; the four cases are loops of their own so that each is vectorised. */
 KERNEL_INLINE void scale_row(size_t n, const void *sums, bool floats, const float *scale, bool per_column,
                              const float *bias, float *y)
 {

@@ -1,6 +1,7 @@
 #include "core/recipe/field.h"
 
 #include <assert.h>
+#include <stdio.h>
 
 static const char *const methods[] = {
     [RECIPE_METHOD_MINMAX] = "minmax", [RECIPE_METHOD_PERCENTILE] = "percentile", [RECIPE_METHOD_REPQUANT] = "repquant",
@@ -303,4 +304,22 @@ bool field_applies(const struct field *f, const struct recipe *r)
     bool rebuilds = f->at == AT(weights.rounding) || (f->at >= AT(reconstruction) && f->at < AT(attention));
     bool channels = f->at >= AT(channels) && f->at < AT(smoothing);
     return rebuilds ? r->method != RECIPE_METHOD_REPQ_VIT : !channels || r->method == RECIPE_METHOD_REPQUANT;
+}
+
+void field_pointer(const char *pointer, const struct field *f, char *where, size_t size)
+{
+    snprintf(where, size, "%s%s%s/%s", pointer, f->section ? "/" : "", f->section ? f->section : "", f->key);
+}
+
+bool field_refuse(const struct recipe_refusal *list, size_t n, const struct recipe *r, const char *pointer, enum err_code code, struct err *e)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct field *f = field_at(list[i].at);
+        char where[160];
+        if (!list[i].holds(r))
+            continue;
+        field_pointer(pointer, f, where, sizeof where);
+        return err_set(e, code, where, "\"%s\": %s", f->key, list[i].why);
+    }
+    return true;
 }

@@ -45,6 +45,11 @@ struct recipe_refusal { bool (*holds)(const struct recipe *r); size_t at; const 
 extern const struct recipe_refusal *const recipe_refusals;
 extern const size_t recipe_n_refusals;
 
+/* The first of the list that holds is an error with `code`, `pointer` being where the recipe stands. */
+bool field_refuse(const struct recipe_refusal *list, size_t n, const struct recipe *r, const char *pointer, enum err_code code, struct err *e);
+
+/* The JSON pointer of a field. */
+void field_pointer(const char *pointer, const struct field *f, char *where, size_t size);
 const struct field *field_at(size_t at);                                  /* the row of an offset */
 double field_get(const struct field *f, const struct recipe *r);          /* CHOICE, INT, REAL, BOOL */
 void field_set(const struct field *f, struct recipe *r, double value);

@@ -1,8 +1,6 @@
 /* needs.c - which recipes can do without calibration data. */
 #include "core/recipe/field.h"
 
-#include <stdio.h>
-
 static bool fixes_ranges(const struct recipe *r) { return r->activations.mode == RECIPE_STATIC; }
 static bool smooths(const struct recipe *r) { return r->method == RECIPE_METHOD_SMOOTHQUANT; }
 static bool rebuilds(const struct recipe *r) { return r->weights.rounding != RECIPE_NEAREST; }
@@ -24,13 +22,5 @@ static const struct recipe_refusal needs[] = {
 
 bool recipe_without_data(const struct recipe *r, const char *pointer, struct err *e)
 {
-    for (size_t i = 0; i < sizeof needs / sizeof needs[0]; i++) {
-        const struct field *f = field_at(needs[i].at);
-        char where[160];
-        if (!needs[i].holds(r))
-            continue;
-        snprintf(where, sizeof where, "%s%s%s/%s", pointer, f->section ? "/" : "", f->section ? f->section : "", f->key);
-        return err_set(e, ERR_DATA_REQUIRED, where, "\"%s\": %s", f->key, needs[i].why);
-    }
-    return true;
+    return field_refuse(needs, sizeof needs / sizeof needs[0], r, pointer, ERR_DATA_REQUIRED, e);
 }

@@ -314,11 +314,6 @@ static bool parse_section(struct parse *p, const char *base, const char *section
 
 /* ---- what was not said ---- */
 
-static void field_pointer(const struct parse *p, const struct field *f, char *where, size_t size)
-{
-    snprintf(where, size, "%s%s%s/%s", p->pointer, f->section ? "/" : "", f->section ? f->section : "", f->key);
-}
-
 static bool apply_rule(struct parse *p, const struct field_rule *rule)
 {
     const struct field *cause = field_at(rule->if_at), *f = field_at(rule->then_at);
@@ -333,7 +328,7 @@ static bool apply_rule(struct parse *p, const struct field_rule *rule)
     }
     if (said && (rule->then_value == RULE_ABSENT || field_get(f, &p->r) != want)) {
         char where[160];
-        field_pointer(p, f, where, sizeof where);
+        field_pointer(p->pointer, f, where, sizeof where);
         return err_set(p->e, ERR_RECIPE_COMBINATION, where, "\"%s\" does not go with %s \"%s\": %s",
                        f->key, cause->key, cause->choices ? cause->choices[rule->if_value] : rule->if_value ? "true" : "false", rule->why);
     }
@@ -343,14 +338,7 @@ static bool apply_rule(struct parse *p, const struct field_rule *rule)
 
 static bool is_possible(struct parse *p)
 {
-    for (size_t i = 0; i < recipe_n_refusals; i++) {
-        const struct recipe_refusal *no = &recipe_refusals[i];
-        char where[160];
-        field_pointer(p, field_at(no->at), where, sizeof where);
-        if (no->holds(&p->r))
-            return err_set(p->e, ERR_RECIPE_COMBINATION, where, "\"%s\": %s", field_at(no->at)->key, no->why);
-    }
-    return true;
+    return field_refuse(recipe_refusals, recipe_n_refusals, &p->r, p->pointer, ERR_RECIPE_COMBINATION, p->e);
 }
 
 static bool complete(struct parse *p, bool changes_a_preset)
@@ -358,7 +346,7 @@ static bool complete(struct parse *p, bool changes_a_preset)
     for (int i = 0; i < RECIPE_FIELDS && !changes_a_preset; i++) {
         const struct field *f = &recipe_fields[i];
         char where[160];
-        field_pointer(p, f, where, sizeof where);
+        field_pointer(p->pointer, f, where, sizeof where);
         if (f->required && !p->said[i])
             return err_set(p->e, ERR_RECIPE_FIELD, where,
                            "the field \"%s\" is missing; give it, or start from a preset with {\"preset\": ...}",

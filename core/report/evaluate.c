@@ -65,7 +65,7 @@ static double divergence(const float *want, const float *got, int64_t n)
 static void judge_labels(const struct judge *j, struct tally *t, int which, const struct chunk *c, const float *x, int64_t classes)
 {
     for (int64_t i = 0; i < c->rows; i++) {
-        int64_t label = j->samples->labels[c->first + i];
+        int64_t label = j->samples->labels[c->sample[i]];
         if (label < 0 || label >= classes)
             continue;
         t->top1[which] += largest(x + i * classes, classes) == label;
@@ -89,10 +89,10 @@ static void judge_tokens(const struct judge *j, struct tally *t, int which, cons
 {
     bool padded = j->samples->positions == j->length;
     for (int64_t i = 0; i < c->rows; i++) {
-        const int64_t *ids = j->tokens + (c->first + i) * j->length;
+        const int64_t *ids = j->tokens + c->sample[i] * j->length;
         for (int64_t at = 0; at + 1 < j->length; at++) {
             const float *row = x + (i * j->length + at) * vocabulary;
-            bool told = !padded || (is_real(j, c->first + i, at) && is_real(j, c->first + i, at + 1));
+            bool told = !padded || (is_real(j, c->sample[i], at) && is_real(j, c->sample[i], at + 1));
             if (!told || ids[at + 1] < 0 || ids[at + 1] >= vocabulary)
                 continue;
             t->nll[which] += log_sum_exp(row, vocabulary) - (double)row[ids[at + 1]];
@@ -121,7 +121,7 @@ static void judge_pair(const struct judge *j, struct tally *t, const struct chun
         return;
     }
     for (int64_t i = 0; i < c->rows * s->dim[1]; i++)
-        if (is_real(j, c->first + i / s->dim[1], i % s->dim[1]))
+        if (is_real(j, c->sample[i / s->dim[1]], i % s->dim[1]))
             judge_rows(t, want + i * n, got + i * n, 1, n);
 }
 

@@ -147,6 +147,31 @@ static void what_is_computed_is_that_of_floats(void **state)
     }
 }
 
+/* More than is computed ahead: a view costs nothing, so it is one all the same.  The pages are never touched. */
+static void a_view_of_any_size_stays_narrow(void **state)
+{
+    (void)state;
+    enum { ROWS = 4097, COLS = 1 << 14 };
+    struct err e = { 0 };
+    struct builder *b = mb_new(17);
+    uint16_t *half = calloc((size_t)ROWS * COLS, sizeof *half);
+    struct arena *mem = arena_new((uint64_t)1 << 30);
+    assert_true(half && mem);
+    mb_values(b, "x:i64[b] shape:i64{4097,16384}");
+    b->model.graph.initializers[b->model.graph.n_initializers++] =
+        (struct onnx_tensor){ .name = "w", .t = { DT_F16, { .rank = 2, .dim = { COLS, ROWS } }, half } };
+    mb_nodes(b, "c = Cast(w) to=1; r = Reshape(c shape); y = Gather(r x)");
+    mb_output(b, "y");
+    const struct graph *g = graph_load(mem, mb_model(b), op_eval, &e);
+    assert_non_null(g);
+    assert_true(count_narrow(g) > 0);
+    assert_int_equal(g->n_nodes, 1);
+    assert_true(g->values[g->nodes[0].in[0]].narrow == half);
+    arena_free(mem);
+    mb_free(b);
+    free(half);
+}
+
 /* ---- sweeps ---- */
 
 /* ids -> table -> norm -> q, k, v -> attention -> o, + -> norm -> up, Relu, down, +: one block, all its weights of 16 bits.  It lies in *ret. */
@@ -216,6 +241,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_half_is_the_float_it_stands_for),
         cmocka_unit_test(what_is_computed_is_that_of_floats),
+        cmocka_unit_test(a_view_of_any_size_stays_narrow),
         cmocka_unit_test(what_is_decided_is_that_of_floats),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
