@@ -30,30 +30,16 @@ static bool wants_stream(const struct request *req)
     return false;
 }
 
-static struct stream *new_stream(const struct app *app, const struct request *req, int64_t after)
+static struct stream *new_stream(const struct app *app, const struct request *req, const struct stream *like)
 {
-    struct stream *s = calloc(1, sizeof *s);
+    struct stream *s = malloc(sizeof *s);
     if (!s)
         return NULL;
+    *s = *like;
     snprintf(s->team, sizeof s->team, "%s", req->who.team);
     snprintf(s->job, sizeof s->job, "%s", req->param[0]);
     snprintf(s->token, sizeof s->token, "%s", app->auth ? req->who.id : "");
-    s->after = after;
     return s;
-}
-
-bool reply_stream(const struct app *app, const struct request *req, const struct stream *like, const char *type, struct reply *reply, struct err *e)
-{
-    struct stream *s = new_stream(app, req, like->after);
-    if (!s)
-        return err_sys(e, "events", "follow");
-    s->lines = like->lines;
-    s->least = like->least;
-    reply->type = type;
-    reply_field(reply, "X-Accel-Buffering", "no");      /* nginx would wait for more */
-    reply->close = true;        /* who comes back at once on this connection while we shut down would hear 503, and give up for good */
-    reply->stream = s;
-    return true;
 }
 
 /* *ret: whether the job is at an end. */
@@ -64,6 +50,26 @@ static bool job_ended(struct app *app, const struct request *req, bool *ret, str
         return false;
     *ret = job_state_terminal(job.state);
     job_release(&job);
+    return true;
+}
+
+bool reply_stream(struct app *app, const struct request *req, const struct stream *like, const char *type, struct reply *reply,
+                  bool *ret_nothing, struct err *e)
+{
+    struct event_list next = { 0 };
+    bool ended;
+    /* In this order: a job that has ended adds no events. */
+    if (!job_ended(app, req, &ended, e) || !event_list(app->store, req->who.team, req->param[0], like->after, 1, &next, e))
+        return false;
+    *ret_nothing = ended && !next.n;
+    event_list_release(&next);
+    if (*ret_nothing)
+        return true;
+    if (!(reply->stream = new_stream(app, req, like)))
+        return err_sys(e, "events", "follow");
+    reply->type = type;
+    reply_field(reply, "X-Accel-Buffering", "no");      /* nginx would wait for more */
+    reply->close = true;        /* who comes back at once on this connection while we shut down would hear 503, and give up for good */
     return true;
 }
 
@@ -81,18 +87,13 @@ static bool take_last_id(const struct request *req, int64_t *ret, struct err *e)
 
 static bool follow(struct app *app, struct request *req, struct reply *reply, int64_t after, struct err *e)
 {
-    struct event_list next = { 0 };
-    bool ended;
+    bool nothing;
     if (request_query(req, "limit") || request_query(req, "wait"))
         return err_set(e, ERR_REQUEST_INVALID, "query", "\"limit\" and \"wait\" are for lists; a stream goes on until the job has ended");
-    /* In this order: a job that has ended adds no events. */
-    if (!take_last_id(req, &after, e) || !job_ended(app, req, &ended, e)
-        || !event_list(app->store, req->who.team, req->param[0], after, 1, &next, e))
+    if (!take_last_id(req, &after, e) || !reply_stream(app, req, &(struct stream){ .after = after }, "text/event-stream", reply, &nothing, e))
         return false;
-    bool nothing = ended && !next.n;
-    event_list_release(&next);
     reply->status = nothing ? 204 : 200;
-    return nothing || reply_stream(app, req, &(struct stream){ .after = after }, "text/event-stream", reply, e);
+    return true;
 }
 
 bool list_job_events(struct app *app, struct request *req, struct reply *reply, struct err *e)
@@ -112,7 +113,7 @@ bool list_job_events(struct app *app, struct request *req, struct reply *reply, 
         return false;
     if (wait && !list.n && !ended) {
         reply->wait_us = wait * 1000000;
-        reply->stream = new_stream(app, req, after);
+        reply->stream = new_stream(app, req, &(struct stream){ .after = after });
         return reply->stream || err_sys(e, "events", "wait");
     }
     json_t *data = json_array();

@@ -5,15 +5,14 @@
 #include "api/rows.h"
 #include "api/serve.h"
 #include "api/stream.h"
-#include "storage/job.h"
+#include "storage/result.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const levels[] = { [LOG_DEBUG] = "debug", [LOG_INFO] = "info", [LOG_WARN] = "warn", [LOG_ERROR] = "error" };
 #define TYPE "application/x-ndjson"
-enum { LEVELS = sizeof levels / sizeof levels[0], LOG_MAX = 64 << 20 };
+enum { LOG_MAX = 64 << 20 };
 
 /* Whatever is not here is info. */
 static enum log_level level_of(const char *type)
@@ -32,7 +31,7 @@ bool joblog_add(struct buf *out, const struct event *event, enum log_level least
     enum log_level level = level_of(event->type);
     if (level < least)
         return true;
-    json_t *json = json_pack("{s:o, s:s, s:I, s:s, s:s*, s:o}", "time", row_time(event->at), "level", levels[level], "seq", (json_int_t)event->seq,
+    json_t *json = json_pack("{s:o, s:s, s:I, s:s, s:s*, s:o}", "time", row_time(event->at), "level", log_level_name[level], "seq", (json_int_t)event->seq,
                              "event", event->type, "trace_id", *event->trace ? event->trace : NULL, "data", row_stored(event->data));
     char *text = json ? json_dumps(json, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(json);
@@ -45,12 +44,7 @@ bool joblog_add(struct buf *out, const struct event *event, enum log_level least
 static bool take_level(const struct request *req, enum log_level *ret, struct err *e)
 {
     const char *text = request_query(req, "level");
-    for (int i = 0; text && i < LEVELS; i++)
-        if (strcmp(levels[i], text) == 0) {
-            *ret = (enum log_level)i;
-            return true;
-        }
-    return !text || err_set(e, ERR_REQUEST_INVALID, "level", "\"level\" must be debug, info, warn or error");
+    return !text || log_level_parse(text, ret) || err_set(e, ERR_REQUEST_INVALID, "level", "\"level\" must be debug, info, warn or error");
 }
 
 static bool read_all(struct app *app, const struct request *req, int64_t after, enum log_level least, struct buf *out, struct err *e)
@@ -72,18 +66,14 @@ static bool read_all(struct app *app, const struct request *req, int64_t after, 
 
 static bool follow(struct app *app, const struct request *req, int64_t after, enum log_level least, struct reply *reply, struct err *e)
 {
-    struct job job = { 0 };
-    struct event_list next = { 0 };
-    /* In this order: a job that has ended adds no events. */
-    bool ok = job_get(app->store, req->who.team, req->param[0], &job, e), ended = ok && job_state_terminal(job.state);
-    job_release(&job);
-    if (!ok || !event_list(app->store, req->who.team, req->param[0], after, 1, &next, e))
+    bool nothing;
+    if (!reply_stream(app, req, &(struct stream){ .after = after, .lines = true, .least = least }, TYPE, reply, &nothing, e))
         return false;
-    bool nothing = ended && !next.n;
-    event_list_release(&next);
-    if (nothing)
-        return reply_part(req, reply, &BUF_INIT(1), e) && (reply->type = TYPE);
-    return reply_stream(app, req, &(struct stream){ .after = after, .lines = true, .least = least }, TYPE, reply, e);
+    if (nothing) {
+        reply->type = TYPE;
+        reply->text = strdup("");
+    }
+    return !nothing || reply->text || err_sys(e, "logs", "follow");
 }
 
 bool get_job_logs(struct app *app, struct request *req, struct reply *reply, struct err *e)

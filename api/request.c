@@ -197,6 +197,14 @@ json_t *request_json(const struct request *req, const char *const *members, bool
     return NULL;
 }
 
+bool request_nothing(const struct request *req, struct err *e)
+{
+    static const char *const members[] = { NULL };
+    json_t *body = request_json(req, members, true, e);
+    json_decref(body);
+    return body != NULL;
+}
+
 /* JSON and the query decoder have seen to it that it is UTF-8. */
 bool request_name(const char *name, const char *where, struct err *e)
 {

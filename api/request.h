@@ -153,6 +153,8 @@ bool request_query_int(const struct request *req, const char *name, int64_t lo, 
 /* The body as a JSON object whose members are all among `members` (NULL-terminated); the caller decrefs.
  * An empty body counts as {} if `optional`. */
 json_t *request_json(const struct request *req, const char *const *members, bool optional, struct err *e);
+/* Whether the body has no members, or there is none. */
+bool request_nothing(const struct request *req, struct err *e);
 
 /* Whether `object` is one and has no members but these; `pointer` is where it stands in the body. */
 bool request_members(const json_t *object, const char *const *members, const char *pointer, struct err *e);

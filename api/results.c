@@ -22,37 +22,45 @@ static json_t *layer_json(const struct layer *layer)
     return row;
 }
 
+static bool read_layers(struct app *app, const struct request *req, enum layer_sort sort, bool descending, json_t *ret, struct err *e)
+{
+    struct layer_list list = { 0 };
+    bool ok = layer_list(app->store, req->who.team, req->param[0], sort, descending, &list, e);
+    for (size_t i = 0; ok && i < list.n; i++)
+        json_array_append_new(ret, layer_json(&list.items[i]));
+    layer_list_release(&list);
+    return ok;
+}
+
 bool list_job_layers(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
     enum layer_sort sort = LAYER_INDEX;
-    struct layer_list list = { 0 };
     const char *by = request_query(req, "sort"), *order = request_query(req, "order");
     if (by && !layer_sort_parse(by, &sort))
         return err_set(e, ERR_REQUEST_INVALID, "sort", "\"sort\" must be a member of a layer's row, such as output_sqnr_db");
-    if (order && !route_lists("asc desc", order))
-        return err_set(e, ERR_REQUEST_INVALID, "order", "\"order\" must be asc or desc");
-    bool descending = order && strcmp(order, "desc") == 0;
-    if (!layer_list(app->store, req->who.team, req->param[0], sort, descending, &list, e))
-        return false;
     json_t *data = json_array();
-    for (size_t i = 0; i < list.n; i++)
-        json_array_append_new(data, layer_json(&list.items[i]));
-    layer_list_release(&list);
-    return reply_json(reply, 200, row_list(data, false, ""), e);
+    if (row_order(order, e) && read_layers(app, req, sort, order && strcmp(order, "desc") == 0, data, e))
+        return reply_json(reply, 200, row_list(data, false, ""), e);
+    json_decref(data);
+    return false;
 }
 
-/* Opens an artifact of a job by name.  A job that has none yet is a conflict, not a missing path. */
+/* A job that has no results yet is a conflict, not a missing path.  *ret is to be released in any case. */
+static bool get_succeeded(struct app *app, const struct request *req, struct job *ret, struct err *e)
+{
+    return job_get(app->store, req->who.team, req->param[0], ret, e)
+        && (ret->state == JOB_SUCCEEDED
+            || err_set(e, ERR_CONFLICT, "state", "the job is %s; results exist once it has succeeded", job_state_name(ret->state)));
+}
+
+/* Opens an artifact of a job by name. */
 static bool open_result(struct app *app, const struct request *req, const char *name, struct artifact *ret, int *ret_fd,
                         uint64_t *ret_size, struct err *e)
 {
     struct job job = { 0 };
-    if (!job_get(app->store, req->who.team, req->param[0], &job, e))
-        return false;
-    enum job_state state = job.state;
+    bool ok = get_succeeded(app, req, &job, e);
     job_release(&job);
-    if (state != JOB_SUCCEEDED)
-        return err_set(e, ERR_CONFLICT, "state", "the job is %s; results exist once it has succeeded", job_state_name(state));
-    return artifact_find(app->store, req->who.team, req->param[0], name, ret, e)
+    return ok && artifact_find(app->store, req->who.team, req->param[0], name, ret, e)
         && blob_open(app->store, req->who.team, ret->digest, false, ret_fd, ret_size, e);
 }
 
@@ -91,16 +99,6 @@ static void name_asset(struct app *app, const struct request *req, enum asset_ki
     struct asset a = { 0 };
     snprintf(ret, size, "%s", asset_get(app->store, req->who.team, kind, id, &a, NULL) ? a.name : id);
     asset_release(&a);
-}
-
-static bool read_layers(struct app *app, const struct request *req, json_t *ret, struct err *e)
-{
-    struct layer_list list = { 0 };
-    bool ok = layer_list(app->store, req->who.team, req->param[0], LAYER_INDEX, false, &list, e);
-    for (size_t i = 0; ok && i < list.n; i++)
-        json_array_append_new(ret, layer_json(&list.items[i]));
-    layer_list_release(&list);
-    return ok;
 }
 
 static bool read_warnings(struct app *app, const struct request *req, json_t *ret, struct err *e)
@@ -152,11 +150,8 @@ static bool made_report(struct app *app, struct request *req, const struct repor
 {
     struct job job = { 0 };
     struct report r = { .job = &job, .layers = json_array(), .warnings = json_array() };
-    bool ok = job_get(app->store, req->who.team, req->param[0], &job, e);
-    if (ok && job.state != JOB_SUCCEEDED)
-        ok = err_set(e, ERR_CONFLICT, "state", "the job is %s; results exist once it has succeeded", job_state_name(job.state));
-    ok = ok && read_layers(app, req, r.layers, e) && read_warnings(app, req, r.warnings, e)
-      && metric_list(app->store, req->who.team, req->param[0], &r.metrics, e);
+    bool ok = get_succeeded(app, req, &job, e) && read_layers(app, req, LAYER_INDEX, false, r.layers, e) && read_warnings(app, req, r.warnings, e)
+           && metric_list(app->store, req->who.team, req->param[0], &r.metrics, e);
     if (ok) {
         name_asset(app, req, ASSET_MODEL, job.model_id, r.model, sizeof r.model);
         name_asset(app, req, ASSET_DATASET, job.dataset_id, r.dataset, sizeof r.dataset);

@@ -37,12 +37,9 @@ static void set_cookie(struct reply *reply, const char *secret, int64_t seconds)
 
 bool post_session(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
-    static const char *const members[] = { NULL };
     struct session session;
     char secret[TOKEN_TEXT_SIZE];
-    json_t *body = request_json(req, members, true, e);
-    json_decref(body);
-    if (!body)
+    if (!request_nothing(req, e))
         return false;
     if (req->by != BY_TOKEN)
         return err_set(e, ERR_AUTH_FORBIDDEN, "Authorization", "a session is opened with a token: send \"Authorization: Bearer rq_...\"");

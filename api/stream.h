@@ -33,11 +33,12 @@ bool stream_next(struct store *store, struct stream *s, struct buf *out, bool *r
 /* Whether the reader's token is still valid; also true while that cannot be found out. */
 bool stream_allowed(struct store *store, const struct stream *s);
 
-/* events.c: answers with what comes behind like->after, in like's form. */
+/* events.c: answers with what comes behind like->after, in like's form; *ret_nothing: nothing does or will, and nothing is answered. */
 struct app;
 struct request;
 struct reply;
-bool reply_stream(const struct app *app, const struct request *req, const struct stream *like, const char *type, struct reply *reply, struct err *e);
+bool reply_stream(struct app *app, const struct request *req, const struct stream *like, const char *type, struct reply *reply,
+                  bool *ret_nothing, struct err *e);
 
 json_t *event_json(const struct event *event);
 

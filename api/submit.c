@@ -417,10 +417,7 @@ bool post_job(struct app *app, struct request *req, struct reply *reply, struct 
 
 static bool make_again(struct app *app, const struct request *req, const struct idempotency *key, struct job *ret, struct err *e)
 {
-    static const char *const members[] = { NULL };
-    json_t *body = request_json(req, members, true, e);
-    json_decref(body);
-    return body && job_retry(app->store, req->who.team, req->param[0], key, req->trace, ret, e);
+    return request_nothing(req, e) && job_retry(app->store, req->who.team, req->param[0], key, req->trace, ret, e);
 }
 
 bool post_job_retry(struct app *app, struct request *req, struct reply *reply, struct err *e)

@@ -223,27 +223,18 @@ bool delete_webhook(struct app *app, struct request *req, struct reply *reply, s
     return webhook_delete(app->store, req->who.team, req->param[0], e);
 }
 
-/* A body without members, or none. */
-static bool nothing(const struct request *req, struct err *e)
-{
-    static const char *const members[] = { NULL };
-    json_t *body = request_json(req, members, true, e);
-    json_decref(body);
-    return body != NULL;
-}
-
 bool post_webhook_rotation(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
     char secret[WEBHOOK_SECRET_SIZE];
     struct webhook h;
-    return nothing(req, e) && webhook_rotate(app->store, req->who.team, req->param[0], &h, secret, e) && reply_secret(reply, 200, &h, secret, e);
+    return request_nothing(req, e) && webhook_rotate(app->store, req->who.team, req->param[0], &h, secret, e) && reply_secret(reply, 200, &h, secret, e);
 }
 
 bool post_webhook_ping(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
     struct delivery d = { 0 };
     reply->status = 202;
-    return nothing(req, e) && webhook_ping(app->store, req->who.team, req->param[0], &d, e) && reply_delivery(reply, 202, &d, e);
+    return request_nothing(req, e) && webhook_ping(app->store, req->who.team, req->param[0], &d, e) && reply_delivery(reply, 202, &d, e);
 }
 
 /* ---- deliveries ---- */
@@ -276,5 +267,6 @@ bool post_redelivery(struct app *app, struct request *req, struct reply *reply, 
 {
     struct delivery d = { 0 };
     reply->status = 202;
-    return nothing(req, e) && delivery_again(app->store, req->who.team, req->param[0], req->param[1], &d, e) && reply_delivery(reply, 202, &d, e);
+    return request_nothing(req, e) && delivery_again(app->store, req->who.team, req->param[0], req->param[1], &d, e)
+        && reply_delivery(reply, 202, &d, e);
 }

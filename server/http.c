@@ -393,7 +393,7 @@ static enum MHD_Result on_accept(void *cls, const struct sockaddr *a, socklen_t 
     if (!h->per_address)
         return MHD_YES;
     http_address(a, address, sizeof address);
-    bool ok = reaper_count(h->reaper, address) < h->per_address || (h->app->proxies && proxies_trust(h->app->proxies, address));
+    bool ok = proxies_trust(h->app->proxies, address) || reaper_count(h->reaper, address) < h->per_address;
     return ok ? MHD_YES : MHD_NO;
 }
 

@@ -109,13 +109,11 @@ static int die(const struct err *e)
 
 static bool set_log_level(const char *name, struct err *e)
 {
-    static const char *const levels[] = { "debug", "info", "warn", "error" };
-    for (int i = 0; i < 4; i++)
-        if (strcmp(name, levels[i]) == 0) {
-            log_set_level((enum log_level)i);
-            return true;
-        }
-    return err_set(e, ERR_CONFIG, "log-level", "\"%.40s\" is not debug, info, warn or error", name);
+    enum log_level level;
+    if (!log_level_parse(name, &level))
+        return err_set(e, ERR_CONFIG, "log-level", "\"%.40s\" is not debug, info, warn or error", name);
+    log_set_level(level);
+    return true;
 }
 
 static bool set_log_format(const char *name, struct err *e)
@@ -263,6 +261,8 @@ static bool take_certificate(struct daemon *d, struct err *e)
 /* What a plan needs of a data set's description; pictures have more in theirs. */
 static json_t *shapes_of(const struct asset *data)
 {
+    if (!data)
+        return NULL;
     json_t *all = json_loads(data->inventory, JSON_REJECT_DUPLICATES, NULL);
     json_t *some = json_pack("{s:O*, s:O*}", "format", json_object_get(all, "format"), "arrays", json_object_get(all, "arrays"));
     json_decref(all);
@@ -273,8 +273,8 @@ static bool app_foresee(void *server, const char *team, const struct foresight *
 {
     struct inspect_wish wish = { .team = team, .kind = ASSET_MODEL, .files = of->model->files, .n = of->model->nfiles };
     json_t *recipe = json_loads(of->recipe, JSON_REJECT_DUPLICATES, NULL);
-    wish.job = json_pack("{s:o, s:o*, s:o*}", "recipe", recipe, "calibration_inventory", of->dataset ? shapes_of(of->dataset) : NULL, "evaluation_inventory",
-                         of->evaluation ? shapes_of(of->evaluation) : NULL);
+    wish.job = json_pack("{s:o, s:o*, s:o*}", "recipe", recipe, "calibration_inventory", shapes_of(of->dataset),
+                         "evaluation_inventory", shapes_of(of->evaluation));
     bool ok = (wish.job || err_set(e, ERR_MEMORY, "", "no memory to look ahead; try again"))
            && inspect_wait(((struct daemon *)server)->inspector, &wish, ret_json, e);
     json_decref(wish.job);

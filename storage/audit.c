@@ -199,7 +199,7 @@ bool audit_list(struct store *s, const struct audit_wish *w, struct audit_list *
     struct conn *c = db_read(s->db);
     struct stmt *q = stmt_begin(c, ways[w->newest_first][w->team != NULL]);
     stmt_text(q, 1, w->team);
-    stmt_int(q, 2, w->after);
+    stmt_int(q, 2, w->newest_first && !w->after ? INT64_MAX : w->after);
     stmt_text(q, 3, w->token);
     stmt_int(q, 4, (int64_t)w->limit + 1);
     while (!l.more && stmt_row(q, &why)) {

@@ -160,10 +160,9 @@ bool delivery_again(struct store *s, const char *team, const char *webhook_id, c
     struct conn *c = db_write(s->db, e);
     if (!c)
         return false;
-    bool ok = webhook_read(c, team, webhook_id, &h, e) && delivery_read(c, team, webhook_id, id, ret, e);
-    if (ok)
-        delivery_release(ret);
-    ok = ok && webhook_is_enabled(&h, e) && again(c, team, webhook_id, id, e) && delivery_read(c, team, webhook_id, id, ret, e);
+    /* One that is not there is said before a hook that is disabled; what was changed then is undone. */
+    bool ok = webhook_read(c, team, webhook_id, &h, e) && again(c, team, webhook_id, id, e) && webhook_is_enabled(&h, e)
+           && delivery_read(c, team, webhook_id, id, ret, e);
     bool ended = db_write_end(c, ok, e);
     if (ok && !ended)
         delivery_release(ret);

@@ -178,7 +178,6 @@ static bool texts_of_row(struct stmt *s, struct job *job, struct err *e)
 
 static void names_of_row(struct stmt *s, struct job *job)
 {
-    stmt_get_text(s, 39, job->trace, sizeof job->trace);
     char stage[16];
     stmt_get_text(s, 0, job->id, sizeof job->id);
     stmt_get_text(s, 1, job->team, sizeof job->team);
@@ -188,6 +187,7 @@ static void names_of_row(struct stmt *s, struct job *job)
     stmt_get_text(s, 5, job->eval_dataset_id, sizeof job->eval_dataset_id);
     stmt_get_text(s, 6, job->retry_of, sizeof job->retry_of);
     stmt_get_text(s, 22, job->boot_id, sizeof job->boot_id);
+    stmt_get_text(s, 39, job->trace, sizeof job->trace);
     stmt_get_text(s, 23, job->worker, sizeof job->worker);
     stmt_get_text(s, 24, stage, sizeof stage);
     stmt_get_text(s, 34, job->fingerprint, sizeof job->fingerprint);

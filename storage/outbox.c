@@ -121,18 +121,24 @@ static bool put_for(struct conn *c, const char *team, const struct hooks *hooks,
     return ok;
 }
 
+/* A job's event to hooks. */
+static void tell(struct conn *c, const char *team, const struct hooks *hooks, struct event_row *x, json_t *event, struct err *why)
+{
+    json_t *data = job_data(c, x->subject, event, &x->seq, why);
+    id_new("evt", x->id);
+    char *body = data ? body_text(c, x, data) : NULL;
+    if (!why->code)
+        put_for(c, team, hooks, x, body, why);
+    free(body);
+}
+
 bool outbox_add(struct conn *c, const char *team, const char *job_id, const char *type, json_t *event, int64_t at, struct err *e)
 {
     struct err why = { 0 };
     struct hooks hooks = { 0 };
     if (find_hooks(c, team, job_id, type, "", &hooks, &why) && hooks.n) {
         struct event_row x = { .type = type, .subject = job_id, .at = at };
-        json_t *data = job_data(c, job_id, event, &x.seq, &why);
-        id_new("evt", x.id);
-        char *body = data ? body_text(c, &x, data) : NULL;
-        if (!why.code)
-            put_for(c, team, &hooks, &x, body, &why);
-        free(body);
+        tell(c, team, &hooks, &x, event, &why);
     }
     free(hooks.items);
     return err_clean(&why, e);
@@ -142,7 +148,7 @@ bool outbox_repeat(struct conn *c, const char *team, const char *job_id, const c
 {
     struct err why = { 0 };
     struct event_row x = { .subject = job_id, .at = clock_now_us() };
-    char type[32] = "", id[ID_SIZE];
+    char type[32] = "", one[1][ID_SIZE];
     struct stmt *q = stmt_begin(c, SQL_OUTBOX_LAST_EVENT);
     stmt_text(q, 1, team);
     stmt_text(q, 2, job_id);
@@ -153,12 +159,8 @@ bool outbox_repeat(struct conn *c, const char *team, const char *job_id, const c
     stmt_end(q);
     if (got && !why.code) {
         x.type = type;
-        id_new("evt", x.id);
-        json_t *data = job_data(c, job_id, event, &x.seq, &why);
-        char *body = data ? body_text(c, &x, data) : NULL;
-        if (!why.code && (body || err_set(&why, ERR_MEMORY, job_id, "no memory for a webhook; try again")))
-            put(c, team, hook, &x, body, id, &why);
-        free(body);
+        snprintf(one[0], sizeof one[0], "%s", hook);
+        tell(c, team, &(struct hooks){ one, 1 }, &x, event, &why);
     }
     json_decref(event);
     return err_clean(&why, e);

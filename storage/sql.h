@@ -296,9 +296,9 @@
                   " ORDER BY seq LIMIT ?4")                                                             \
     X(AUDIT_LIST_TEAM, "SELECT " AUDIT_COLUMNS " FROM audit INDEXED BY audit_team WHERE team = ?1 AND seq > ?2" \
                        " AND (?3 IS NULL OR token = ?3) ORDER BY seq LIMIT ?4")                         \
-    X(AUDIT_BACK, "SELECT " AUDIT_COLUMNS " FROM audit WHERE ?1 IS NULL AND (?2 = 0 OR seq < ?2) AND (?3 IS NULL OR token = ?3)" \
+    X(AUDIT_BACK, "SELECT " AUDIT_COLUMNS " FROM audit WHERE ?1 IS NULL AND seq < ?2 AND (?3 IS NULL OR token = ?3)" \
                   " ORDER BY seq DESC LIMIT ?4")                                                        \
-    X(AUDIT_BACK_TEAM, "SELECT " AUDIT_COLUMNS " FROM audit INDEXED BY audit_team WHERE team = ?1 AND (?2 = 0 OR seq < ?2)" \
+    X(AUDIT_BACK_TEAM, "SELECT " AUDIT_COLUMNS " FROM audit INDEXED BY audit_team WHERE team = ?1 AND seq < ?2" \
                        " AND (?3 IS NULL OR token = ?3) ORDER BY seq DESC LIMIT ?4")
 
 /* ?3 ",queued,running," or NULL; ?4 an object of labels or NULL; ?5 a model or NULL */

@@ -177,7 +177,6 @@ bool secret_well_formed(const char *prefix, const char *text)
     return strncmp(text, prefix, 3) == 0 && strspn(text + 3, digits) == TOKEN_DIGITS && text[3 + TOKEN_DIGITS] == '\0';
 }
 
-/* hash: NULL for what cannot be one. */
 /* A token is asked about with every request. */
 static bool find_soon(struct store *s, const char *hash, struct token *ret, struct err *e)
 {
@@ -195,6 +194,7 @@ static bool find_soon(struct store *s, const char *hash, struct token *ret, stru
     return known;
 }
 
+/* hash: NULL for what cannot be one. */
 static bool verify(struct store *s, const char *hash, const char *remedy, struct token *ret, struct err *e)
 {
     struct token t = { 0 };

@@ -260,6 +260,8 @@ static bool update(struct conn *c, const char *team, const char *id, const struc
     stmt_text(q, 5, change->origin ? lane : NULL);
     stmt_text(q, 6, change->events);
     bool ok = stmt_run(q, e);
+    if (ok && stmt_changed(q) == 0)
+        ok = no_webhook(id, e);
     stmt_end(q);
     return ok;
 }
@@ -284,9 +286,8 @@ static bool enable(struct conn *c, const char *id, int enabled, struct err *e)
 
 bool webhook_change(struct store *s, const char *team, const char *id, const struct webhook_change *change, struct webhook *ret, struct err *e)
 {
-    struct webhook was;
     struct conn *c = db_write(s->db, e);
-    return c && db_write_end(c, webhook_read(c, team, id, &was, e) && update(c, team, id, change, e) && enable(c, id, change->enabled, e)
+    return c && db_write_end(c, update(c, team, id, change, e) && enable(c, id, change->enabled, e)
                              && webhook_read(c, team, id, ret, e), e);
 }
 

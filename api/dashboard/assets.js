@@ -1,5 +1,5 @@
 // assets.js - the registered models and data sets, and what is inside one.
-import { bytes, h, number, state, table, time } from "./dom.js";
+import { bytes, card, h, number, state, table, time } from "./dom.js";
 import { all, get } from "./api.js";
 import { bars, dataLinks } from "./chart.js";
 import { checker } from "./checks.js";
@@ -77,7 +77,7 @@ async function model(place, { path: [id], signal }) {
     const a = await get(`/v1/models/${id}`, signal), i = a.inventory, left = i.left_float;
     place.append(...[head("models", a), h("ul", { class: "cards" }, [[number(i.parameters, 0), "parameters"], [number(i.nodes), "nodes after folding"],
         [number(i.layers.length), "layers that can be quantized"], [number(i.norms.length), "norms"], [number(i.softmaxes), "softmaxes"],
-        [`opset ${i.opset}`, i.producer || "unknown producer"]].map(([value, what]) => h("li", { class: "card" }, h("b", null, value), h("span", null, what)))),
+        [`opset ${i.opset}`, i.producer || "unknown producer"]].map(([value, what]) => card(value, what))),
     values("Inputs", i.inputs), values("Outputs", i.outputs), h("h2", null, "Size"),
     bars("Bytes of the float weights per block", "bytes", blockBytes(i), { name: "bytes-per-block", what: "block", show: bytes }), operators(i), layers(i),
     left.length && [h("h2", null, "Stays in float"), table("Stays in float", [{ title: "Node", class: "name", cell: (n) => n.node },
@@ -110,7 +110,7 @@ async function dataset(place, { path: [id], query, signal }) {
     } }, h("option", { value: "" }, "choose …"), models.map((m) => h("option", { value: m.id }, `${m.name} (${m.id})`)));
     choice.value = query.get("model") || "";
     place.append(...[head("datasets", a), h("ul", { class: "cards" }, [[i.samples === null ? "–" : number(i.samples), "samples"],
-        [i.has_labels ? "yes" : "no", "labels"]].map(([value, what]) => h("li", { class: "card" }, h("b", null, value), h("span", null, what)))),
+        [i.has_labels ? "yes" : "no", "labels"]].map(([value, what]) => card(value, what))),
     arrays(i), i.previews && previews(i.previews), h("h2", null, "Does it fit a model?"), h("p", null, h("label", { for: "against" }, "Model "), choice), fit]
         .flat(2).filter(Boolean));
     await check(choice.value, id);

@@ -51,7 +51,7 @@ function quoted(text) {
 
 /** The same job from files on one's own machine: they have the names under which they were registered here. */
 function ctl(names, recipe) {
-    return ["repquantctl submit", quoted(names.model || "model.onnx"), "--calibration", quoted(names.data || "calib.npz"),
+    return ["repquantctl submit", quoted(names.model || "model.onnx"), names.data && `--calibration ${quoted(names.data)}`,
         names.evaluation && `--evaluation ${quoted(names.evaluation)}`, "--recipe", quoted(recipe || "recipe.json"),
         "--wait --output out"].filter(Boolean).join(" ");
 }

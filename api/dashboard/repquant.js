@@ -64,14 +64,13 @@ function normOf(norm, layer, d, name) {
 }
 
 function summary(norms) {
-    const rows = h("tbody"), columns = ["Norm", "Ratio before", "Ratio after", "Exponent", "Gained by clipping, dB"];
+    const columns = [["Ratio before", "channel_range_ratio_before"], ["Ratio after", "channel_range_ratio_after"], ["Exponent", "channel_exponent"],
+        ["Gained by clipping, dB", "clip_gain_db"]];
     const data = [["norm", "layer", "widest_to_median_before", "widest_to_median_after", "exponent", "clip_gain_db"],
-        ...norms.map(({ norm, layer: l }) => [norm, l.name, l.channel_range_ratio_before, l.channel_range_ratio_after, l.channel_exponent, l.clip_gain_db])];
-    rows.append(...norms.map(({ norm, layer: l }) => h("tr", null, h("td", { class: "name" }, norm), [l.channel_range_ratio_before, l.channel_range_ratio_after,
-        l.channel_exponent, l.clip_gain_db].map((v) => h("td", { class: "n" }, number(v))))));
+        ...norms.map(({ norm, layer }) => [norm, layer.name, ...columns.map(([, key]) => layer[key])])];
     return [h("p", null, "The ratio is of the widest channel to the median one; plots tell it to the narrowest. ", dataLinks("norms", data)),
-        h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Norms" }, h("table", { "aria-label": "Norms" },
-            h("thead", null, h("tr", null, columns.map((c, i) => h("th", { scope: "col", class: i && "n" }, c)))), rows))];
+        table("Norms", [{ title: "Norm", class: "name", cell: (r) => r.norm },
+            ...columns.map(([title, key]) => ({ title, n: true, cell: (r) => number(r.layer[key]) }))], norms)];
 }
 
 export async function repquantPage(place, { path: [id], signal }) {

@@ -60,6 +60,8 @@ def test_following_ends_with_the_job(make_daemon):
     log = lines(d("GET", job["urls"]["logs"]).text)
     behind = d("GET", job["urls"]["logs"], params={"follow": "true", "after": log[-1]["seq"]})
     assert (behind.status_code, behind.text) == (200, "")
+    ranged = d("GET", job["urls"]["logs"], params={"follow": "true", "after": log[-1]["seq"]}, headers={"Range": "bytes=0-"})
+    assert (ranged.status_code, ranged.content) == (200, b"")       # what is followed has no ranges
     again = d("GET", job["urls"]["logs"], params={"follow": "true", "after": log[-2]["seq"], "level": "info"})
     assert lines(again.text) == [log[-1]]
 

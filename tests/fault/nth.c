@@ -172,6 +172,18 @@ ssize_t pwrite64(int fd, const void *p, size_t n, off64_t at)
     return write_fails(fd) ? -1 : real(fd, p, n, at);
 }
 
+ssize_t pwritev(int fd, const struct iovec *v, int n, off_t at)
+{
+    ONCE(pwritev);
+    return write_fails(fd) ? -1 : real(fd, v, n, at);
+}
+
+ssize_t pwritev64(int fd, const struct iovec *v, int n, off64_t at)
+{
+    ONCE(pwritev64);
+    return write_fails(fd) ? -1 : real(fd, v, n, at);
+}
+
 int ftruncate(int fd, off_t n)
 {
     ONCE(ftruncate);

@@ -98,7 +98,6 @@ static void what_is_not_committed_is_not_told(void **state)
     assert_int_equal(pending(f), 0);
     none.queued = 1;
     assert_true(team_set_quota(f->store, TEAM_LOCAL, &none, NULL));
-    r.idempotency = (struct idempotency){ .key = NULL };
     assert_true(job_insert(f->store, TEAM_LOCAL, &r, &job, &e));
     assert_int_equal(pending(f), 2);
     fixture_reopen(f);                                                  /* and it is there after a restart */
