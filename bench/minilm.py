@@ -23,6 +23,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 import unicodedata
 import zipfile
 
@@ -192,15 +193,20 @@ def compare():
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max()), spearman(ours, mask, scores), spearman(theirs, mask, scores)
 
 
+def processor_seconds(command):
+    """What a command took of the processors; it says nothing."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 def quantized(recipe, arrays):
     """The artifact, and the processor seconds it took."""
     data, out = os.path.join(OUT, "calibration.npz"), os.path.join(OUT, os.path.basename(recipe))
     np.savez(data, **arrays)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([REPQUANT, "quantize", MODEL, "--calibration", data, "--recipe", recipe, "--output", out, "--progress", "none"],
-                   check=True, stdout=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return os.path.join(out, "model.onnx"), after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    seconds = processor_seconds([REPQUANT, "quantize", MODEL, "--calibration", data, "--recipe", recipe, "--output", out, "--progress", "none"])
+    return os.path.join(out, "model.onnx"), seconds
 
 
 def quantize(recipes, seed):
@@ -229,12 +235,9 @@ def without_data():
         json.dump(WITHOUT_DATA, f)
     clock, processor = [], []
     for _ in range(RUNS):
-        begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([REPQUANT, "quantize", MODEL, "--recipe", recipe, "--output", out, "--threads", "1", "--progress", "none"],
-                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        begun = time.monotonic()
+        processor.append(processor_seconds([REPQUANT, "quantize", MODEL, "--recipe", recipe, "--output", out, "--threads", "1", "--progress", "none"]))
         clock.append(time.monotonic() - begun)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        processor.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     print(f"without data: {np.median(clock):.2f} s by the clock ({min(clock):.2f} to {max(clock):.2f}), {np.median(processor):.2f} s of processor time, "
           f"file {100 * os.path.getsize(os.path.join(out, 'model.onnx')) / os.path.getsize(MODEL):.1f} %; load {os.getloadavg()[0]:.1f}")
 

@@ -13,8 +13,9 @@ HEAD = """# Error codes
 
 Every error has a code that stays. Over HTTP it is a problem (RFC 9457): `type` is `urn:repquant:problem:CODE`, `code` the code alone, `status` as below,
 `detail` says what is wrong and what to do, `pointer` or `where` which field, node or tensor, `retryable` whether the same request may do better later; then
-`Retry-After` says when, where that is known. The commands print it in brackets behind the sentence and end with the exit status: 1 the input is at fault, 2 the
-use or the configuration, 3 the environment, 4 a bug of ours. A job that failed has the same problem in its row.
+`Retry-After` says when, where that is known. `repquant` prints it in brackets behind the sentence and ends with the exit status (so does `repquantd`, without the
+code): 1 the input is at fault, 2 the use or the configuration, 3 the environment, 4 a bug of ours. `repquantctl` prints it, too; its exit statuses are in
+`docs/client.md`. A job that failed has the same problem in its row.
 
 Made by `scripts/errors_md.py` from the table in `core/base/err.h`.
 """
