@@ -227,7 +227,8 @@ bool post_webhook_rotation(struct app *app, struct request *req, struct reply *r
 {
     char secret[WEBHOOK_SECRET_SIZE];
     struct webhook h;
-    return request_nothing(req, e) && webhook_rotate(app->store, req->who.team, req->param[0], &h, secret, e) && reply_secret(reply, 200, &h, secret, e);
+    return request_nothing(req, e) && webhook_rotate(app->store, req->who.team, req->param[0], &h, secret, e)
+        && reply_secret(reply, 200, &h, secret, e);
 }
 
 bool post_webhook_ping(struct app *app, struct request *req, struct reply *reply, struct err *e)
