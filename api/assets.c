@@ -199,7 +199,7 @@ static bool put_asset(struct app *app, struct request *req, enum asset_kind kind
     const char *name = request_query(req, "name");
     reply->status = 201;
     bool ok = take_name(&a, name ? name : file, "name", e) && take_format(&a, request_query(req, "format"), "format", e)
-        && blob_finish(&req->upload, &blob, e)
+        && blob_finish(req->upload, &blob, e)
         && take_one_file(app, req->who.team, &a, file, blob.digest, "body", e) && register_asset(app, req, &a, reply, e);
     asset_release(&a);
     return ok;

@@ -19,7 +19,7 @@ bool put_blob(struct app *app, struct request *req, struct reply *reply, struct 
     if (!want_digest(req, e))
         return false;
     reply->status = blob_get(app->store, req->who.team, req->param[0], &blob, NULL) ? 200 : 201;
-    if (!blob_finish(&req->upload, &blob, e))
+    if (!blob_finish(req->upload, &blob, e))
         return false;
     return reply_blob(reply, &blob, e);
 }

@@ -19,6 +19,7 @@
 
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -155,8 +156,11 @@ static bool begin_blob(const struct app *app, struct request *req, struct err *e
     uint64_t n = 0;
     if (length)
         request_digits(length, &n);
-    return blob_begin(&req->upload, app->store, req->who.team, hash_parse(last, digest) ? last : NULL, app->max_upload, e)
-        && blob_reserve(&req->upload, n, e);
+    if (!(req->upload = malloc(sizeof *req->upload)))
+        return err_sys(e, "body", "receive");
+    *req->upload = BLOB_WRITER_NONE;
+    return blob_begin(req->upload, app->store, req->who.team, hash_parse(last, digest) ? last : NULL, app->max_upload, e)
+        && blob_reserve(req->upload, n, e);
 }
 
 static bool begin_body(struct app *app, struct request *req, bool body, struct err *e)

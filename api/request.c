@@ -22,7 +22,7 @@ static const char *const header_names[HDR_COUNT] = {
 void request_open(struct request *req, const char *raw_target)
 {
     unsigned char random[8];
-    *req = (struct request){ .upload = BLOB_WRITER_NONE };
+    *req = (struct request){ 0 };
     if (getrandom(random, sizeof random, 0) != sizeof random)
         memset(random, 0, sizeof random);           /* an id for logs, nobody's secret */
     memcpy(req->id, "req_", 4);
@@ -89,7 +89,7 @@ bool request_body(struct app *app, struct request *req, const void *data, size_t
     if (req->received > limit)
         err_set(&req->body_error, ERR_REQUEST_TOO_LARGE, "body", "this path takes at most %llu bytes", (unsigned long long)limit);
     else if (req->route->body == BODY_BLOB)
-        blob_write(&req->upload, data, n, &req->body_error);
+        blob_write(req->upload, data, n, &req->body_error);
     else if (req->route->body == BODY_PART)
         upload_write(req->part, data, n, &req->body_error);
     else
@@ -124,7 +124,9 @@ void request_answer(struct app *app, struct request *req, struct reply *reply)
 void request_release(struct request *req)
 {
     metric_add(METRIC_UPLOADS, -req->sending);
-    blob_abort(&req->upload);
+    if (req->upload)
+        blob_abort(req->upload);
+    free(req->upload);
     if (req->part)
         upload_abandon(req->part);
     free(req->part);

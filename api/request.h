@@ -86,7 +86,7 @@ struct request {
     /* the body: one of the three, as the route says */
     struct buf body;                                /* BODY_JSON */
     struct upload_part *part;                       /* BODY_PART, owned; the handler ends it with upload_end() */
-    struct blob_writer upload;                      /* BODY_BLOB; the handler ends it with blob_finish() */
+    struct blob_writer *upload;                     /* BODY_BLOB, owned; the handler ends it with blob_finish() */
     bool sending;                                   /* it brings a file, and is counted */
     uint64_t received, discarded;
     struct err body_error;                          /* the first failure while receiving; the rest is discarded */

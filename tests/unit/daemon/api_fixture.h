@@ -79,7 +79,7 @@ static inline void api_forget(struct api *a)
     reply_release(&a->reply);
     request_release(&a->req);
     a->json = NULL;
-    a->req = (struct request){ .upload = BLOB_WRITER_NONE };
+    a->req = (struct request){ 0 };
 }
 
 static inline void api_close(struct api *a)
