@@ -70,7 +70,7 @@ $(O)/build-id: always
 	@mkdir -p $(@D)
 	@echo '$(BUILD_ID)' | cmp -s - $@ || echo '$(BUILD_ID)' > $@
 # The loops the compiler vectorises are worth -O3.
-$(call obj,$(wildcard core/kernel/*.c core/exec/op_*.c core/learn/*.c core/sweep/moments.c core/quant/row_block*.c core/quant/smooth.c core/quant/exponent.c core/quant/observer.c core/report/errors.c)): OPT += -O3
+$(call obj,$(wildcard core/kernel/*.c core/exec/op_*.c core/learn/*.c core/quant/*.c core/method/*.c core/sweep/*.c core/report/*.c)): OPT += -O3
 # Files that become part of the program (.incbin).
 $(call obj,api/embed.c): $(wildcard api/dashboard/*) api/openapi.json
 

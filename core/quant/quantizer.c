@@ -1,5 +1,6 @@
 #include "core/quant/quantizer.h"
 
+#include "core/kernel/clones.h"
 #include "core/kernel/kernel.h"
 
 #include <float.h>
@@ -244,16 +245,34 @@ bool qweight_round(const struct graph *g, const struct layer *l, const float *mu
     return true;
 }
 
-static size_t bin_of(float x, float lo, float hi, size_t n)
+/* Counts on n equal bins over [lo, hi]. */
+struct bins { float lo, hi; size_t n; uint64_t *count; };
+enum { SOME = 1024 };
+
+KERNEL_CLONES
+static void find_bins(size_t n, const float *restrict x, float lo, float hi, float bins, int *restrict bin)
 {
-    float at = hi > lo ? (x - lo) / (hi - lo) * (float)n : 0;
-    return at <= 0 ? 0 : at >= (float)n ? n - 1 : (size_t)at;
+    for (size_t i = 0; i < n; i++) {
+        float at = hi > lo ? (x[i] - lo) / (hi - lo) * bins : 0;
+        at = at > 0 ? at : 0;
+        bin[i] = (int)(at < bins - 1 ? at : bins - 1);
+    }
+}
+
+static void count_bins(size_t n, const float *x, const struct bins *b)
+{
+    int bin[SOME];
+    for (size_t i = 0; i < n; i += SOME) {
+        size_t some = n - i < SOME ? n - i : SOME;
+        find_bins(some, x + i, b->lo, b->hi, (float)b->n, bin);
+        for (size_t j = 0; j < some; j++)
+            b->count[bin[j]]++;
+    }
 }
 
 /* The largest |w|. */
 static float source_reach(const struct weight_source *s, size_t n)
 {
-    enum { SOME = 1024 };
     struct range seen = RANGE_EMPTY;
     float some[SOME];
     if (s->w)
@@ -266,20 +285,43 @@ static float source_reach(const struct weight_source *s, size_t n)
     return fmaxf(0, fmaxf(-seen.lo, seen.hi));
 }
 
+static void count_source(const struct weight_source *s, size_t n, const struct bins *b)
+{
+    float some[SOME];
+    if (s->w)
+        count_bins(n, s->w, b);
+    for (size_t i = 0; !s->w && i < n; i += SOME) {
+        size_t count = n - i < SOME ? n - i : SOME;
+        vec_widen(count, s->half_as, s->half + i, some);
+        count_bins(count, some, b);
+    }
+}
+
+/* Up to SOME weights from `first` on of those that `codes` has in a row: of an input, or with by_output of an output channel. */
+static void row_weights(const struct qweight *w, size_t row, bool by_output, size_t first, size_t n, const float *mul, float *ret)
+{
+    const int8_t *codes = w->codes + row * (by_output ? w->k : w->n) + first;
+    for (size_t i = 0; i < n; i++) {
+        size_t k = by_output ? first + i : row, at = qweight_scale_at(w, by_output ? row : first + i, k);
+        ret[i] = (float)(codes[i] - (w->zero ? w->zero[at] : 0)) * w->scale[at] * (mul ? mul[k] : 1);
+    }
+}
+
 void qweight_histogram(const struct graph *g, const struct layer *l, const struct qweight *w, const float *mul, size_t n,
                        float *ret_lo, float *ret_hi, uint64_t *before, uint64_t *after)
 {
     struct weight_source s = weight_source_of(g, l);
-    bool rows_are_outputs = l->kind == LAYER_CONV;                  /* of the codes */
-    size_t outer = rows_are_outputs ? w->n : w->k, inner = rows_are_outputs ? w->k : w->n;
-    float reach = source_reach(&s, w->k * w->n);
-    for (size_t i = 0; i < w->k * w->n; i++)
-        before[bin_of(weight_number(&s, i), -reach, reach, n)]++;
+    bool by_output = l->kind == LAYER_CONV;
+    size_t outer = by_output ? w->n : w->k, inner = by_output ? w->k : w->n;
+    float some[SOME], reach = source_reach(&s, w->k * w->n);
+    struct bins b = { -reach, reach, n, before };
+    count_source(&s, w->k * w->n, &b);
+    b.count = after;
     for (size_t i = 0; i < outer; i++)
-        for (size_t j = 0; j < inner; j++) {
-            size_t k = rows_are_outputs ? j : i, c = rows_are_outputs ? i : j, at = qweight_scale_at(w, c, k);
-            int code = w->codes[i * inner + j] - (w->zero ? w->zero[at] : 0);
-            after[bin_of((float)code * w->scale[at] * (mul ? mul[k] : 1), -reach, reach, n)]++;
+        for (size_t j = 0; j < inner; j += SOME) {
+            size_t count = inner - j < SOME ? inner - j : SOME;
+            row_weights(w, i, by_output, j, count, mul, some);
+            count_bins(count, some, &b);
         }
     *ret_lo = -reach;
     *ret_hi = reach;

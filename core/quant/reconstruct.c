@@ -24,17 +24,33 @@ size_t job_rows(const struct reconstruct_job *j, size_t piece)
     return left < ROWS ? left : ROWS;
 }
 
-/* An input that never varies counts as an average one. */
-static void fill_moments(struct reconstruct_job *j)
+/* Some rows of a matrix [k, k] at a time. */
+enum { TILE = 64 };
+static bool run_tiles(struct reconstruct_job *j, pool_fn *fn, struct err *e)
 {
+    return pool_run(j->pool, (j->t->k + TILE - 1) / TILE, fn, j, e);
+}
+
+static size_t tile_end(const struct reconstruct_job *j, size_t tile)
+{
+    return j->t->k - tile * TILE < TILE ? j->t->k : (tile + 1) * TILE;
+}
+
+/* An input that never varies counts as an average one. */
+static bool moments_tile(void *arg, size_t tile, int thread, struct err *e)
+{
+    (void)thread;
+    (void)e;
+    struct reconstruct_job *j = arg;
     size_t k = j->t->k;
-    const double *h = j->t->h;
-    for (size_t i = 0; i < k; i++)
+    for (size_t i = tile * TILE; i < tile_end(j, tile); i++) {
+        const double *h = j->t->h + j->order[i] * k;
         for (size_t l = i; l < k; l++) {
-            size_t a = j->order[i], b = j->order[l];
-            double x = a <= b ? h[a * k + b] : h[b * k + a];
+            double x = h[j->order[l]];
             j->moments[i * k + l] = i == l && x == 0 ? 1 : x / j->m;
         }
+    }
+    return true;
 }
 
 /* The upper triangle of H / m + extra I. */
@@ -47,18 +63,13 @@ static void fill_damped(const struct reconstruct_job *j, double extra, double *r
 }
 
 /* Factors H / m + extra I, with extra raised as far as it takes; f->ok is false if nothing helps. */
-static bool factor_piece(void *arg, size_t piece, int thread, struct err *e)
+static void factor(const struct reconstruct_job *j, struct factoring *f)
 {
-    (void)thread;
-    (void)e;
-    struct reconstruct_job *j = arg;
-    struct factoring *f = &j->factoring[piece];
     for (double try = f->extra, last = fmax(try, MOST_RAISE); f->fn && !f->ok && try <= last; try = fmax(10 * try, LEAST_RAISE)) {
         fill_damped(j, try, f->a);
         f->ok = f->fn(j->t->k, f->a);
         f->extra = f->ok ? try : f->extra;
     }
-    return true;
 }
 
 /* ---- before all: checks, the order ---- */
@@ -88,8 +99,7 @@ static bool check_task(const struct reconstruct_task *t, struct err *e)
     if (!all_finite_f(t->n * t->k, t->v))
         return err_set(e, ERR_NUMERIC_NONFINITE, "", "a weight is NaN or infinite; export a trained model");
     bool moments = t->c ? all_finite(t->n * t->k, t->c) : true;
-    for (size_t i = 0; i < t->k; i++)
-        moments = moments && all_finite(t->k - i, t->h + i * t->k + i);
+    moments = moments && all_finite(t->k * t->k, t->h);
     return moments || err_set(e, ERR_NUMERIC_NONFINITE, "", "an activation is NaN or infinite on the calibration data; "
                               "check the samples");
 }
@@ -122,8 +132,7 @@ static bool order_moments(struct reconstruct_job *j, struct arena *scratch, stru
     }
     if (!(j->m > 0))
         j->m = 1;
-    fill_moments(j);
-    return true;
+    return run_tiles(j, moments_tile, e);
 }
 
 /* ---- 1. the target ---- */
@@ -146,9 +155,8 @@ static void solve_rows(const struct reconstruct_job *j, size_t piece, double *ro
             to[r * k + j->order[i]] = (float)rows[r * k + i];
 }
 
-static bool target_piece(void *arg, size_t piece, int thread, struct err *e)
+static bool target_piece(struct reconstruct_job *j, size_t piece, int thread, struct err *e)
 {
-    struct reconstruct_job *j = arg;
     size_t k = j->t->k, n = job_rows(j, piece);
     float *to = j->r.target + piece * ROWS * k;
     if (j->r.ridge > 0)
@@ -161,12 +169,47 @@ static bool target_piece(void *arg, size_t piece, int thread, struct err *e)
     return all_finite_f(n * k, to) || err_set(e, ERR_NUMERIC_NONFINITE, "", "the regression overflows; use a larger ridge");
 }
 
-static bool find_target(struct reconstruct_job *j, struct err *e)
+static void tell_factored(struct reconstruct_job *j)
 {
     const struct factoring *f = &j->factoring[OF_TARGET];
     j->r.fell_back = f->fn && !f->ok;
     j->r.ridge = f->ok ? f->extra : 0;
-    return job_run(j, target_piece, e);
+    pthread_mutex_lock(&j->mu);
+    j->factored = true;
+    pthread_cond_broadcast(&j->told);
+    pthread_mutex_unlock(&j->mu);
+}
+
+static void wait_factored(struct reconstruct_job *j)
+{
+    pthread_mutex_lock(&j->mu);
+    while (!j->factored)
+        pthread_cond_wait(&j->told, &j->mu);
+    pthread_mutex_unlock(&j->mu);
+}
+
+/* The target's rows need one factorization and can be solved while the other still runs: pieces begin in order, so the first is under way. */
+static bool factor_or_solve(void *arg, size_t piece, int thread, struct err *e)
+{
+    struct reconstruct_job *j = arg;
+    if (piece < FACTORINGS) {
+        factor(j, &j->factoring[piece]);
+        if (piece == OF_TARGET)
+            tell_factored(j);
+        return true;
+    }
+    wait_factored(j);
+    return target_piece(j, piece - FACTORINGS, thread, e);
+}
+
+static bool find_target(struct reconstruct_job *j, struct err *e)
+{
+    pthread_mutex_init(&j->mu, NULL);
+    pthread_cond_init(&j->told, NULL);
+    bool ok = pool_run(j->pool, FACTORINGS + j->pieces, factor_or_solve, j, e);
+    pthread_mutex_destroy(&j->mu);
+    pthread_cond_destroy(&j->told);
+    return ok;
 }
 
 /* ---- 3 and 4. codes ---- */
@@ -234,29 +277,41 @@ static bool code_piece(void *arg, size_t piece, int thread, struct err *e)
     return true;
 }
 
-/* Hd whole and in float, and for GPTQ its factor. */
+/* Rows of Hd, whole and in float, and for GPTQ of its factor. */
+static bool float_tile(void *arg, size_t tile, int thread, struct err *e)
+{
+    (void)thread;
+    (void)e;
+    struct reconstruct_job *j = arg;
+    size_t k = j->t->k, first = tile * TILE, end = tile_end(j, tile);
+    for (size_t l = 0; l < end; l++)       /* left of the diagonal: a column above it */
+        for (size_t i = l < first ? first : l + 1; i < end; i++)
+            j->h[i * k + l] = (float)j->moments[l * k + i];
+    for (size_t i = first; i < end; i++) {
+        for (size_t l = i; l < k; l++)
+            j->h[i * k + l] = (float)(l == i ? j->moments[i * k + i] + j->r.damping : j->moments[i * k + l]);
+        j->weight[i] = fmaxf(j->h[i * k + i], 0);
+        for (size_t l = 0; j->u && l < k; l++)
+            j->u[i * k + l] = (float)j->factoring[OF_INVERSE].a[i * k + l];
+    }
+    return true;
+}
+
 static bool prepare_moments(struct reconstruct_job *j, struct arena *scratch, struct err *e)
 {
     size_t k = j->t->k;
     const struct factoring *f = &j->factoring[OF_INVERSE];
-    double *damped = j->factoring[OF_TARGET].a;      /* the target is found */
     j->r.damping = j->t->damping;
     if (f->fn && !j->r.fell_back) {
         if (!(j->u = arena_scratch(scratch, k * k, sizeof *j->u, e)))
             return false;
         j->r.fell_back = !f->ok;
         j->r.damping = f->extra;
-        for (size_t i = 0; i < k * k; i++)
-            j->u[i] = (float)f->a[i];
     }
-    fill_damped(j, j->r.damping, damped);
-    mirror_upper(k, damped);
-    for (size_t i = 0; i < k * k; i++)
-        j->h[i] = (float)damped[i];
-    for (size_t i = 0; i < k; i++) {
-        j->weight[i] = fmaxf(j->h[i * k + i], 0);
+    if (!run_tiles(j, float_tile, e))
+        return false;
+    for (size_t i = 0; i < k; i++)
         j->r.fell_back = j->r.fell_back || !(j->h[i * k + i] > 0);
-    }
     return true;
 }
 
@@ -348,7 +403,7 @@ bool reconstruct(const struct reconstruct_task *t, struct pool *pool, struct are
     struct arena *scratch = arena_new(UINT64_MAX / 2);
     if (!scratch)
         return err_set(e, ERR_MEMORY, "", "no memory to reconstruct weights");
-    bool ok = set_up(&j, mem, scratch, e) && order_moments(&j, scratch, e) && pool_run(pool, FACTORINGS, factor_piece, &j, e)
+    bool ok = set_up(&j, mem, scratch, e) && order_moments(&j, scratch, e)
            && find_target(&j, e) && prepare_moments(&j, scratch, e);
     if (ok)
         job_cover_rows(&j);

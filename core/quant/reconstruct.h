@@ -38,7 +38,7 @@ enum reconstruct_rounding { ROUND_NEAREST, ROUND_GPTQ, ROUND_LEARNED };
 struct reconstruct_task {
     const float *v;       /* [n, k], finite */
     size_t n, k;          /* >= 1; k <= 46340 */
-    const double *h;      /* [k, k], finite; the upper triangle (row <= column) is read */
+    const double *h;      /* [k, k], finite and symmetric */
     const double *c;      /* [n, k], finite, or NULL: the target is V a itself */
     int bits;             /* 2..8 */
     bool symmetric;       /* zero == 0, scale = max|row| / (2^(bits-1) - 1); else from min(row, 0) to max(row, 0) */

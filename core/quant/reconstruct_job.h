@@ -5,6 +5,8 @@
 #include "core/quant/reconstruct.h"
 #include "core/quant/row_block.h"
 
+#include <pthread.h>
+
 enum { FACTORS = 31 };
 
 /* One thread's memory. */
@@ -35,6 +37,9 @@ struct reconstruct_job {
     size_t groups, *at;        /* [k]: ROWS times the group of the column at each place */
     double *moments;           /* [k, k] in that order: the upper triangle of H / m */
     struct factoring factoring[FACTORINGS];
+    pthread_mutex_t mu;        /* guards `factored` */
+    pthread_cond_t told;
+    bool factored;             /* the target's factorization has ended */
     float *h, *u;              /* [k, k] likewise: Hd / m, whole, and GPTQ's factor or NULL */
     float *weight;             /* [k]: the diagonal of h */
     struct reconstruct_bench *benches;     /* one per thread */

@@ -38,19 +38,35 @@ static void summarize_affine(const struct observer *o, const struct affine *a, s
     s->outside = observer_outside(o, lo, hi);
 }
 
-/* A row of channels with factors of their own: where its values end up, each counting `each`; returns how many are cut off. */
+/* Channels with factors of their own: the bin each value ends up in; returns how many are cut off. */
 KERNEL_CLONES
-static size_t summarize_row(const struct site_codes *q, const float *row, double each, const struct site_summary *s, double *after)
+static int channel_bins(size_t n, const float *restrict x, const float *restrict mul, const float *restrict shift, const struct affine *a,
+                        const struct site_summary *s, int *restrict bin)
 {
     float lo, hi;
+    int outside = 0;
+    quantizer_limits(a, &lo, &hi);
+    double half = (double)a->scale / 2, least = (double)lo - half, most = (double)hi + half;
+    double steps = 1 / (double)a->scale, bins = bins_per_unit(s), from = (double)s->hist_lo;
+    for (size_t c = 0; c < n; c++) {
+        double y = (double)x[c] * (double)mul[c] + (double)shift[c];
+        outside += (y < least) | (y > most);
+        bin[c] = (int)within(0, DETAIL_BINS - 1, ((through(a, steps, y) - (double)shift[c]) / (double)mul[c] - from) * bins);
+    }
+    return outside;
+}
+
+enum { SOME = 256 };
+static size_t count_channels(const struct site_codes *q, const float *row, const struct site_summary *s, uint64_t *after)
+{
+    static const float none[SOME];
     size_t outside = 0;
-    quantizer_limits(q->a, &lo, &hi);
-    double half = (double)q->a->scale / 2, least = (double)lo - half, most = (double)hi + half;
-    double steps = 1 / (double)q->a->scale, bins = bins_per_unit(s);
-    for (size_t c = 0; c < q->rows->channels; c++) {
-        double shift = q->shift ? (double)q->shift[c] : 0, x = (double)row[c] * (double)q->mul[c] + shift;
-        outside += x < least || x > most;
-        after[bin_of(s, bins, (through(q->a, steps, x) - shift) / (double)q->mul[c])] += each;
+    int bin[SOME];
+    for (size_t c = 0; c < q->rows->channels; c += SOME) {
+        size_t n = q->rows->channels - c < SOME ? q->rows->channels - c : SOME;
+        outside += (size_t)channel_bins(n, row + c, q->mul + c, q->shift ? q->shift + c : none, q->a, s, bin);
+        for (size_t i = 0; i < n; i++)
+            after[bin[i]]++;
     }
     return outside;
 }
@@ -60,11 +76,12 @@ static void summarize_channels(const struct observer *o, const struct site_codes
 {
     enum { MOST_ROWS = 512 };
     size_t rows = q->rows->n < MOST_ROWS ? q->rows->n : MOST_ROWS, n = rows * q->rows->channels, outside = 0;
-    double each = n ? (double)o->count / (double)n : 0, after[DETAIL_BINS] = { 0 };
+    uint64_t after[DETAIL_BINS] = { 0 };
+    double each = n ? (double)o->count / (double)n : 0;
     for (size_t r = 0; r < rows; r++)
-        outside += summarize_row(q, q->rows->x + r * q->rows->channels, each, s, after);
+        outside += count_channels(q, q->rows->x + r * q->rows->channels, s, after);
     for (size_t i = 0; i < DETAIL_BINS; i++)
-        s->hist_after[i] = (uint64_t)llrint(after[i]);
+        s->hist_after[i] = (uint64_t)llrint((double)after[i] * each);
     s->outside = n ? (double)outside / (double)n : 0;
 }
 

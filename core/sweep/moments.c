@@ -73,13 +73,15 @@ static bool residual_of(const struct gathering *g, const struct group *q)
     return false;
 }
 
+/* Of the sums of products with codes. */
+static size_t cross_rows(const struct group *q) { return q->by_input ? q->k : q->n; }
+
 static bool group_alloc(struct gathering *g, struct group *q, struct err *e)
 {
     q->by_input = !is_conv(g, q) && !residual_of(g, q) && q->n >= q->k;
-    size_t cross_rows = q->by_input ? q->k : q->n;
     q->x_sum = arena_array(g->mem, q->k, sizeof(double), e);
     q->y_sum = arena_array(g->mem, q->n, sizeof(double), e);
-    q->cross = arena_array(g->mem, cross_rows * q->k, sizeof(double), e);
+    q->cross = arena_array(g->mem, cross_rows(q) * q->k, sizeof(double), e);
     q->c = q->by_input ? arena_scratch(g->mem, q->n * q->k, sizeof(double), e) : q->cross;
     q->mean_y = arena_array(g->mem, q->n, sizeof(double), e);
     q->mean = arena_array(g->mem, q->k, sizeof(double), e);
@@ -110,7 +112,7 @@ static bool member_alloc(struct gathering *g, struct member *m, struct err *e)
         const struct group *q = &g->groups[i];
         k = larger(k, q->k);
         n = larger(n, q->n);
-        cross = larger(cross, (q->by_input ? q->k : q->n) * q->k);
+        cross = larger(cross, cross_rows(q) * q->k);
         m->gram[i] = arena_array(g->mem, q->k * q->k, sizeof(double), e);
         m->code_sum[i] = arena_array(g->mem, q->k, sizeof(double), e);
         if (!m->gram[i] || !m->code_sum[i])
@@ -333,12 +335,11 @@ static void wait_for_turn(struct gathering *g, int chunk)
 /* With its turn: nobody else adds meanwhile. */
 static void commit(struct group *q, const struct member *m, const struct chunk_sums *sums)
 {
-    size_t rows = q->by_input ? q->k : q->n;
     for (size_t i = 0; i < q->k; i++)
         q->x_sum[i] += sums->x[i];
     for (size_t i = 0; i < q->n; i++)
         q->y_sum[i] += sums->y[i];
-    for (size_t i = 0; sums->begun && i < rows * q->k; i++)
+    for (size_t i = 0; sums->begun && i < cross_rows(q) * q->k; i++)
         q->cross[i] += (double)m->cross[i];
 }
 
@@ -387,46 +388,87 @@ static int64_t rows_of(const struct gathering *g, const struct group *q)
     return rows;
 }
 
-static void finish_codes(struct gathering *g, int group, double rows)
+/* The end of one group, some rows of its matrices at a time. */
+enum { TILE = 32 };
+struct finish {
+    struct gathering *g;
+    int group;
+    double rows;
+    double *scratch;               /* [n, k] */
+};
+
+static bool finish_codes(void *arg, size_t tile, int thread, struct err *e)
 {
-    struct group *q = &g->groups[group];
-    for (int t = 0; t < pool_threads(g->t->pool); t++) {
-        for (size_t i = 0; i < q->k * q->k; i++)
-            q->h[i] += g->members[t].gram[group][i];
-        for (size_t i = 0; i < q->k; i++)
-            q->mean[i] += g->members[t].code_sum[group][i];
-    }
-    for (size_t i = 0; i < q->k; i++)
-        q->mean[i] /= rows;
-    for (size_t i = 0; i < q->k; i++)
+    const struct finish *f = arg;
+    struct group *q = &f->g->groups[f->group];
+    size_t end = q->k - tile * TILE < TILE ? q->k : (tile + 1) * TILE;
+    (void)thread;
+    (void)e;
+    for (size_t i = tile * TILE; i < end; i++) {
+        for (int t = 0; t < pool_threads(f->g->t->pool); t++)
+            for (size_t j = i; j < q->k; j++)
+                q->h[i * q->k + j] += f->g->members[t].gram[f->group][i * q->k + j];
         for (size_t j = i; j < q->k; j++)
-            q->h[i * q->k + j] = q->h[i * q->k + j] / rows - q->mean[i] * q->mean[j];
-    mirror_upper(q->k, q->h);
+            q->h[i * q->k + j] = q->h[i * q->k + j] / f->rows - q->mean[i] * q->mean[j];
+    }
+    return true;
 }
 
-static void finish_cross(struct group *q, double rows)
+static void finish_means(const struct finish *f)
 {
+    struct group *q = &f->g->groups[f->group];
+    for (int t = 0; t < pool_threads(f->g->t->pool); t++)
+        for (size_t i = 0; i < q->k; i++)
+            q->mean[i] += f->g->members[t].code_sum[f->group][i];
+    for (size_t i = 0; i < q->k; i++)
+        q->mean[i] /= f->rows;
+}
+
+static bool finish_cross(void *arg, size_t tile, int thread, struct err *e)
+{
+    const struct finish *f = arg;
+    struct group *q = &f->g->groups[f->group];
     const double *of = q->by_input ? q->x_sum : q->y_sum;
-    for (size_t i = 0; i < (q->by_input ? q->k : q->n); i++)
+    (void)thread;
+    (void)e;
+    for (size_t i = tile * TILE; i < cross_rows(q) && i < (tile + 1) * TILE; i++)
         for (size_t j = 0; j < q->k; j++)
-            q->cross[i * q->k + j] = q->cross[i * q->k + j] / rows - of[i] / rows * q->mean[j];
+            q->cross[i * q->k + j] = q->cross[i * q->k + j] / f->rows - of[i] / f->rows * q->mean[j];
+    return true;
+}
+
+/* The layer whose output has this number in its group; *ret_at: the layer's first. */
+static int layer_at(const struct gathering *g, const struct group *q, size_t output, size_t *ret_at)
+{
+    int i = 0;
+    *ret_at = 0;
+    for (size_t n; output >= *ret_at + (n = (size_t)g->s->layers[q->layer[i]].l->n); i++)
+        *ret_at += n;
+    return i;
 }
 
 /* cov(y, a) = w cov(x, a); E y = w E x. */
-static bool through_weights(const struct gathering *g, struct group *q, struct err *e)
+static bool through_weights(void *arg, size_t tile, int thread, struct err *e)
 {
-    double *scratch = malloc((q->n * q->k + 1) * sizeof *scratch);
-    size_t at = 0;
-    if (!scratch)
-        return err_set(e, ERR_MEMORY, "", "no memory for moments");
-    for (int i = 0; i < q->n_layers; i++) {
-        size_t n = (size_t)g->s->layers[q->layer[i]].l->n;
-        gemm_double(n, q->k, q->k, q->rows[i], q->cross, q->c + at * q->k, scratch);
-        gemm_double(n, 1, q->k, q->rows[i], q->x_sum, q->y_sum + at, scratch);
-        at += n;
+    const struct finish *f = arg;
+    struct group *q = &f->g->groups[f->group];
+    (void)thread;
+    (void)e;
+    for (size_t at = tile * TILE, n; at < q->n && at < (tile + 1) * TILE; at += n) {
+        size_t first, end = (tile + 1) * TILE;
+        int i = layer_at(f->g, q, at, &first);
+        size_t last = first + (size_t)f->g->s->layers[q->layer[i]].l->n;
+        n = (last < end ? last : end) - at;
+        const float *w = q->rows[i] + (at - first) * q->k;
+        gemm_double(n, q->k, q->k, w, q->cross, q->c + at * q->k, f->scratch + at * q->k);
+        gemm_double(n, 1, q->k, w, q->x_sum, q->y_sum + at, f->scratch + at * q->k);
     }
-    free(scratch);
     return true;
+}
+
+static bool run_tiles(const struct finish *f, size_t rows, pool_fn *fn, struct err *e)
+{
+    return pool_run(f->g->t->pool, (rows + TILE - 1) / TILE, fn, (void *)(uintptr_t)f, e);
 }
 
 static void add_biases(const struct gathering *g, struct group *q)
@@ -445,10 +487,15 @@ static bool finish(struct gathering *g, int group, struct err *e)
     struct group *q = &g->groups[group];
     g->n_rows[group] = rows_of(g, q);
     double rows = (double)g->n_rows[group];
-    finish_codes(g, group, rows);
-    finish_cross(q, rows);
-    if (q->by_input && !through_weights(g, q, e))
+    struct finish f = { g, group, rows, q->by_input ? malloc((q->n * q->k + 1) * sizeof(double)) : NULL };
+    bool ok = f.scratch || !q->by_input || err_set(e, ERR_MEMORY, "", "no memory for moments");
+    finish_means(&f);
+    ok = ok && run_tiles(&f, q->k, finish_codes, e) && run_tiles(&f, cross_rows(q), finish_cross, e)
+      && (!q->by_input || run_tiles(&f, q->n, through_weights, e));
+    free(f.scratch);
+    if (!ok)
         return false;
+    mirror_upper(q->k, q->h);
     for (size_t i = 0; i < q->n; i++)
         q->mean_y[i] = q->y_sum[i] / rows;
     add_biases(g, q);
