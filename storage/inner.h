@@ -56,6 +56,10 @@ bool disk_promise_job(struct store *s, struct conn *c, const char *team, const c
 bool audit_join(struct conn *c, bool *ret_joined, struct err *e);
 void audit_joined(void);
 
+/* In the transaction that made `made`, whose id is `id`; nothing without a key.  ERR_CONFLICT at IDEMPOTENCY_FIELD: another request used the key. */
+bool idempotency_insert(struct conn *c, const char *team, const struct idempotency *key, const char *id, const void *made, struct err *e);
+bool idempotency_expire(struct conn *c, struct err *e);
+
 /* Adds an event to a job, and to the outbox of who wants to hear of it.  Takes `data`; NULL is out of memory. */
 bool event_add(struct conn *c, const char *team, const char *job_id, const char *type, json_t *data, struct err *e);
 

@@ -330,7 +330,7 @@ static void a_job_is_promised_its_space_or_refused(void **state)
     struct asset_file file = { .path = "data", .digest = HELLO };
     struct asset pictures = { .kind = ASSET_DATASET, .name = "p", .format = "images", .files = &file, .nfiles = 1,
                               .inventory = strdup("{\"arrays\":[{\"shape\":[10,3,224,224]}]}") };
-    must(asset_insert(f->store, TEAM_LOCAL, &pictures, &e), &e);
+    must(asset_insert(f->store, TEAM_LOCAL, &pictures, NULL, &e), &e);
     free(pictures.inventory);
     r.dataset_id = pictures.id;
     before = store_room(f->store);
