@@ -225,6 +225,7 @@
     X(SESSION_INSERT, "INSERT INTO sessions (id, team, token_id, hash, created_at, expires_at, last_used_at)" \
                       " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?5)")                                           \
     X(SESSION_BY_HASH, "SELECT " SESSION_COLUMNS " FROM sessions WHERE hash = ?1")                      \
+    X(SESSION_GET, "SELECT " SESSION_COLUMNS " FROM sessions WHERE id = ?1")                            \
     X(SESSION_USED, "UPDATE sessions SET last_used_at = ?2 WHERE id = ?1 AND last_used_at < ?2")        \
     X(SESSION_COUNT, "SELECT count(*) FROM sessions WHERE token_id = ?1")                               \
     X(SESSION_LIST_DOWN, "SELECT " SESSION_COLUMNS " FROM sessions WHERE team = ?1 AND id < ?2 AND (?3 IS NULL OR token_id = ?3)" \

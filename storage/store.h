@@ -72,6 +72,13 @@ bool store_recover(struct store *s, struct recovery *ret, struct err *e);
 typedef void store_watch_fn(void *arg, const char *team, const char *job_id);
 void store_watch(struct store *s, store_watch_fn *fn, void *arg);
 
+/*
+ * fn is called when a token has been deleted or a session ended, with its id: whoever reads on with it must be looked at again.  What ends by the
+ * clock is not told.  Likewise.
+ */
+typedef void store_revoked_fn(void *arg, const char *id);
+void store_on_revoked(struct store *s, store_revoked_fn *fn, void *arg);
+
 /* fn is called after every commit that left something to send in the outbox (webhook.h); likewise. */
 void store_on_post(struct store *s, void (*fn)(void *arg), void *arg);
 
