@@ -62,6 +62,9 @@ void audit_joined(void);
 bool idempotency_insert(struct conn *c, const char *team, const struct idempotency *key, const char *id, const void *made, struct err *e);
 bool idempotency_expire(struct conn *c, struct err *e);
 
+/* Announces that rows older than `before` go, if there are any: see audit.h. */
+bool audit_forget(struct store *s, int64_t before, struct err *e);
+
 /* After the commit that took the right of a token or session. */
 void store_revoked(struct store *s, const char *id);
 

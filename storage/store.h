@@ -89,8 +89,8 @@ bool store_sweep(struct store *s, int64_t grace_us, int *ret_removed, struct err
  * Removes what was kept long enough, counted from the end of its job: whole jobs, their events, their artifacts (whose
  * bytes the next store_sweep() frees).  0 keeps for ever.  Jobs that have not ended are left alone.
  */
-struct retention { int64_t jobs_us, events_us, artifacts_us, deliveries_us /* since they were made */; };
-struct forgotten { int64_t jobs, events, artifacts, deliveries, webhooks; };
+struct retention { int64_t jobs_us, events_us, artifacts_us, deliveries_us /* since they were made */, audit_us /* likewise, whole days */; };
+struct forgotten { int64_t jobs, events, artifacts, deliveries, webhooks, audit; };
 bool store_forget(struct store *s, const struct retention *keep, struct forgotten *ret, struct err *e);
 
 /* One trivial write and read: is the database alive?  For readiness. */
