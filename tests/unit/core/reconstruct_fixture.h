@@ -48,7 +48,7 @@ static inline struct reconstruct_result solve(const struct reconstruct_task *t) 
 
 static inline double moment(const struct reconstruct_task *t, size_t i, size_t j)
 {
-    return i <= j ? t->h[i * t->k + j] : t->h[j * t->k + i];
+    return t->h[i * t->k + j];
 }
 
 static inline double mean_diagonal(const struct reconstruct_task *t)
@@ -107,11 +107,9 @@ static inline struct reconstruct_task problem(size_t n, size_t k)
             a[r * k + i] = (common + uniform(-3, 3)) * (1 + (double)(i % 4));
     }
     for (size_t i = 0; i < k; i++)
-        for (size_t j = 0; j < k; j++) {
-            for (size_t r = 0; r < rows && j >= i; r++)
+        for (size_t j = 0; j < k; j++)
+            for (size_t r = 0; r < rows; r++)
                 h[i * k + j] += a[r * k + i] * a[r * k + j] / (double)rows;
-            h[i * k + j] = j >= i ? h[i * k + j] : NAN;    /* not to be read */
-        }
     return (struct reconstruct_task){ .v = v, .n = n, .k = k, .h = h, .bits = 4, .grid = { .rows = 1 }, .search = true,
                                       .rounding = ROUND_GPTQ, .damping = .01 };
 }

@@ -44,7 +44,7 @@ static void inputs_that_never_vary_get_no_weight(void **state)
     for (int way = 0; way < 12; way++) {
         struct reconstruct_task t = problem(5, 31);
         for (size_t i = 0; i < t.k; i++)
-            for (size_t j = i; j < t.k; j++)
+            for (size_t j = 0; j < t.k; j++)
                 if (i % 5 == 2 || j % 5 == 2 || way > 8)
                     ((double *)t.h)[i * t.k + j] = 0;
         t.c = way & 1 ? cross(&t, 0) : NULL;
