@@ -52,11 +52,15 @@ class Daemon:
                         "repquant": str(program), "drain": "5", "log-level": "debug", **LIMITS, **options}
         self.process = None
 
-    def start(self):
+    def launch(self):
+        """Starts the process and does not wait until it listens."""
         arguments = [REPQUANTD] + [f"--{name}={value}" for name, value in self.options.items()]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("REPQUANT")}
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+
+    def start(self):
+        self.launch()
         port_file = self.folder / "port"
         until(lambda: port_file.exists() or self.process.poll() is not None, 20, "listening")
         assert self.process.poll() is None, self.log.read_text()
