@@ -294,6 +294,9 @@ class Client:
 
     def events_wrong(self, job, row):
         events = self.ask("GET", f"/v1/jobs/{job.id}/events", params={"limit": 1000}).json()["data"]
+        now = self.ask("GET", f"/v1/jobs/{job.id}").json()
+        if now["state"] != row["state"] and row["state"] not in TERMINAL:
+            return self.events_wrong(job, now)              # it went on while it was asked about
         names = collections.Counter(e["type"] for e in events)
         wrong = []
         if [e["seq"] for e in events] != list(range(1, len(events) + 1)):
