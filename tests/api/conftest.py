@@ -16,8 +16,9 @@ import requests
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 REPQUANTD = os.environ.get("REPQUANTD", str(ROOT / "build" / "repquantd"))
 REPQUANT = os.environ.get("REPQUANT", str(ROOT / "build" / "repquant"))
-# A sanitizer's shadow memory is larger than any limit that would be sensible for a job; ThreadSanitizer wants none at all.
-LIMITS = {"address-space": str(2**63 - 1), "sandbox": "off"} if "san/" in REPQUANTD else {}
+# A sanitizer's shadow memory is larger than any limit that would be sensible for a job; ThreadSanitizer wants none at all. Counters of coverage are written
+# outside the sandbox.
+LIMITS = {"address-space": str(2**63 - 1), "sandbox": "off"} if "san/" in REPQUANTD else {"sandbox": "off"} if "coverage/" in REPQUANTD else {}
 
 
 def pytest_collection_modifyitems(config, items):
