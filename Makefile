@@ -40,6 +40,7 @@ AGAIN     = @$(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j
 # Beside the ordinary tree.  Instrumented code makes the compiler see truncations and uses that are none.
 ASAN      = CFLAGS=-Wno-error O=build/asan OPT='-O1 -g -fno-omit-frame-pointer' FORTIFY= \
             SAN='-fsanitize=address,undefined -fno-sanitize-recover=all'
+COVERAGE  = CFLAGS=-Wno-error O=build/coverage OPT='-O1 -g' FORTIFY= SAN='--coverage -fprofile-update=prefer-atomic'
 TSAN      = CFLAGS=-Wno-error O=build/tsan OPT='-O1 -g -fno-omit-frame-pointer' FORTIFY= SAN='-fsanitize=thread'
 
 .PHONY: all programs
@@ -142,6 +143,14 @@ tsan:    ## unit and API tests under ThreadSanitizer, in build/tsan
 	$(AGAIN) $(TSAN) programs unit-programs test-tools
 	$(AGAIN) $(TSAN) unit
 	@scripts/run-api build/tsan $(PYTEST_ARGS)
+
+# What reads strangers' bytes or text: models, data sets, recipes, JSON, requests, addresses.
+PARSERS  := $(foreach folder,data onnx graph recipe,$(wildcard core/$(folder)/*.c)) core/base/json.c server/http_head.c server/outbound_address.c api/request.c
+.PHONY: coverage
+coverage:    ## statement coverage of the parsers and of the rest, from the unit tests and a bounded run of the API tests; build/coverage/coverage.txt has all files
+	@scripts/setup coverage
+	$(AGAIN) $(COVERAGE) programs unit-programs test-tools
+	@scripts/coverage build/coverage '$(PARSERS)' $(UNIT:$(O)/%=build/coverage/%)
 
 FUZZERS  := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz:    ## libFuzzer on the readers, 60 seconds each (FUZZ_SECONDS=n for another time)

@@ -62,7 +62,7 @@ struct daemon {
 /* ---- the process ---- */
 
 /* A descriptor 0, 1 or 2 that is missing would become a database, and then a target of printf(). */
-static bool fill_standard_descriptors(void)
+static bool fill_standard_descriptors(struct err *e)
 {
     int fd;
     do
@@ -70,7 +70,7 @@ static bool fill_standard_descriptors(void)
     while (fd >= 0 && fd <= STDERR_FILENO);
     if (fd > STDERR_FILENO)
         close(fd);
-    return fd >= 0;
+    return fd >= 0 || err_sys(e, "/dev/null", "open");
 }
 
 /*
@@ -87,9 +87,9 @@ static void take_signals(sigset_t *ret_mine)
     pthread_sigmask(SIG_BLOCK, ret_mine, NULL);
 }
 
-static bool start_process(sigset_t *ret_mine)
+static bool start_process(sigset_t *ret_mine, struct err *e)
 {
-    if (!fill_standard_descriptors())
+    if (!fill_standard_descriptors(e))
         return false;
     take_signals(ret_mine);
     umask(077);
@@ -484,8 +484,8 @@ int main(int argc, char **argv)
         return EXIT_SUCCESS;
     if (command_called(argc, argv))
         return command_main(argc, argv);
-    if (!start_process(&mine))
-        return EXIT_FAILURE;
+    if (!start_process(&mine, &e))
+        return die(&e);
     bool ok = config_load(&d.config, argc, argv, &e) && start(&d, &e);
     int status = ok ? EXIT_SUCCESS : die(&e);
     if (ok)

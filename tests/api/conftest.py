@@ -16,8 +16,9 @@ import requests
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 REPQUANTD = os.environ.get("REPQUANTD", str(ROOT / "build" / "repquantd"))
 REPQUANT = os.environ.get("REPQUANT", str(ROOT / "build" / "repquant"))
-# A sanitizer's shadow memory is larger than any limit that would be sensible for a job; ThreadSanitizer wants none at all.
-LIMITS = {"address-space": str(2**63 - 1), "sandbox": "off"} if "san/" in REPQUANTD else {}
+# A sanitizer's shadow memory is larger than any limit that would be sensible for a job; ThreadSanitizer wants none at all. Counters of coverage are written
+# outside the sandbox.
+LIMITS = {"address-space": str(2**63 - 1), "sandbox": "off"} if "san/" in REPQUANTD else {"sandbox": "off"} if "coverage/" in REPQUANTD else {}
 
 
 def pytest_collection_modifyitems(config, items):
@@ -52,11 +53,15 @@ class Daemon:
                         "repquant": str(program), "drain": "5", "log-level": "debug", **LIMITS, **options}
         self.process = None
 
-    def start(self):
+    def launch(self):
+        """Starts the process and does not wait until it listens."""
         arguments = [REPQUANTD] + [f"--{name}={value}" for name, value in self.options.items()]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("REPQUANT")}
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+
+    def start(self):
+        self.launch()
         port_file = self.folder / "port"
         until(lambda: port_file.exists() or self.process.poll() is not None, 20, "listening")
         assert self.process.poll() is None, self.log.read_text()

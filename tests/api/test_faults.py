@@ -1,4 +1,4 @@
-"""The n-th call of a class fails, once or from then on, in 25 scenarios: the daemon lives or stops for a restart, and keeps what it has acknowledged.
+"""The n-th call of a class fails, once or from then on, in 31 scenarios: the daemon lives or stops for a restart, and keeps what it has acknowledged.
 
 tests/fault/nth.c is preloaded and told through a shared page. `make test` tries one point of each scenario and class; test-long all of them.
 """
@@ -8,9 +8,11 @@ import hashlib
 import json
 import mmap
 import random
+import socket
 import sqlite3
 import struct
 import subprocess
+import time
 
 import pytest
 import requests
@@ -20,6 +22,7 @@ from support import SANITIZED
 pytestmark = pytest.mark.skipif(SANITIZED, reason="sanitizers have an allocator of their own")
 CLASSES = {"memory": errno.ENOMEM, "open": errno.EMFILE, "write": errno.ENOSPC, "sync": errno.EIO, "name": errno.EIO, "map": errno.ENOMEM,
            "socket": errno.EMFILE, "thread": errno.EAGAIN, "spawn": errno.EAGAIN}
+LEAK = 0                        # how many allocations more than without faults a daemon may have at its end
 STOPPED = 75                    # the exit status of a daemon whose storage has failed
 TUS = {"Tus-Resumable": "1.0.0"}
 PART = {**TUS, "Content-Type": "application/offset+octet-stream"}
@@ -62,9 +65,14 @@ class World:
 
     def __init__(self, folder, program, library, monkeypatch):
         self.board = Board(folder / "board")
-        self.daemon = Daemon(folder, program, {"keep-free": "0", "uploads": "100000", "rate": "0", "drain": "1", "silence-timeout": "10"})
+        self.closed = socket.socket()           # its port is taken and nobody listens
+        self.closed.bind(("127.0.0.1", 0))
+        host = f"localhost:{self.closed.getsockname()[1]}"
+        self.nowhere = f"https://{host}/x"
+        self.daemon = Daemon(folder, program, {"keep-free": "0", "uploads": "100000", "rate": "0", "drain": "1", "silence-timeout": "10",
+                                               "import-hosts": host, "outbound-private": "127.0.0.1/32,::1", "webhook-retries": "0"})
         self.monkeypatch, self.library, self.folder = monkeypatch, library, folder
-        self.rng, self.number = random.Random(7), 0
+        self.rng, self.number, self.patience = random.Random(7), 0, 20
         self.blobs, self.jobs, self.models = {}, {}, set()
         self.start()
         self.model = self.daemon.upload("models", "#quantize result model.onnx MODEL\n", name="kept")["id"]
@@ -75,6 +83,7 @@ class World:
         self.artifact = self.daemon("GET", f"/v1/jobs/{self.done}/artifacts").json()["data"][0]["id"]
 
     def start(self):
+        self.board.put(5, 0)
         (self.folder / "port").unlink(missing_ok=True)
         with self.monkeypatch.context() as patch:
             patch.setenv("LD_PRELOAD", str(self.library))
@@ -88,7 +97,7 @@ class World:
     def ask(self, method, path, **more):
         """The answer, or None if there was none; never one that is no HTTP."""
         try:
-            return self.daemon(method, path, timeout=20, **more)
+            return self.daemon(method, path, timeout=self.patience, **more)
         except GONE:
             return None
 
@@ -116,6 +125,7 @@ class World:
         """Back to a daemon without faults, restarted if it has stopped as it should; checks what it knows. litter: an unlink
         may have failed, and the next start sweeps."""
         self.board.reset()
+        self.patience = 20
         self.daemon.session.close()             # what was kept may be gone
         ready = self.ask("GET", "/readyz")
         if ready is None or ready.status_code != 200:
@@ -245,6 +255,35 @@ def session(w):
     w.ask("POST", "/v1/session", json={"token": w.daemon.token}, headers={"Sec-Fetch-Site": "same-origin"})
 
 
+def eventually(w, path, done):
+    """Asks until done(row), or for a few seconds: a fault may have ended what was to come."""
+    for _ in range(40):
+        answer = w.ask("GET", path)
+        if answer is None or answer.status_code != 200 or done(answer.json()):
+            return
+        time.sleep(0.05)
+
+
+def hook(w):
+    """A delivery to a port where nobody listens."""
+    made = w.ask("POST", "/v1/webhooks", json={"url": w.nowhere, "events": ["job.failed"]})
+    if made is None or made.status_code != 201:
+        return
+    path = f"/v1/webhooks/{made.json()['id']}"
+    sent = w.ask("POST", path + "/ping")
+    if sent is not None and sent.status_code == 202:
+        eventually(w, sent.headers["Location"], lambda row: row["state"] != "pending")
+    w.ask("DELETE", path)
+
+
+def fetched(w):
+    """An import from there."""
+    begun = w.ask("POST", "/v1/imports", json={"url": w.nowhere})
+    if begun is not None and begun.status_code == 202:
+        eventually(w, begun.headers["Location"], lambda row: row["problem"])
+        w.ask("DELETE", begun.headers["Location"], headers=TUS)
+
+
 SCENARIOS = {
     "health": asks("GET", "/healthz"), "readiness": asks("GET", "/readyz"), "metrics": asks("GET", "/metrics"), "page": asks("GET", "/"),
     "capabilities": asks("GET", "/v1/capabilities"), "queue": asks("GET", "/v1/queue"), "blob": blob, "blob again": blob_again, "chunked": chunked,
@@ -253,6 +292,7 @@ SCENARIOS = {
     "events": asks("GET", "/v1/jobs/{w.done}/events"), "stream": stream, "artifact": asks("GET", "/v1/artifacts/{w.artifact}/content"),
     "range": asks("GET", "/v1/artifacts/{w.artifact}/content", headers={"Range": "bytes=1-2"}), "token": token, "team": team, "session": session,
     "audit": asks("GET", "/v1/audit"), "refused": asks("POST", "/v1/jobs", data=b"{"),
+    "hook": hook, "import": fetched,
 }
 
 
@@ -263,17 +303,32 @@ def library(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory, fake_job, library):
+    """Allocations that a daemon has at its end when nothing has failed: what libraries never free, less what they had before nth.c counted."""
+    with pytest.MonkeyPatch.context() as patch:
+        w = World(tmp_path_factory.mktemp("kept"), fake_job, library, patch)
+        for scenario in SCENARIOS.values():
+            scenario(w)
+        w.settle()
+        assert w.daemon.stop() == 0
+        return w.board.get(5)
+
+
 @pytest.fixture
-def world(tmp_path, fake_job, library, monkeypatch):
+def world(tmp_path, fake_job, library, monkeypatch, kept):
     w = World(tmp_path, fake_job, library, monkeypatch)
     yield w
     w.board.reset()
     assert w.daemon.stop() == 0
+    print(f"allocations at the end: {w.board.get(5)}, of a daemon without faults: {kept}")
+    assert w.board.get(5) <= kept + LEAK
 
 
 def calls(w, name):
-    """How often a scenario calls each class."""
+    """How often a scenario, which begins with a connection, calls each class."""
     for _ in range(2):          # the first time warms caches
+        w.daemon.session.close()
         w.board.reset()
         SCENARIOS[name](w)
         counts = w.board.counts()
@@ -288,7 +343,9 @@ def points(count, most):
 
 def fail_at(w, name, kind, at, sticky, error=None):
     print(f"{name}: {kind} {at} {'for good' if sticky else 'once'}")
+    w.daemon.session.close()
     w.board.arm(kind, at, sticky, error)
+    w.patience = 2 if kind == "socket" and sticky else 20           # nobody is let in
     SCENARIOS[name](w)
     failed = w.board.get(4)
     w.settle(litter=kind == "name")
@@ -297,6 +354,17 @@ def fail_at(w, name, kind, at, sticky, error=None):
         w.start()
         assert not w.daemon.leftovers()
     return failed
+
+
+@pytest.mark.parametrize("leaked", [0, 3])
+def test_what_is_not_freed_is_counted(tmp_path, library, leaked):
+    source = tmp_path / "leak.c"
+    source.write_text(f"#include <stdlib.h>\nvoid *kept[9];\nint main(void) {{ for (int i = 0; i < 9; i++) kept[i] = realloc(calloc(1, 9), 99);"
+                      f" for (int i = {leaked}; i < 9; i++) free(kept[i]); return 0; }}\n")
+    subprocess.run(["gcc", "-O0", source, "-o", tmp_path / "leak"], check=True)
+    board = Board(tmp_path / "board")
+    subprocess.run([tmp_path / "leak"], check=True, env={"LD_PRELOAD": str(library), "NTH_FILE": str(tmp_path / "board")})
+    assert board.get(5) == leaked
 
 
 def test_one_point_of_each_scenario_and_class(world):
@@ -308,6 +376,42 @@ def test_one_point_of_each_scenario_and_class(world):
                 failed.append(fail_at(world, name, kind, rng.randrange(1, count + 1), rng.random() < 0.3) > 0)
     assert len(failed) > 50
     assert sum(failed) > 0.8 * len(failed)
+
+
+def start_with(w, kind, at, sticky):
+    """Stops the daemon and starts it with a fault: it runs, or ends with a word and a status, and starts when the fault is over.  Whether the fault was met."""
+    assert w.daemon.stop() == 0
+    said = w.daemon.log.stat().st_size
+    print(f"start: {kind} {at} {'for good' if sticky else 'once'}")
+    w.board.arm(kind, at, sticky)
+    try:
+        w.start()
+        failed = w.board.get(4)
+    except AssertionError:
+        status = w.daemon.process.poll()
+        assert status is not None and status > 0, (status, w.daemon.log.read_text()[said:])       # neither a signal nor a success
+        assert w.daemon.log.read_text()[said:].strip(), "it ended without a word"
+        w.daemon.process = None
+        failed = w.board.get(4)
+        w.board.reset()
+        w.start()
+    w.settle()
+    return failed
+
+
+def calls_of_a_start(w):
+    assert w.daemon.stop() == 0
+    w.board.reset()
+    w.start()
+    counts = w.board.counts()
+    w.put_blob(w.bytes())       # settle() asks for it after the next start
+    return counts
+
+
+def test_one_fault_of_each_class_while_it_starts(world):
+    rng = random.Random(4)
+    for kind, count in calls_of_a_start(world).items():
+        assert not count or start_with(world, kind, rng.randrange(1, count + 1), rng.random() < 0.5)
 
 
 def test_a_failed_sync_stops_the_daemon_and_the_next_start_has_what_was_acknowledged(world):
@@ -362,6 +466,17 @@ def test_a_damaged_database_is_not_opened_and_a_backup_brings_back_what_it_knew(
 @pytest.mark.long
 @pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize("sticky", [False, True], ids=["once", "for good"])
+def test_every_point_of_a_start(world, kind, sticky):
+    failed, tried = 0, points(calls_of_a_start(world)[kind], 20)
+    for at in tried:
+        failed += start_with(world, kind, at, sticky) > 0
+    print(json.dumps({"class": kind, "sticky": sticky, "points of a start": len(tried), "failed": failed}))
+    assert failed or not tried
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("sticky", [False, True], ids=["once", "for good"])
 def test_every_point(world, kind, sticky):
     failed, tried, lives = 0, 0, []
     for name in SCENARIOS:
@@ -373,5 +488,6 @@ def test_every_point(world, kind, sticky):
             tried += 1
         if count and world.daemon.process.pid == pid:
             lives.append((name, (world.board.get(5) - before) / len(points(count, 20))))
-    print(json.dumps({"class": kind, "sticky": sticky, "points": tried, "failed": failed, "allocations kept a point": max(lives, key=lambda x: x[1], default=None)}))
+    most = max(lives, key=lambda x: x[1], default=None)
+    print(json.dumps({"class": kind, "sticky": sticky, "points": tried, "failed": failed, "allocations kept a point": most}))
     assert failed > 0 or not tried

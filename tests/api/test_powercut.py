@@ -1,19 +1,20 @@
-"""The power fails in the middle of uploads: what was acknowledged is there afterwards, again and again on the same data folder.
+"""The power fails in the middle of uploads, submits, jobs and deliveries: what was told holds afterwards, again and again on the same data folder.
 
-tests/tools/powercut.c takes back what was not synced. The last test makes it deaf to fsync and wants losses: the others could see one.
+tests/tools/powercut.c takes back what was not synced, history.py keeps the books. One test makes the library deaf to fsync and wants losses: the
+others could see one. `make test` cuts a few times; test-long at 250 points of each scenario, in two pieces each.
 """
+import json
 import random
 import subprocess
 
 import pytest
-import requests
 from conftest import ROOT, Daemon
-from support import SANITIZED, digest_of
+from history import PUBLISH, SUBMITS, UPLOADS, WEBHOOKS, Client, disk_wrong, jobs_of_key
+from receiver import Receiver, certificate
+from support import SANITIZED
 
 pytestmark = pytest.mark.skipif(SANITIZED, reason="sanitizers do not share a process with another preloaded library")
-VERSION = {"Tus-Resumable": "1.0.0"}
-PART = {**VERSION, "Content-Type": "application/offset+octet-stream"}
-LOST = (requests.ConnectionError, requests.Timeout)
+GONE_BY = 137                   # the exit status of a process whose power has failed
 
 
 @pytest.fixture(scope="session")
@@ -23,107 +24,113 @@ def powercut(tmp_path_factory):
     return library
 
 
-class Client:
-    """Uploads, and keeps the books of what it was told."""
-
-    def __init__(self, daemon, rng):
-        self.daemon, self.rng = daemon, rng
-        self.open = {}              # path -> (bytes, acknowledged offset)
-        self.blobs = {}             # digest -> bytes, acknowledged
-
-    def finished(self, path, data):
-        self.open.pop(path, None)
-        self.blobs[digest_of(data)] = data
-
-    def work(self):
-        """Until the power fails."""
-        for _ in range(200):
-            what = self.rng.random()
-            if what < 0.25 or not self.open:
-                self.begin()
-            elif what < 0.4:
-                data = self.rng.randbytes(self.rng.randrange(1, 3000))
-                digest = digest_of(data)
-                assert self.daemon("PUT", f"/v1/blobs/{digest}", data=data).status_code == 201
-                self.blobs[digest] = data
-            elif what < 0.45 and len(self.open) > 1:
-                path = self.rng.choice(sorted(self.open))
-                self.open.pop(path)
-                assert self.daemon("DELETE", path, headers=VERSION).status_code == 204
-            else:
-                self.go_on(self.rng.choice(sorted(self.open)))
-
-    def begin(self):
-        data = self.rng.randbytes(self.rng.randrange(1, 20_000))
-        answer = self.daemon("POST", "/v1/uploads", headers={**VERSION, "Upload-Length": str(len(data))})
-        assert answer.status_code == 201
-        self.open[answer.headers["Location"]] = (data, 0)
-
-    def go_on(self, path):
-        data, at = self.open[path]
-        end = min(len(data), at + self.rng.randrange(1, 9000))
-        answer = self.daemon("PATCH", path, headers={**PART, "Upload-Offset": str(at)}, data=data[at:end])
-        assert answer.status_code == 204, answer.text
-        self.open[path] = (data, end)
-        if end == len(data):
-            self.finished(path, data)
-
-    def losses(self):
-        """What is not as it was acknowledged.  Takes over what got further than was heard of."""
-        lost = [digest for digest, data in self.blobs.items() if self.daemon("GET", f"/v1/blobs/{digest}").content != data]
-        for path, (data, at) in list(self.open.items()):
-            row = self.daemon("GET", path)
-            if row.status_code != 200 or row.json()["offset"] < at:
-                lost.append(path)
-            elif row.json()["digest"]:
-                self.finished(path, data)
-            else:
-                self.open[path] = (data, row.json()["offset"])
-        return lost
+@pytest.fixture
+def receiver(tmp_path):
+    certificate(tmp_path)
+    r = Receiver(tmp_path)
+    yield r
+    r.end()
 
 
-def rounds(folder, fake_job, powercut, monkeypatch, n, **environment):
-    """n power cuts on one data folder; what was lost, and how many cuts there were."""
-    folder.mkdir()
-    daemon = Daemon(folder, fake_job, {"uploads": "1000", "keep-free": "0"})
-    daemon.start()
-    rng = random.Random(folder.name)
-    client, lost, cuts = Client(daemon, rng), [], 0
-    for seed in range(n):
-        daemon.stop()
-        for name, value in {"LD_PRELOAD": powercut, "POWERCUT_ROOT": daemon.data, "POWERCUT_AT": rng.randrange(12, 250), "POWERCUT_SEED": seed, **environment}.items():
-            monkeypatch.setenv(name, str(value))
-        (folder / "port").unlink(missing_ok=True)
-        try:
-            daemon.start()
-            client.work()
-            pytest.fail("the power did not fail")
-        except LOST:
-            pass
-        except AssertionError:      # at its start, or an answer that is wrong
-            if daemon.process.poll() is None:
-                raise
-        assert daemon.process.wait(10) == 137
-        cuts += 1
-        daemon.process = None
-        monkeypatch.undo()
-        (folder / "port").unlink(missing_ok=True)
-        daemon.start()
-        lost += client.losses()
-        if lost:
-            break
-        while client.open and rng.random() < 0.3:
-            client.go_on(rng.choice(sorted(client.open)))
-    daemon.stop()
-    return lost, cuts, client
+# Chores and the most calls until the power fails; fewer than the daemon makes while it starts would show nothing else.
+SCENARIOS = {"uploads": (UPLOADS, 250), "submits": (SUBMITS, 400), "publish": (PUBLISH, 500), "webhooks": (WEBHOOKS, 500)}
 
 
-def test_no_power_cut_loses_an_acknowledged_byte(tmp_path, fake_job, powercut, monkeypatch):
-    lost, cuts, client = rounds(tmp_path / "honest", fake_job, powercut, monkeypatch, 15)
-    assert not lost and cuts == 15
-    assert len(client.blobs) > 30
+class Cut:
+    """A daemon whose power fails again and again on the same data folder, its client, and what was counted."""
+
+    def __init__(self, folder, fake_job, powercut, monkeypatch, name, receiver=None, deaf=False, part=""):
+        folder.mkdir()
+        options = {"uploads": "1000", "keep-free": "0", "rate": "0", "webhooks": "1000", "outbound-private": "127.0.0.1/32,::1",
+                   "webhook-retries": "0,0,1,1,1,1,1,1"}
+        if receiver:
+            options["outbound-ca"] = str(folder.parent / "cert")
+        self.daemon = Daemon(folder, fake_job, options).start()
+        self.powercut, self.monkeypatch, self.deaf = powercut, monkeypatch, deaf
+        self.chores, self.most = SCENARIOS[name]
+        self.rng = random.Random(f"{name} {part}")
+        self.client = Client(self.daemon, random.Random(f"client {name} {part}"), name, self.chores, receiver)
+        if receiver:
+            self.client.furnish()
+        self.cuts = self.at_start = 0
+
+    def once(self):
+        """The daemon with the library, at work until it is dark; then without."""
+        assert self.daemon.stop() == 0
+        wishes = {"LD_PRELOAD": self.powercut, "POWERCUT_ROOT": self.daemon.data, "POWERCUT_AT": self.rng.randrange(12, self.most),
+                  "POWERCUT_SEED": self.cuts}
+        (self.daemon.folder / "port").unlink(missing_ok=True)
+        with self.monkeypatch.context() as patch:
+            for name, value in {**wishes, **({"POWERCUT_DEAF": "1"} if self.deaf else {})}.items():
+                patch.setenv(name, str(value))
+            try:
+                self.daemon.start()
+            except AssertionError:          # it was dark before it listened
+                if self.daemon.process.poll() != GONE_BY:
+                    raise
+                self.at_start += 1
+        if self.daemon.process.poll() is None:
+            self.client.work_until_death()
+            assert not self.client.wrong, self.client.wrong
+        assert self.daemon.process.wait(10) == GONE_BY, self.daemon.log.read_text()[-3000:]
+        self.cuts += 1
+        self.daemon.process = None
+        (self.daemon.folder / "port").unlink(missing_ok=True)
+        self.daemon.start()
+
+    def rounds(self, n):
+        """n cuts, or as many as it takes until something is wrong: what is."""
+        while self.cuts < n:
+            self.once()
+            wrong = self.client.check(self.rng.random() < 0.2)
+            if wrong:
+                return wrong
+        wrong = self.client.check() + jobs_of_key(self.client)
+        used = self.daemon("GET", "/v1/teams/local").json()["used"]
+        assert self.daemon.stop() == 0
+        return wrong + disk_wrong(self.daemon, [self.client], used)
+
+    def told(self):
+        jobs = self.client.jobs
+        return {"cuts": self.cuts, "at start": self.at_start, "blobs": len(self.client.blobs), "jobs": len(jobs), "changes": len(self.client.changes),
+                "succeeded": sum(j.state == "succeeded" for j in jobs), "deliveries": len(self.client.receiver.calls) if self.client.receiver else 0}
 
 
-def test_a_disk_that_does_not_sync_is_noticed(tmp_path, fake_job, powercut, monkeypatch):
-    lost, _, _ = rounds(tmp_path / "deaf", fake_job, powercut, monkeypatch, 10, POWERCUT_DEAF="1")
-    assert lost
+@pytest.fixture
+def cut(tmp_path, fake_job, powercut, monkeypatch, receiver):
+    made = []
+
+    def make(name, with_jobs=True, **more):
+        made.append(Cut(tmp_path / name, fake_job, powercut, monkeypatch, name, receiver if with_jobs else None, **more))
+        return made[-1]
+
+    yield make
+    for c in made:
+        c.daemon.stop()
+
+
+def test_no_power_cut_loses_an_acknowledged_byte(cut):
+    c = cut("uploads", with_jobs=False)
+    assert not c.rounds(15)
+    assert c.cuts == 15 and c.told()["blobs"] > 15
+
+
+@pytest.mark.parametrize("name", ["submits", "publish", "webhooks"])
+def test_no_power_cut_loses_an_acknowledged_change(cut, name):
+    c = cut(name)
+    assert not c.rounds(3)
+    assert c.cuts == 3 and c.told()["changes"] > 3
+
+
+def test_a_disk_that_does_not_sync_is_noticed(cut):
+    assert cut("uploads", with_jobs=False, deaf=True).rounds(10)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("part", ["first", "second"])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_power_cuts(cut, name, part):
+    c = cut(name, with_jobs=name != "uploads", part=part)
+    wrong = c.rounds(125)
+    print(json.dumps({"scenario": name, "part": part, **c.told()}))
+    assert not wrong, wrong

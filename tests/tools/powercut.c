@@ -62,7 +62,12 @@ __attribute__((constructor)) static void start(void)
 
 /* ---- names ---- */
 
-static bool below(const char *path) { return root[0] && strncmp(path, root, strlen(root)) == 0; }
+/* SQLite's -shm is not: to cut off what other threads have mapped would be a SIGBUS for them before the process has ended. */
+static bool below(const char *path)
+{
+    size_t n = strlen(path);
+    return root[0] && strncmp(path, root, strlen(root)) == 0 && (n < 4 || strcmp(path + n - 4, "-shm") != 0);
+}
 
 static bool path_of(int fd, char ret[PATH_MAX])
 {
