@@ -1,6 +1,7 @@
 #include "server/http_watch.h"
 
 #include "core/base/clock.h"
+#include "core/base/cond.h"
 #include "core/base/log.h"
 #include "core/base/metric.h"
 
@@ -81,9 +82,7 @@ static void look_at_clock(struct watch *watch, int64_t now)
 
 static void nap(struct watch *watch)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += 1;
+    struct timespec until = cond_in(SECOND);
     pthread_cond_timedwait(&watch->changed, &watch->mu, &until);
 }
 
@@ -232,15 +231,11 @@ static void watch_revoked(void *arg, const char *id)
 struct watch *watch_start(struct store *store, struct watch_limits limits, struct err *e)
 {
     struct watch *watch = calloc(1, sizeof *watch);
-    pthread_condattr_t monotonic;
     if (!watch) {
         err_sys(e, "watch", "start");
         return NULL;
     }
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&watch->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    cond_init(&watch->changed);
     pthread_mutex_init(&watch->mu, NULL);
     watch->store = store;
     watch->limits = limits;
