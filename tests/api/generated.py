@@ -111,7 +111,7 @@ class Document:
             return None, None, None
         if "application/json" not in content:
             absent = not described.get("required") and draw(st.booleans())
-            return (None, None, None) if absent else (draw(st.binary(max_size=200)), next(iter(content)), None)
+            return (None, None, None) if absent else (draw(st.one_of(st.binary(max_size=200), st.sampled_from(objects["bytes"]))), next(iter(content)), None)
         if not described.get("required") and draw(st.booleans()):
             return None, None, None
         schema = content["application/json"].get("schema", {})
@@ -130,8 +130,8 @@ class Document:
     def with_objects(self, draw, value, objects):
         """Members that name something name what there is, mostly."""
         if isinstance(value, dict):
-            return {n: draw(st.sampled_from(objects[n])) if n in objects and draw(st.integers(0, 9)) else self.with_objects(draw, v, objects)
-                    for n, v in value.items()}
+            return {n: draw(st.sampled_from(objects[n])) if n in objects and type(v) in map(type, objects[n]) and draw(st.integers(0, 9)) < 9
+                    else self.with_objects(draw, v, objects) for n, v in value.items()}
         return value
 
     def parameter(self, draw, described, objects):
