@@ -131,6 +131,23 @@ def test_an_upload_goes_on_where_the_connection_broke_and_after_the_page_is_load
     assert sent == [1000] and page.evaluate("sessionStorage.length") == 0
 
 
+# Whether the page leaves a file that is dropped on its heading to the browser, which would open it in the page's place.
+LEFT_TO_THE_BROWSER = """() => ["dragover", "drop"].map((kind) => {
+    const data = new DataTransfer();
+    data.items.add(new File(["x"], "model.onnx"));
+    return document.querySelector("h1").dispatchEvent(new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true }));
+})"""
+
+
+def test_a_file_dropped_beside_a_box_does_not_take_the_page_away(daemon, browse):
+    page = browse(daemon, "/#/new")
+    expect(page.get_by_role("heading", name="New job")).to_be_visible()
+    assert page.evaluate(LEFT_TO_THE_BROWSER) == [False, False]
+    page.get_by_role("link", name="Models").click()
+    expect(page.get_by_role("heading", name="Models")).to_be_visible()
+    assert page.evaluate(LEFT_TO_THE_BROWSER) == [True, True]
+
+
 def tab_to(page, selector):
     """Moves the focus by the keyboard alone."""
     for _ in range(80):
