@@ -7,6 +7,9 @@
  * checkpoints, has no trigger.  Readers have a connection each, read-only, and see the last commit
  * without waiting for the writer's fsync.
  *
+ *  - Those who write at the same time share a commit, and so its fsync: whoever ends while another waits for the
+ *    connection leaves the transaction open to that one (a savepoint keeps their changes apart) and sleeps until
+ *    it is durable.  Nobody waits for company: alone, each commits at once.
  *  - Write transactions start with BEGIN IMMEDIATE.  A deferred one that reads first and writes
  *    later fails at once with SQLITE_BUSY_SNAPSHOT when another process wrote in between; the busy
  *    timeout does not apply to that upgrade.
@@ -15,8 +18,9 @@
  *  - After a failed write or fsync the file may not hold what we believe it does, and asking again
  *    would hear "ok" from a kernel that has dropped the pages.  So nothing more is written until a restart.
  *
- * LOCKING  write_mu is held from db_write() to db_write_end(); read_mu only to take or give back a
- * reader.  Both are leaves, but for the blob store's publish_mu, which is taken before write_mu.
+ * LOCKING  write_mu is held from db_write() to db_write_end(), which lets go of it while it sleeps; read_mu only to take or
+ * give back a reader.  Both are leaves, but for the blob store's publish_mu, which is taken before write_mu: so what comes between
+ * db_write() and db_write_end() takes no lock that somebody may hold who writes.
  */
 #include "storage/db.h"
 
@@ -31,7 +35,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { READERS = 4, TOUCH_MAX = 16, BUSY_MS = 5000 };
+enum { READERS = 4, TOUCH_MAX = 16, BUSY_MS = 5000, SHARE_MAX = 64 };
 
 struct conn {
     struct db *db;
@@ -42,8 +46,19 @@ struct conn {
 
 struct touched { char team[TEAM_SIZE], job[ID_SIZE]; };
 
+/* A write whose changes are in the open transaction, until that is committed.  On the stack of who waits for it. */
+struct sharer {
+    struct sharer *next;
+    bool done, ok;
+    struct err why;
+};
+
 struct db {
-    pthread_mutex_t write_mu;       /* guards writer, touched, ntouched, posted, changes */
+    atomic_int coming;              /* who waits for write_mu */
+    pthread_mutex_t write_mu;       /* guards all up to `changes` */
+    pthread_cond_t committed;       /* some sharers are done */
+    struct sharer *sharers;         /* of the open transaction, */
+    int nsharers;                   /* so many */
     struct conn writer;
     struct touched touched[TOUCH_MAX];
     int ntouched;
@@ -66,22 +81,24 @@ struct db {
     const char *public_url;         /* likewise */
 };
 
+static enum err_code code_of(int kind)
+{
+    static const struct { int kind; enum err_code code; } known[] = {
+        { SQLITE_NOMEM, ERR_MEMORY }, { SQLITE_FULL, ERR_DISK }, { SQLITE_BUSY, ERR_BUSY },
+        { SQLITE_CANTOPEN, ERR_PERMISSION }, { SQLITE_READONLY, ERR_PERMISSION }, { SQLITE_PERM, ERR_PERMISSION },
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (known[i].kind == kind)
+            return known[i].code;
+    return ERR_IO;
+}
+
 bool db_fail(sqlite3 *lite, struct err *e, const char *doing)
 {
     int rc = sqlite3_extended_errcode(lite);
-    enum err_code code;
     if ((rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB)
         return err_set(e, ERR_IO, "database", "the database is damaged (%.100s: %s); restore a backup as docs/durability.md says", doing, sqlite3_errmsg(lite));
-    switch (rc & 0xff) {
-    case SQLITE_NOMEM: code = ERR_MEMORY; break;
-    case SQLITE_FULL: code = ERR_DISK; break;
-    case SQLITE_BUSY: code = ERR_BUSY; break;
-    case SQLITE_CANTOPEN:
-    case SQLITE_READONLY:
-    case SQLITE_PERM: code = ERR_PERMISSION; break;
-    default: code = ERR_IO;
-    }
-    return err_set(e, code, "database", "%.200s: %s (%d)", doing, sqlite3_errmsg(lite), rc);
+    return err_set(e, code_of(rc & 0xff), "database", "%.200s: %s (%d)", doing, sqlite3_errmsg(lite), rc);
 }
 
 bool db_exec(sqlite3 *lite, const char *sql, struct err *e)
@@ -158,6 +175,7 @@ struct db *db_open(const char *path, struct err *e)
         return NULL;
     }
     pthread_mutex_init(&db->write_mu, NULL);
+    pthread_cond_init(&db->committed, NULL);
     pthread_mutex_init(&db->read_mu, NULL);
     pthread_cond_init(&db->read_free, NULL);
     db->writer.db = db;
@@ -185,6 +203,7 @@ void db_close(struct db *db)
         sqlite3_db_config(db->writer.lite, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     conn_close(&db->writer);        /* last, so that the checkpoint on close is the writer's */
     pthread_mutex_destroy(&db->write_mu);
+    pthread_cond_destroy(&db->committed);
     pthread_mutex_destroy(&db->read_mu);
     pthread_cond_destroy(&db->read_free);
     free(db);
@@ -195,65 +214,166 @@ struct stmt *conn_stmts(struct conn *c) { return c->stmts; }
 static int error_kind(const struct conn *c) { return sqlite3_extended_errcode(c->lite) & 0xff; }
 
 /* A ROLLBACK needs memory too: one that had none has left its transaction to us. */
-static bool begin(sqlite3 *lite, struct err *e)
+static bool begin_alone(sqlite3 *lite, struct err *e)
 {
     return (sqlite3_get_autocommit(lite) || db_exec(lite, "ROLLBACK", e)) && db_exec(lite, "BEGIN IMMEDIATE", e);
 }
 
 bool db_broken(const struct db *db) { return atomic_load(&db->broken); }
 
+static bool refuse_broken(struct err *e)
+{
+    return err_set(e, ERR_IO, "database", "an earlier write failed; the daemon stops, and its next start sees what is on the disk");
+}
+
+/* ---- the transaction that writes share ---- */
+
+/* The end of the open transaction, for all who share it. */
+static void tell_sharers(struct db *db, bool ok, const struct err *why)
+{
+    for (struct sharer *sharer = db->sharers, *next; sharer; sharer = next) {
+        next = sharer->next;        /* before it is done: then it is gone */
+        sharer->ok = ok;
+        if (!ok)
+            sharer->why = *why;
+        sharer->done = true;
+    }
+    db->sharers = NULL;
+    db->nsharers = 0;
+    pthread_cond_broadcast(&db->committed);
+}
+
+/* COMMIT, or ROLLBACK where it fails.  *ret_kind: of SQLite's errors. */
+static bool commit(struct db *db, int *ret_kind, struct err *e)
+{
+    int64_t began = clock_mono_us();
+    bool ok = db_exec(db->writer.lite, "COMMIT", e);
+    *ret_kind = ok ? SQLITE_OK : error_kind(&db->writer);
+    if (ok) {
+        atomic_fetch_add(&db->commits, 1);
+        metric_observe(METRIC_COMMIT_SECONDS, 0, (double)(clock_mono_us() - began) / 1e6);
+    } else {
+        (void)db_exec(db->writer.lite, "ROLLBACK", NULL);      /* the first error is already in *e */
+    }
+    return ok;
+}
+
+/* Ends a write that failed.  The others' changes stay, unless SQLite has taken back all or an I/O error leaves nothing to believe. */
+static void take_back(struct db *db, int kind)
+{
+    sqlite3 *lite = db->writer.lite;
+    struct err why = { 0 };
+    if (db->sharers && kind != SQLITE_IOERR && !sqlite3_get_autocommit(lite)
+        && db_exec(lite, "ROLLBACK TO sharer; RELEASE sharer", NULL))
+        return;
+    (void)db_exec(lite, "ROLLBACK", NULL);
+    err_set(&why, code_of(kind), "database", "a write of the same commit failed; try again");
+    tell_sharers(db, false, &why);
+}
+
+static bool others_come(const struct db *db) { return atomic_load(&db->coming) > 0 && db->nsharers < SHARE_MAX; }
+
+/* Leaves the transaction to who comes next, and sleeps until it has ended.  write_mu is held before and after. */
+static bool share(struct db *db, struct err *e)
+{
+    struct sharer me = { .next = db->sharers };
+    db->sharers = &me;
+    db->nsharers++;
+    while (!me.done)
+        pthread_cond_wait(&db->committed, &db->write_mu);
+    if (!me.ok && e)
+        *e = me.why;
+    return me.ok;
+}
+
+static void note_failure(struct db *db, int kind)
+{
+    if (kind == SQLITE_IOERR || kind == SQLITE_FULL)
+        metric_add(METRIC_COMMIT_FAILED, 1);
+    if (kind == SQLITE_IOERR)
+        atomic_store(&db->broken, true);
+}
+
+/* After a write has failed or could not begin: what others left in the transaction is committed, unless somebody comes who will. */
+static void settle(struct db *db)
+{
+    struct err why = { 0 };
+    int kind;
+    if (!db->sharers || others_come(db))
+        return;
+    bool ok = commit(db, &kind, &why);
+    note_failure(db, kind);
+    tell_sharers(db, ok, &why);
+}
+
+static void come(struct db *db, int n)
+{
+    atomic_fetch_add(&db->coming, n);
+    metric_add(METRIC_WRITES_WAITING, n);
+}
+
 struct conn *db_write(struct db *db, struct err *e)
 {
-    if (db_broken(db)) {
-        err_set(e, ERR_IO, "database", "an earlier write failed; the daemon stops, and its next start sees what is on the disk");
-        return NULL;
-    }
+    come(db, 1);
     pthread_mutex_lock(&db->write_mu);
-    if (begin(db->writer.lite, e)) {
+    come(db, -1);
+    sqlite3 *lite = db->writer.lite;
+    bool ok = db_broken(db) ? refuse_broken(e) : db->sharers ? db_exec(lite, "SAVEPOINT sharer", e) : begin_alone(lite, e);
+    if (ok) {
         db->ntouched = 0;
         db->posted = false;
-        db->changes = sqlite3_total_changes64(db->writer.lite);
+        db->changes = sqlite3_total_changes64(lite);
         return &db->writer;
     }
+    settle(db);
     pthread_mutex_unlock(&db->write_mu);
     return NULL;
+}
+
+/* Makes the open transaction durable, now or with those who come.  False: nothing of it is. */
+static bool end_all(struct db *db, int *ret_kind, struct err *e)
+{
+    if (db->sharers && !db_exec(db->writer.lite, "RELEASE sharer", e)) {
+        take_back(db, *ret_kind = error_kind(&db->writer));
+        return false;
+    }
+    if (others_come(db))
+        return share(db, e);
+    struct err why = { 0 };
+    bool ok = commit(db, ret_kind, &why);
+    tell_sharers(db, ok, &why);
+    if (!ok && e)
+        *e = why;
+    return ok;
 }
 
 bool db_write_end(struct conn *c, bool ok, struct err *e)
 {
     struct db *db = c->db;
     struct touched touched[TOUCH_MAX];
-    int n = 0;
-    bool joined = false;
+    int n = db->watch ? db->ntouched : 0, kind = SQLITE_OK;
+    bool joined = false, posted = db->posted && db->on_post;
 
-    int64_t began = clock_mono_us();
-    ok = ok && (sqlite3_total_changes64(c->lite) == db->changes || audit_join(c, &joined, e)) && db_exec(c->lite, "COMMIT", e);
-    if (ok && joined)
-        audit_joined();
+    memcpy(touched, db->touched, (size_t)n * sizeof touched[0]);
+    ok = ok && (sqlite3_total_changes64(c->lite) == db->changes || audit_join(c, &joined, e));
     if (ok)
-        atomic_fetch_add(&db->commits, 1);
-    if (ok)
-        metric_observe(METRIC_COMMIT_SECONDS, 0, (double)(clock_mono_us() - began) / 1e6);
-    int kind = ok ? SQLITE_OK : error_kind(c);
-    if (kind == SQLITE_IOERR || kind == SQLITE_FULL)
-        metric_add(METRIC_COMMIT_FAILED, 1);
-    if (kind == SQLITE_IOERR)
-        atomic_store(&db->broken, true);
-    if (!ok)
-        (void)db_exec(c->lite, "ROLLBACK", NULL);      /* the first error is already in *e */
-    if (ok && db->watch) {
-        n = db->ntouched;
-        memcpy(touched, db->touched, (size_t)n * sizeof touched[0]);
-    }
-    bool posted = ok && db->posted && db->on_post;
+        ok = end_all(db, &kind, e);
+    else
+        take_back(db, kind = error_kind(c));
+    note_failure(db, kind);
+    settle(db);
     pthread_mutex_unlock(&db->write_mu);
     if (kind == SQLITE_FULL && db->on_full)
         db->on_full(db->full_arg);
+    if (!ok)
+        return false;
+    if (joined)
+        audit_joined();
     for (int i = 0; i < n; i++)
         db->watch(db->watch_arg, touched[i].team, touched[i].job);
     if (posted)
         db->on_post(db->post_arg);
-    return ok;
+    return true;
 }
 
 struct conn *db_read(struct db *db)

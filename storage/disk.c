@@ -84,5 +84,11 @@ bool disk_promise_job(struct store *s, struct conn *c, const char *team, const c
     stmt_int(q, 3, (int64_t)needed);
     ok = stmt_run(q, e);
     stmt_end(q);
+    if (!ok)
+        return false;
+    q = stmt_begin(c, SQL_DISK_PROMISE);
+    stmt_int(q, 1, (int64_t)needed);
+    ok = stmt_run(q, e);
+    stmt_end(q);
     return ok;
 }

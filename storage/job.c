@@ -125,6 +125,8 @@ bool job_move(struct conn *c, struct moving *m, struct move move, struct err *e)
     bool ran = m->state == JOB_RUNNING || m->state == JOB_CANCELING;
     if ((ran && move.to != JOB_CANCELING && !charge(c, m, e)) || !change_state(c, m, move, e))
         return false;
+    if (job_state_terminal(move.to) && !stmt_exec(c, SQL_DISK_PROMISE_KEPT, m->id, NULL, e))
+        return false;
     m->state = move.to;
     m->attempt -= move.give_back;
     return event_add(c, m->team, m->id, event_of(move.to), move_data(m, move.problem), e);

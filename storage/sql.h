@@ -68,7 +68,11 @@
     X(UPLOAD_DELETE, "DELETE FROM uploads WHERE team = ?1 AND id = ?2")                                 \
     X(UPLOAD_EXPIRED, "SELECT id, team FROM uploads WHERE expires_at < ?1 AND id > ?2 ORDER BY id LIMIT 1") \
     /* disk space */                                                                                    \
-    X(DISK_PROMISED, "SELECT coalesce(sum(reserved), 0) FROM jobs WHERE state IN ('queued', 'running', 'canceling')") \
+    X(DISK_PROMISED, "SELECT bytes FROM promised")                                                      \
+    X(DISK_PROMISE, "UPDATE promised SET bytes = bytes + ?1")                                           \
+    X(DISK_PROMISE_KEPT, "UPDATE promised SET bytes = bytes - (SELECT reserved FROM jobs WHERE id = ?1)") \
+    X(DISK_PROMISES_SUM, "UPDATE promised SET bytes = (SELECT coalesce(sum(reserved), 0) FROM jobs"     \
+                         " WHERE state IN ('queued', 'running', 'canceling'))")                         \
     X(JOB_RESERVE, "UPDATE jobs SET reserved = ?3 WHERE team = ?1 AND id = ?2")                         \
     /* pictures become arrays on disk: four bytes an element */                                         \
     X(JOB_NEEDS, "SELECT coalesce(sum(CASE WHEN kind = 'model' THEN 3 * bytes WHEN format <> 'images' THEN 2 * bytes ELSE bytes + 4 *" \
@@ -122,9 +126,11 @@
     X(QUEUE_RELEASE, "UPDATE jobs SET waits = 0 WHERE state = 'queued' AND waits = 1 AND not_before <= ?1") \
     X(QUEUE_OVERDUE, "SELECT " MOVING_COLUMNS " FROM jobs INDEXED BY jobs_deadline"                     \
                      " WHERE state = 'queued' AND deadline > 0 AND deadline <= ?1 LIMIT 8")             \
-    X(QUEUE_DUE, "SELECT coalesce(min(at), 0) FROM"                                                     \
-                 " (SELECT min(not_before) at FROM jobs WHERE state = 'queued' AND waits = 1"           \
-                 " UNION ALL SELECT min(deadline) FROM jobs WHERE state = 'queued' AND deadline > 0)")  \
+    /* min() alone would look at all of them */                                                         \
+    X(QUEUE_DUE, "SELECT coalesce(min(at), 0) FROM (SELECT (SELECT not_before FROM jobs INDEXED BY jobs_waiting" \
+                 " WHERE state = 'queued' AND waits = 1 ORDER BY not_before LIMIT 1) at"                \
+                 " UNION ALL SELECT (SELECT deadline FROM jobs INDEXED BY jobs_deadline"                \
+                 " WHERE state = 'queued' AND deadline > 0 ORDER BY deadline LIMIT 1))")                \
     /* The first job of the team that runs the fewest and got the least; a team that had nothing to run has no claim to the past. */ \
     X(QUEUE_NEXT, "SELECT h.id, h.memory, s.team FROM shares s JOIN jobs h ON h.id ="                   \
                   " (SELECT id FROM jobs INDEXED BY jobs_ready WHERE team = s.team AND state = 'queued' AND waits = 0" \

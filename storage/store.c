@@ -265,13 +265,25 @@ static bool recover_some(struct store *s, const char *problem, struct recovery *
     return db_write_end(c, ok, e);
 }
 
+/* The running sum once more from its parts: whatever became of it, it is right again. */
+static bool count_promises(struct store *s, struct err *e)
+{
+    struct conn *c = db_write(s->db, e);
+    if (!c)
+        return false;
+    struct stmt *q = stmt_begin(c, SQL_DISK_PROMISES_SUM);
+    bool ok = stmt_run(q, e);
+    stmt_end(q);
+    return db_write_end(c, ok, e);
+}
+
 bool store_recover(struct store *s, struct recovery *ret, struct err *e)
 {
     struct err lost = { 0 };
     err_set(&lost, ERR_WORKER_LOST, "", "the daemon stopped while the job was running");
     char *problem = problem_text(&lost);
     int n = 1;
-    bool ok = problem || err_sys(e, "recovery", "report");
+    bool ok = (problem || err_sys(e, "recovery", "report")) && count_promises(s, e);
     *ret = (struct recovery){ 0 };
     while (ok && n)
         ok = recover_some(s, problem, ret, &n, e);

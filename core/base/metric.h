@@ -28,6 +28,7 @@
       "delivered retried failed blocked")                                                                                         \
     X(WEBHOOK_DISABLED, COUNTER, "webhook_disabled", "", "Webhooks that were disabled because their receiver was", "", "")        \
     X(COMMIT_SECONDS, HISTOGRAM, "database_commit_seconds", "seconds", "Making a write transaction durable", "", "")                \
+    X(WRITES_WAITING, GAUGE, "database_waiting_writes", "", "Write transactions that wait for the one before; they share its commit", "", "") \
     X(COMMIT_FAILED, COUNTER, "database_failed_writes", "", "Write transactions that could not be committed", "", "")
 
 enum metric_id {

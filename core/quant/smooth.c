@@ -102,14 +102,15 @@ void smooth_range(const struct ranges *full, const float *s, size_t channels, fl
 
 /* ---- what factors cost at the output ---- */
 
-struct bench { float *x, *w, *y; };                /* of one thread */
+struct bench { float *x, *w, *y, *inverse; };       /* of one thread; the last [channels], of the factors */
 
 static bool bench_init(struct bench *b, const struct smooth_task *t, struct arena *mem, struct err *e)
 {
     b->x = arena_scratch(mem, (uint64_t)t->rows->n * t->rows->channels, sizeof *b->x, e);
     b->w = arena_scratch(mem, (uint64_t)outputs_of(t) * t->rows->channels, sizeof *b->w, e);
     b->y = arena_scratch(mem, (uint64_t)t->rows->n * outputs_of(t), sizeof *b->y, e);
-    return b->x && b->w && b->y;
+    b->inverse = arena_scratch(mem, t->rows->channels, sizeof *b->inverse, e);
+    return b->x && b->w && b->y && b->inverse;
 }
 
 static void through(const struct affine *a, size_t n, float *x)
@@ -119,20 +120,26 @@ static void through(const struct affine *a, size_t n, float *x)
         x[i] *= a->scale;
 }
 
+static struct affine row_quantizer(size_t n, const float *x, int bits)
+{
+    struct range r = RANGE_EMPTY;
+    range_of(n, x, &r);
+    return quantizer_from_range(r.lo, r.hi, bits, true);
+}
+
 static void quantize_rows(const struct smooth_task *t, const float *s, struct bench *b)
 {
     size_t channels = t->rows->channels;
     float lo, hi;
     smooth_range(t->full, s, channels, &lo, &hi);
     struct affine all = quantizer_from_range(lo, hi, t->bits, t->symmetric);
+    for (size_t c = 0; c < channels; c++)
+        b->inverse[c] = 1 / s[c];
     for (size_t i = 0; i < t->rows->n; i++) {
-        struct range r = RANGE_EMPTY;
         float *x = b->x + i * channels;
-        for (size_t c = 0; c < channels; c++)
-            x[c] = t->rows->x[i * channels + c] * (1 / s[c]);
-        range_of(channels, x, &r);
-        struct affine own = quantizer_from_range(r.lo, r.hi, t->bits, true);
-        through(t->per_row ? &own : &all, channels, x);
+        vec_affine_row(1, channels, t->rows->x + i * channels, b->inverse, NULL, x);
+        struct affine own = t->per_row ? row_quantizer(channels, x, t->bits) : all;
+        through(&own, channels, x);
     }
 }
 

@@ -307,6 +307,64 @@ static void a_job_whose_deadline_passes_while_it_waits_fails(void **state)
     assert_string_equal(next(r.f->store).job, calm);
 }
 
+/* ---- disk space ---- */
+
+static int64_t number_of(const struct fixture *f, const char *sql)
+{
+    char path[300];
+    sqlite3 *lite;
+    sqlite3_stmt *s = NULL;
+    snprintf(path, sizeof path, "%s/repquant.db", f->dir);
+    assert_int_equal(sqlite3_open_v2(path, &lite, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(lite, sql, -1, &s, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(s), SQLITE_ROW);
+    int64_t n = sqlite3_column_int64(s, 0);
+    sqlite3_finalize(s);
+    sqlite3_close(lite);
+    return n;
+}
+
+/* What is promised is what jobs that have not ended hold. */
+static int64_t promised(const struct rig *r)
+{
+    int64_t n = number_of(r->f, "SELECT bytes FROM promised");
+    assert_int_equal(n, number_of(r->f, "SELECT coalesce(sum(reserved), 0) FROM jobs WHERE state IN ('queued', 'running', 'canceling')"));
+    return n;
+}
+
+static void a_promise_of_disk_space_ends_with_its_job(void **state)
+{
+    struct rig r = rig_of(state);
+    struct store *s = r.f->store;
+    struct job_request q = request_of(&r, 0);
+    struct recovery done;
+    enum job_state now;
+    char waiting[ID_SIZE];
+    add(&r, 0, &q, NULL);
+    int64_t one = promised(&r);
+    assert_true(one > 0);
+    add_many(&r, 0, 4);
+    assert_int_equal(promised(&r), 5 * one);
+    struct claim c = next(s);
+    assert_true(run_requeue(s, &c, NULL));
+    c = next(s);
+    assert_true(run_lost(s, &c, "{}", &now, NULL));
+    assert_int_equal(promised(&r), 5 * one);        /* it is queued again */
+    c = next(s);
+    assert_true(run_fail(s, &c, "{}", NULL));
+    assert_int_equal(promised(&r), 4 * one);
+    add(&r, 0, &q, waiting);
+    struct job canceled = { 0 };
+    assert_true(job_cancel(s, TEAM_LOCAL, waiting, "x", "", &canceled, NULL));
+    job_release(&canceled);
+    assert_int_equal(promised(&r), 4 * one);
+    assert_true(job_delete(s, TEAM_LOCAL, waiting, NULL));
+    assert_int_equal(promised(&r), 4 * one);
+    meddle(r.f, "UPDATE promised SET bytes = 12345");
+    assert_true(store_recover(s, &done, NULL));
+    assert_int_equal(promised(&r), 4 * one);
+}
+
 /* ---- jobs that are alike ---- */
 
 static void finish_next(struct store *s)
@@ -564,6 +622,7 @@ int main(void)
         T(a_job_that_runs_alone_always_fits),
         T(a_job_is_not_claimed_before_its_time),
         T(a_job_whose_deadline_passes_while_it_waits_fails),
+        T(a_promise_of_disk_space_ends_with_its_job),
         T(what_is_there_already_is_used_refused_or_made_again),
         T(what_did_not_succeed_or_lost_its_artifacts_is_not_used),
         T(a_new_job_replaces_those_that_wait),
