@@ -15,7 +15,8 @@ static const char style[] =
     "</title><style>body{font:15px/1.45 sans-serif;color:#111;background:#fff;max-width:70rem;margin:2rem auto;padding:0 1rem}"
     "main{overflow-wrap:anywhere}table{border-collapse:collapse;margin:1rem 0}th,td{border:1px solid #bbb;padding:.2rem .5rem;text-align:left}"
     "td.n{text-align:right;font-variant-numeric:tabular-nums}thead th{background:#eee}.wide{overflow-x:auto;overflow-wrap:normal}"
-    "figure{margin:1.5rem 0}svg{max-width:100%;height:auto}pre{background:#f4f4f4;padding:.6rem;white-space:pre-wrap}@media print{.wide{overflow:visible;font-size:8px}}</style></head><body><main>\n";
+    "figure{margin:1.5rem 0}svg{display:block}pre{background:#f4f4f4;padding:.6rem;white-space:pre-wrap}"
+    "@media print{.wide{overflow:visible;font-size:8px}svg{max-width:100%;height:auto}}</style></head><body><main>\n";
 
 void report_text(struct buf *out, const char *text)
 {

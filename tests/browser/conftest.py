@@ -22,6 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SHOTS = ROOT / "build" / "browser"
 DIGITS = ROOT / "examples" / "digits"
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+READABLE = 10           # pixels from the top of a plot's letters to the foot
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 _spec = importlib.util.spec_from_file_location("api_conftest", ROOT / "tests" / "api" / "conftest.py")
@@ -147,6 +148,11 @@ def browse(chromium):
     for context in contexts:
         context.close()
     assert [w.seen for w in watches if w.seen] == []
+
+
+def smallest_print(page):
+    """How many pixels high the smallest text of the page's plots is."""
+    return page.evaluate("Math.min(...[...document.querySelectorAll('svg text')].map((text) => text.getBoundingClientRect().height))")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ its window, no page calls itself busy once it is there, and names that look like
 import re
 
 import pytest
-from conftest import HOSTILE, ROOT
+from conftest import HOSTILE, READABLE, ROOT, smallest_print
 from playwright.sync_api import expect
 
 WIDE, NARROW = 1280, 320        # 320 is what WCAG 1.4.10 asks of a page: no scrolling in two directions
@@ -65,6 +65,8 @@ def look(page, name, accessible, shot, kind, seen, hostile):
     wide = page.evaluate("document.documentElement.scrollWidth")
     if wide > page.viewport_size["width"]:
         faults.append(f"{name}: {wide} wide")
+    if page.locator("main svg text").count() and smallest_print(page) < READABLE:
+        faults.append(f"{name}: text of {smallest_print(page)} pixels in a plot")
     if page.locator("main [src=x], main [onerror]").count():
         faults.append(f"{name}: a name became an element")
     try:

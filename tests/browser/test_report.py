@@ -1,6 +1,6 @@
 """The report as one page: kept, and opened where there is no network."""
 import pytest
-from conftest import HOSTILE, Watch
+from conftest import HOSTILE, READABLE, Watch, smallest_print
 from playwright.sync_api import expect
 
 
@@ -22,6 +22,7 @@ def test_the_report_is_read_without_a_network(daemon, jobs, chromium, browse, ac
         expect(report.get_by_role("region", name="Layers").locator("tbody tr")).to_have_count(len(layers))
         assert report.locator("svg").count() == 3 and report.locator("script, img, [onerror]").count() == 0
         assert report.evaluate("document.documentElement.scrollWidth") <= width
+        assert smallest_print(report) >= READABLE
         accessible(report)
         shot(report, f"report-{scheme}-{width}")
         assert watch.seen == []
