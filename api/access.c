@@ -169,6 +169,12 @@ bool access_token(struct app *app, struct request *req, struct reply *reply, str
         || err_set(e, ERR_AUTH_FORBIDDEN, "Authorization", "the token needs the scope %s", req->route->scope);
 }
 
+bool access_still(struct app *app, const struct request *req, struct err *e)
+{
+    int64_t ends;
+    return !app->auth || right_valid(app->store, req->who.team, req->who.id, req->by == BY_SESSION ? req->session.id : "", &ends, e);
+}
+
 bool access_is_admin(const struct request *req) { return route_lists(req->who.scopes, SCOPE_ADMIN); }
 
 bool access_team(struct app *app, const struct request *req, const char *name, const char *where, enum err_code absent,

@@ -14,6 +14,9 @@ bool access_site(const struct request *req, struct err *e);
  * too often; the reply gets the header fields that tell of it. */
 bool access_token(struct app *app, struct request *req, struct reply *reply, struct err *e);
 
+/* Whether who was let in a while ago still would be. */
+bool access_still(struct app *app, const struct request *req, struct err *e);
+
 #define ACCESS_COOKIE "__Host-repquant"
 
 /* The secret of the session's cookie; false: the request has none. */

@@ -7,6 +7,7 @@
  */
 #include "api/app.h"
 #include "api/handlers.h"
+#include "api/once.h"
 #include "api/rows.h"
 
 #include <stdio.h>
@@ -152,15 +153,21 @@ static bool settle_format(struct asset *a, struct err *e)
     return same;
 }
 
-static bool register_asset(struct app *app, const struct request *req, struct asset *a, struct reply *reply, struct err *e)
+static char *answer_text(const void *made, int *ret_status)
 {
-    if (atomic_load(&app->draining))
-        return err_set(e, ERR_DRAINING, "", "shutting down");
-    if (!app->inspect(app->server, req->who.team, a->kind, a->files, a->nfiles, &a->inventory, e) || !settle_format(a, e)
-        || !asset_insert(app->store, req->who.team, a, e))
-        return false;
-    reply_field(reply, "Location", "%s/%s", kinds[a->kind].path, a->id);
-    return reply_json(reply, 201, asset_json(a, true), e);
+    json_t *row = asset_json(made, true);
+    char *text = row ? json_dumps(row, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(row);
+    *ret_status = 201;
+    return text;
+}
+
+static bool register_asset(struct app *app, const struct request *req, const struct idempotency *key, struct asset *a, struct reply *reply,
+                           struct err *e)
+{
+    return app->inspect(app->server, req->who.team, a->kind, a->files, a->nfiles, &a->inventory, e) && settle_format(a, e)
+        && asset_insert(app->store, req->who.team, a, key, e)
+        && reply_made(reply, 201, kinds[a->kind].path, a->id, asset_json(a, true), e);
 }
 
 static bool fill_from_json(struct app *app, const struct request *req, struct asset *a, const json_t *body, struct err *e)
@@ -178,16 +185,32 @@ static bool fill_from_json(struct app *app, const struct request *req, struct as
                   : take_files(app, req->who.team, a, files, e);
 }
 
-static bool post_asset(struct app *app, struct request *req, enum asset_kind kind, struct reply *reply, struct err *e)
+static bool make_asset(struct app *app, const struct request *req, enum asset_kind kind, const struct idempotency *key, struct reply *reply,
+                       struct err *e)
 {
     static const char *const members[] = { "name", "format", "files", "digest", NULL };
     struct asset a = { .kind = kind };
     json_t *body = request_json(req, members, false, e);
-    reply->status = 201;
-    bool ok = body && fill_from_json(app, req, &a, body, e) && register_asset(app, req, &a, reply, e);
+    bool ok = body && fill_from_json(app, req, &a, body, e) && register_asset(app, req, key, &a, reply, e);
     json_decref(body);
     asset_release(&a);
     return ok;
+}
+
+static bool make_model(struct app *app, const struct request *req, const struct idempotency *key, struct reply *reply, struct err *e)
+{
+    return make_asset(app, req, ASSET_MODEL, key, reply, e);
+}
+
+static bool make_dataset(struct app *app, const struct request *req, const struct idempotency *key, struct reply *reply, struct err *e)
+{
+    return make_asset(app, req, ASSET_DATASET, key, reply, e);
+}
+
+static bool post_asset(struct app *app, struct request *req, enum asset_kind kind, struct reply *reply, struct err *e)
+{
+    const struct once once = { kinds[kind].path, 201, answer_text, kind == ASSET_MODEL ? make_model : make_dataset };
+    return reply_once(app, req, &once, reply, e);
 }
 
 /* One step: the body is the file.  Its name is the query's, or the path's (curl -T FILE URL/ appends it). */
@@ -197,10 +220,12 @@ static bool put_asset(struct app *app, struct request *req, enum asset_kind kind
     struct blob blob;
     const char *file = req->param[0] ? req->param[0] : kinds[kind].default_name;
     const char *name = request_query(req, "name");
+    if (atomic_load(&app->draining))
+        return err_set(e, ERR_DRAINING, "", "shutting down");
     reply->status = 201;
     bool ok = take_name(&a, name ? name : file, "name", e) && take_format(&a, request_query(req, "format"), "format", e)
         && blob_finish(req->upload, &blob, e)
-        && take_one_file(app, req->who.team, &a, file, blob.digest, "body", e) && register_asset(app, req, &a, reply, e);
+        && take_one_file(app, req->who.team, &a, file, blob.digest, "body", e) && register_asset(app, req, NULL, &a, reply, e);
     asset_release(&a);
     return ok;
 }

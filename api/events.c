@@ -39,6 +39,7 @@ static struct stream *new_stream(const struct app *app, const struct request *re
     snprintf(s->team, sizeof s->team, "%s", req->who.team);
     snprintf(s->job, sizeof s->job, "%s", req->param[0]);
     snprintf(s->token, sizeof s->token, "%s", app->auth ? req->who.id : "");
+    snprintf(s->session, sizeof s->session, "%s", req->by == BY_SESSION ? req->session.id : "");
     return s;
 }
 

@@ -216,8 +216,6 @@ bool request_admit(struct app *app, struct request *req, struct reply *reply)
     } else {
         if (e.code == ERR_METHOD)
             reply_field(reply, "Allow", "%s", allow);
-        if (e.code == ERR_AUTH_REQUIRED)
-            reply_field(reply, "WWW-Authenticate", "Bearer realm=\"repquant\"");
         reply_problem(req, reply, &e);
         audit_refused(app, req, reply);
     }

@@ -81,6 +81,8 @@ void reply_problem(const struct request *req, struct reply *reply, const struct 
     serialize(reply);
     if ((reply->status == 503 || reply->status == 429) && !reply_has(reply, "Retry-After"))
         reply_field(reply, "Retry-After", "%d", 2);
+    if (e->code == ERR_AUTH_REQUIRED)
+        reply_field(reply, "WWW-Authenticate", "Bearer realm=\"repquant\"");
     if (e->code == ERR_REQUEST_FRAMING)
         reply->close = true;
 }

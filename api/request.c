@@ -2,6 +2,7 @@
 
 #include "api/handlers.h"
 
+#include "api/access.h"
 #include "api/app.h"
 #include "api/audit.h"
 #include "core/base/metric.h"
@@ -109,7 +110,7 @@ void request_answer(struct app *app, struct request *req, struct reply *reply)
     struct err e = req->body_error;
     struct audit_note note;
     audit_begin(&note, req, reply);
-    if (!e.code)
+    if (!e.code && (!req->waited || access_still(app, req, &e)))
         req->route->handle(app, req, reply, &e);
     if (e.code)
         reply_problem(req, reply, &e);

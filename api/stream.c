@@ -2,9 +2,8 @@
 
 #include "api/joblog.h"
 #include "api/rows.h"
-#include "core/base/clock.h"
 #include "storage/job.h"
-#include "storage/token.h"
+#include "storage/session.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -49,13 +48,7 @@ bool stream_next(struct store *store, struct stream *s, struct buf *out, bool *r
     return ok;
 }
 
-bool stream_allowed(struct store *store, const struct stream *s)
+bool stream_allowed(struct store *store, struct stream *s, struct err *e)
 {
-    struct token token;
-    struct err e = { 0 };
-    if (!s->token[0])
-        return true;
-    if (!token_get(store, s->team, s->token, &token, &e))
-        return e.code != ERR_NOT_FOUND;
-    return !token.expires_at || token.expires_at > clock_now_us();
+    return !s->token[0] || right_valid(store, s->team, s->token, s->session, &s->right_ends, e);
 }

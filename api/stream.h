@@ -14,7 +14,8 @@
 
 struct stream {
     char team[TEAM_SIZE], job[ID_SIZE];
-    char token[ID_SIZE];        /* whose right to read it is; "": nobody asks */
+    char token[ID_SIZE], session[ID_SIZE];      /* whose right to read it is; "": nobody asks, no session */
+    int64_t right_ends;         /* when that ends by itself, as far as is known; 0: never */
     int64_t after;              /* seq of the last event the reader has */
     bool ended;                 /* that was the last event there will be */
     bool lines;                 /* of the job's log (joblog.h) instead of server-sent events */
@@ -30,8 +31,8 @@ enum { STREAM_EVENT_MAX = 64 << 10, STREAM_ENOUGH = 4 << 10 };
  */
 bool stream_next(struct store *store, struct stream *s, struct buf *out, bool *ret_more, struct err *e);
 
-/* Whether the reader's token is still valid; also true while that cannot be found out. */
-bool stream_allowed(struct store *store, const struct stream *s);
+/* Whether the reader still may; sets right_ends.  ERR_AUTH_REQUIRED; another code: that cannot be found out. */
+bool stream_allowed(struct store *store, struct stream *s, struct err *e);
 
 /* events.c: answers with what comes behind like->after, in like's form; *ret_nothing: nothing does or will, and nothing is answered. */
 struct app;

@@ -7,6 +7,7 @@
 #include "api/app.h"
 #include "api/handlers.h"
 #include "api/job_row.h"
+#include "api/once.h"
 #include "api/webhook_body.h"
 #include "core/base/clock.h"
 #include "core/recipe/recipe.h"
@@ -15,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PRIORITY_MIN = 0, PRIORITY_MAX = 9, PRIORITY_DEFAULT = 5, MAX_LABELS = 16, MAX_LABEL_BYTES = 128, MAX_KEY_BYTES = 255,
+enum { PRIORITY_MIN = 0, PRIORITY_MAX = 9, PRIORITY_DEFAULT = 5, MAX_LABELS = 16, MAX_LABEL_BYTES = 128,
        MAX_ATTEMPTS = 100, MAX_DEADLINE_S = 366 * 86400 };
 
 /* ---- the answer ---- */
@@ -40,18 +41,12 @@ static json_t *answer_json(const struct job *job, bool secret, int *ret_status)
     return NULL;
 }
 
-static char *answer_text(const struct job *job, int *ret_status)
+static char *answer_text(const void *made, int *ret_status)
 {
-    json_t *row = answer_json(job, false, ret_status);
+    json_t *row = answer_json(made, false, ret_status);
     char *text = row ? json_dumps(row, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(row);
     return text;
-}
-
-static bool reply_made(struct reply *reply, int status, const char *id, json_t *row, struct err *e)
-{
-    reply_field(reply, "Location", "/v1/jobs/%s", id);
-    return reply_json(reply, status, row, e);
 }
 
 /* ---- the body ---- */
@@ -200,74 +195,6 @@ static bool take_wish(struct app *app, const struct request *req, const json_t *
     return ok;
 }
 
-/* ---- the key ---- */
-
-/* The key, with a fingerprint of what was asked with it.  key stays NULL without the header field. */
-static bool take_key(const struct request *req, struct idempotency *ret, struct err *e)
-{
-    const char *key = req->header[HDR_IDEMPOTENCY_KEY];
-    struct hash h;
-    if (!key)
-        return true;
-    if (!*key || strlen(key) > MAX_KEY_BYTES)
-        return err_set(e, ERR_REQUEST_INVALID, "Idempotency-Key", "the key must have 1 to %d bytes", MAX_KEY_BYTES);
-    hash_init(&h);
-    hash_add(&h, req->method, strlen(req->method) + 1);
-    hash_add(&h, req->target.path, strlen(req->target.path) + 1);
-    hash_add(&h, req->body.p, req->body.n);
-    hash_end(&h, ret->fingerprint);
-    ret->key = key;
-    ret->answer = answer_text;
-    return true;
-}
-
-/* *ret_replayed: an earlier request with this key has made its job, and the reply is what that was answered. */
-static bool replay(struct app *app, const struct request *req, const struct idempotency *key, struct reply *reply,
-                   bool *ret_replayed, struct err *e)
-{
-    struct answer answer;
-    if (!idempotency_find(app->store, req->who.team, key, &answer, e))
-        return false;
-    *ret_replayed = answer.body != NULL;
-    if (!answer.body)
-        return true;
-    json_t *row = json_loads(answer.body, 0, NULL);
-    free(answer.body);
-    reply_field(reply, "Idempotency-Replayed", "true");
-    return reply_made(reply, answer.status, answer.job_id, row, e);
-}
-
-/* make() queues a job; this is what surrounds it whichever way the job comes about. */
-static bool queue_job(struct app *app, const struct request *req, struct reply *reply, struct err *e,
-                      bool (*make)(struct app *, const struct request *, const struct idempotency *, struct job *, struct err *))
-{
-    struct idempotency key = { 0 };
-    struct job job = { 0 };
-    struct err why = { 0 };
-    bool replayed;
-    int status;
-    if (!take_key(req, &key, e) || !replay(app, req, &key, reply, &replayed, e))
-        return false;
-    if (replayed)
-        return true;
-    if (atomic_load(&app->draining))
-        return err_set(e, ERR_DRAINING, "", "shutting down");
-    reply->status = 202;
-    bool ok = make(app, req, &key, &job, &why);
-    if (!ok && why.code == ERR_CONFLICT && strcmp(why.where, "Idempotency-Key") == 0
-        && replay(app, req, &key, reply, &replayed, e) && replayed)
-        return true;        /* its twin was faster by a moment */
-    if (ok) {
-        app->kick(app->server);
-        json_t *row = answer_json(&job, true, &status);
-        ok = reply_made(reply, status, job.id, row, e);
-    } else if (e->code == ERR_NONE) {
-        *e = why;
-    }
-    job_release(&job);
-    return ok;
-}
-
 /* ---- making one ---- */
 
 static json_t *wish_body(const struct request *req, struct err *e)
@@ -396,31 +323,47 @@ static bool dry_run(struct app *app, const struct request *req, struct reply *re
     return ok && reply_json(reply, 200, told, e);
 }
 
-static bool make_from_body(struct app *app, const struct request *req, const struct idempotency *key, struct job *ret, struct err *e)
+/* Takes the job. */
+static bool reply_queued(struct app *app, struct job *job, struct reply *reply, struct err *e)
+{
+    int status;
+    app->kick(app->server);
+    json_t *row = answer_json(job, true, &status);
+    reply_made(reply, status, "/v1/jobs", job->id, row, e);
+    job_release(job);
+    return true;
+}
+
+static bool make_from_body(struct app *app, const struct request *req, const struct idempotency *key, struct reply *reply, struct err *e)
 {
     struct wish w = { .request = { .idempotency = *key, .trace = req->trace } };
+    struct job job = { 0 };
     json_t *body = wish_body(req, e);
     bool ok = body && take_wish(app, req, body, &w, e) && take_estimate(app, req, &w, e)
-           && job_insert(app->store, req->who.team, &w.request, ret, e);
+           && job_insert(app->store, req->who.team, &w.request, &job, e);
     wish_release(&w);
     json_decref(body);
-    return ok;
+    return ok && reply_queued(app, &job, reply, e);
 }
 
 bool post_job(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
+    static const struct once once = { "/v1/jobs", 202, answer_text, make_from_body };
     const char *dry = request_query(req, "dry_run");
     if (dry && !route_lists("true false", dry))
         return err_set(e, ERR_REQUEST_INVALID, "dry_run", "\"dry_run\" is true or false");
-    return dry && strcmp(dry, "true") == 0 ? dry_run(app, req, reply, e) : queue_job(app, req, reply, e, make_from_body);
+    return dry && strcmp(dry, "true") == 0 ? dry_run(app, req, reply, e) : reply_once(app, req, &once, reply, e);
 }
 
-static bool make_again(struct app *app, const struct request *req, const struct idempotency *key, struct job *ret, struct err *e)
+static bool make_again(struct app *app, const struct request *req, const struct idempotency *key, struct reply *reply, struct err *e)
 {
-    return request_nothing(req, e) && job_retry(app->store, req->who.team, req->param[0], key, req->trace, ret, e);
+    struct job job = { 0 };
+    return request_nothing(req, e) && job_retry(app->store, req->who.team, req->param[0], key, req->trace, &job, e)
+        && reply_queued(app, &job, reply, e);
 }
 
 bool post_job_retry(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
-    return queue_job(app, req, reply, e, make_again);
+    static const struct once once = { "/v1/jobs", 202, answer_text, make_again };
+    return reply_once(app, req, &once, reply, e);
 }

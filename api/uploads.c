@@ -139,20 +139,23 @@ static bool begin_post(struct app *app, struct request *req, struct err *e)
     return take_wish(app, req, want, &wish, e) && begin(app, req, &wish, e);
 }
 
-bool uploads_begin(struct app *app, struct request *req, bool body, struct err *e)
+static bool take_checksum(struct request *req, struct err *e)
 {
-    bool patch = strcmp(req->method, "PATCH") == 0;
     const char *checksum = req->header[HDR_UPLOAD_CHECKSUM];
-    if (!check_version(req, e))
-        return false;
-    if (!patch && !body)
-        return true;                        /* without bytes there is no hurry: the handler does it */
-    if (!(patch ? begin_patch(app, req, body, e) : begin_post(app, req, e)))
-        return false;
     if (!checksum || upload_expect(req->part, checksum, e))
         return true;
     upload_abandon(req->part);
     return false;
+}
+
+bool uploads_begin(struct app *app, struct request *req, bool body, struct err *e)
+{
+    bool patch = strcmp(req->method, "PATCH") == 0;
+    if (!check_version(req, e))
+        return false;
+    if (!patch && !body)
+        return true;                        /* without bytes there is no hurry: the handler does it */
+    return (patch ? begin_patch(app, req, body, e) : begin_post(app, req, e)) && take_checksum(req, e);
 }
 
 /* ---- the answers ---- */
@@ -202,8 +205,8 @@ static bool create(struct app *app, struct request *req, struct upload *ret, str
         return upload_end(req->part, ret, e);
     if (!take_wish(app, req, want, &wish, e))
         return false;
-    return skip_known(app, req, &wish, ret)
-        || (begin(app, req, &wish, e) && upload_end(req->part, ret, e));
+    return (!req->header[HDR_UPLOAD_CHECKSUM] && skip_known(app, req, &wish, ret))
+        || (begin(app, req, &wish, e) && take_checksum(req, e) && upload_end(req->part, ret, e));
 }
 
 bool post_upload(struct app *app, struct request *req, struct reply *reply, struct err *e)

@@ -41,7 +41,7 @@ static void register_asset(struct store *s, const char *team, enum asset_kind ki
     struct asset_file file = { .path = "file" };
     snprintf(file.digest, sizeof file.digest, "%s", b.digest);
     struct asset a = { .kind = kind, .name = "x", .format = "onnx", .files = &file, .nfiles = 1 };
-    need(asset_insert(s, team, &a, e), e);
+    need(asset_insert(s, team, &a, NULL, e), e);
     memcpy(ret, a.id, ID_SIZE);
 }
 

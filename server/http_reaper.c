@@ -1,6 +1,7 @@
 #include "server/http_reaper.h"
 
 #include "core/base/clock.h"
+#include "core/base/cond.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -152,11 +153,7 @@ static void drain_lingering(struct reaper *r, int64_t now)
 /* Until the next look: a second, or a moment while somebody is still sending to us. */
 static void nap(struct reaper *r)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += r->nlingering ? 10000000 : 0;
-    until.tv_sec += (r->nlingering ? 0 : 1) + until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    struct timespec until = cond_in(r->nlingering ? 10000 : 1000000);
     pthread_cond_timedwait(&r->changed, &r->mu, &until);
 }
 
@@ -184,11 +181,7 @@ struct reaper *reaper_start(const struct http_limits *limits, struct err *e)
         err_sys(e, "http", "start the reaper");
         return NULL;
     }
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&r->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    cond_init(&r->changed);
     pthread_mutex_init(&r->mu, NULL);
     r->limits = *limits;
     if (pthread_create(&r->thread, NULL, reaper_main, r) == 0)
@@ -288,9 +281,7 @@ void reaper_cut(struct reaper *r, bool all)
 
 bool reaper_wait(struct reaper *r, int seconds)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += seconds;
+    struct timespec until = cond_in(seconds * INT64_C(1000000));
     pthread_mutex_lock(&r->mu);
     while (r->count)
         if (pthread_cond_timedwait(&r->changed, &r->mu, &until) == ETIMEDOUT)

@@ -1,6 +1,7 @@
 #include "server/http_watch.h"
 
 #include "core/base/clock.h"
+#include "core/base/cond.h"
 #include "core/base/log.h"
 #include "core/base/metric.h"
 
@@ -68,19 +69,20 @@ static struct watcher *take_ready(struct watch *watch)
 /* Those whose time has come; once a second, so a time is right to a second. */
 static void look_at_clock(struct watch *watch, int64_t now)
 {
+    int64_t date = clock_now_us();
     for (int i = 0; i < BUCKETS; i++)
-        for (struct watcher *w = watch->bucket[i]; w; w = w->next)
-            if (now >= (w->until_us ? w->until_us : w->beat_us)) {
-                w->due = true;
+        for (struct watcher *w = watch->bucket[i]; w; w = w->next) {
+            bool due = now >= (w->until_us ? w->until_us : w->beat_us), ends = w->stream.right_ends && date >= w->stream.right_ends;
+            w->due |= due;
+            w->doubted |= ends;
+            if (due || ends)
                 make_ready(watch, w);
-            }
+        }
 }
 
 static void nap(struct watch *watch)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += 1;
+    struct timespec until = cond_in(SECOND);
     pthread_cond_timedwait(&watch->changed, &watch->mu, &until);
 }
 
@@ -118,49 +120,52 @@ static void say_goodbye(struct watcher *w, const char *why)
     w->over = true;
 }
 
+/* What there was to see when a watcher's turn came. */
+struct sight {
+    bool due, doubted, draining;
+    uint64_t generation;
+};
+
 /* Whether the reader is to be woken. */
-static bool serve_reader(struct watch *watch, struct watcher *w, bool due, bool draining, uint64_t generation)
+static bool serve_reader(struct watch *watch, struct watcher *w, struct sight now)
 {
     struct err e = { 0 };
-    if (draining) {
+    if (now.draining) {
         say_goodbye(w, "shutdown");     /* no id: the reader comes back with the last it has */
         return true;
     }
-    if (!next_events(watch, w, generation, &e)) {
-        if (e.code != ERR_NOT_FOUND)
+    if ((now.doubted && !stream_allowed(watch->store, &w->stream, &e)) || !next_events(watch, w, now.generation, &e)) {
+        if (e.code != ERR_NOT_FOUND && e.code != ERR_AUTH_REQUIRED)
             log_line(LOG_WARN, "watch.failed", "%s: %s", e.where, e.text);
         w->over = true;
         return true;
     }
     w->over = w->stream.ended;
-    if (!w->text.n && due && !stream_allowed(watch->store, &w->stream))
-        w->over = true;
-    else if (!w->text.n && due)
+    if (!w->text.n && now.due)
         buf_str(&w->text, w->stream.lines ? "\n" : ":\n\n");
     return w->text.n || w->over;
 }
 
 /* Whether the waiting request is to be run again: it looks for itself. */
-static bool serve_request(struct watch *watch, struct watcher *w, bool due, bool draining)
+static bool serve_request(struct watch *watch, struct watcher *w, struct sight now)
 {
     struct event_list list = { 0 };
     struct err e = { 0 };
     bool failed = !event_list(watch->store, w->stream.team, w->stream.job, w->stream.after, 1, &list, &e), any = list.n > 0;
     event_list_release(&list);
-    return any || failed || due || draining;
+    return any || failed || now.due || now.draining || (now.doubted && !stream_allowed(watch->store, &w->stream, &e));
 }
 
 static void serve(struct watch *watch, struct watcher *w)
 {
-    bool due = w->due, draining = watch->draining;
-    uint64_t generation = watch->generation;
-    w->due = w->touched = false;
+    struct sight now = { w->due, w->doubted, watch->draining, watch->generation };
+    w->due = w->touched = w->doubted = false;
     pthread_mutex_unlock(&watch->mu);
-    bool wake = w->until_us ? serve_request(watch, w, due, draining) : serve_reader(watch, w, due, draining, generation);
+    bool wake = w->until_us ? serve_request(watch, w, now) : serve_reader(watch, w, now);
     pthread_mutex_lock(&watch->mu);
     w->queued = false;
     if (!wake) {
-        if (w->touched || w->due || watch->draining)
+        if (w->touched || w->due || w->doubted || watch->draining)
             make_ready(watch, w);
         return;
     }
@@ -210,18 +215,27 @@ static void watch_touched(void *arg, const char *team, const char *job)
     pthread_mutex_unlock(&watch->mu);
 }
 
+static void watch_revoked(void *arg, const char *id)
+{
+    struct watch *watch = arg;
+    pthread_mutex_lock(&watch->mu);
+    for (int i = 0; i < BUCKETS; i++)
+        for (struct watcher *w = watch->bucket[i]; w; w = w->next)
+            if (strcmp(w->stream.token, id) == 0 || strcmp(w->stream.session, id) == 0) {
+                w->doubted = true;
+                make_ready(watch, w);
+            }
+    pthread_mutex_unlock(&watch->mu);
+}
+
 struct watch *watch_start(struct store *store, struct watch_limits limits, struct err *e)
 {
     struct watch *watch = calloc(1, sizeof *watch);
-    pthread_condattr_t monotonic;
     if (!watch) {
         err_sys(e, "watch", "start");
         return NULL;
     }
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&watch->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    cond_init(&watch->changed);
     pthread_mutex_init(&watch->mu, NULL);
     watch->store = store;
     watch->limits = limits;
@@ -230,6 +244,7 @@ struct watch *watch_start(struct store *store, struct watch_limits limits, struc
     watch->shared.text = BUF_INIT(STREAM_EVENT_MAX + STREAM_ENOUGH);
     if (pthread_create(&watch->thread, NULL, watch_main, watch) == 0) {
         store_watch(store, watch_touched, watch);
+        store_on_revoked(store, watch_revoked, watch);
         return watch;
     }
     err_set(e, ERR_MEMORY, "watch", "no thread for those who wait for events");
@@ -247,6 +262,7 @@ void watch_stop(struct watch *watch)
     pthread_mutex_unlock(&watch->mu);
     pthread_join(watch->thread, NULL);
     store_watch(watch->store, NULL, NULL);
+    store_on_revoked(watch->store, NULL, NULL);
     buf_release(&watch->shared.text);
     pthread_cond_destroy(&watch->changed);
     pthread_mutex_destroy(&watch->mu);
@@ -281,7 +297,7 @@ bool watch_add(struct watch *watch, struct watcher *w, struct err *e)
     if (!draining && room && fair) {
         struct watcher **at = bucket_of(watch, w->stream.job);
         w->text = BUF_INIT(STREAM_EVENT_MAX + STREAM_ENOUGH);
-        w->touched = true;                  /* what has happened before nobody told us of */
+        w->touched = w->doubted = true;     /* what has happened before nobody told us of */
         w->beat_us = clock_mono_us() + (int64_t)watch->limits.beat_seconds * SECOND;
         w->next = *at;
         if (w->next)
@@ -317,7 +333,7 @@ void watch_sleep(struct watch *watch, struct watcher *w, void (*suspend)(struct 
     if (suspend)
         suspend(w);                         /* with the lock: the thread could otherwise wake what does not sleep yet */
     w->asleep = true;
-    if (w->touched || watch->draining)
+    if (w->touched || w->doubted || watch->draining)
         make_ready(watch, w);
     pthread_mutex_unlock(&watch->mu);
 }

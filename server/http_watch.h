@@ -1,14 +1,18 @@
 /*
  * http_watch.h - who waits for events of a job, and one thread that tells them.
  *
- * Storage calls watch_touched() after every commit that added an event; nothing here polls.  A watcher is a reader of a stream
- * (api/stream.h) or a request that waits for the next event (a long poll).  It is one thread's at a time:
+ * Storage calls watch_touched() after every commit that added an event, and watch_revoked() when a right was taken; nothing here polls.
+ * A watcher is a reader of a stream (api/stream.h) or a request that waits for the next event (a long poll).  It is one thread's at a
+ * time:
  *
  *          watch_sleep()                        wake()
  *   owner ---------------> the watch's thread ---------> owner
  *
  * The thread wakes a reader when there is text for it (events, or a comment when there has been nothing for a while) or the stream
  * has ended; a waiting request when there is an event, or its time is over.  All are woken when the service drains.
+ *
+ * A watcher whose right may have ended is `doubted`: at first, when storage tells that its token or session is gone, and when the time has come
+ * that the last look foresaw.  It hears nothing before it was looked at again, and nothing more if the right has ended.
  */
 #ifndef SERVER_HTTP_WATCH_H
 #define SERVER_HTTP_WATCH_H
@@ -34,7 +38,7 @@ struct watcher {
     /* the watch's */
     struct watcher *next, **at;             /* its bucket */
     struct watcher *next_ready;
-    bool asleep, touched, due, queued;
+    bool asleep, touched, due, doubted, queued;
     int64_t beat_us;                        /* when something must be said */
 };
 

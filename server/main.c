@@ -349,11 +349,12 @@ static void sweep(struct daemon *d)
     struct forgotten f;
     int removed;
     struct retention keep = { d->config.keep_jobs * DAY_US, d->config.keep_events * DAY_US, d->config.keep_artifacts * DAY_US,
-                              d->config.keep_deliveries * DAY_US };
+                              d->config.keep_deliveries * DAY_US, d->config.keep_audit * DAY_US };
     if (store_forget(d->store, &keep, &f, &e) && store_sweep(d->store, UPLOAD_GRACE_US, &removed, &e)
-        && (f.jobs || f.events || f.artifacts || f.deliveries || f.webhooks || removed))
-        log_line(LOG_INFO, "store.sweep", "removed: %lld jobs, %lld events, %lld artifacts, %lld deliveries, %lld webhooks, %d blobs", (long long)f.jobs,
-                 (long long)f.events, (long long)f.artifacts, (long long)f.deliveries, (long long)f.webhooks, removed);
+        && (f.jobs || f.events || f.artifacts || f.deliveries || f.webhooks || f.audit || removed))
+        log_line(LOG_INFO, "store.sweep", "removed: %lld jobs, %lld events, %lld artifacts, %lld deliveries, %lld webhooks, %lld rows of the audit log, %d blobs",
+                 (long long)f.jobs, (long long)f.events, (long long)f.artifacts, (long long)f.deliveries, (long long)f.webhooks, (long long)f.audit,
+                 removed);
     warn("store.sweep", &e);
     session_sweep(d->store, &sessions);
     warn("session.sweep", &sessions);

@@ -12,6 +12,7 @@
 
 #include "core/base/buf.h"
 #include "core/base/clock.h"
+#include "core/base/cond.h"
 #include "core/base/hash.h"
 #include "core/base/log.h"
 #include "core/base/metric.h"
@@ -271,13 +272,7 @@ static bool list_lanes(const struct sender *s, struct buf *busy, struct buf *qui
 
 static void wait_for(struct sender *s, int64_t us)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    us = us < 1000 ? 1000 : us > SLEEP_MAX_US ? SLEEP_MAX_US : us;     /* not too long: the wall clock may step */
-    until.tv_sec += us / 1000000;
-    until.tv_nsec += us % 1000000 * 1000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    struct timespec until = cond_in(us < 1000 ? 1000 : us > SLEEP_MAX_US ? SLEEP_MAX_US : us);     /* not too long: the wall clock may step */
     pthread_cond_timedwait(&s->changed, &s->mu, &until);
 }
 
@@ -383,7 +378,6 @@ static bool start_threads(struct sender *s, struct err *e)
 
 struct sender *sender_start(const struct config *config, struct store *store, struct outbound *outbound, struct err *e)
 {
-    pthread_condattr_t monotonic;
     struct sender *s = calloc(1, sizeof *s);
     if (!s) {
         err_sys(e, "webhook", "start");
@@ -393,10 +387,7 @@ struct sender *sender_start(const struct config *config, struct store *store, st
     s->outbound = outbound;
     s->seconds = config->webhook_seconds;
     pthread_mutex_init(&s->mu, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    cond_init(&s->changed);
     store_on_post(store, sender_kick, s);
     pthread_mutex_lock(&s->mu);
     bool ok = schedule_parse(config->webhook_retries, &s->schedule, e) && start_threads(s, e);

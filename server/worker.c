@@ -15,6 +15,7 @@
 #include "server/worker.h"
 
 #include "core/base/clock.h"
+#include "core/base/cond.h"
 #include "core/base/log.h"
 #include "core/base/metric.h"
 #include "server/attempt.h"
@@ -100,10 +101,7 @@ static bool work_once(struct worker *w, bool *ret_failed)
 /* Until somebody has news or us_or_ever microseconds have passed; < 0: ever.  pool->mu is held. */
 static void wait_for_news(struct workers *pool, unsigned long seen, int64_t us_or_ever)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    int64_t at = until.tv_sec * INT64_C(1000000) + until.tv_nsec / 1000 + us_or_ever;
-    until = (struct timespec){ .tv_sec = at / 1000000, .tv_nsec = at % 1000000 * 1000 };
+    struct timespec until = cond_in(us_or_ever < 0 ? 0 : us_or_ever);
     while (pool->kicks == seen && !pool->stopping) {
         if (us_or_ever < 0)
             pthread_cond_wait(&pool->changed, &pool->mu);
@@ -172,7 +170,6 @@ static struct workers *pool_make(const struct config *config, struct store *stor
 {
     size_t n = (size_t)config->workers;
     struct workers *pool = calloc(1, sizeof *pool + n * sizeof pool->worker[0]);
-    pthread_condattr_t attr;
     if (!pool)
         return NULL;
     pool->config = config;
@@ -180,10 +177,7 @@ static struct workers *pool_make(const struct config *config, struct store *stor
     pool->n = (int)n;
     pool->memory = task_jobs_memory(config);
     pthread_mutex_init(&pool->mu, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&pool->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    cond_init(&pool->changed);
     for (int i = 0; i < pool->n; i++)
         pool->worker[i].stopper.wake = -1;
     return pool;

@@ -107,7 +107,7 @@ static bool insert_file(struct conn *c, const char *team, const struct asset *a,
     return ok;
 }
 
-bool asset_insert(struct store *s, const char *team, struct asset *a, struct err *e)
+bool asset_insert(struct store *s, const char *team, struct asset *a, const struct idempotency *key, struct err *e)
 {
     if (!check_files(a, e))
         return false;
@@ -121,7 +121,7 @@ bool asset_insert(struct store *s, const char *team, struct asset *a, struct err
     bool ok = look_up_files(c, team, a, e) && insert_asset(c, team, a, e);
     for (size_t i = 0; ok && i < a->nfiles; i++)
         ok = insert_file(c, team, a, i, e);
-    return db_write_end(c, ok, e);
+    return db_write_end(c, ok && (!key || idempotency_insert(c, team, key, a->id, a, e)), e);
 }
 
 /* ---- reading ---- */

@@ -8,9 +8,7 @@
 #ifndef STORAGE_ASSET_H
 #define STORAGE_ASSET_H
 
-#include "core/base/hash.h"
-#include "storage/store.h"
-#include "storage/ulid.h"
+#include "storage/idempotency.h"
 
 enum asset_kind { ASSET_MODEL, ASSET_DATASET };
 
@@ -38,9 +36,10 @@ void asset_release(struct asset *a);
 
 /*
  * Stores team, kind, name, format, inventory and files of `a`; fills its id, digest, bytes,
- * created_at and the files' sizes.  ERR_NOT_FOUND names a blob the team does not own.
+ * created_at and the files' sizes.  ERR_NOT_FOUND names a blob the team does not own.  key may be NULL; ERR_CONFLICT at
+ * IDEMPOTENCY_FIELD: another request used it meanwhile, look again with idempotency_find().
  */
-bool asset_insert(struct store *s, const char *team, struct asset *a, struct err *e);
+bool asset_insert(struct store *s, const char *team, struct asset *a, const struct idempotency *key, struct err *e);
 
 /* With inventory and files. */
 bool asset_get(struct store *s, const char *team, enum asset_kind kind, const char *id, struct asset *ret, struct err *e);

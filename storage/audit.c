@@ -173,6 +173,25 @@ void audit_drop(struct store *s)
     pthread_mutex_unlock(&s->audit.mu);
 }
 
+/* ---- forgetting ---- */
+
+/* By whole days, so that a service whose log is swept every hour says so once a day. */
+bool audit_forget(struct store *s, int64_t before, struct err *e)
+{
+    static const int64_t DAY_US = 86400LL * 1000000;
+    struct audit row = { .at = clock_now_us(), .action = "audit.forgotten" };
+    struct err why = { 0 };
+    struct conn *c = db_write(s->db, e);
+    if (!c)
+        return false;
+    struct stmt *q = stmt_begin(c, SQL_AUDIT_OLD);
+    stmt_int(q, 1, before / DAY_US * DAY_US);
+    int64_t last = stmt_row(q, &why) ? stmt_get_int(q, 0) : 0;
+    stmt_end(q);
+    snprintf(row.target, sizeof row.target, "%lld", (long long)last);
+    return db_write_end(c, err_clean(&why, e) && (!last || insert(c, &row, e)), e);
+}
+
 /* ---- reading ---- */
 
 static void audit_of_row(struct stmt *q, struct audit *r)

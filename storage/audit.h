@@ -7,6 +7,9 @@
  *     prev, seq, at, request, team, token, session, peer, method, action, target, status, code
  *
  * each as the export writes it ("" for null); prev of the first row is "".
+ *
+ * What is kept for a time only (store_forget()) is announced first: a row `audit.forgotten` has in its target the seq of the last row that goes, and the
+ * trigger lets no row behind that one go.  The log then begins behind it, with the prev that its first row always had.
  */
 #ifndef STORAGE_AUDIT_H
 #define STORAGE_AUDIT_H

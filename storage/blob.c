@@ -21,7 +21,6 @@
 #include <unistd.h>
 
 enum { PIECE = 256 << 10, TAKE_MIN = 1 << 20, TAKE_MAX = 64 << 20 };
-static const int64_t IDEMPOTENCY_US = IDEMPOTENCY_HOURS * 3600LL * 1000000;
 
 bool blob_path(const char *digest, char ret[BLOB_PATH_SIZE])
 {
@@ -307,11 +306,7 @@ static bool expire(struct store *s, int64_t before, struct err *e)
     stmt_int(q, 1, before);
     bool ok = stmt_run(q, e);
     stmt_end(q);
-    q = stmt_begin(c, SQL_IDEMPOTENCY_EXPIRE);
-    stmt_int(q, 1, clock_now_us() - IDEMPOTENCY_US);
-    ok = ok && stmt_run(q, e);
-    stmt_end(q);
-    return db_write_end(c, ok, e);
+    return db_write_end(c, ok && idempotency_expire(c, e), e);
 }
 
 /* Takes one digest that nobody owns out of the table; "" when there is none. */

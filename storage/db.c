@@ -63,6 +63,7 @@ struct db {
     struct touched touched[TOUCH_MAX];
     int ntouched;
     bool posted;
+    bool full;                      /* the disk was, and on_full has not heard of it */
     sqlite3_int64 changes;          /* the connection's count when the transaction began */
 
     pthread_mutex_t read_mu;        /* guards free_readers */
@@ -243,26 +244,37 @@ static void tell_sharers(struct db *db, bool ok, const struct err *why)
     pthread_cond_broadcast(&db->committed);
 }
 
-/* COMMIT, or ROLLBACK where it fails.  *ret_kind: of SQLite's errors. */
-static bool commit(struct db *db, int *ret_kind, struct err *e)
+static void note_failure(struct db *db, int kind)
+{
+    if (kind == SQLITE_IOERR || kind == SQLITE_FULL)
+        metric_add(METRIC_COMMIT_FAILED, 1);
+    if (kind == SQLITE_IOERR)
+        atomic_store(&db->broken, true);
+    db->full |= kind == SQLITE_FULL;
+}
+
+/* COMMIT, or ROLLBACK where it fails. */
+static bool commit(struct db *db, struct err *e)
 {
     int64_t began = clock_mono_us();
     bool ok = db_exec(db->writer.lite, "COMMIT", e);
-    *ret_kind = ok ? SQLITE_OK : error_kind(&db->writer);
     if (ok) {
         atomic_fetch_add(&db->commits, 1);
         metric_observe(METRIC_COMMIT_SECONDS, 0, (double)(clock_mono_us() - began) / 1e6);
     } else {
+        note_failure(db, error_kind(&db->writer));
         (void)db_exec(db->writer.lite, "ROLLBACK", NULL);      /* the first error is already in *e */
     }
     return ok;
 }
 
 /* Ends a write that failed.  The others' changes stay, unless SQLite has taken back all or an I/O error leaves nothing to believe. */
-static void take_back(struct db *db, int kind)
+static void take_back(struct db *db)
 {
     sqlite3 *lite = db->writer.lite;
+    int kind = error_kind(&db->writer);
     struct err why = { 0 };
+    note_failure(db, kind);
     if (db->sharers && kind != SQLITE_IOERR && !sqlite3_get_autocommit(lite)
         && db_exec(lite, "ROLLBACK TO sharer; RELEASE sharer", NULL))
         return;
@@ -286,24 +298,17 @@ static bool share(struct db *db, struct err *e)
     return me.ok;
 }
 
-static void note_failure(struct db *db, int kind)
+/* Makes the open transaction durable, now or with those who come.  False: nothing of it is. */
+static bool finish(struct db *db, struct err *e)
 {
-    if (kind == SQLITE_IOERR || kind == SQLITE_FULL)
-        metric_add(METRIC_COMMIT_FAILED, 1);
-    if (kind == SQLITE_IOERR)
-        atomic_store(&db->broken, true);
-}
-
-/* After a write has failed or could not begin: what others left in the transaction is committed, unless somebody comes who will. */
-static void settle(struct db *db)
-{
+    if (others_come(db))
+        return share(db, e);
     struct err why = { 0 };
-    int kind;
-    if (!db->sharers || others_come(db))
-        return;
-    bool ok = commit(db, &kind, &why);
-    note_failure(db, kind);
+    bool ok = commit(db, &why);
     tell_sharers(db, ok, &why);
+    if (!ok && e)
+        *e = why;
+    return ok;
 }
 
 static void come(struct db *db, int n)
@@ -325,45 +330,39 @@ struct conn *db_write(struct db *db, struct err *e)
         db->changes = sqlite3_total_changes64(lite);
         return &db->writer;
     }
-    settle(db);
+    if (db->sharers)
+        finish(db, NULL);
     pthread_mutex_unlock(&db->write_mu);
     return NULL;
 }
 
-/* Makes the open transaction durable, now or with those who come.  False: nothing of it is. */
-static bool end_all(struct db *db, int *ret_kind, struct err *e)
+static bool end_shared(struct conn *c, bool ok, struct err *e)
 {
-    if (db->sharers && !db_exec(db->writer.lite, "RELEASE sharer", e)) {
-        take_back(db, *ret_kind = error_kind(&db->writer));
-        return false;
-    }
-    if (others_come(db))
-        return share(db, e);
-    struct err why = { 0 };
-    bool ok = commit(db, ret_kind, &why);
-    tell_sharers(db, ok, &why);
-    if (!ok && e)
-        *e = why;
-    return ok;
+    struct db *db = c->db;
+    ok = ok && (!db->sharers || db_exec(c->lite, "RELEASE sharer", e));
+    if (ok)
+        return finish(db, e);
+    take_back(db);
+    /* What it failed for may be what another left in this transaction: that is true only when it is durable. */
+    if (db->sharers)
+        finish(db, e);
+    return false;
 }
 
 bool db_write_end(struct conn *c, bool ok, struct err *e)
 {
     struct db *db = c->db;
     struct touched touched[TOUCH_MAX];
-    int n = db->watch ? db->ntouched : 0, kind = SQLITE_OK;
+    int n = db->watch ? db->ntouched : 0;
     bool joined = false, posted = db->posted && db->on_post;
 
     memcpy(touched, db->touched, (size_t)n * sizeof touched[0]);
     ok = ok && (sqlite3_total_changes64(c->lite) == db->changes || audit_join(c, &joined, e));
-    if (ok)
-        ok = end_all(db, &kind, e);
-    else
-        take_back(db, kind = error_kind(c));
-    note_failure(db, kind);
-    settle(db);
+    ok = end_shared(c, ok, e);
+    bool full = db->full;
+    db->full = false;
     pthread_mutex_unlock(&db->write_mu);
-    if (kind == SQLITE_FULL && db->on_full)
+    if (full && db->on_full)
         db->on_full(db->full_arg);
     if (!ok)
         return false;

@@ -30,6 +30,8 @@ struct store {
     struct spooler *spooler;
     struct recent *recent;
     struct store_limits limits;
+    store_revoked_fn *revoked;      /* set before threads exist */
+    void *revoked_arg;
     struct {
         pthread_mutex_t mu;         /* guards the rest; a leaf */
         struct audit rows[AUDIT_WAITING];
@@ -55,6 +57,16 @@ bool disk_promise_job(struct store *s, struct conn *c, const char *team, const c
  * one, and audit_joined() is to be called when it is committed. */
 bool audit_join(struct conn *c, bool *ret_joined, struct err *e);
 void audit_joined(void);
+
+/* In the transaction that made `made`, whose id is `id`; nothing without a key.  ERR_CONFLICT at IDEMPOTENCY_FIELD: another request used the key. */
+bool idempotency_insert(struct conn *c, const char *team, const struct idempotency *key, const char *id, const void *made, struct err *e);
+bool idempotency_expire(struct conn *c, struct err *e);
+
+/* Announces that rows older than `before` go, if there are any: see audit.h. */
+bool audit_forget(struct store *s, int64_t before, struct err *e);
+
+/* After the commit that took the right of a token or session. */
+void store_revoked(struct store *s, const char *id);
 
 /* Adds an event to a job, and to the outbox of who wants to hear of it.  Takes `data`; NULL is out of memory. */
 bool event_add(struct conn *c, const char *team, const char *job_id, const char *type, json_t *data, struct err *e);

@@ -21,9 +21,7 @@
 #ifndef STORAGE_JOB_H
 #define STORAGE_JOB_H
 
-#include "core/base/hash.h"
-#include "storage/store.h"
-#include "storage/ulid.h"
+#include "storage/idempotency.h"
 #include "storage/webhook.h"
 
 /* X(name, text, the states it may become) */
@@ -107,20 +105,6 @@ struct job {
     char webhook_secret[WEBHOOK_SECRET_SIZE];
 };
 void job_release(struct job *job);
-
-/* What a request with an idempotency key was answered, and is answered again whatever has become of the job. */
-struct answer { int status; char job_id[ID_SIZE]; char *body; /* JSON, malloc'd; NULL: the key is new */ };
-
-/* The idempotency key of a request; the row is written in the transaction of what it created. */
-struct idempotency {
-    const char *key;                /* NULL: none */
-    uint8_t fingerprint[HASH_SIZE]; /* of method, path and body */
-    /* The answer to keep: malloc'd JSON, NULL without memory. */
-    char *(*answer)(const struct job *job, int *ret_status);
-};
-enum { IDEMPOTENCY_HOURS = 24 };    /* how long a key is remembered */
-/* ERR_IDEMPOTENCY if the key was used with another fingerprint. */
-bool idempotency_find(struct store *s, const char *team, const struct idempotency *key, struct answer *ret, struct err *e);
 
 /* What to do about a job of the same fingerprint that waits, runs or has its artifacts.  X(name, text) */
 #define DEDUPES_(X) X(NEW, "new") X(REUSE, "reuse") X(REJECT, "reject") X(REPLACE_QUEUED, "replace_queued")

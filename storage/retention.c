@@ -32,5 +32,6 @@ bool store_forget(struct store *s, const struct retention *keep, struct forgotte
         && forget(s, SQL_FORGET_EVENTS, keep->events_us, &ret->events, e)
         && forget(s, SQL_FORGET_JOBS, keep->jobs_us, &ret->jobs, e)
         && forget(s, SQL_FORGET_DELIVERIES, keep->deliveries_us, &ret->deliveries, e)
-        && forget(s, SQL_FORGET_WEBHOOKS, keep->deliveries_us, &ret->webhooks, e);
+        && forget(s, SQL_FORGET_WEBHOOKS, keep->deliveries_us, &ret->webhooks, e)
+        && (!keep->audit_us || audit_forget(s, clock_now_us() - keep->audit_us, e)) && forget(s, SQL_FORGET_AUDIT, keep->audit_us, &ret->audit, e);
 }

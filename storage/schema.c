@@ -12,6 +12,7 @@
 
 /* The code in the database: as it stands in sqlite_schema, without the last semicolon. */
 #define AUDIT_KEEPS_ITS_ROWS "CREATE TRIGGER audit_keeps_its_rows BEFORE DELETE ON audit"                     \
+    " WHEN OLD.seq > (SELECT coalesce(max(CAST(target AS INTEGER)), 0) FROM audit WHERE action = 'audit.forgotten')" \
     " BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
 #define AUDIT_KEEPS_THEM_AS_THEY_ARE "CREATE TRIGGER audit_keeps_them_as_they_are BEFORE UPDATE ON audit"     \
     " BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
@@ -121,7 +122,8 @@ static const char *const steps[] = {
     "  status INTEGER NOT NULL, code TEXT NOT NULL, prev TEXT NOT NULL, hash TEXT NOT NULL"
     ") STRICT;"
     "CREATE INDEX audit_team ON audit (team, seq);"
-    AUDIT_KEEPS_ITS_ROWS ";" AUDIT_KEEPS_THEM_AS_THEY_ARE ";",
+    "CREATE TRIGGER audit_keeps_its_rows BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;"
+    AUDIT_KEEPS_THEM_AS_THEY_ARE ";",
 
     /* 5: browsers that are logged in. */
     "CREATE TABLE sessions ("
@@ -187,6 +189,10 @@ static const char *const steps[] = {
     "DROP INDEX jobs_reserved;"
     "CREATE TABLE promised (only INTEGER PRIMARY KEY CHECK (only = 1), bytes INTEGER NOT NULL) STRICT;"
     "INSERT INTO promised SELECT 1, coalesce(sum(reserved), 0) FROM jobs WHERE state IN ('queued', 'running', 'canceling');",
+
+    /* 10: rows of the audit log that it says are forgotten may go, see audit.h. */
+    "CREATE INDEX audit_forgotten ON audit (CAST(target AS INTEGER)) WHERE action = 'audit.forgotten';"
+    "DROP TRIGGER audit_keeps_its_rows;" AUDIT_KEEPS_ITS_ROWS ";",
 };
 enum { STEPS = sizeof steps / sizeof steps[0] };
 

@@ -86,12 +86,19 @@ static void session_of_row(struct stmt *q, struct session *s)
     stmt_get_text(q, 2, s->token_id, sizeof s->token_id);
 }
 
+/* When the session ends if it is not used again, and with its token. */
+static int64_t end_of(const struct session *s, const struct token *who)
+{
+    int64_t idle = s->last_used_at + SESSION_IDLE_US, end = idle < s->expires_at ? idle : s->expires_at;
+    return who->expires_at && who->expires_at < end ? who->expires_at : end;
+}
+
 /* By its hash: what an index search tells by its time is about SHA-256 of a guess, see token.c. */
-static bool find(struct store *s, const char *hash, struct session *ret, struct err *why)
+static bool find(struct store *s, enum sql which, const char *key, struct session *ret, struct err *why)
 {
     struct conn *c = db_read(s->db);
-    struct stmt *q = stmt_begin(c, SQL_SESSION_BY_HASH);
-    stmt_text(q, 1, hash);
+    struct stmt *q = stmt_begin(c, which);
+    stmt_text(q, 1, key);
     bool got = stmt_row(q, why);
     if (got)
         session_of_row(q, ret);
@@ -121,17 +128,32 @@ bool session_verify(struct store *s, const char *text, struct session *ret, stru
     struct err why = { 0 };
     int64_t now = clock_now_us();
     secret_hash(text, hash);
-    bool known = secret_well_formed("rs_", text) && find(s, hash, &session, &why);
+    bool known = secret_well_formed("rs_", text) && find(s, SQL_SESSION_BY_HASH, hash, &session, &why);
     known = known && token_get(s, session.team, session.token_id, &who, &why);
     if (why.code && why.code != ERR_NOT_FOUND)
         return err_clean(&why, e);
-    if (!known || session.expires_at <= now || session.last_used_at + SESSION_IDLE_US <= now || (who.expires_at && who.expires_at <= now))
+    if (!known || end_of(&session, &who) <= now)
         return not_valid(e);
     if (now - session.last_used_at > USED_STEP_US)
         note_use(s, session.id, now);
     *ret = session;
     *ret_who = who;
     return true;
+}
+
+bool right_valid(struct store *s, const char *team, const char *token_id, const char *session_id, int64_t *ret, struct err *e)
+{
+    struct token who = { 0 };
+    struct session session = { 0 };
+    struct err why = { 0 };
+    bool known = token_get(s, team, token_id, &who, &why);
+    known = known && (!session_id[0] || find(s, SQL_SESSION_GET, session_id, &session, &why));
+    if (why.code && why.code != ERR_NOT_FOUND)
+        return err_clean(&why, e);
+    *ret = known && session_id[0] ? end_of(&session, &who) : who.expires_at;
+    if (known && (!*ret || *ret > clock_now_us()))
+        return true;
+    return session_id[0] ? not_valid(e) : err_set(e, ERR_AUTH_REQUIRED, "Authorization", "the token is not valid any more");
 }
 
 /* ---- lists ---- */
@@ -179,7 +201,10 @@ bool session_delete(struct store *s, const char *team, const char *token_id, con
     if (ok && stmt_changed(q) == 0)
         ok = err_set(e, ERR_NOT_FOUND, "id", "there is no session %.40s", id);
     stmt_end(q);
-    return db_write_end(c, ok, e);
+    if (!db_write_end(c, ok, e))
+        return false;
+    store_revoked(s, id);
+    return true;
 }
 
 bool session_sweep(struct store *s, struct err *e)

@@ -28,6 +28,12 @@ bool session_create(struct store *s, const struct token *who, struct session *re
 /* The session and its token.  Whatever is wrong with either is one answer: ERR_AUTH_REQUIRED. */
 bool session_verify(struct store *s, const char *text, struct session *ret, struct token *ret_who, struct err *e);
 
+/*
+ * Whether a token of the team, and its session unless session_id is "", is still valid; *ret: until when, as things are, 0: for ever.  Else
+ * ERR_AUTH_REQUIRED.
+ */
+bool right_valid(struct store *s, const char *team, const char *token_id, const char *session_id, int64_t *ret, struct err *e);
+
 /* Those of the team, or of one token of it; token_id NULL: any. */
 struct session_list { struct session *items; size_t n; bool more; };
 bool session_list(struct store *s, const char *team, const char *token_id, struct page page, struct session_list *ret, struct err *e);

@@ -32,6 +32,7 @@
     " (SELECT count(*) FROM jobs r WHERE r.state IN ('running', 'canceling') AND r.team = t.name))"
 /* An administrator who needs no proxy to vouch for them. */
 #define TOKEN_ADMIN "instr(' ' || scopes || ' ', ' admin ') AND hash NOT LIKE 'identity:%'"
+#define AUDIT_FORGOTTEN "(SELECT coalesce(max(CAST(target AS INTEGER)), 0) FROM audit WHERE action = 'audit.forgotten')"
 #define AUDIT_COLUMNS "seq, at, request, team, token, session, peer, method, action, target, status, code, prev, hash"
 #define SESSION_COLUMNS "id, team, token_id, created_at, expires_at, last_used_at"
 /* Of webhooks h. */
@@ -231,6 +232,7 @@
     X(SESSION_INSERT, "INSERT INTO sessions (id, team, token_id, hash, created_at, expires_at, last_used_at)" \
                       " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?5)")                                           \
     X(SESSION_BY_HASH, "SELECT " SESSION_COLUMNS " FROM sessions WHERE hash = ?1")                      \
+    X(SESSION_GET, "SELECT " SESSION_COLUMNS " FROM sessions WHERE id = ?1")                            \
     X(SESSION_USED, "UPDATE sessions SET last_used_at = ?2 WHERE id = ?1 AND last_used_at < ?2")        \
     X(SESSION_COUNT, "SELECT count(*) FROM sessions WHERE token_id = ?1")                               \
     X(SESSION_LIST_DOWN, "SELECT " SESSION_COLUMNS " FROM sessions WHERE team = ?1 AND id < ?2 AND (?3 IS NULL OR token_id = ?3)" \
@@ -305,7 +307,12 @@
     X(AUDIT_BACK, "SELECT " AUDIT_COLUMNS " FROM audit WHERE ?1 IS NULL AND seq < ?2 AND (?3 IS NULL OR token = ?3)" \
                   " ORDER BY seq DESC LIMIT ?4")                                                        \
     X(AUDIT_BACK_TEAM, "SELECT " AUDIT_COLUMNS " FROM audit INDEXED BY audit_team WHERE team = ?1 AND seq < ?2" \
-                       " AND (?3 IS NULL OR token = ?3) ORDER BY seq DESC LIMIT ?4")
+                       " AND (?3 IS NULL OR token = ?3) ORDER BY seq DESC LIMIT ?4")                    \
+    /* the last row before the first that is not older than ?1, if more than what was forgotten, and rows that say so, came before */ \
+    X(AUDIT_OLD, "SELECT old.seq FROM (SELECT coalesce((SELECT seq FROM audit WHERE at >= ?1 ORDER BY seq LIMIT 1) - 1," \
+                 " (SELECT max(seq) FROM audit)) AS seq) AS old"                                        \
+                 " WHERE EXISTS (SELECT 1 FROM audit WHERE seq <= old.seq AND seq > " AUDIT_FORGOTTEN " AND action <> 'audit.forgotten')") \
+    X(FORGET_AUDIT, "DELETE FROM audit WHERE seq IN (SELECT seq FROM audit WHERE seq <= " AUDIT_FORGOTTEN " AND at < ?1 ORDER BY seq LIMIT 256)")
 
 /* ?3 ",queued,running," or NULL; ?4 an object of labels or NULL; ?5 a model or NULL */
 #define JOB_FILTER                                                                                      \

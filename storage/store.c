@@ -210,6 +210,18 @@ void store_watch(struct store *s, store_watch_fn *fn, void *arg) { db_watch(s->d
 
 void store_on_post(struct store *s, void (*fn)(void *arg), void *arg) { db_on_post(s->db, fn, arg); }
 
+void store_on_revoked(struct store *s, store_revoked_fn *fn, void *arg)
+{
+    s->revoked = fn;
+    s->revoked_arg = arg;
+}
+
+void store_revoked(struct store *s, const char *id)
+{
+    if (s->revoked)
+        s->revoked(s->revoked_arg, id);
+}
+
 /* ---- health ---- */
 
 bool store_ping(struct store *s, struct err *e)

@@ -72,6 +72,13 @@ bool store_recover(struct store *s, struct recovery *ret, struct err *e);
 typedef void store_watch_fn(void *arg, const char *team, const char *job_id);
 void store_watch(struct store *s, store_watch_fn *fn, void *arg);
 
+/*
+ * fn is called when a token has been deleted or a session ended, with its id: whoever reads on with it must be looked at again.  What ends by the
+ * clock is not told.  Likewise.
+ */
+typedef void store_revoked_fn(void *arg, const char *id);
+void store_on_revoked(struct store *s, store_revoked_fn *fn, void *arg);
+
 /* fn is called after every commit that left something to send in the outbox (webhook.h); likewise. */
 void store_on_post(struct store *s, void (*fn)(void *arg), void *arg);
 
@@ -82,8 +89,8 @@ bool store_sweep(struct store *s, int64_t grace_us, int *ret_removed, struct err
  * Removes what was kept long enough, counted from the end of its job: whole jobs, their events, their artifacts (whose
  * bytes the next store_sweep() frees).  0 keeps for ever.  Jobs that have not ended are left alone.
  */
-struct retention { int64_t jobs_us, events_us, artifacts_us, deliveries_us /* since they were made */; };
-struct forgotten { int64_t jobs, events, artifacts, deliveries, webhooks; };
+struct retention { int64_t jobs_us, events_us, artifacts_us, deliveries_us /* since they were made */, audit_us /* likewise, whole days */; };
+struct forgotten { int64_t jobs, events, artifacts, deliveries, webhooks, audit; };
 bool store_forget(struct store *s, const struct retention *keep, struct forgotten *ret, struct err *e);
 
 /* One trivial write and read: is the database alive?  For readiness. */

@@ -1,7 +1,5 @@
 /*
- * submit.c - asking for a job: its idempotency key, the jobs that are like it, its row.
- *
- * All of it is one transaction, so a key, its answer and the job it made are there together or not at all.
+ * submit.c - asking for a job: its idempotency key, the jobs that are like it, its row.  All of it is one transaction.
  */
 #include "core/base/clock.h"
 #include "storage/inner.h"
@@ -9,69 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- idempotency ---- */
-
-static int64_t oldest_key(void) { return clock_now_us() - IDEMPOTENCY_HOURS * INT64_C(3600000000); }
-
-bool idempotency_find(struct store *s, const char *team, const struct idempotency *key, struct answer *ret, struct err *e)
-{
-    char want[HASH_HEX_SIZE], have[HASH_HEX_SIZE] = "";
-    struct answer found = { 0 };
-    struct err why = { 0 };
-    *ret = found;
-    if (!key->key)
-        return true;
-    hash_hex(key->fingerprint, want);
-    struct conn *c = db_read(s->db);
-    struct stmt *q = stmt_begin(c, SQL_IDEMPOTENCY_FIND);
-    stmt_text(q, 1, team);
-    stmt_text(q, 2, key->key);
-    stmt_int(q, 3, oldest_key());
-    if (stmt_row(q, &why)) {
-        stmt_get_text(q, 0, have, sizeof have);
-        stmt_get_text(q, 1, found.job_id, ID_SIZE);
-        found.status = (int)stmt_get_int(q, 2);
-        stmt_dup_text(q, 3, &found.body, &why);
-    }
-    stmt_end(q);
-    db_read_end(c);
-    if (why.code == ERR_NONE && have[0] && strcmp(have, want) != 0)
-        err_set(&why, ERR_IDEMPOTENCY, "Idempotency-Key", "this key was used for another request; use a new one");
-    if (why.code)
-        free(found.body);
-    else
-        *ret = found;
-    return err_clean(&why, e);
-}
-
-static bool insert_key(struct conn *c, const char *team, const struct idempotency *key, const struct job *job, struct err *e)
-{
-    char fingerprint[HASH_HEX_SIZE];
-    int status = 0;
-    if (!key->key)
-        return true;
-    char *body = key->answer(job, &status);
-    if (!body)
-        return err_set(e, ERR_MEMORY, "Idempotency-Key", "no memory for the answer; try again");
-    audit_expect(status);
-    hash_hex(key->fingerprint, fingerprint);
-    struct stmt *s = stmt_begin(c, SQL_IDEMPOTENCY_INSERT);
-    stmt_text(s, 1, team);
-    stmt_text(s, 2, key->key);
-    stmt_text(s, 3, fingerprint);
-    stmt_text(s, 4, job->id);
-    stmt_int(s, 5, status);
-    stmt_text(s, 6, body);
-    stmt_int(s, 7, clock_now_us());
-    stmt_int(s, 8, oldest_key());
-    bool ok = stmt_run(s, e);
-    if (ok && stmt_changed(s) == 0)
-        ok = err_set(e, ERR_CONFLICT, "Idempotency-Key", "another request is using this key; ask again");
-    stmt_end(s);
-    free(body);
-    return ok;
-}
 
 /* ---- what it refers to ---- */
 
@@ -206,7 +141,7 @@ static bool queue_job(struct store *s, struct conn *c, const char *team, const c
     if (twin[0] && r->dedupe == DEDUPE_REJECT)
         return err_set(e, ERR_CONFLICT, "/dedupe", "%s is the same job; use it, or ask with \"dedupe\": \"reuse\" or \"new\"", twin);
     bool ok = twin[0] ? use_job(c, team, twin, r, &job, e) : make_job(s, c, team, retry_of, r, &job, e);
-    if (ok && insert_key(c, team, &r->idempotency, &job, e)) {
+    if (ok && idempotency_insert(c, team, &r->idempotency, job.id, &job, e)) {
         *ret = job;
         return true;
     }

@@ -304,7 +304,10 @@ bool token_delete(struct store *s, const char *team, const char *id, struct err 
     if (ok && stmt_changed(q) == 0)
         ok = no_token(id, e);
     stmt_end(q);
-    return db_write_end(c, ok, e);
+    if (!db_write_end(c, ok, e))
+        return false;
+    store_revoked(s, id);
+    return true;
 }
 
 bool token_any_admin(struct store *s, bool *ret, struct err *e)

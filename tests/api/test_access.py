@@ -192,12 +192,13 @@ def export(ask, query=""):
     return rows
 
 
-def check_chain(rows):
-    prev = ""
-    for n, row in enumerate(rows, 1):
-        lines = ["" if row[f] is None else str(row[f]) for f in FIELDS]
-        assert row["seq"] == n and (row["prev"] or "") == prev
-        assert row["hash"] == hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def hash_of(row):
+    return hashlib.sha256("\n".join("" if row[f] is None else str(row[f]) for f in FIELDS).encode()).hexdigest()
+
+
+def check_chain(rows, prev="", first=1):
+    for n, row in enumerate(rows, first):
+        assert row["seq"] == n and (row["prev"] or "") == prev and row["hash"] == hash_of(row)
         prev = row["hash"]
 
 
@@ -258,6 +259,45 @@ def test_a_row_can_be_neither_changed_nor_removed(make_daemon):
                 db.execute(statement)
     daemon.start()
     check_chain(export(daemon))
+
+
+def add_old_rows(database, ages):
+    """Rows as the daemon would have written them so many days ago; the last hash."""
+    now, prev = time.time() * 1000 // 1, ""
+    with sqlite3.connect(database) as db:
+        assert db.execute("SELECT count(*) FROM audit").fetchone() == (0,)
+        for seq, days in enumerate(ages, 1):
+            at = int(now - days * 86_400_000)
+            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at // 1000)) + f".{at % 1000:03}Z"
+            row = dict(dict.fromkeys(FIELDS, ""), seq=seq, at=text, method="PUT", action="/v1/models", target=f"/v1/models/{days}", status=201, prev=prev)
+            prev = hash_of(row)
+            values = {**row, "at": at * 1000, "hash": prev}
+            db.execute(f"INSERT INTO audit ({','.join(values)}) VALUES ({','.join('?' * len(values))})", list(values.values()))
+
+
+def test_rows_are_kept_for_ever_or_as_long_as_the_operator_says(make_daemon):
+    daemon = make_daemon()
+    assert daemon.stop() == 0
+    add_old_rows(daemon.data / "repquant.db", [400, 300, *[40] * 600, 31.1, 29, 2])
+    daemon.start()
+    rows = [json.loads(line) for line in daemon("GET", "/v1/audit?limit=5000").text.splitlines()]
+    check_chain(rows)
+    assert len(rows) == 605, "by default for ever"
+    assert daemon.stop() == 0
+    daemon.options["keep-audit"] = "30"
+    for _ in range(2):
+        daemon.start()
+        until(lambda: "603 rows of the audit log" in daemon.log.read_text(), what="the sweep")
+        kept = export(daemon)
+        check_chain(kept, rows[602]["hash"], 604)
+        assert kept[:2] == rows[603:605]
+        told = [(r["target"], r["method"], r["team"], r["status"]) for r in kept if r["action"] == "audit.forgotten"]
+        assert told == [("603", None, None, 0)], "said once, in a row that is hashed like all others"
+        assert daemon.stop() == 0
+        with sqlite3.connect(daemon.data / "repquant.db") as db:
+            assert db.execute("SELECT count(*) FROM audit WHERE action = 'audit.forgotten'").fetchone() == (1,), "of the second sweep, too"
+            with pytest.raises(sqlite3.DatabaseError, match="append-only"):
+                db.execute("DELETE FROM audit WHERE seq = 604")
 
 
 def test_a_database_with_code_of_somebody_else_is_not_opened(make_daemon):

@@ -247,17 +247,6 @@ def test_a_stream_that_has_nothing_to_tell_says_so_and_a_reader_that_has_gone_is
     until(place, what="the place of the reader that has gone, which was the only one")
 
 
-def test_a_token_that_is_deleted_reads_no_more(make_daemon):
-    d = make_daemon(event_heartbeat=1)
-    token = d("POST", "/v1/tokens", json={"name": "gone", "role": "viewer"}).json()
-    job = d.job("hang")
-    answer = requests.get(d.url + job["urls"]["events"], headers={**STREAM, "Authorization": f"Bearer {token['token']}"}, stream=True, timeout=20)
-    lines = answer.iter_lines()
-    assert next(lines) == b"id: 1"
-    assert d("DELETE", f"/v1/tokens/{token['id']}").status_code == 204
-    assert b"id: 2" in list(lines), "what came until then; and the end"
-
-
 def test_shutting_down_ends_streams_and_waiting_requests(make_daemon):
     d = make_daemon(drain=20, event_readers=3)
     job = d.job("hang")
@@ -308,3 +297,110 @@ def test_a_request_waits_no_longer_than_it_said(daemon):
     assert daemon("GET", job["urls"]["events"], params={"after": 100, "wait": 50}).json()["data"] == [], "an ended job is not waited for"
     assert time.monotonic() - began < 5
     assert daemon("GET", job["urls"]["events"], params={"wait": 61}).status_code == 400
+
+
+# ---- whose right ends while they read ----
+
+class Reader(threading.Thread):
+    """Reads what follows a job until it ends, on a thread of its own: what came, with which status, and when it was over."""
+
+    WAYS = {"stream": ("events", STREAM, None), "log": ("logs", {}, {"follow": "true"}), "poll": ("events", {}, {"after": 1000, "wait": 60})}
+
+    def __init__(self, daemon, job, way, **right):
+        super().__init__(daemon=True)
+        self.path, self.headers, self.params = self.WAYS[way]
+        self.url, self.right, self.text, self.status, self.over = daemon.url + job["urls"][self.path], right, b"", None, None
+        self.start()
+
+    def run(self):
+        with requests.get(self.url, headers={**self.headers, **self.right}, params=self.params, stream=True, timeout=60) as answer:
+            for part in answer.iter_content(None):
+                self.text += part
+            self.status, self.over = answer.status_code, time.monotonic()
+
+
+def readers_of(daemon, job, **right):
+    return [Reader(daemon, job, way, **right) for way in Reader.WAYS]
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+def reading(daemon, n):
+    until(lambda: f"repquant_event_readers {n}\n" in daemon("GET", "/metrics").text, what=f"{n} readers")
+
+
+def ended_soon(readers, since):
+    for r in readers:
+        r.join(10)
+        assert not r.is_alive(), f"{r.path} goes on"
+    assert [r.status for r in readers] == [200, 200, 401] and max(r.over for r in readers) - since < 3
+    assert json.loads(readers[2].text)["code"] == "auth.required"
+    assert b"\nevent: job.started" in readers[0].text and b"\"job.started\"" in readers[1].text, "what came until then"
+
+
+def test_who_reads_with_a_token_that_is_deleted_reads_no_more(make_daemon):
+    d = make_daemon(event_heartbeat=300)
+    job = d.job("hang")
+    until(lambda: len(listed(d, job)) >= 2, what="its start")
+    token, other = (d("POST", "/v1/tokens", json={"name": "gone", "role": "viewer"}).json() for _ in range(2))
+    readers, others = readers_of(d, job, **bearer(token["token"])), readers_of(d, job, **bearer(other["token"]))
+    reading(d, 6)
+    began = time.monotonic()
+    assert d("DELETE", f"/v1/tokens/{token['id']}").status_code == 204
+    ended_soon(readers, began)
+    reading(d, 3)
+    d("POST", job["urls"]["cancel"])
+    d.ended(job["id"])
+    for r in others[:2]:
+        r.join(10)
+        assert r.status == 200 and b"job.canceled" in r.text, "another token's readers go on to the job's end"
+
+
+def test_who_reads_in_a_session_that_is_ended_reads_no_more(make_daemon):
+    d = make_daemon(event_heartbeat=300)
+    job = d.job("hang")
+    until(lambda: len(listed(d, job)) >= 2, what="its start")
+    logins = [d("POST", "/v1/session") for _ in range(3)]
+    cookies = [{"Cookie": a.headers["Set-Cookie"].split(";")[0]} for a in logins]
+    readers = [readers_of(d, job, **cookie) for cookie in cookies]
+    reading(d, 9)
+    began = time.monotonic()
+    page = {"Sec-Fetch-Site": "same-origin", "X-Repquant-Csrf": logins[0].json()["csrf_token"]}
+    assert requests.delete(d.url + "/v1/session", headers={**cookies[0], **page}, timeout=20).status_code == 204
+    ended_soon(readers[0], began)
+    began = time.monotonic()
+    assert d("DELETE", f"/v1/sessions/{logins[1].json()['id']}").status_code == 204
+    ended_soon(readers[1], began)
+    reading(d, 3)
+    assert all(r.is_alive() for r in readers[2]), "another session of the same token goes on"
+
+
+def test_who_reads_with_a_token_that_expires_reads_no_more(make_daemon):
+    d = make_daemon(event_heartbeat=300)
+    job = d.job("hang")
+    until(lambda: len(listed(d, job)) >= 2, what="its start")
+    ends = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=3)
+    token = d("POST", "/v1/tokens", json={"name": "brief", "role": "viewer", "expires_at": ends.isoformat(timespec="milliseconds")})
+    assert token.status_code == 201, token.text
+    login = requests.post(d.url + "/v1/session", headers=bearer(token.json()["token"]), timeout=20)
+    began = time.monotonic() + (ends - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
+    readers = readers_of(d, job, **bearer(token.json()["token"])), readers_of(d, job, Cookie=login.headers["Set-Cookie"].split(";")[0])
+    reading(d, 6)
+    for three in readers:
+        ended_soon(three, began)
+        assert min(r.over for r in three) >= began - 0.1, "not before its time"
+
+
+def test_events_that_come_without_a_pause_are_not_told_to_a_token_that_is_deleted(make_daemon):
+    d = make_daemon(event_heartbeat=300)
+    job = d.job("stage preparing; " + "; ".join(f"sleep 20; warning quick.{i}" for i in range(1000)))
+    token = d("POST", "/v1/tokens", json={"name": "gone", "role": "viewer"}).json()
+    reader = Reader(d, job, "stream", **bearer(token["token"]))
+    until(lambda: reader.text.count(b"job.warning") >= 5, what="events")
+    assert d("DELETE", f"/v1/tokens/{token['id']}").status_code == 204
+    last = listed(d, job)[-1]["seq"]
+    until(lambda: listed(d, job)[-1]["seq"] > last + 20, what="more events, which it must not hear")
+    reader.join(10)
+    assert not reader.is_alive() and int(reader.text.rsplit(b"\nid: ", 1)[1].split(b"\n")[0]) <= last + 5

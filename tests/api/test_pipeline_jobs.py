@@ -3,6 +3,7 @@ import json
 import os
 import random
 import signal
+import socket
 import sqlite3
 import struct
 import threading
@@ -12,6 +13,7 @@ import pytest
 import requests
 from conftest import REPQUANT, until
 from support import DIGITS, MODELS, SANITIZED, needs, pictures
+from support import digest_of as sha256_of
 
 from test_daemon_life import children, kill
 
@@ -87,6 +89,52 @@ def test_200_submissions_of_a_flaky_client_make_one_job_each_however_often_the_d
     again = daemon("POST", "/v1/jobs", json={**body, "labels": {"key": key}}, headers={"Idempotency-Key": key})
     assert again.json()["id"] == id_ and again.headers["Idempotency-Replayed"] == "true"
     assert again.json()["state"] == "queued"                       # as it was answered then
+
+
+KINDS = pytest.mark.parametrize("kind, script", [("models", "m"), ("datasets", '#inspect result result.json {"format":"npz","samples":4}\n')])
+
+
+def registration(daemon, kind, script, name):
+    digest = sha256_of(script.encode())
+    assert daemon("PUT", f"/v1/blobs/{digest}", data=script.encode()).status_code in (200, 201)
+    return {"name": name, "digest": digest}
+
+
+def named(daemon, kind, name):
+    return [a["id"] for a in daemon("GET", f"/v1/{kind}?limit=200").json()["data"] if a["name"] == name]
+
+
+@KINDS
+def test_a_registration_whose_answer_was_lost_is_sent_again_and_makes_nothing_new(daemon, kind, script):
+    body = registration(daemon, kind, script, "lost")
+    text = json.dumps(body)
+    with socket.create_connection(("127.0.0.1", daemon.port)) as s:       # gone before the answer
+        s.sendall(f"POST /v1/{kind} HTTP/1.1\r\nHost: 127.0.0.1:{daemon.port}\r\nAuthorization: Bearer {daemon.token}\r\nIdempotency-Key: lost-{kind}\r\n"
+                  f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode())
+    [made] = until(lambda: named(daemon, kind, "lost"), what="what the first request makes")
+    again = daemon("POST", f"/v1/{kind}", data=text, headers={"Content-Type": "application/json", "Idempotency-Key": f"lost-{kind}"})
+    assert again.status_code == 201 and again.json()["id"] == made and again.headers["Location"] == f"/v1/{kind}/{made}"
+    assert again.headers["Idempotency-Replayed"] == "true" and again.json() == daemon("GET", f"/v1/{kind}/{made}").json()
+    assert named(daemon, kind, "lost") == [made]
+    other = daemon("POST", f"/v1/{kind}", json={**body, "name": "other"}, headers={"Idempotency-Key": f"lost-{kind}"})
+    assert other.status_code == 422 and other.json()["code"] == "idempotency.key_reused"
+    assert not named(daemon, kind, "other")
+
+
+@KINDS
+def test_one_key_makes_one_model_however_many_ask_at_once(daemon, kind, script):
+    body, answers = registration(daemon, kind, script, "many"), []
+
+    def ask():
+        answers.append(daemon("POST", f"/v1/{kind}", json=body, headers={"Idempotency-Key": f"many-{kind}"}))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert {a.status_code for a in answers} == {201} and {a.json()["id"] for a in answers} == set(named(daemon, kind, "many"))
+    assert len(named(daemon, kind, "many")) == 1 and sum("Idempotency-Replayed" not in a.headers for a in answers) == 1
 
 
 def test_a_replay_says_what_was_said_and_outlives_the_job(daemon):

@@ -46,7 +46,7 @@ static inline void fixture_asset(struct fixture *f, enum asset_kind kind, char r
     struct asset_file file = { .path = "file", .digest = FIXTURE_DIGEST };
     struct asset a = { .kind = kind, .name = "x", .format = "onnx", .files = &file, .nfiles = 1 };
     struct err e = { 0 };
-    if (!asset_insert(f->store, TEAM_LOCAL, &a, &e))
+    if (!asset_insert(f->store, TEAM_LOCAL, &a, NULL, &e))
         fail_msg("%s: %s", e.where, e.text);
     memcpy(ret, a.id, ID_SIZE);
 }

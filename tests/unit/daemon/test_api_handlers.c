@@ -202,11 +202,13 @@ static void a_job_that_could_not_run_is_refused_when_it_is_asked_for(void **stat
     api_close(&a);
 }
 
-static int post_with_key(struct api *a, const char *body, const char *key)
+static int post_with_key_to(struct api *a, const char *path, const char *body, const char *key)
 {
     const char *const fields[] = { "Content-Type", "application/json", "Idempotency-Key", key, NULL };
-    return api_call_with(a, "POST", "/v1/jobs", body, fields);
+    return api_call_with(a, "POST", path, body, fields);
 }
+
+static int post_with_key(struct api *a, const char *body, const char *key) { return post_with_key_to(a, "/v1/jobs", body, key); }
 
 static void a_repeated_request_with_the_same_key_makes_one_job(void **state)
 {
@@ -230,6 +232,34 @@ static void a_repeated_request_with_the_same_key_makes_one_job(void **state)
     assert_int_equal(post_with_key(&a, body, "k2"), 202);
     assert_string_not_equal(api_text(&a, "id"), id);
     assert_int_equal(a.server.kicks, 2);
+    api_close(&a);
+}
+
+static void a_key_also_covers_models_and_data_sets(void **state)
+{
+    static const char *const paths[] = { "/v1/models", "/v1/datasets" };
+    struct api a;
+    char body[256], first[64], path[96];
+    api_open(&a, *state);
+    struct blob blob = fixture_blob(a.fixture, TEAM_LOCAL, "once");
+    snprintf(body, sizeof body, "{\"name\":\"once\",\"digest\":\"%s\"}", blob.digest);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(post_with_key_to(&a, paths[i], body, paths[i]), 201);
+        assert_string_equal(api_field(&a, "Idempotency-Replayed"), "");
+        snprintf(first, sizeof first, "%s", api_text(&a, "id"));
+        char *text = strdup(a.reply.text);
+        snprintf(path, sizeof path, "%s/%s", paths[i], first);
+        assert_int_equal(api_call(&a, "DELETE", path, NULL), 204);      /* the answer stays what it was */
+        assert_int_equal(post_with_key_to(&a, paths[i], body, paths[i]), 201);
+        assert_string_equal(api_field(&a, "Idempotency-Replayed"), "true");
+        assert_string_equal(api_field(&a, "Location"), path);
+        assert_string_equal(a.reply.text, text);
+        free(text);
+        assert_int_equal(api_call(&a, "GET", path, NULL), 404);
+        assert_int_equal(post_with_key_to(&a, paths[i], body, "another"), i ? 422 : 201);       /* of the models' path already */
+        assert_int_equal(post_with_key_to(&a, paths[i], "{\"name\":\"x\",\"digest\":\"\"}", paths[i]), 422);
+        assert_string_equal(api_text(&a, "code"), "idempotency.key_reused");
+    }
     api_close(&a);
 }
 
@@ -492,6 +522,7 @@ int main(void)
         WITH_STORE(a_job_is_queued_with_its_complete_recipe),
         WITH_STORE(a_job_that_could_not_run_is_refused_when_it_is_asked_for),
         WITH_STORE(a_repeated_request_with_the_same_key_makes_one_job),
+        WITH_STORE(a_key_also_covers_models_and_data_sets),
         WITH_STORE(a_key_also_covers_a_retry),
         WITH_STORE(a_job_is_deleted_once_it_has_ended),
         WITH_STORE(what_a_job_waits_for_is_checked_and_shown),

@@ -9,8 +9,27 @@
 #include <sched.h>
 #include <sqlite3.h>
 
-enum { WRITERS = 8 };
-struct writer { struct db *db; char team[16]; bool fails, ok; pthread_t thread; };
+enum { WRITERS = 8, PATH = 300 };
+struct writer { const struct fixture *f; struct db *db; char team[16]; bool fails, ok, there; pthread_t thread; };
+
+static void path_of(const struct fixture *f, char ret[PATH]) { snprintf(ret, PATH, "%.200s/another.db", f->dir); }
+
+/* How many shares there are of a team ("%": of all), as a process of its own would see it. */
+static int shares(const struct fixture *f, const char *team)
+{
+    char path[PATH];
+    sqlite3 *lite = NULL;
+    sqlite3_stmt *s = NULL;
+    path_of(f, path);
+    assert_int_equal(sqlite3_open_v2(path, &lite, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(lite, "SELECT count(*) FROM shares WHERE team LIKE ?1", -1, &s, NULL), SQLITE_OK);
+    sqlite3_bind_text(s, 1, team, -1, SQLITE_STATIC);
+    assert_int_equal(sqlite3_step(s), SQLITE_ROW);
+    int n = sqlite3_column_int(s, 0);
+    sqlite3_finalize(s);
+    sqlite3_close(lite);
+    return n;
+}
 
 static void *write_one(void *arg)
 {
@@ -19,35 +38,19 @@ static void *write_one(void *arg)
     struct conn *c = db_write(w->db, &e);
     bool ok = c && stmt_exec(c, SQL_SHARE_JOIN, w->team, NULL, &e);
     w->ok = c && db_write_end(c, ok && !w->fails, &e);
+    w->there = shares(w->f, w->team) == 1;
     return NULL;
 }
 
-static void path_of(const struct fixture *f, char ret[300]) { snprintf(ret, 300, "%s/another.db", f->dir); }
-
-/* As a process of its own would see it. */
-static int shares(const struct fixture *f)
-{
-    char path[300];
-    sqlite3 *lite = NULL;
-    sqlite3_stmt *s = NULL;
-    path_of(f, path);
-    assert_int_equal(sqlite3_open_v2(path, &lite, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_prepare_v2(lite, "SELECT count(*) FROM shares", -1, &s, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_step(s), SQLITE_ROW);
-    int n = sqlite3_column_int(s, 0);
-    sqlite3_finalize(s);
-    sqlite3_close(lite);
-    return n;
-}
-
 /* `first` holds the connection until all others wait for it.  Returns how many commits it took. */
-static uint64_t write_together(struct db *db, struct writer *w, bool first_fails)
+static uint64_t write_together(const struct fixture *f, struct db *db, struct writer *w, bool first_fails)
 {
     struct err e = { 0 };
     uint64_t before = db_commits(db);
     struct conn *c = db_write(db, &e);
     assert_non_null(c);
     for (int i = 0; i < WRITERS; i++) {
+        w[i].f = f;
         w[i].db = db;
         snprintf(w[i].team, sizeof w[i].team, "team%d", i);
         assert_int_equal(pthread_create(&w[i].thread, NULL, write_one, &w[i]), 0);
@@ -56,14 +59,18 @@ static uint64_t write_together(struct db *db, struct writer *w, bool first_fails
         sched_yield();
     assert_true(stmt_exec(c, SQL_SHARE_JOIN, "first", NULL, &e));
     assert_int_equal(db_write_end(c, !first_fails, &e), !first_fails);
-    for (int i = 0; i < WRITERS; i++)
+    assert_int_equal(shares(f, "first"), !first_fails);
+    for (int i = 0; i < WRITERS; i++) {
         pthread_join(w[i].thread, NULL);
+        assert_int_equal(w[i].ok, !w[i].fails);
+        assert_int_equal(w[i].there, w[i].ok);      /* from the moment it was told so */
+    }
     return db_commits(db) - before;
 }
 
 static struct db *open_db(const struct fixture *f)
 {
-    char path[300];
+    char path[PATH];
     struct err e = { 0 };
     path_of(f, path);
     struct db *db = db_open(path, &e);
@@ -75,11 +82,9 @@ static void writes_that_wait_share_one_commit(void **state)
 {
     struct writer w[WRITERS] = { 0 };
     struct db *db = open_db(*state);
-    int before = shares(*state);
-    assert_int_equal(write_together(db, w, false), 1);
-    for (int i = 0; i < WRITERS; i++)
-        assert_true(w[i].ok);
-    assert_int_equal(shares(*state), before + WRITERS + 1);
+    int before = shares(*state, "%");
+    assert_int_equal(write_together(*state, db, w, false), 1);
+    assert_int_equal(shares(*state, "%"), before + WRITERS + 1);
     db_close(db);
 }
 
@@ -88,15 +93,13 @@ static void a_write_that_fails_takes_back_its_own_changes_alone(void **state)
     for (int failing = -1; failing < WRITERS; failing += 4) {       /* the first; some, of which one may be the last */
         struct writer w[WRITERS] = { 0 };
         struct db *db = open_db(*state);
-        int before = shares(*state);
+        int before = shares(*state, "%");
         if (failing >= 0)
             w[failing].fails = w[(failing + 1) % WRITERS].fails = true;
-        write_together(db, w, failing < 0);
-        for (int i = 0; i < WRITERS; i++)
-            assert_int_equal(w[i].ok, !w[i].fails);
-        assert_int_equal(shares(*state), before + (failing < 0 ? WRITERS : WRITERS - 1));
+        write_together(*state, db, w, failing < 0);
+        assert_int_equal(shares(*state, "%"), before + (failing < 0 ? WRITERS : WRITERS - 1));
         db_close(db);
-        char path[300];
+        char path[PATH];
         path_of(*state, path);
         assert_int_equal(remove(path), 0);
     }
@@ -106,11 +109,11 @@ static void where_all_fail_nothing_is_committed(void **state)
 {
     struct writer w[WRITERS] = { 0 };
     struct db *db = open_db(*state);
-    int before = shares(*state);
+    int before = shares(*state, "%");
     for (int i = 0; i < WRITERS; i++)
         w[i].fails = true;
-    assert_int_equal(write_together(db, w, true), 0);
-    assert_int_equal(shares(*state), before);
+    assert_int_equal(write_together(*state, db, w, true), 0);
+    assert_int_equal(shares(*state, "%"), before);
     db_close(db);
 }
 

@@ -19,7 +19,7 @@ static void asset_of(struct fixture *f, const char *team, enum asset_kind kind, 
 {
     struct asset_file file = { .path = "file", .digest = FIXTURE_DIGEST };
     struct asset a = { .kind = kind, .name = "x", .format = "onnx", .files = &file, .nfiles = 1 };
-    assert_true(asset_insert(f->store, team, &a, NULL));
+    assert_true(asset_insert(f->store, team, &a, NULL, NULL));
     memcpy(ret, a.id, ID_SIZE);
 }
 
@@ -469,8 +469,9 @@ static void the_last_estimate_of_a_fingerprint_is_found(void **state)
 
 /* ---- keys ---- */
 
-static char *answer_of(const struct job *job, int *ret_status)
+static char *answer_of(const void *made, int *ret_status)
 {
+    const struct job *job = made;
     *ret_status = 202;
     return strdup(job->id);
 }
@@ -488,7 +489,7 @@ static void one_idempotency_key_makes_one_job(void **state)
     assert_null(found.body);
     assert_true(job_insert(r.f->store, teams[0], &q, &job, NULL));
     assert_true(idempotency_find(r.f->store, teams[0], &q.idempotency, &found, NULL));
-    assert_string_equal(found.job_id, job.id);
+    assert_string_equal(found.id, job.id);
     assert_string_equal(found.body, job.id);
     assert_int_equal(found.status, 202);
     free(found.body);
@@ -517,7 +518,7 @@ static void a_key_is_forgotten_after_a_day_and_not_before(void **state)
     add(&r, 0, &q, first);
     meddle(r.f, "UPDATE idempotency SET created_at = created_at - 86340000000");       /* a minute less than a day */
     assert_true(idempotency_find(r.f->store, teams[0], &q.idempotency, &found, NULL));
-    assert_string_equal(found.job_id, first);
+    assert_string_equal(found.id, first);
     free(found.body);
     meddle(r.f, "UPDATE idempotency SET created_at = created_at - 61000000");
     assert_true(idempotency_find(r.f->store, teams[0], &q.idempotency, &found, NULL));
@@ -525,7 +526,7 @@ static void a_key_is_forgotten_after_a_day_and_not_before(void **state)
     add(&r, 0, &q, second);                     /* without a sweep in between */
     assert_string_not_equal(first, second);
     assert_true(idempotency_find(r.f->store, teams[0], &q.idempotency, &found, NULL));
-    assert_string_equal(found.job_id, second);
+    assert_string_equal(found.id, second);
     free(found.body);
 }
 

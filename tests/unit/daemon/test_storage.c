@@ -532,7 +532,7 @@ static void an_asset_comes_back_as_it_was_stored(void **state)
                        .files = files, .nfiles = 2 };
     struct asset got;
     struct err e = { 0 };
-    if (!asset_insert(f->store, TEAM_LOCAL, &a, &e))
+    if (!asset_insert(f->store, TEAM_LOCAL, &a, NULL, &e))
         fail_msg("%s", e.text);
     assert_true(asset_get(f->store, TEAM_LOCAL, ASSET_MODEL, a.id, &got, NULL));
     assert_string_equal(got.name, "deit");
@@ -544,7 +544,7 @@ static void an_asset_comes_back_as_it_was_stored(void **state)
     asset_release(&got);
     assert_false(asset_get(f->store, TEAM_LOCAL, ASSET_DATASET, a.id, &got, NULL));
     memcpy(files[1].path, "model.onnx", 11);
-    assert_false(asset_insert(f->store, TEAM_LOCAL, &a, NULL));
+    assert_false(asset_insert(f->store, TEAM_LOCAL, &a, NULL, NULL));
     struct asset_list l;
     assert_true(asset_list(f->store, TEAM_LOCAL, ASSET_MODEL, (struct page){ .limit = 1 }, &l, NULL));
     assert_true(l.n == 1 && l.more);

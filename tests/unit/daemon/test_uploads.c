@@ -330,7 +330,7 @@ static void a_job_is_promised_its_space_or_refused(void **state)
     struct asset_file file = { .path = "data", .digest = HELLO };
     struct asset pictures = { .kind = ASSET_DATASET, .name = "p", .format = "images", .files = &file, .nfiles = 1,
                               .inventory = strdup("{\"arrays\":[{\"shape\":[10,3,224,224]}]}") };
-    must(asset_insert(f->store, TEAM_LOCAL, &pictures, &e), &e);
+    must(asset_insert(f->store, TEAM_LOCAL, &pictures, NULL, &e), &e);
     free(pictures.inventory);
     r.dataset_id = pictures.id;
     before = store_room(f->store);
@@ -474,6 +474,9 @@ static void an_upload_can_begin_with_its_bytes_or_be_empty(void **state)
     assert_string_equal(api_field(&a, "Blob-Digest"), WORLD);
     assert_int_equal(api_tus(&a, "POST", "/v1/uploads", "worlds", LIST("Upload-Length", "5")), 413);
     assert_int_equal(api_tus(&a, "POST", "/v1/uploads", "wor", LIST("Upload-Length", "5", "Upload-Checksum", "sha1 eA==")), 460);
+    assert_int_equal(api_tus(&a, "POST", "/v1/uploads", NULL, LIST("Upload-Length", "5", "Upload-Checksum", "md5 eA==")), 400);      /* of no bytes, too */
+    assert_int_equal(api_tus(&a, "POST", "/v1/uploads", NULL, LIST("Upload-Length", "5", "Upload-Checksum", "sha1 eA==")), 460);
+    assert_int_equal(api_tus(&a, "POST", "/v1/uploads", NULL, LIST("Upload-Length", "5", "Upload-Checksum", "sha1 2jmj7l5rSw0yVb/vlWAYkK/YBwk=")), 201);
     assert_int_equal(api_tus(&a, "POST", "/v1/uploads", NULL, LIST("Upload-Length", "0")), 201);
     assert_string_equal(api_field(&a, "Blob-Digest"), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     api_close(&a);
