@@ -152,7 +152,8 @@ def browse(chromium):
 
 def smallest_print(page):
     """How many pixels high the smallest text of the page's plots is."""
-    return page.evaluate("Math.min(...[...document.querySelectorAll('svg text')].map((text) => text.getBoundingClientRect().height))")
+    return page.evaluate("""Math.min(...[...document.querySelectorAll("svg text")].filter((text) => text.textContent)
+        .map((text) => text.getBoundingClientRect().height))""")
 
 
 @pytest.fixture
