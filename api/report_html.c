@@ -13,9 +13,10 @@ static const char head[] =
     "content=\"default-src 'none'; style-src 'unsafe-inline'\"><meta name=\"viewport\" content=\"width=device-width\"><title>";
 static const char style[] =
     "</title><style>body{font:15px/1.45 sans-serif;color:#111;background:#fff;max-width:70rem;margin:2rem auto;padding:0 1rem}"
-    "table{border-collapse:collapse;margin:1rem 0}th,td{border:1px solid #bbb;padding:.2rem .5rem;text-align:left}td.n{text-align:right;"
-    "font-variant-numeric:tabular-nums}thead th{background:#eee}.wide{overflow-x:auto}figure{margin:1.5rem 0}svg{max-width:100%;height:auto}"
-    "pre{background:#f4f4f4;padding:.6rem;overflow-x:auto}@media print{.wide{overflow:visible;font-size:8px}}</style></head><body>\n";
+    "main{overflow-wrap:anywhere}table{border-collapse:collapse;margin:1rem 0}th,td{border:1px solid #bbb;padding:.2rem .5rem;text-align:left}"
+    "td.n{text-align:right;font-variant-numeric:tabular-nums}thead th{background:#eee}.wide{overflow-x:auto;overflow-wrap:normal}"
+    "figure{margin:1.5rem 0}svg{display:block}pre{background:#f4f4f4;padding:.6rem;white-space:pre-wrap}"
+    "@media print{.wide{overflow:visible;font-size:8px}svg{max-width:100%;height:auto}}</style></head><body><main>\n";
 
 void report_text(struct buf *out, const char *text)
 {
@@ -122,7 +123,8 @@ static void add_metrics(const struct metric_list *m, struct buf *out)
 {
     if (!m->n)
         return;
-    buf_str(out, "<h2>Accuracy</h2>\n<table><thead><tr><th>metric</th><th>float</th><th>quantized</th><th>difference</th><th>samples</th></tr></thead><tbody>\n");
+    buf_str(out, "<h2>Accuracy</h2>\n<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"Accuracy\"><table>"
+                 "<thead><tr><th>metric</th><th>float</th><th>quantized</th><th>difference</th><th>samples</th></tr></thead><tbody>\n");
     for (size_t i = 0; i < m->n; i++) {
         const struct metric *x = &m->items[i];
         double values[] = { x->x_float, x->x_quantized, x->x_quantized - x->x_float };
@@ -136,7 +138,7 @@ static void add_metrics(const struct metric_list *m, struct buf *out)
         }
         buf_printf(out, "<td class=\"n\">%lld</td></tr>\n", (long long)x->samples);
     }
-    buf_str(out, "</tbody></table>\n");
+    buf_str(out, "</tbody></table></div>\n");
 }
 
 static void add_warnings(const json_t *warnings, struct buf *out)
@@ -177,7 +179,7 @@ static void add_layers(const json_t *layers, struct buf *out)
         { "bytes_before", "bytes before" }, { "bytes_after", "after" },
     };
     enum { COLUMNS = sizeof columns / sizeof columns[0] };
-    buf_str(out, "<h2>Layers</h2>\n<div class=\"wide\"><table><thead><tr>");
+    buf_str(out, "<h2>Layers</h2>\n<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"Layers\"><table><thead><tr>");
     for (int c = 0; c < COLUMNS; c++)
         buf_printf(out, "<th scope=\"col\">%s</th>", columns[c][1]);
     buf_str(out, "</tr></thead><tbody>\n");
@@ -196,7 +198,7 @@ static void add_recipe(const char *recipe, struct buf *out)
     char *text = json ? json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(9) | JSON_ENCODE_ANY) : NULL;
     buf_str(out, "<h2>Recipe</h2>\n<pre>");
     report_text(out, text ? text : "");
-    buf_str(out, "</pre>\n</body></html>\n");
+    buf_str(out, "</pre>\n</main></body></html>\n");
     free(text);
     json_decref(json);
 }

@@ -28,12 +28,14 @@ static void add_label(struct buf *out, const char *name)
 
 static void open_plot(struct buf *out, const char *title, int height, const struct report_series *series, int n)
 {
-    buf_printf(out, "<figure><svg role=\"img\" viewBox=\"0 0 %d %d\" width=\"%d\" font-family=\"sans-serif\" font-size=\"11\"><title>%s</title>", WIDTH, height, WIDTH, title);
+    buf_printf(out, "<figure><div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"%s\">", title);
+    buf_printf(out, "<svg role=\"img\" viewBox=\"0 0 %d %d\" width=\"%d\" font-family=\"sans-serif\" font-size=\"11\"><title>%s</title>",
+               WIDTH, height, WIDTH, title);
     for (int s = 0, x = LABELS; s < n; s++, x += 190)
         buf_printf(out, "<rect x=\"%d\" y=\"8\" width=\"10\" height=\"10\" fill=\"%s\"/><text x=\"%d\" y=\"17\">%s</text>", x, series[s].color, x + 15, series[s].label);
 }
 
-static void close_plot(struct buf *out, const char *title) { buf_printf(out, "</svg><figcaption>%s</figcaption></figure>\n", title); }
+static void close_plot(struct buf *out, const char *title) { buf_printf(out, "</svg></div><figcaption>%s</figcaption></figure>\n", title); }
 
 struct entry { const json_t *layer; double x; };
 static int by_value(const void *a, const void *b)

@@ -1,5 +1,5 @@
 // admin.js - tokens, teams with their quotas, webhooks, the audit log.
-import { bytes, h, number, problem, sure, table, time } from "./dom.js";
+import { bytes, confirmedButton, h, number, problem, table, time } from "./dom.js";
 import { all, get, may, post, remove, send, who } from "./api.js";
 import { dataLinks } from "./chart.js";
 import { webhooks } from "./webhooks.js";
@@ -17,10 +17,10 @@ async function tokens(place, failed) {
             { title: "Name", class: "name", cell: (t) => t.name }, { title: "Role", cell: (t) => t.role },
             { title: "Id", class: "mono", cell: (t) => t.id }, { title: "Made", cell: (t) => time(t.created_at) },
             { title: "Last used", cell: (t) => time(t.last_used_at) }, { title: "Ends", cell: (t) => time(t.expires_at) },
-            { title: "Revoke", cell: (t) => t.id === who.token_id ? "this one" : sure("Revoke", t.name, async () => {
+            { title: "Revoke", cell: (t) => t.id === who.token_id ? "this one" : confirmedButton("Revoke", t.name, failed, async () => {
                 await remove(`/v1/tokens/${t.id}`);
                 await draw();
-            }, failed) },
+            }) },
         ], rows));
     }
     async function submit(event) {

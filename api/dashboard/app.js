@@ -1,5 +1,6 @@
-// app.js - which page the address names.  A page is a function (element, {path, query, signal}) that fills the element and goes on
-// for as long as the signal is not aborted.  Filters and orders live in the address (#/queue?state=failed), so that links keep them.
+// app.js - which page the address names.  A page is a function (element, {path, query, signal, ready}) that fills the element and goes on
+// for as long as the signal is not aborted; one that goes on calls ready() once it is filled: until then the page is said to be busy.
+// Filters and orders live in the address (#/queue?state=failed), so that links keep them.
 import { h, problem } from "./dom.js";
 import { logout, may, recognise, who } from "./api.js";
 import { adminPage } from "./admin.js";
@@ -52,7 +53,7 @@ function drawHeader(path) {
 async function route() {
     leave.abort();
     leave = new AbortController();
-    const { signal } = leave, { path, query } = parse();
+    const { signal } = leave, { path, query } = parse(), ready = () => signal.aborted || main.removeAttribute("aria-busy");
     main.setAttribute("aria-busy", "true");
     try {
         known = known || await recognise();
@@ -65,7 +66,7 @@ async function route() {
         if (!known)
             loginPage(place, () => { known = true; route(); });
         else if (page)
-            await page.show(place, { path: page.pattern.exec(path).slice(1).map(decodeURIComponent), query, signal });
+            await page.show(place, { path: page.pattern.exec(path).slice(1).map(decodeURIComponent), query, signal, ready });
         else
             place.append(h("h1", null, "There is no such page"), h("p", null, h("a", { href: "#/queue" }, "To the queue")));
     } catch (e) {
@@ -78,8 +79,7 @@ async function route() {
         }
         main.append(problem(e));
     } finally {
-        if (!signal.aborted)
-            main.removeAttribute("aria-busy");
+        ready();
     }
 }
 

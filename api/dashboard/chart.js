@@ -29,7 +29,8 @@ function key(name, kind) {
 
 function figure(title, keys, drawing, words, name, rows) {
     drawing.setAttribute("aria-label", `${title}. ${words}`);
-    return h("figure", null, h("figcaption", null, h("b", null, title), keys.map(([text, kind]) => key(text, kind)), dataLinks(name, rows)), drawing);
+    return h("figure", null, h("figcaption", null, h("b", null, title), keys.map(([text, kind]) => key(text, kind)), dataLinks(name, rows)),
+        h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": title }, drawing));
 }
 
 const W = 640, LEFT = 66, RIGHT = 12, TOP = 8, BOTTOM = 34;

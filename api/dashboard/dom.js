@@ -68,18 +68,27 @@ export function card(value, what) {
     return h("li", { class: "card" }, h("b", null, value), h("span", null, what));
 }
 
-/** A button that asks once more before it does what cannot be undone. */
-export function sure(text, label, act, failed) {
-    const button = h("button", { class: "do", "aria-label": `${text} ${label}`, click: async () => {
-        if (button.textContent === text) {
-            button.textContent = `Really ${text.toLowerCase()}?`;
-            return;
-        }
+/** A button whose name also says of what; what goes wrong is told in `failed`. */
+export function actionButton(text, label, failed, act) {
+    return h("button", { class: "do", "aria-label": `${text} ${label}`, click: async () => {
+        failed.replaceChildren();
         try {
             await act();
         } catch (e) {
             failed.replaceChildren(problem(e));
         }
     } }, text);
+}
+
+/** The same for what cannot be undone: the first press only makes it ask, and it forgets that when the focus leaves it. */
+export function confirmedButton(text, label, failed, act) {
+    let asked = false;
+    const button = actionButton(text, label, failed, () => asked ? act() : ask(true));
+    function ask(now) {
+        asked = now;
+        button.textContent = asked ? `Really ${text.toLowerCase()}?` : text;
+        button.setAttribute("aria-label", `${button.textContent} ${label}`);
+    }
+    button.addEventListener("blur", () => ask(false));
     return button;
 }

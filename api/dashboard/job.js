@@ -108,7 +108,7 @@ function actions(job, failed) {
         ["failed", "canceled"].includes(job.state) && act("Retry", job.urls.retry, (again) => { location.hash = `#/jobs/${again.id}`; })];
 }
 
-export async function jobPage(place, { path: [id], query, signal }) {
+export async function jobPage(place, { path: [id], query, signal, ready }) {
     const now = h("div", { role: "status" }), buttons = h("div", { class: "row" }), failed = h("div"), done = h("div");
     const stage = h("div"), events = [];
     const first = await get(`/v1/jobs/${id}`, signal), log = logOf(id, query, !TERMINAL.includes(first.state));
@@ -127,6 +127,8 @@ export async function jobPage(place, { path: [id], query, signal }) {
         buttons.replaceChildren(...[h("a", { href: `#/jobs/${id}/layers` }, "Layers"),
             h("a", { href: `#/jobs/${id}/repquant` }, "Norms and attention"), actions(job, failed)].flat().filter(Boolean));
         stage.replaceChildren(...timeline(job, events));
+        if (!TERMINAL.includes(job.state))
+            ready();
     });
     const job = await get(`/v1/jobs/${id}`, signal);
     if (job.state !== "succeeded")

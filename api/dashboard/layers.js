@@ -38,7 +38,8 @@ function row(id, layer, pick) {
     const change = (event) => { pick(layer, event.target.value); tr.classList.toggle("picked", !!event.target.value); };
     const choice = h("select", { "aria-label": `next recipe: ${layer.name}`, change },
         [["", "keep"], ["exclude", "exclude"], ["raise", "8 bits"]].map(([value, text]) => h("option", { value }, text)));
-    const cells = columns.map((c) => h("td", { class: c.n ? "n" : c.key === "name" && "name" }, c.key === "name"
+    const cells = columns.map((c) => h("td", { class: c.n ? "n" : c.key === "name" && "name",
+        title: c.key === "actual_precision" && layer.skip_reason }, c.key === "name"
         ? h("a", { title: layer.name, href: `#/jobs/${id}/layers/${layer.index}` }, layer.name) : c.show ? c.show(layer) : number(layer[c.key], c.digits)));
     cells.splice(2, 0, h("td", null, choice));
     const tr = h("tr", null, cells);
@@ -74,7 +75,7 @@ export async function layersPage(place, { path: [id], query, signal }) {
         return rows.get(l);
     }, signal);
     const filter = h("input", { id: "filter", type: "search", value: query.get("filter") || "", input: () => draw() });
-    const heads = columns.map((c) => h("th", { scope: "col", class: c.n ? "n" : c.key }, h("button", { click: () => {
+    const heads = columns.map((c) => h("th", { scope: "col", class: c.n ? `n ${c.key}` : c.key }, h("button", { click: () => {
         sign = key === c.key ? -sign : 1;
         key = c.key;
         draw();
@@ -101,6 +102,6 @@ export async function layersPage(place, { path: [id], query, signal }) {
         dataLinks(`${id}-layers`, [columns.map((c) => c.key), ...layers.map((l) => columns.map((c) => l[c.key]))])),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Layers" },
         h("table", { class: "window", "aria-label": "Layers", "aria-rowcount": layers.length + 1 },
-        h("thead", null, h("tr", null, heads.slice(0, 2), h("th", { scope: "col" }, "Next recipe"), heads.slice(2))), body)), ...element);
+        h("thead", null, h("tr", null, heads.slice(0, 2), h("th", { scope: "col", class: "pick" }, "Next recipe"), heads.slice(2))), body)), ...element);
     draw();
 }

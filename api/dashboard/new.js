@@ -38,6 +38,12 @@ function chooser({ id, kind, title, accept, rows, optional, changed }) {
     return { box, select };
 }
 
+/** A file dropped beside the boxes is not for the browser, which would open it in the page's place. */
+function keepPage(signal) {
+    for (const kind of ["dragover", "drop"])
+        addEventListener(kind, (event) => event.dataTransfer.types.includes("Files") && event.preventDefault(), { signal });
+}
+
 function curl(body) {
     return `curl -H "Authorization: Bearer $REPQUANT_TOKEN" -H 'Content-Type: application/json' ${location.origin}/v1/jobs \\\n     -d '${
         JSON.stringify(body).replaceAll("'", "'\\''")}'`;
@@ -135,6 +141,7 @@ export async function newPage(place, { query, signal }) {
             failed.replaceChildren(problem(e));
         }
     }
+    keepPage(signal);
     place.append(h("h1", null, "New job"), h("form", { submit: send }, model.box, data.box, evaluation.box, fit,
         h("fieldset", null, h("legend", null, "Recipe"), h("div", { class: "field" }, h("label", { for: "recipe" }, "Preset "), preset),
             h("div", { class: "field" }, h("label", { for: "recipe-text" }, "or one of your own, as JSON"), text)),

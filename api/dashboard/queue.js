@@ -88,7 +88,7 @@ function rows(jobs, names, chosen) {
     ], jobs);
 }
 
-export async function queuePage(place, { query, signal }) {
+export async function queuePage(place, { query, signal, ready }) {
     const view = views.find((v) => v.key === (query.get("view") || "")) || views[0], cursor = query.get("cursor");
     const filter = view.key === "mine" ? `label=${encodeURIComponent(`by:${mine()}`)}` : view.filter;
     const counts = h("div"), day = h("section"), list = h("div", { "aria-live": "off" }), chosen = new Set();
@@ -122,5 +122,6 @@ export async function queuePage(place, { query, signal }) {
                 throw e;
             counts.replaceChildren(problem(e));
         }
+        ready();
     });
 }

@@ -1,20 +1,8 @@
 // webhooks.js - URLs that are told what happens: make, try, change; what was sent to each, and once more.
-import { h, number, problem, sure, table, time } from "./dom.js";
+import { actionButton, confirmedButton, h, number, problem, table, time } from "./dom.js";
 import { all, get, may, post, remove } from "./api.js";
 import { dataLinks } from "./chart.js";
 import { every } from "./live.js";
-
-/** A button that does something and then draws anew; what goes wrong is told in `failed`. */
-function does(text, label, failed, act) {
-    return h("button", { class: "do", "aria-label": `${text} ${label}`, click: async () => {
-        failed.replaceChildren();
-        try {
-            await act();
-        } catch (e) {
-            failed.replaceChildren(problem(e));
-        }
-    } }, text);
-}
 
 const secret = (w) => h("div", { class: "note good" }, "The secret is shown this once: ", h("code", null, w.secret));
 const called = (w) => w.name || w.url;
@@ -25,11 +13,12 @@ export async function webhooks(place, failed) {
     const url = h("input", { id: "hook-url", type: "url", required: true, size: 40 });
     const name = h("input", { id: "hook-name", maxlength: 200 });
     function actions(w) {
-        const path = `/v1/webhooks/${w.id}`, act = (text, what) => does(text, called(w), failed, async () => { await what(); await draw(); });
+        const path = `/v1/webhooks/${w.id}`, act = (text, what) =>
+            actionButton(text, called(w), failed, async () => { await what(); await draw(); });
         return h("div", { class: "row" }, act("Ping", () => post(`${path}/ping`)),
             act(w.enabled ? "Disable" : "Enable", () => post(path, { enabled: !w.enabled }, "PATCH")),
             act("New secret", async () => made.replaceChildren(secret(await post(`${path}/rotate_secret`)))),
-            sure("Delete", called(w), async () => { await remove(path); await draw(); }, failed));
+            confirmedButton("Delete", called(w), failed, async () => { await remove(path); await draw(); }));
     }
     async function draw() {
         const rows = await all("/v1/webhooks");
@@ -73,7 +62,7 @@ const states = [["", "All"], ["pending", "Pending"], ["delivered", "Delivered"],
 const fields = ["id", "event_id", "type", "subject", "state", "attempts", "created_at", "next_attempt_at", "ended_at"];
 
 /** What was sent to one webhook; which state, and which delivery is open, are in the address. */
-export async function webhookPage(place, { path: [id], query, signal }) {
+export async function webhookPage(place, { path: [id], query, signal, ready }) {
     const w = await get(`/v1/webhooks/${id}`, signal), failed = h("div"), list = h("div"), one = h("section", { "aria-label": "Delivery" });
     const state = query.get("state") || "", open = query.get("delivery"), path = `/v1/webhooks/${id}/deliveries`;
     const to = (more) => `#/webhooks/${id}?${new URLSearchParams({ ...(state && { state }), ...more })}`;
@@ -84,7 +73,7 @@ export async function webhookPage(place, { path: [id], query, signal }) {
             { title: "Event", cell: (d) => d.type }, { title: "About", class: "mono", cell: (d) => d.subject }, { title: "State", cell: (d) => d.state },
             { title: "Attempts", n: true, cell: (d) => number(d.attempts) }, { title: "Made", cell: (d) => time(d.created_at) },
             { title: "Next", cell: (d) => time(d.next_attempt_at) }, { title: "Again", cell: (d) => may("webhooks:write")
-                && does("Redeliver", d.id, failed, async () => { await post(`${path}/${d.id}/redeliver`); await look(); }) }], rows)
+                && actionButton("Redeliver", d.id, failed, async () => { await post(`${path}/${d.id}/redeliver`); await look(); }) }], rows)
             : h("p", null, "No deliveries here."), h("p", null, dataLinks(`${id}-deliveries`, [fields, ...rows.map((d) => fields.map((f) => d[f]))])));
     }
     async function look() {
@@ -96,6 +85,7 @@ export async function webhookPage(place, { path: [id], query, signal }) {
             one.replaceChildren(h("h2", null, d.id), attempts(d), h("details", null, h("summary", null, "What is sent"),
                 h("pre", { tabindex: "0" }, JSON.stringify(d.event, null, 1))));
         shown = JSON.stringify(d);
+        ready();
     }
     place.append(h("h1", null, called(w)), h("p", null, h("a", { href: "#/admin" }, "Administration"), ` · ${w.url}`), failed,
         !w.enabled && h("p", { class: "note warn" }, `It is disabled: ${w.disabled_reason || "by hand"}. Nothing is sent.`) || "",

@@ -4,19 +4,25 @@ Every page of a test is watched: what the console calls an error, what the conte
 another host fails the test.  Screenshots go to build/browser; they are there to be looked at.
 """
 import importlib.util
+import io
+import json
 import os
 import pathlib
 import shutil
+import zipfile
 
+import numpy as np
 import onnx
 import pytest
 from axe_core_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SHOTS = ROOT / "build" / "browser"
 DIGITS = ROOT / "examples" / "digits"
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+READABLE = 10           # pixels from the top of a plot's letters to the foot
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 _spec = importlib.util.spec_from_file_location("api_conftest", ROOT / "tests" / "api" / "conftest.py")
@@ -32,8 +38,8 @@ def start(tmp_path_factory, program, **options):
 
 @pytest.fixture(scope="session")
 def daemon(tmp_path_factory):
-    """Quantizes for real."""
-    d = start(tmp_path_factory, api.REPQUANT)
+    """Quantizes for real; its webhooks may go to this machine, where nobody listens."""
+    d = start(tmp_path_factory, api.REPQUANT, **{"outbound-private": "127.0.0.1/32"})
     yield d
     assert d.stop() == 0
     shutil.rmtree(d.folder, ignore_errors=True)
@@ -49,13 +55,17 @@ def obedient(tmp_path_factory, fake_job):
 
 
 def hostile_model():
-    """The example with a layer of a hostile name."""
+    """The example with a linear layer, a norm, an attention, a dimension and a producer of a hostile name."""
     model = onnx.load(str(DIGITS / "model.onnx"))
     for node in model.graph.node:
-        node.name = node.name.replace("blocks.1/fc1", HOSTILE)
+        for part, name in (("blocks.1/fc1", HOSTILE), ("blocks.3/norm1", f"{HOSTILE}norm"), ("blocks.3/attn", HOSTILE)):
+            node.name = node.name.replace(part, name)
         node.input[:] = [name.replace("blocks.1.fc1", HOSTILE) for name in node.input]
     for weight in model.graph.initializer:
         weight.name = weight.name.replace("blocks.1.fc1", HOSTILE)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = HOSTILE
+    model.producer_name = HOSTILE
     return model.SerializeToString()
 
 
@@ -75,6 +85,19 @@ def jobs(daemon):
     ended = [daemon.ended(j, 120) for j in made]
     assert [j["state"] for j in ended] == ["succeeded"] * 2, ended
     return ended
+
+
+@pytest.fixture(scope="session")
+def pictures(daemon):
+    """A zip of pictures, one of a hostile name."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as z:
+        for i, name in enumerate((f"{HOSTILE.replace('/', '')}.png", "b.png")):
+            png = io.BytesIO()
+            Image.fromarray(np.full((16, 16, 3), 40 + 100 * i, np.uint8)).save(png, "png")
+            z.writestr(name, png.getvalue())
+        z.writestr("preprocess.json", json.dumps({"resize": 8, "crop": 8, "mean": [0.5] * 3, "std": [0.5] * 3, "layout": "NCHW"}))
+    return put(daemon, "datasets", out.getvalue(), HOSTILE)
 
 
 @pytest.fixture(scope="session")
@@ -125,6 +148,12 @@ def browse(chromium):
     for context in contexts:
         context.close()
     assert [w.seen for w in watches if w.seen] == []
+
+
+def smallest_print(page):
+    """How many pixels high the smallest text of the page's plots is."""
+    return page.evaluate("""Math.min(...[...document.querySelectorAll("svg text")].filter((text) => text.textContent)
+        .map((text) => text.getBoundingClientRect().height))""")
 
 
 @pytest.fixture

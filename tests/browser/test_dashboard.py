@@ -1,15 +1,13 @@
 """The pages as people use them."""
-import base64
 import csv
 import gzip
-import json
-import os
 import re
 import subprocess
 
 import requests
-from conftest import DIGITS, HOSTILE, ROOT
+from conftest import HOSTILE, ROOT
 from playwright.sync_api import expect
+
 
 def test_a_token_opens_a_session_and_logging_out_ends_it(daemon, browse, accessible, shot):
     page = browse(daemon, "/", log_in=False)
@@ -140,6 +138,7 @@ def test_a_running_job_moves_and_is_canceled_and_tried_again(obedient, browse, a
     expect(status).to_contain_text("quantizing")
     bar = page.get_by_role("progressbar", name="progress")
     expect(bar).to_have_attribute("value", "75")
+    expect(page.locator("main")).not_to_have_attribute("aria-busy", "true")
     accessible(page)
     shot(page, "job-running")
     page.get_by_role("button", name="Cancel").click()
@@ -165,6 +164,16 @@ def column(page, index):
     return [text.strip() for text in page.get_by_role("table", name="Layers").locator(f"tbody tr:not(.space) td:nth-child({index})").all_inner_texts()]
 
 
+# Heads and choices of the table that are wider than their cells, and so lie under their neighbours or are cut.
+SQUEEZED = """() => [...document.querySelectorAll("table.window th button, table.window tbody select")].filter((one) => {
+    const cell = one.closest("th, td"), { paddingLeft, paddingRight } = getComputedStyle(cell);
+    one.style.maxWidth = "none";
+    const wide = one.offsetWidth;
+    one.style.maxWidth = "";
+    return wide > cell.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight) + 1;
+}).map((one) => one.ariaLabel || one.textContent)"""
+
+
 def test_layers_are_sorted_and_the_order_is_in_the_address(daemon, jobs, browse, accessible, shot):
     page = browse(daemon, f"/#/jobs/{jobs[0]['id']}")
     page.get_by_role("link", name="Layers").click()
@@ -173,6 +182,7 @@ def test_layers_are_sorted_and_the_order_is_in_the_address(daemon, jobs, browse,
     assert column(page, 2) == [r["name"] for r in rows] and any(HOSTILE in r["name"] for r in rows)
     accessible(page)
     shot(page, "layers")
+    assert page.evaluate(SQUEEZED) == []
     head = page.get_by_role("button", name="Isolated dB")
     head.click()
     worst = sorted(rows, key=lambda r: (r["isolated_sqnr_db"] is None, r["isolated_sqnr_db"]))
@@ -213,137 +223,6 @@ def test_a_layer_shows_its_histograms_channels_and_codes(daemon, jobs, browse, a
     expect(page.get_by_role("img", name="log_sqrt2 codes").locator("rect")).to_have_count(16)
     accessible(page)
     shot(page, "layer-softmax")
-
-
-# ---- the next recipe, a new job ----
-
-def test_the_picker_makes_the_next_recipe_and_its_job(daemon, jobs, browse, accessible, shot):
-    rows = daemon("GET", f"/v1/jobs/{jobs[0]['id']}/layers").json()["data"]
-    hostile = next(r["name"] for r in rows if HOSTILE in r["name"])
-    page = browse(daemon, f"/#/jobs/{jobs[0]['id']}/layers")
-    go = page.get_by_role("button", name="New job with this recipe")
-    expect(go).to_be_disabled()
-    page.get_by_label(f"next recipe: {hostile}", exact=True).select_option("exclude")
-    page.get_by_label("next recipe: blocks.0.fc2", exact=True).select_option("raise")
-    page.get_by_label("next recipe: head", exact=True).select_option("raise")
-    page.get_by_label("next recipe: head", exact=True).select_option("")
-    expect(page.get_by_text("1 excluded, 1 raised to 8 bits.")).to_be_visible()
-    shot(page, "picker")
-    go.click()
-    expect(page.get_by_role("heading", name="New job")).to_be_visible()
-    expect(page.get_by_text("The data fit the model.")).to_be_visible()
-    accessible(page)
-    shot(page, "new")
-    page.get_by_role("button", name="Submit").click()
-    expect(page.get_by_role("heading", name="Verdict")).to_be_visible(timeout=60_000)
-    job = daemon("GET", "/v1/jobs/" + page.url.rsplit("/", 1)[1]).json()
-    assert job["recipe"] == jobs[0]["recipe"] | {"name": "repquant-w4a4-next", "exclude": [hostile],
-                                                 "overrides": [{"match": "blocks.0.fc2", "weights": {"bits": 8}, "activations": {"bits": 8}}]}
-    now = {r["name"]: r for r in daemon("GET", f"/v1/jobs/{job['id']}/layers").json()["data"]}
-    assert now["blocks.0.fc2"]["actual_precision"] == "w8a8" and now["head"]["actual_precision"] == "w4a4"
-    assert "excluded" in now[hostile]["skip_reason"]
-
-
-DROP = """([base64, name]) => {
-    const data = new DataTransfer(), bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
-    data.items.add(new File([bytes], name));
-    document.querySelector("fieldset").dispatchEvent(new DragEvent("drop", { dataTransfer: data, cancelable: true }));
-}"""
-
-
-def test_a_job_is_made_from_files_and_watched_to_its_end(daemon, browse, accessible, tmp_path):
-    for name in ("model.onnx", "calib.npz", "eval.npz"):
-        (tmp_path / name).write_bytes((DIGITS / name).read_bytes())
-    page = browse(daemon)
-    page.get_by_role("link", name="New job").click()
-    submit = page.get_by_role("button", name="Submit")
-    expect(submit).to_be_disabled()
-    for title, file in (("Model", "model.onnx"), ("Calibration data", "calib.npz"), ("Evaluation data (optional)", "eval.npz")):
-        box = page.get_by_role("group", name=title, exact=True)
-        if title == "Model":        # dropped on the box, the others are picked
-            page.evaluate(DROP, [base64.b64encode((DIGITS / file).read_bytes()).decode(), file])
-        else:
-            box.get_by_label("or a file").set_input_files(DIGITS / file)
-        expect(box.get_by_text(f"{file} is registered.")).to_be_visible()
-    expect(page.get_by_text("The data fit the model.")).to_be_visible()
-    page.get_by_label("Preset").select_option("percentile-w8a8")
-    line = page.get_by_role("region", name="The job as a curl line").inner_text()
-    ctl = page.get_by_role("region", name="The job as a line of repquantctl").inner_text()
-    page.get_by_role("button", name="Check").click()
-    expect(page.get_by_text("Nothing stands in its way.")).to_be_visible(timeout=30_000)
-    expect(page.get_by_text(re.compile(r"About [\d.]+ s and [\d.]+ MB of memory for 128 samples"))).to_be_visible()
-    accessible(page)
-    submit.click()
-    expect(page.get_by_role("heading", name="model.onnx, percentile-w8a8")).to_be_visible()
-    expect(page.get_by_role("status").first).to_contain_text("succeeded", timeout=60_000)
-    expect(page.get_by_role("heading", name="Verdict")).to_be_visible()
-    page.get_by_role("link", name="Queue").click()
-    page.get_by_role("link", name="Mine").click()
-    expect(page.get_by_role("table", name="Jobs").get_by_text("model.onnx").first).to_be_visible()
-    # The line for a shell makes the same job.
-    made = subprocess.run(["bash", "-c", line.replace("curl ", "curl -sS --noproxy '*' ", 1)], env={**os.environ, "REPQUANT_TOKEN": daemon.token},
-                          check=True, capture_output=True, text=True)
-    again, first = json.loads(made.stdout), daemon("GET", "/v1/jobs?limit=2").json()["data"][1]
-    assert again["request"] == first["request"] and again["recipe"]["name"] == "percentile-w8a8"
-    assert daemon.ended(again["id"], 120)["state"] == "succeeded"
-    subprocess.run(["bash", "-c", ctl.replace("repquantctl", str(ROOT / "build" / "repquantctl"), 1)], check=True, capture_output=True, text=True, cwd=tmp_path,
-                          env={**os.environ, "REPQUANT_TOKEN": daemon.token, "REPQUANT_URL": daemon.url, "no_proxy": "*"})
-    assert (tmp_path / "out" / "model.onnx").exists()
-
-
-def test_an_upload_goes_on_where_the_connection_broke_and_after_the_page_is_loaded_again(daemon, browse):
-    page = browse(daemon, "/#/new")
-    page.watch.expected = lambda m: "ERR_FAILED" in m.text
-    cut, sent = [], []
-    def patch(route):
-        if route.request.method == "PATCH":
-            sent.append(int(route.request.headers["upload-offset"]))
-            if len(cut) < 2:
-                cut.append(route.request.url)
-                return route.abort()
-        return route.continue_()
-    page.route("**/v1/uploads/*", patch)
-    box = page.get_by_role("group", name="Model", exact=True)
-    content = (DIGITS / "model.onnx").read_bytes()
-    box.get_by_label("or a file").set_input_files({"name": "again.onnx", "mimeType": "", "buffer": content})
-    expect(box.get_by_text("again.onnx is registered.")).to_be_visible()
-    assert sent == [0, 0, 0] and len(set(cut)) == 1
-    # The file, begun by hand, is dropped again after a reload: one PATCH from the middle.
-    page.evaluate("""([base64]) => { const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
-        window.again = new File([bytes], "later.onnx", { lastModified: 7 }); }""", [base64.b64encode(content).decode()])
-    tus = {"Tus-Resumable": "1.0.0"}
-    begun = daemon("POST", "/v1/uploads", headers={**tus, "Upload-Length": str(len(content))}).headers["Location"]
-    url = begun[begun.index("/v1/"):]
-    part = daemon("PATCH", url, data=content[:1000], headers={**tus, "Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"})
-    assert part.status_code == 204
-    page.evaluate("([url, size]) => sessionStorage.setItem(`upload later.onnx ${size} 7`, url)", [url, len(content)])
-    sent.clear()
-    page.evaluate("""() => { const data = new DataTransfer(); data.items.add(window.again);
-        document.querySelector("fieldset").dispatchEvent(new DragEvent("drop", { dataTransfer: data, cancelable: true })); }""")
-    expect(box.get_by_text("later.onnx is registered.")).to_be_visible()
-    assert sent == [1000] and page.evaluate("sessionStorage.length") == 0
-
-
-def test_a_keyboard_alone_makes_a_job(daemon, jobs, browse):
-    page = browse(daemon, f"/#/new?from={jobs[1]['id']}")
-    expect(page.get_by_text("The data fit the model.")).to_be_visible()
-    for _ in range(60):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.textContent") == "Submit":
-            break
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Verdict")).to_be_visible(timeout=60_000)
-
-
-def test_what_is_wrong_with_a_recipe_is_said(daemon, jobs, browse):
-    page = browse(daemon, f"/#/new?from={jobs[1]['id']}")
-    text = page.get_by_label("or one of your own, as JSON")
-    text.fill("{")
-    expect(page.get_by_role("alert")).to_contain_text("The recipe is no JSON")
-    page.watch.expected = lambda m: "422" in m.text or "400" in m.text
-    text.fill(json.dumps(jobs[1]["recipe"] | {"target": "toaster"}))
-    page.get_by_role("button", name="Submit").click()
-    expect(page.get_by_role("alert")).to_contain_text("/recipe/target")
 
 
 # ---- compare ----
@@ -397,9 +276,14 @@ def test_a_token_is_made_shown_once_and_revoked(daemon, browse, accessible, shot
     expect(page.get_by_role("table", name="Audit").get_by_text("/v1/session").first).to_be_visible()
     accessible(page)
     shot(page, "admin")
-    page.get_by_role("button", name=f"Revoke {HOSTILE}").click()
+    revoke, really = (page.get_by_role("button", name=f"{text} {HOSTILE}") for text in ("Revoke", "Really revoke?"))
+    revoke.click()
     assert asked().status_code == 200       # it asks once more
-    page.get_by_role("button", name=f"Revoke {HOSTILE}").click()
+    expect(really).to_have_text("Really revoke?")
+    page.get_by_label("Name").focus()
+    expect(revoke).to_have_text("Revoke")   # and forgets it
+    revoke.click()
+    really.click()
     expect(page.get_by_role("table", name="Tokens").get_by_text(HOSTILE)).to_have_count(0)
     assert asked().status_code == 401
 

@@ -77,6 +77,6 @@ def test_a_webhook_is_made_tried_and_redelivered(hooked, listener, browse, acces
     page.get_by_role("button", name=f"Disable {HOSTILE}").click()
     expect(hooks).to_contain_text("disabled")
     page.get_by_role("button", name=f"Delete {HOSTILE}").click()
-    page.get_by_role("button", name=f"Delete {HOSTILE}").click()
+    page.get_by_role("button", name=f"Really delete? {HOSTILE}").click()
     expect(page.get_by_text("There are no webhooks.")).to_be_visible()
     assert hooked("GET", "/v1/webhooks").json()["data"] == []

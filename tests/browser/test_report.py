@@ -1,0 +1,30 @@
+"""The report as one page: kept, and opened where there is no network."""
+import pytest
+from conftest import HOSTILE, READABLE, Watch, smallest_print
+from playwright.sync_api import expect
+
+
+@pytest.mark.parametrize("scheme, width", [("light", 1280), ("dark", 320)])
+def test_the_report_is_read_without_a_network(daemon, jobs, chromium, browse, accessible, shot, tmp_path, scheme, width):
+    page = browse(daemon, f"/#/jobs/{jobs[0]['id']}")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="The report as one page").click()
+    kept = tmp_path / "report.html"
+    download.value.save_as(kept)
+    context = chromium.new_context(offline=True, color_scheme=scheme, viewport={"width": width, "height": 800})
+    try:
+        report = context.new_page()
+        watch = Watch(report, "file://")
+        report.goto(kept.as_uri())
+        expect(report.get_by_role("heading", level=1)).to_be_visible()
+        expect(report.get_by_role("cell", name=HOSTILE).first).to_be_visible()
+        layers = daemon("GET", f"/v1/jobs/{jobs[0]['id']}/layers").json()["data"]
+        expect(report.get_by_role("region", name="Layers").locator("tbody tr")).to_have_count(len(layers))
+        assert report.locator("svg").count() == 3 and report.locator("script, img, [onerror]").count() == 0
+        assert report.evaluate("document.documentElement.scrollWidth") <= width
+        assert smallest_print(report) >= READABLE
+        accessible(report)
+        shot(report, f"report-{scheme}-{width}")
+        assert watch.seen == []
+    finally:
+        context.close()
