@@ -24,6 +24,7 @@ CLASSES = {"memory": errno.ENOMEM, "open": errno.EMFILE, "write": errno.ENOSPC, 
            "socket": errno.EMFILE, "thread": errno.EAGAIN, "spawn": errno.EAGAIN}
 LEAK = 0                        # how many allocations more than without faults a daemon may have at its end
 STOPPED = 75                    # the exit status of a daemon whose storage has failed
+FAILED = 3                      # ... and of one that could not start
 TUS = {"Tus-Resumable": "1.0.0"}
 PART = {**TUS, "Content-Type": "application/offset+octet-stream"}
 GONE = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
@@ -115,22 +116,22 @@ class World:
         self.jobs[answer.json()["id"]] = None
         return answer.json()["id"]
 
-    def settle(self, litter=False):
+    def settle(self, litter=False, ends=(STOPPED,)):
         try:
-            self.settle_now(litter)
+            self.settle_now(litter, ends)
         except GONE:            # it was about to stop: a child's last line, or the flush of a moment ago
-            self.settle_now(litter)
+            self.settle_now(litter, ends)
 
-    def settle_now(self, litter):
+    def settle_now(self, litter, ends):
         """Back to a daemon without faults, restarted if it has stopped as it should; checks what it knows. litter: an unlink
         may have failed, and the next start sweeps."""
         self.board.reset()
         self.patience = 20
         self.daemon.session.close()             # what was kept may be gone
         ready = self.ask("GET", "/readyz")
-        if ready is None or ready.status_code != 200:
+        if ready is None or ready.status_code != 200 or self.daemon.process.poll() is not None:
             ended = until(lambda: self.daemon.process.poll(), 20, f"the end after {ready is not None and ready.text} {self.daemon.log.read_text()[-3000:]}")
-            assert ended == STOPPED, (ended, self.daemon.log.read_text()[-3000:])
+            assert ended in ends, (ended, self.daemon.log.read_text()[-3000:])
             self.daemon.process = None
             self.start()
         assert self.daemon.process.poll() is None
@@ -395,7 +396,7 @@ def start_with(w, kind, at, sticky):
         failed = w.board.get(4)
         w.board.reset()
         w.start()
-    w.settle()
+    w.settle(ends=(STOPPED, FAILED))        # it answers before all of its start is done: the file that tells its port is not yet on the disk
     return failed
 
 
