@@ -3,6 +3,7 @@
 The programs come from the environment (scripts/run-api sets it): REPQUANTD, and REPQUANT for tests that quantize
 for real.  tests/tools/fake_job.c stands in for repquant elsewhere: an upload tells it what to do, see its head.
 """
+import collections
 import os
 import pathlib
 import shutil
@@ -21,14 +22,24 @@ REPQUANT = os.environ.get("REPQUANT", str(ROOT / "build" / "repquant"))
 LIMITS = {"address-space": str(2**63 - 1), "sandbox": "off"} if "san/" in REPQUANTD else {"sandbox": "off"} if "coverage/" in REPQUANTD else {}
 
 
+def thinned(items):
+    """With a sanitizer, whose programs take ten times as long: all but every n-th case of the tests marked `thinned(n)`."""
+    seen = collections.Counter()
+    for item in items if "san/" in REPQUANTD else []:
+        mark = item.get_closest_marker("thinned")
+        if mark and seen[item.function] % mark.args[0]:
+            yield item
+        seen[item.function] += 1
+
+
 def pytest_collection_modifyitems(config, items):
     """Tests marked `long` are left out unless -m asks for them; pytest says how many."""
-    if "long" in config.option.markexpr:
-        return
-    left_out = [item for item in items if item.get_closest_marker("long")]
+    left_out = set(thinned(items))
+    if "long" not in config.option.markexpr:
+        left_out.update(item for item in items if item.get_closest_marker("long"))
     if left_out:
-        items[:] = [item for item in items if not item.get_closest_marker("long")]
-        config.hook.pytest_deselected(items=left_out)
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
 
 
 def until(condition, seconds=10, what="the condition"):

@@ -108,6 +108,7 @@ def seeded(make, sizes):
     return np.random.default_rng(zlib.crc32(f"{make.__name__}{sizes}".encode()))
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("codes", TARGETS)
 @pytest.mark.parametrize("preset", ["minmax-w8a8", "percentile-w8a8"])
 @pytest.mark.parametrize("make, sizes", CASES, ids=[f"{make.__name__}-{'x'.join(map(str, sizes))}" for make, sizes in CASES])
@@ -121,6 +122,7 @@ def test_a_quantized_layer_is_the_same_bytes_in_onnx_runtime(make, sizes, preset
     assert np.array_equal(ours, theirs), difference(ours, theirs)
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("codes", TARGETS)
 @pytest.mark.parametrize("preset", ["repquant-w8a8", "repquant-w6a6", "repquant-w4a8", "repquant-w4a4"])
 @pytest.mark.parametrize("make, sizes", CASES, ids=[f"{make.__name__}-{'x'.join(map(str, sizes))}" for make, sizes in CASES])
