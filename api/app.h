@@ -57,4 +57,9 @@ struct app {
     atomic_bool draining;           /* shutting down: no new work, readiness is over */
 };
 
+static inline bool app_takes_work(const struct app *app, struct err *e)
+{
+    return !atomic_load(&app->draining) || err_set(e, ERR_DRAINING, "", "shutting down");
+}
+
 #endif

@@ -155,11 +155,8 @@ static bool settle_format(struct asset *a, struct err *e)
 
 static char *answer_text(const void *made, int *ret_status)
 {
-    json_t *row = asset_json(made, true);
-    char *text = row ? json_dumps(row, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(row);
     *ret_status = 201;
-    return text;
+    return once_text(asset_json(made, true));
 }
 
 static bool register_asset(struct app *app, const struct request *req, const struct idempotency *key, struct asset *a, struct reply *reply,
@@ -220,8 +217,8 @@ static bool put_asset(struct app *app, struct request *req, enum asset_kind kind
     struct blob blob;
     const char *file = req->param[0] ? req->param[0] : kinds[kind].default_name;
     const char *name = request_query(req, "name");
-    if (atomic_load(&app->draining))
-        return err_set(e, ERR_DRAINING, "", "shutting down");
+    if (!app_takes_work(app, e))
+        return false;
     reply->status = 201;
     bool ok = take_name(&a, name ? name : file, "name", e) && take_format(&a, request_query(req, "format"), "format", e)
         && blob_finish(req->upload, &blob, e)

@@ -13,6 +13,13 @@ bool reply_made(struct reply *reply, int status, const char *path, const char *i
     return reply_json(reply, status, row, e);
 }
 
+char *once_text(json_t *row)
+{
+    char *text = row ? json_dumps(row, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(row);
+    return text;
+}
+
 /* The key, with a fingerprint of what was asked with it.  key stays NULL without the header field. */
 static bool take_key(const struct request *req, const struct once *once, struct idempotency *ret, struct err *e)
 {
@@ -57,8 +64,8 @@ bool reply_once(struct app *app, const struct request *req, const struct once *o
         return false;
     if (replayed)
         return true;
-    if (atomic_load(&app->draining))
-        return err_set(e, ERR_DRAINING, "", "shutting down");
+    if (!app_takes_work(app, e))
+        return false;
     reply->status = once->status;
     if (once->make(app, req, &key, reply, &why))
         return true;

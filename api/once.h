@@ -17,6 +17,9 @@ struct once {
 /* The answer of an earlier request with the same key, or what make() makes. */
 bool reply_once(struct app *app, const struct request *req, const struct once *once, struct reply *reply, struct err *e);
 
+/* An answer to keep; takes the row, NULL is out of memory. */
+char *once_text(json_t *row);
+
 bool reply_made(struct reply *reply, int status, const char *path, const char *id, json_t *row, struct err *e);
 
 #endif

@@ -43,10 +43,7 @@ static json_t *answer_json(const struct job *job, bool secret, int *ret_status)
 
 static char *answer_text(const void *made, int *ret_status)
 {
-    json_t *row = answer_json(made, false, ret_status);
-    char *text = row ? json_dumps(row, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(row);
-    return text;
+    return once_text(answer_json(made, false, ret_status));
 }
 
 /* ---- the body ---- */

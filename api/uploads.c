@@ -212,8 +212,8 @@ static bool create(struct app *app, struct request *req, struct upload *ret, str
 bool post_upload(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
     struct upload u;
-    if (atomic_load(&app->draining))
-        return err_set(e, ERR_DRAINING, "", "shutting down");
+    if (!app_takes_work(app, e))
+        return false;
     reply->status = 201;
     if (!create(app, req, &u, e))
         return false;

@@ -189,10 +189,10 @@ static void names_of_row(struct stmt *s, struct job *job)
     stmt_get_text(s, 5, job->eval_dataset_id, sizeof job->eval_dataset_id);
     stmt_get_text(s, 6, job->retry_of, sizeof job->retry_of);
     stmt_get_text(s, 22, job->boot_id, sizeof job->boot_id);
-    stmt_get_text(s, 39, job->trace, sizeof job->trace);
     stmt_get_text(s, 23, job->worker, sizeof job->worker);
     stmt_get_text(s, 24, stage, sizeof stage);
     stmt_get_text(s, 34, job->fingerprint, sizeof job->fingerprint);
+    stmt_get_text(s, 39, job->trace, sizeof job->trace);
     stmt_get_text(s, 37, job->cancel_by, sizeof job->cancel_by);
     job_stage_parse(stage, &job->stage);
 }

@@ -259,42 +259,34 @@ static void find_bins(size_t n, const float *restrict x, float lo, float hi, flo
     }
 }
 
+/* n <= SOME */
 static void count_bins(size_t n, const float *x, const struct bins *b)
 {
     int bin[SOME];
-    for (size_t i = 0; i < n; i += SOME) {
-        size_t some = n - i < SOME ? n - i : SOME;
-        find_bins(some, x + i, b->lo, b->hi, (float)b->n, bin);
-        for (size_t j = 0; j < some; j++)
-            b->count[bin[j]]++;
-    }
+    find_bins(n, x, b->lo, b->hi, (float)b->n, bin);
+    for (size_t i = 0; i < n; i++)
+        b->count[bin[i]]++;
+}
+
+/* Up to SOME weights from number `from` on, as they lie; those of 16 bits are widened into room[SOME]. */
+static const float *source_some(const struct weight_source *s, size_t from, size_t n, float *room)
+{
+    if (s->w)
+        return s->w + from;
+    vec_widen(n, s->half_as, s->half + from, room);
+    return room;
 }
 
 /* The largest |w|. */
 static float source_reach(const struct weight_source *s, size_t n)
 {
     struct range seen = RANGE_EMPTY;
-    float some[SOME];
-    if (s->w)
-        range_of(n, s->w, &seen);
-    for (size_t i = 0; !s->w && i < n; i += SOME) {
-        size_t count = n - i < SOME ? n - i : SOME;
-        vec_widen(count, s->half_as, s->half + i, some);
-        range_of(count, some, &seen);
+    float room[SOME];
+    for (size_t i = 0, some; i < n; i += some) {
+        some = n - i < SOME ? n - i : SOME;
+        range_of(some, source_some(s, i, some, room), &seen);
     }
     return fmaxf(0, fmaxf(-seen.lo, seen.hi));
-}
-
-static void count_source(const struct weight_source *s, size_t n, const struct bins *b)
-{
-    float some[SOME];
-    if (s->w)
-        count_bins(n, s->w, b);
-    for (size_t i = 0; !s->w && i < n; i += SOME) {
-        size_t count = n - i < SOME ? n - i : SOME;
-        vec_widen(count, s->half_as, s->half + i, some);
-        count_bins(count, some, b);
-    }
 }
 
 /* Up to SOME weights from `first` on of those that `codes` has in a row: of an input, or with by_output of an output channel. */
@@ -313,15 +305,18 @@ void qweight_histogram(const struct graph *g, const struct layer *l, const struc
     struct weight_source s = weight_source_of(g, l);
     bool by_output = l->kind == LAYER_CONV;
     size_t outer = by_output ? w->n : w->k, inner = by_output ? w->k : w->n;
-    float some[SOME], reach = source_reach(&s, w->k * w->n);
+    float room[SOME], reach = source_reach(&s, w->k * w->n);
     struct bins b = { -reach, reach, n, before };
-    count_source(&s, w->k * w->n, &b);
+    for (size_t i = 0, some; i < w->k * w->n; i += some) {
+        some = w->k * w->n - i < SOME ? w->k * w->n - i : SOME;
+        count_bins(some, source_some(&s, i, some, room), &b);
+    }
     b.count = after;
     for (size_t i = 0; i < outer; i++)
-        for (size_t j = 0; j < inner; j += SOME) {
-            size_t count = inner - j < SOME ? inner - j : SOME;
-            row_weights(w, i, by_output, j, count, mul, some);
-            count_bins(count, some, &b);
+        for (size_t j = 0, some; j < inner; j += some) {
+            some = inner - j < SOME ? inner - j : SOME;
+            row_weights(w, i, by_output, j, some, mul, room);
+            count_bins(some, room, &b);
         }
     *ret_lo = -reach;
     *ret_hi = reach;

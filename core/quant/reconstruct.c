@@ -98,8 +98,7 @@ static bool check_task(const struct reconstruct_task *t, struct err *e)
                        t->n, t->k, t->bits, t->damping, t->ridge, t->grid.group);
     if (!all_finite_f(t->n * t->k, t->v))
         return err_set(e, ERR_NUMERIC_NONFINITE, "", "a weight is NaN or infinite; export a trained model");
-    bool moments = t->c ? all_finite(t->n * t->k, t->c) : true;
-    moments = moments && all_finite(t->k * t->k, t->h);
+    bool moments = (!t->c || all_finite(t->n * t->k, t->c)) && all_finite(t->k * t->k, t->h);
     return moments || err_set(e, ERR_NUMERIC_NONFINITE, "", "an activation is NaN or infinite on the calibration data; "
                               "check the samples");
 }

@@ -19,9 +19,9 @@ static double bins_per_unit(const struct site_summary *s)
     return width > 0 ? DETAIL_BINS / width : 0;
 }
 
-KERNEL_INLINE size_t bin_of(const struct site_summary *s, double per_unit, double x)
+KERNEL_INLINE int bin_of(const struct site_summary *s, double per_unit, double x)
 {
-    return (size_t)within(0, DETAIL_BINS - 1, (x - (double)s->hist_lo) * per_unit);
+    return (int)within(0, DETAIL_BINS - 1, (x - (double)s->hist_lo) * per_unit);
 }
 
 /* Where the values end up: each fine bin's middle, quantized. */
@@ -47,11 +47,11 @@ static int channel_bins(size_t n, const float *restrict x, const float *restrict
     int outside = 0;
     quantizer_limits(a, &lo, &hi);
     double half = (double)a->scale / 2, least = (double)lo - half, most = (double)hi + half;
-    double steps = 1 / (double)a->scale, bins = bins_per_unit(s), from = (double)s->hist_lo;
+    double steps = 1 / (double)a->scale, bins = bins_per_unit(s);
     for (size_t c = 0; c < n; c++) {
         double y = (double)x[c] * (double)mul[c] + (double)shift[c];
         outside += (y < least) | (y > most);
-        bin[c] = (int)within(0, DETAIL_BINS - 1, ((through(a, steps, y) - (double)shift[c]) / (double)mul[c] - from) * bins);
+        bin[c] = bin_of(s, bins, (through(a, steps, y) - (double)shift[c]) / (double)mul[c]);
     }
     return outside;
 }

@@ -11,8 +11,10 @@ import json
 import sqlite3
 import time
 
+import pytest
 import requests
 from conftest import until
+from receiver import Receiver, certificate
 from support import digest_of
 
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -28,6 +30,14 @@ PUBLISH = {"model": 40, "submit": 30, "follow": 25, "look": 5}
 WEBHOOKS = {"model": 10, "submit": 20, "hooked": 40, "follow": 20, "ping": 10}
 ALL = {"put": 6, "begin": 6, "part": 18, "drop": 2, "model": 10, "submit": 12, "hooked": 8, "again": 4, "cancel": 4, "follow": 16, "look": 4,
        "remove": 2, "ping": 2}
+
+
+@pytest.fixture
+def receiver(tmp_path):
+    certificate(tmp_path)
+    r = Receiver(tmp_path)
+    yield r
+    r.end()
 
 
 def until_nothing_moves(condition, count, seconds=30):

@@ -17,20 +17,12 @@ import time
 
 import pytest
 from conftest import LIMITS, Daemon, until
-from history import ALL, Client, disk_wrong, jobs_of_key
+from history import ALL, Client, disk_wrong, jobs_of_key, receiver  # noqa: F401  (a fixture)
 from receiver import Receiver, certificate
 
 OPTIONS = {"keep-free": "0", "uploads": "100000", "webhooks": "1000", "rate": "0", "workers": "2", "outbound-private": "127.0.0.1/32,::1",
            "webhook-retries": "0,0,1,1,1,1,1,1", **LIMITS}
 READY_S = 20 if LIMITS else 5
-
-
-@pytest.fixture
-def receiver(tmp_path):
-    certificate(tmp_path)
-    r = Receiver(tmp_path)
-    yield r
-    r.end()
 
 
 def children(pid):

@@ -9,8 +9,7 @@ import subprocess
 
 import pytest
 from conftest import ROOT, Daemon
-from history import PUBLISH, SUBMITS, UPLOADS, WEBHOOKS, Client, disk_wrong, jobs_of_key
-from receiver import Receiver, certificate
+from history import PUBLISH, SUBMITS, UPLOADS, WEBHOOKS, Client, disk_wrong, jobs_of_key, receiver  # noqa: F401  (a fixture)
 from support import SANITIZED
 
 pytestmark = pytest.mark.skipif(SANITIZED, reason="sanitizers do not share a process with another preloaded library")
@@ -22,14 +21,6 @@ def powercut(tmp_path_factory):
     library = tmp_path_factory.mktemp("powercut") / "powercut.so"
     subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-shared", "-fPIC", "-pthread", str(ROOT / "tests/tools/powercut.c"), "-o", str(library), "-ldl"], check=True)
     return library
-
-
-@pytest.fixture
-def receiver(tmp_path):
-    certificate(tmp_path)
-    r = Receiver(tmp_path)
-    yield r
-    r.end()
 
 
 # Chores and the most calls until the power fails; fewer than the daemon makes while it starts would show nothing else.
