@@ -101,14 +101,21 @@ static bool lock_in(const struct launch *l)
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && sandbox_enter(l->landlock, l->program, LAUNCH_SCRATCH_FD);
 }
 
-/* Which BLAS kernel runs decides the last bits of the result; nothing else of our environment is the job's. */
-static void environment(char *ret[3], char text[2][96])
+static const char *const kept[] = { "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE" };
+enum { KEPT = 2, VARIABLES = KEPT + 1 };
+
+/*
+ * Which BLAS kernel runs decides the last bits of the result; nothing else of our environment is the job's.  BLAS's own threads are
+ * never used: without this it starts them before main(), and they turn in a loop for the first tenth of a second.
+ */
+static void environment(char *ret[VARIABLES + 1], char text[KEPT][96])
 {
-    static const char *const keep[] = { "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE" };
+    static char alone[] = "OPENBLAS_NUM_THREADS=1";
     int n = 0;
-    for (int i = 0; i < 2; i++) {
-        const char *value = getenv(keep[i]);
-        if (value && snprintf(text[i], 96, "%s=%s", keep[i], value) < 96)
+    ret[n++] = alone;
+    for (int i = 0; i < KEPT; i++) {
+        const char *value = getenv(kept[i]);
+        if (value && snprintf(text[i], 96, "%s=%s", kept[i], value) < 96)
             ret[n++] = text[i];
     }
     ret[n] = NULL;
@@ -123,7 +130,7 @@ static int failed(const char *what)
 int launcher_main(int argc, char **argv)
 {
     struct launch l;
-    char *env[3], text[2][96];
+    char *env[VARIABLES + 1], text[KEPT][96];
     char job[] = "job", sealed[] = "--sealed", here[] = ".";
     if (!parse(argc, argv, &l)) {
         errno = EINVAL;
