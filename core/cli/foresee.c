@@ -230,7 +230,7 @@ static double passes_of(const struct state *s)
 {
     const struct method *m = s->task.method;
     double n = (double)s->cast.samples, few = fmin(n, 8), walks = m->folds_last ? 2 : 1;
-    double absorbed = m->absorbs ? fmin(n, 41) : 0, judged = 2 * (double)s->evaluation.count;
+    double absorbed = m->absorbs ? fmin(n, 11) : 0, judged = 2 * (double)s->evaluation.count;
     return 3.3 * n * walks + 2 * few + absorbed + judged;
 }
 

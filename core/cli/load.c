@@ -137,12 +137,17 @@ bool load_dataset(struct loaded_data *d, const struct file_ref *file, uint64_t m
     return dataset_open(d->mem, &d->map, file->name, &d->set, e);
 }
 
-bool load_samples(struct loaded_data *d, const struct file_ref *file, const struct graph *g, const char *dir, struct err *e)
+bool find_inputs(struct loaded_data *d, const struct graph *g, struct err *e)
 {
     struct input_spec *specs;
-    return load_dataset(d, file, UINT64_MAX / 2, dir, e) && run_input_specs(g, d->mem, &specs, e)
+    return run_input_specs(g, d->mem, &specs, e)
         && dataset_samples(d->mem, &d->set, specs, (size_t)g->n_inputs, &d->samples, e)
         && samples_padding(d->mem, &d->set, specs, (size_t)g->n_inputs, &d->samples, e);
+}
+
+bool load_samples(struct loaded_data *d, const struct file_ref *file, const struct graph *g, const char *dir, struct err *e)
+{
+    return load_dataset(d, file, LOAD_NO_LIMIT, dir, e) && find_inputs(d, g, e);
 }
 
 void loaded_data_release(struct loaded_data *d)

@@ -40,13 +40,16 @@ struct loaded_data {
     struct arena *mem;
     struct mapping map;
     struct dataset set;
-    struct samples samples;            /* only after load_samples() */
+    struct samples samples;            /* only after find_inputs() */
     uint8_t digest[HASH_SIZE];
 };
 
-/* `limit` bounds what is unpacked, which lies in scratch files in `dir` (must outlive the data). */
+/* `limit` bounds what is unpacked, which lies in scratch files in `dir` (must outlive the data); LOAD_NO_LIMIT: the disk does. */
+#define LOAD_NO_LIMIT (UINT64_MAX / 2)
 bool load_dataset(struct loaded_data *d, const struct file_ref *file, uint64_t limit, const char *dir, struct err *e);
-/* load_dataset() without a limit but the disk's, then checked against the model's inputs. */
+/* The model's inputs among the data's arrays, checked: fills d->samples. */
+bool find_inputs(struct loaded_data *d, const struct graph *g, struct err *e);
+/* Both, without a limit. */
 bool load_samples(struct loaded_data *d, const struct file_ref *file, const struct graph *g, const char *dir, struct err *e);
 void loaded_data_release(struct loaded_data *d);
 

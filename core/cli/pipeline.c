@@ -68,8 +68,7 @@ bool pipeline_divide_rows(struct loaded_model *m, struct roles *roles, const str
 static bool load_calibration(struct state *s, struct err *e)
 {
     const struct pipeline *p = s->p;
-    if (!load_samples(&s->calibration, &p->calibration, s->model.g, p->dir, e)
-        || !samples_cut(s->calibration.mem, &s->calibration.samples, e)
+    if (!find_inputs(&s->calibration, s->model.g, e) || !samples_cut(s->calibration.mem, &s->calibration.samples, e)
         || (p->recipe->calibration.random_tokens
             && !random_tokens(s->model.g, p->seed, s->calibration.mem, &s->calibration.samples, e)))
         return false;
@@ -92,16 +91,33 @@ static bool find_samples(struct state *s, struct err *e)
     return samples_cut(s->evaluation.mem, &s->samples, e);
 }
 
+/* Model and data are read and hashed at once. */
+enum { LOAD_MODEL, LOAD_CALIBRATION, LOAD_EVALUATION, LOADS };
+
+static bool load_one(void *arg, size_t piece, int thread, struct err *e)
+{
+    struct state *s = arg;
+    const struct pipeline *p = s->p;
+    const struct file_ref *file = piece == LOAD_CALIBRATION ? &p->calibration : &p->evaluation;
+    (void)thread;
+    if (piece == LOAD_MODEL) {
+        bool ok = p->find_external ? load_model_path(&s->model, p->model[0].path, e) : load_model(&s->model, p->model, p->n_model, e);
+        if (ok)
+            loaded_model_digest(&s->model, s->model_digest);
+        return ok;
+    }
+    return !file->name || load_dataset(piece == LOAD_CALIBRATION ? &s->calibration : &s->evaluation, file, LOAD_NO_LIMIT, p->dir, e);
+}
+
 static bool load(struct state *s, struct err *e)
 {
     const struct pipeline *p = s->p;
     events_stage(p->events, "preparing");
     if (!blas_init(e) || !(s->pool = pool_new(p->threads, e)))
         return false;
-    bool ok = p->find_external ? load_model_path(&s->model, p->model[0].path, e) : load_model(&s->model, p->model, p->n_model, e);
-    if (!ok || !roles_find(s->model.g, s->model.mem, &s->roles, e) || !pipeline_divide_rows(&s->model, &s->roles, p->recipe, e)
-        || (p->calibration.name && !load_calibration(s, e))
-        || (p->evaluation.name && !load_samples(&s->evaluation, &p->evaluation, s->model.g, p->dir, e)))
+    if (!pool_run(s->pool, LOADS, load_one, s, e) || !roles_find(s->model.g, s->model.mem, &s->roles, e)
+        || !pipeline_divide_rows(&s->model, &s->roles, p->recipe, e) || (p->calibration.name && !load_calibration(s, e))
+        || (p->evaluation.name && !find_inputs(&s->evaluation, s->model.g, e)))
         return false;
     if (s->roles.n_layers == 0)
         return err_set(e, ERR_MODEL_INVALID, p->model[0].name, "no layer of this model can be quantized; repquant inspect lists why");
@@ -144,7 +160,6 @@ static bool sweep(struct state *s, struct err *e)
         .samples = &s->samples, .made_up = s->source == FROM_NOWHERE, .pool = s->pool, .memory = p->memory, .dir = p->dir, .seed = p->seed,
         .events = p->events, .codes = s->codes, .maps = s->model.maps, .n_maps = s->model.n_maps,
     };
-    loaded_model_digest(&s->model, s->model_digest);
     const struct loaded_data *data = s->source == FROM_EVALUATION ? &s->evaluation : &s->calibration;
     sweep_fingerprint(s->model_digest, data->digest, p->recipe, p->seed, s->task.fingerprint);
     events_stage(p->events, "calibrating");

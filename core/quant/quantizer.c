@@ -196,17 +196,42 @@ static void set_scales(struct rounding *r, bool symmetric, struct qweight *w)
     }
 }
 
+enum { SOME = 1024 };
+
+/* The nearest numbers in the ranges, before their zero points, and what they stand for. */
+KERNEL_CLONES
+static void round_some(size_t n, const float *restrict x, const struct weight_range *restrict range, float *restrict q,
+                       float *restrict back)
+{
+    for (size_t i = 0; i < n; i++) {
+        float lo = (float)range[i].lo, hi = (float)range[i].hi, at = rintf(x[i] / range[i].scale);
+        at = at < hi ? at : hi;
+        q[i] = at > lo ? at : lo;
+        back[i] = q[i] * range[i].scale;
+    }
+}
+
+/* Weights of input k and n <= SOME channels from `first` on. */
+static void round_row(const struct layer *l, const struct rounding *r, size_t k, size_t first, size_t n, struct qweight *w)
+{
+    const struct weight_range *range = &r->range[k / r->group * w->n + first];
+    float x[SOME], q[SOME], back[SOME];
+    for (size_t i = 0; i < n; i++)
+        x[i] = source_at(&r->s, k, first + i);
+    round_some(n, x, range, q, back);
+    for (size_t i = 0; i < n; i++) {
+        double off = (double)x[i] - (double)back[i];
+        w->codes[qweight_at(l, first + i, k)] = (int8_t)(w->step ? (int)q[i] * range[i].step : (int)q[i] + range[i].zero);
+        w->signal += (double)x[i] * (double)x[i];
+        w->error += off * off;
+    }
+}
+
 static void round_codes(const struct layer *l, const struct rounding *r, struct qweight *w)
 {
     for (size_t k = 0; k < w->k; k++)
-        for (size_t c = 0; c < w->n; c++) {
-            const struct weight_range *range = &r->range[k / r->group * w->n + c];
-            float x = source_at(&r->s, k, c), q = fmaxf((float)range->lo, fminf((float)range->hi, rintf(x / range->scale)));
-            double off = (double)x - (double)(q * range->scale);
-            w->codes[qweight_at(l, c, k)] = (int8_t)(w->step ? (int)q * range->step : (int)q + range->zero);
-            w->signal += (double)x * (double)x;
-            w->error += off * off;
-        }
+        for (size_t c = 0; c < w->n; c += SOME)
+            round_row(l, r, k, c, w->n - c < SOME ? w->n - c : SOME, w);
 }
 
 bool qweight_new(const struct layer *l, int bits, const struct weight_grid *grid, bool symmetric, struct arena *mem, struct qweight *ret,
@@ -247,7 +272,6 @@ bool qweight_round(const struct graph *g, const struct layer *l, const float *mu
 
 /* Counts on n equal bins over [lo, hi]. */
 struct bins { float lo, hi; size_t n; uint64_t *count; };
-enum { SOME = 1024 };
 
 KERNEL_CLONES
 static void find_bins(size_t n, const float *restrict x, float lo, float hi, float bins, int *restrict bin)

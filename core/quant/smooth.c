@@ -198,19 +198,33 @@ static double error_of(const struct smooth_task *t, const float *s, const float 
     return sum_of_squares(n, b->y);
 }
 
-static float *outputs_wanted(const struct smooth_task *t, struct arena *mem, struct err *e)
+/* What the layers give in float, some rows a piece. */
+enum { ROWS_AT_ONCE = 128 };
+
+struct wanted { const struct smooth_task *t; float *y; };
+
+static bool want_some(void *arg, size_t piece, int thread, struct err *e)
 {
-    size_t channels = t->rows->channels, outputs = outputs_of(t);
-    float *y = arena_scratch(mem, (uint64_t)t->rows->n * outputs, sizeof *y, e);
-    if (y)
-        gemm(false, true, t->rows->n, outputs, channels, t->rows->x, channels, t->w, channels, false, y, outputs);
-    return y;
+    const struct wanted *s = arg;
+    const struct rows *r = s->t->rows;
+    size_t outputs = outputs_of(s->t), first = piece * ROWS_AT_ONCE, n = r->n - first < ROWS_AT_ONCE ? r->n - first : ROWS_AT_ONCE;
+    (void)thread, (void)e;
+    gemm(false, true, n, outputs, r->channels, r->x + first * r->channels, r->channels, s->t->w, r->channels, false,
+         s->y + first * outputs, outputs);
+    return true;
+}
+
+static float *outputs_wanted(const struct smooth_task *t, struct pool *pool, struct arena *mem, struct err *e)
+{
+    struct wanted s = { t, arena_scratch(mem, (uint64_t)t->rows->n * outputs_of(t), sizeof *s.y, e) };
+    size_t pieces = (t->rows->n + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
+    return s.y && pool_run(pool, pieces, want_some, &s, e) ? s.y : NULL;
 }
 
 bool smooth_error(const struct smooth_task *t, const float *s, struct arena *mem, double *ret, struct err *e)
 {
     struct bench b;
-    float *y = outputs_wanted(t, mem, e);
+    float *y = outputs_wanted(t, NULL, mem, e);
     if (!y || !bench_init(&b, t, mem, e))
         return false;
     *ret = error_of(t, s, y, &b);
@@ -219,29 +233,37 @@ bool smooth_error(const struct smooth_task *t, const float *s, struct arena *mem
 
 /* ---- the search ---- */
 
+/*
+ * Most alphas are far off, and a quarter of the rows shows it: all are judged on those, the best few on all rows.
+ */
+enum { THIN = 4, FINALISTS = 3, FEWEST_ROWS = 64 };
+
 struct search {
     const struct smooth_task *t;
     const float *y;
     float *s[CHOICES];
-    double error[CHOICES];
+    double error[CHOICES];                         /* INFINITY: not judged on all rows */
     struct bench *bench;                           /* [threads] */
+    const size_t *turn;                            /* of a piece: its choice; NULL: the piece's number */
 };
 
 static double alpha_of(size_t choice) { return ((double)choice - 1) / (ALPHAS - 1); }
 
-static bool judge(void *arg, size_t choice, int thread, struct err *e)
+static bool judge(void *arg, size_t piece, int thread, struct err *e)
 {
     struct search *s = arg;
+    size_t choice = s->turn ? s->turn[piece] : piece;
     (void)e;
     s->error[choice] = error_of(s->t, s->s[choice], s->y, &s->bench[thread]);
     return true;
 }
 
-static bool search_init(struct search *s, int threads, struct arena *mem, struct err *e)
+static bool search_init(struct search *s, struct pool *pool, struct arena *mem, struct err *e)
 {
+    int threads = pool_threads(pool);
     size_t channels = s->t->rows->channels;
     struct widths widths;
-    s->y = outputs_wanted(s->t, mem, e);
+    s->y = outputs_wanted(s->t, pool, mem, e);
     s->bench = arena_array(mem, (uint64_t)threads, sizeof *s->bench, e);
     if (!s->y || !s->bench || !find_widths(s->t, mem, &widths, e))
         return false;
@@ -259,12 +281,67 @@ static bool search_init(struct search *s, int threads, struct arena *mem, struct
     return true;
 }
 
+/* Every THIN-th row of x and y. */
+static bool thin_rows(const struct search *s, struct arena *mem, struct rows *ret, float **ret_y, struct err *e)
+{
+    const struct rows *all = s->t->rows;
+    size_t n = all->n / THIN, outputs = outputs_of(s->t);
+    float *x = arena_scratch(mem, (uint64_t)n * all->channels, sizeof *x, e);
+    *ret_y = arena_scratch(mem, (uint64_t)n * outputs, sizeof **ret_y, e);
+    for (size_t i = 0; x && *ret_y && i < n; i++) {
+        memcpy(x + i * all->channels, all->x + THIN * i * all->channels, all->channels * sizeof *x);
+        memcpy(*ret_y + i * outputs, s->y + THIN * i * outputs, outputs * sizeof **ret_y);
+    }
+    *ret = (struct rows){ .x = x, .n = n, .channels = all->channels };
+    return x && *ret_y;
+}
+
+/* The FINALISTS best alphas by error, the best first; of equals the first. */
+static void pick_finalists(const double *error, size_t *ret)
+{
+    size_t n = 0;
+    for (size_t i = 1; i < CHOICES; i++) {
+        size_t at = n < FINALISTS ? n++ : FINALISTS;
+        for (; at > 0 && error[i] < error[ret[at - 1]]; at--)
+            if (at < FINALISTS)
+                ret[at] = ret[at - 1];
+        if (at < FINALISTS)
+            ret[at] = i;
+    }
+}
+
+/* Leaves the errors of those worth looking at, and of no factors at all. */
+static bool judge_all(struct search *s, struct pool *pool, struct arena *mem, struct err *e)
+{
+    size_t turn[FINALISTS + 1] = { 0 };
+    struct rows few;
+    float *y;
+    if (s->t->rows->n < THIN * FEWEST_ROWS)
+        return pool_run(pool, CHOICES, judge, s, e);
+    struct smooth_task thin = *s->t;
+    struct search first = *s;
+    if (!thin_rows(s, mem, &few, &y, e))
+        return false;
+    thin.rows = &few;
+    first.t = &thin;
+    first.y = y;
+    if (!pool_run(pool, CHOICES, judge, &first, e))
+        return false;
+    pick_finalists(first.error, turn + 1);
+    s->turn = turn;
+    for (size_t i = 0; i < CHOICES; i++)
+        s->error[i] = INFINITY;
+    bool ok = pool_run(pool, FINALISTS + 1, judge, s, e);
+    s->turn = NULL;
+    return ok;
+}
+
 bool smooth_search(const struct smooth_task *t, double worth, struct pool *pool, struct arena *mem, float *ret_s, double *ret_alpha,
                    struct err *e)
 {
     struct search s = { .t = t };
     size_t best = 1;
-    if (!search_init(&s, pool_threads(pool), mem, e) || !pool_run(pool, CHOICES, judge, &s, e))
+    if (!search_init(&s, pool, mem, e) || !judge_all(&s, pool, mem, e))
         return false;
     for (size_t i = 2; i < CHOICES; i++)
         best = s.error[i] < s.error[best] ? i : best;

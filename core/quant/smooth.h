@@ -44,8 +44,9 @@ void smooth_range(const struct ranges *full, const float *s, size_t channels, fl
 bool smooth_error(const struct smooth_task *t, const float *s, struct arena *mem, double *ret, struct err *e);
 
 /*
- * The alpha of 0, .1 .. 1 with the least such error; SMOOTH_NONE (s all 1) if none is below `worth` times that of no factors at all.
- * Of equals the first.  mem: (rows + outputs) (channels + outputs) floats a thread.  Threads do not change a bit.
+ * The alpha of 0, .1 .. 1 with the least such error, of the three that have the least on a quarter of the rows (256 or more);
+ * SMOOTH_NONE (s all 1) if it is not below `worth` times that of no factors at all.  Of equals the first.
+ * mem: (rows + outputs) (channels + outputs) floats a thread, and half as much once.  Threads do not change a bit.
  */
 bool smooth_search(const struct smooth_task *t, double worth, struct pool *pool, struct arena *mem, float *ret_s, double *ret_alpha,
                    struct err *e);

@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { SITES_AT_ONCE = 128, ENOUGH_ROWS = 8192 };
+enum { SITES_AT_ONCE = 128, ENOUGH_ROWS = 2048 };
 /* Of the largest output: the change goes through the whole network's rounding before it is looked at. */
 static const double tolerance = 1e-3;
 
@@ -23,9 +23,21 @@ struct absorber {
 
 /* ---- samples ---- */
 
+/* As few samples as the model takes at once. */
+static int64_t fewest(const struct graph *g)
+{
+    int64_t n = 1;
+    for (int i = 0; i < g->n_inputs; i++) {
+        const struct shape *s = &g->values[g->inputs[i]].shape;
+        n = s->rank > 0 && s->dim[0] > n ? s->dim[0] : n;
+    }
+    return n;
+}
+
+/* Small ones: they are chosen by what they hold, and threads shall end together. */
 static bool cut_chunks(struct absorber *a, const struct graph *g, int64_t limit, struct err *e)
 {
-    return chunks_new(&a->s->chunks, g, &a->s->quantized, a->scratch, a->t->samples, 0, limit, e);
+    return chunks_new(&a->s->chunks, g, &a->s->quantized, a->scratch, a->t->samples, fewest(g), limit, e);
 }
 
 /*
@@ -46,17 +58,6 @@ static void thin_chunks(struct chunks *c, int value)
     for (int64_t i = 0; i < n; i++)
         c->chunk[i] = c->chunk[i * all / n];
     c->n = (int)n;
-}
-
-/* As few samples as the model takes at once. */
-static int64_t fewest(const struct graph *g)
-{
-    int64_t n = 1;
-    for (int i = 0; i < g->n_inputs; i++) {
-        const struct shape *s = &g->values[g->inputs[i]].shape;
-        n = s->rank > 0 && s->dim[0] > n ? s->dim[0] : n;
-    }
-    return n;
 }
 
 /* ---- which sites ---- */
@@ -265,32 +266,47 @@ static bool absorb_all(struct absorber *a, struct err *e)
 
 /* ---- the promise ---- */
 
-
 /* Is the layer's input one of those whose factors were taken up? */
 static bool is_reader(const struct absorber *a, const struct sweep_layer *l)
 {
     return l->quantize && l->x >= 0 && a->s->sites[l->x].absorbed;
 }
 
-/* The first rows of what the readers give on the first chunk: ret [n_layers], NULL for other layers. */
-static bool run_readers(struct absorber *a, float **ret, size_t *ret_n, struct err *e)
+/* The network before or after, on its first chunk: the first rows of what the readers give. */
+struct side { struct chunks chunks; float **y; };
+struct sides { const struct absorber *a; size_t *n; struct side side[2]; };    /* n, y: [n_layers], 0 and NULL for other layers */
+
+static bool side_init(struct absorber *a, const struct graph *g, size_t *ret_n, struct side *ret, struct err *e)
 {
+    ret->y = arena_array(a->scratch, (uint64_t)a->s->n_layers, sizeof *ret->y, e);
+    if (!ret->y || !cut_chunks(a, g, fewest(g), e))
+        return false;
+    ret->chunks = a->s->chunks;
+    for (int k = 0; k < a->s->n_layers; k++) {
+        const struct sweep_layer *l = &a->s->layers[k];
+        if (!is_reader(a, l))
+            continue;
+        size_t all = (size_t)shape_elements(&ret->chunks.chunk[0].plan->facts.shape[g->nodes[l->l->node].out[0]]);
+        ret_n[k] = all < FOLD_ROWS * (size_t)l->l->n ? all : FOLD_ROWS * (size_t)l->l->n;
+        if (!(ret->y[k] = arena_array(a->scratch, ret_n[k], sizeof(float), e)))
+            return false;
+    }
+    return true;
+}
+
+static bool run_side(void *arg, size_t piece, int thread, struct err *e)
+{
+    struct sides *s = arg;
+    struct side *side = &s->side[piece];
+    const struct plan *plan = side->chunks.chunk[0].plan;
     struct frame f = { 0 };
-    const struct plan *plan = a->s->chunks.chunk[0].plan;
-    bool ok = chunk_bind(&a->s->chunks, 0, &a->s->quantized, &f, e);
+    (void)thread;
+    bool ok = chunk_bind(&side->chunks, 0, &s->a->s->quantized, &f, e);
     for (int i = 0; ok && i < plan->n_steps; i++) {
         ok = frame_step(&f, plan->steps[i], e);
-        for (int k = 0; ok && k < a->s->n_layers; k++) {
-            const struct sweep_layer *l = &a->s->layers[k];
-            if (l->l->node != plan->steps[i] || !is_reader(a, l))
-                continue;
-            const struct tensor *y = &f.t[plan->g->nodes[l->l->node].out[0]];
-            size_t all = (size_t)shape_elements(&y->shape), some = FOLD_ROWS * (size_t)l->l->n;
-            ret_n[k] = all < some ? all : some;
-            ok = (ret[k] = arena_array(a->scratch, ret_n[k], sizeof(float), e)) != NULL;
-            if (ok)
-                memcpy(ret[k], y->data, ret_n[k] * sizeof(float));
-        }
+        for (int k = 0; ok && k < s->a->s->n_layers; k++)
+            if (s->n[k] && s->a->s->layers[k].l->node == plan->steps[i])
+                memcpy(side->y[k], f.t[plan->g->nodes[plan->steps[i]].out[0]].data, s->n[k] * sizeof(float));
     }
     frame_release(&f);
     return ok;
@@ -298,18 +314,16 @@ static bool run_readers(struct absorber *a, float **ret, size_t *ret_n, struct e
 
 static bool check_unchanged(struct absorber *a, struct err *e)
 {
-    float **before = arena_array(a->scratch, (uint64_t)a->s->n_layers, sizeof *before, e);
-    float **after = arena_array(a->scratch, (uint64_t)a->s->n_layers, sizeof *after, e);
-    size_t *n = arena_array(a->scratch, (uint64_t)a->s->n_layers, sizeof *n, e);
-    if (!before || !after || !n || !cut_chunks(a, a->t->g, fewest(a->t->g), e) || !run_readers(a, before, n, e)
-        || !cut_chunks(a, a->s->g, fewest(a->t->g), e)
-        || !run_readers(a, after, n, e))
+    struct sides s = { .a = a, .n = arena_array(a->scratch, (uint64_t)a->s->n_layers, sizeof *s.n, e) };
+    if (!s.n || !side_init(a, a->t->g, s.n, &s.side[0], e) || !side_init(a, a->s->g, s.n, &s.side[1], e)
+        || !pool_run(a->t->pool, 2, run_side, &s, e))
         return false;
     for (int k = 0; k < a->s->n_layers; k++) {
         double off = 0, largest = 0;
-        for (size_t i = 0; before[k] && i < n[k]; i++) {
-            off = fmax(off, fabs((double)before[k][i] - (double)after[k][i]));
-            largest = fmax(largest, fabs((double)before[k][i]));
+        for (size_t i = 0; i < s.n[k]; i++) {
+            double before = (double)s.side[0].y[k][i];
+            off = fmax(off, fabs(before - (double)s.side[1].y[k][i]));
+            largest = fmax(largest, fabs(before));
         }
         if (!(off <= tolerance * largest))
             return err_set(e, ERR_BUG, a->s->layers[k].l->name,

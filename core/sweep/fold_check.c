@@ -1,24 +1,50 @@
 #include "core/sweep/fold_check.h"
 
+#include "core/kernel/clones.h"
+
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
 
 struct worst { double off, largest; };
 
-/* One output channel w[k] on all rows, in double: rounding here must not count. */
-static void compare_channel(const float *w, float bias, const struct site_choice *q, const float *x, const float *scaled, size_t rows,
-                            size_t k, struct worst *ret)
+/* Inputs as columns of FOLD_ROWS rows, so that the rows of one are multiplied at once; rows that there are not are 0. */
+struct columns {
+    double *mul, *x, *scaled;                  /* [k], [k, FOLD_ROWS] twice; the last without its shift */
+};
+
+static bool columns_init(struct columns *t, const struct site_choice *q, const float *x, const float *scaled, size_t rows, size_t k)
 {
-    for (size_t r = 0; r < rows; r++) {
-        double own = (double)bias, now = (double)bias;
-        for (size_t i = 0; i < k; i++) {
-            double v = (double)w[i] / (double)q->mul[i];
-            own += (double)w[i] * (double)x[r * k + i];
-            now += v * ((double)scaled[r * k + i] - (q->shift ? (double)q->shift[i] : 0));
+    t->mul = calloc(k * (2 * FOLD_ROWS + 1), sizeof *t->mul);
+    if (!t->mul)
+        return false;
+    t->x = t->mul + k;
+    t->scaled = t->x + k * FOLD_ROWS;
+    for (size_t i = 0; i < k; i++) {
+        t->mul[i] = (double)q->mul[i];
+        for (size_t r = 0; r < rows; r++) {
+            t->x[i * FOLD_ROWS + r] = (double)x[r * k + i];
+            t->scaled[i * FOLD_ROWS + r] = (double)scaled[r * k + i] - (q->shift ? (double)q->shift[i] : 0);
         }
-        ret->off = fmax(ret->off, fabs(own - now));
-        ret->largest = fmax(ret->largest, fabs(own));
+    }
+    return true;
+}
+
+/* Output channel w[k] on all rows, in double: rounding here must not count. */
+KERNEL_CLONES
+static void compare_channel(const float *w, double bias, const struct columns *t, size_t rows, size_t k, struct worst *ret)
+{
+    double own[FOLD_ROWS] = { 0 }, now[FOLD_ROWS] = { 0 };
+    for (size_t i = 0; i < k; i++) {
+        double at = (double)w[i], v = at / t->mul[i];
+        for (size_t r = 0; r < FOLD_ROWS; r++) {
+            own[r] += at * t->x[i * FOLD_ROWS + r];
+            now[r] += v * t->scaled[i * FOLD_ROWS + r];
+        }
+    }
+    for (size_t r = 0; r < rows; r++) {
+        ret->off = fmax(ret->off, fabs(own[r] - now[r]));
+        ret->largest = fmax(ret->largest, fabs(own[r] + bias));
     }
 }
 
@@ -28,11 +54,14 @@ static bool check_layer(const struct graph *g, const struct sweep_layer *l, cons
     size_t k = (size_t)l->l->k, n = (size_t)l->l->n;
     const float *bias = layer_bias(g, l->l);
     struct worst worst = { 0, 0 };
+    struct columns columns;
     float *w = malloc(n * k * sizeof *w);
-    bool ok = w ? weight_rows(g, l->l, w, e) : err_set(e, ERR_MEMORY, l->l->name, "no memory to check a fold");
+    bool held = columns_init(&columns, q, x, scaled, rows, k);
+    bool ok = held && w ? weight_rows(g, l->l, w, e) : err_set(e, ERR_MEMORY, l->l->name, "no memory to check a fold");
     for (size_t c = 0; ok && c < n; c++)
-        compare_channel(w + c * k, bias ? bias[c] : 0, q, x, scaled, rows, k, &worst);
+        compare_channel(w + c * k, bias ? (double)bias[c] : 0, &columns, rows, k, &worst);
     free(w);
+    free(columns.mul);
     if (ok && !(worst.off <= FOLD_TOLERANCE * worst.largest))
         return err_set(e, ERR_BUG, l->l->name, "folding scales into the norm before it changed its float output by %.2g of %.2g; please report this model",
                        worst.off, worst.largest);

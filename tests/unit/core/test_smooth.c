@@ -161,7 +161,7 @@ static void channels_of_a_group_share_a_factor_and_a_floor_spares_the_quiet(void
 static void the_search_takes_the_best_and_threads_do_not_show(void **state)
 {
     (void)state;
-    enum { N = 200, K = 24, OUT = 30 };
+    enum { N = 400, K = 24, OUT = 30 };
     static float values[N * K], weights[OUT * K], low[K], high[K];
     struct err e = { 0 };
     assert_true(blas_init(&e));
@@ -176,9 +176,10 @@ static void the_search_takes_the_best_and_threads_do_not_show(void **state)
         high[c] = -FLT_MAX;
     }
     range_of_columns(N, K, values, low, high);
-    struct rows r = { .x = values, .n = N, .channels = K };
     struct ranges range = { low, high };
-    for (size_t run = 0; run < 3; run++) {           /* all, one, two rows in a range */
+    for (size_t i = 0; i < 6; i++) {
+        size_t run = i % 3;                          /* all, one, two rows in a range */
+        struct rows r = { .x = values, .n = i < 3 ? N / 2 : N, .channels = K };      /* so few that all are looked at at once, or not */
         const struct smooth_reader readers[] = { { 20, 8, { .rows = run } }, { OUT, 8, { .rows = run } } };
         struct smooth_task t = { .rows = &r, .full = &range, .w = weights, .readers = readers, .n_readers = 2, .bits = 8 };
         float s[K], again[K], one[K];
