@@ -282,7 +282,7 @@ def bench_healthz(options):
     d = Daemon(options.dir / "healthz", ROOT / "build/repquant", workers=cores, threads=1)
     try:
         wish = d.inputs((DIGITS / "model.onnx").read_bytes(), (DIGITS / "calib.npz").read_bytes(), "repquant-w4a4")
-        for _ in range(100):
+        for _ in range(600):
             d.ask("POST", "/v1/jobs", wish)
         while json.loads(d.ask("GET", "/v1/queue"))["jobs"]["running"] < cores:
             time.sleep(0.05)
