@@ -9,6 +9,7 @@ On a processor without VNNI the 8-bit products saturate or run as 16-bit ones, s
 targets quantized models are made for: the lines are skipped there, saying so, unless --force is given.
 """
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -25,16 +26,23 @@ from ort_eval import has_vnni  # noqa: E402
 MODELS = os.environ.get("MODELS_DIR", os.path.join(ROOT, "..", "shared", "models"))
 OUT = os.path.join(ROOT, "build", "bench")
 TINY_FLOOR = 1.55
-FLOORS = {"percentile-w8a8": 2.0, "repquant-w8a8": 2.0, "repquant-w6a6": 1.8, "repquant-w4a4": 1.8, "repquant-w4a8": 2.0, "zeroquant-w8a8": 1.8}
+FLOORS = {"percentile-w8a8": 2.0, "repquant-w8a8": 2.0, "repquant-w6a6": 1.8, "repquant-w4a4": 1.8, "repquant-w4a8": 2.0, "zeroquant-w8a8": 1.8,
+          "smoothquant-w8a8, O2": 2.1}
+# What is no preset.
+RECIPES = {"smoothquant-w8a8, O2": {"preset": "smoothquant-w8a8", "activations": {"mode": "dynamic", "granularity": "per_tensor"}}}
 
 
 def quantized(name, model, recipe):
     """Calibrated on noise: speed does not depend on the ranges."""
     data, out = os.path.join(OUT, f"{name}-noise.npz"), os.path.join(OUT, f"{name}-{recipe}")
+    if recipe in RECIPES:
+        os.makedirs(out, exist_ok=True)
+        with open(os.path.join(out, "recipe.json"), "w") as f:
+            json.dump(RECIPES[recipe], f)
     noise = np.random.default_rng(0).standard_normal((16, 3, 224, 224)).astype(np.float32)
     np.savez(data, pixel_values=noise)
     subprocess.run([os.path.join(ROOT, "build", "repquant"), "quantize", model, "--calibration", data, "--recipe",
-                    recipe, "--output", out, "--progress", "none"], check=True, stdout=subprocess.DEVNULL)
+                    os.path.join(out, "recipe.json") if recipe in RECIPES else recipe, "--output", out, "--progress", "none"], check=True, stdout=subprocess.DEVNULL)
     return os.path.join(out, "model.onnx")
 
 
