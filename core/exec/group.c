@@ -312,8 +312,9 @@ static int run_fused(const struct tile *t, int step)
     if (!fused_runs(fused))
         return fused->kind == FUSED_WITHIN ? step + 1 : 0;
     struct tensor x = part_of(t, fused->x), y = part_of(t, p->g->nodes[p->steps[step]].out[0]);
+    struct tensor mask = fused->mask >= 0 ? part_of(t, fused->mask) : (struct tensor){ 0 };
     size_t n = (size_t)y.shape.dim[y.shape.rank - 1];
-    fused_run(fused, (size_t)shape_elements(&y.shape) / (n ? n : 1), n, x.data, y.data);
+    fused_run(fused, (size_t)shape_elements(&y.shape) / (n ? n : 1), n, x.data, fused->mask >= 0 ? &mask : NULL, y.data);
     return step + 1;
 }
 

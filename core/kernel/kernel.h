@@ -87,6 +87,8 @@ void rmsnorm(size_t rows, size_t n, const float *x, const float *gamma, float ep
  * log_softmax: 1e-6 max(1, |y|).  [approx]
  */
 void softmax(size_t rows, size_t n, const float *x, float *y);
+/* softmax() of x * scale + mask; mask: [mask_rows, n] for the rows in turn, or NULL.  y may be x, not the mask. */
+void softmax_masked(size_t rows, size_t n, const float *x, float scale, const float *mask, size_t mask_rows, float *y);
 void log_softmax(size_t rows, size_t n, const float *x, float *y);
 
 /* ---- elements; y may be x ---- */

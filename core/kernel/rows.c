@@ -139,17 +139,34 @@ KERNEL_INLINE float block_exp(size_t n, const float *x, float max, float *y)
     return block_sum(n, y);
 }
 
+KERNEL_INLINE void softmax_row(size_t n, const float *x, float *y)
+{
+    float max = largest(n, x);
+    double total = 0;
+    for (size_t at = 0; at < n; at += BLOCK)
+        total += (double)block_exp(block_at(at, n), x + at, max, y + at);
+    float scale = (float)(1 / total);
+    for (size_t i = 0; i < n; i++)
+        y[i] *= scale;
+}
+
 KERNEL_CLONES
 void softmax(size_t rows, size_t n, const float *x, float *y)
 {
+    for (size_t r = 0; r < rows; r++, x += n, y += n)
+        softmax_row(n, x, y);
+}
+
+/* A row is scaled and masked where it will lie, and is still in the nearest cache. */
+KERNEL_CLONES
+void softmax_masked(size_t rows, size_t n, const float *x, float scale, const float *mask, size_t mask_rows, float *y)
+{
     for (size_t r = 0; r < rows; r++, x += n, y += n) {
-        float max = largest(n, x);
-        double total = 0;
-        for (size_t at = 0; at < n; at += BLOCK)
-            total += (double)block_exp(block_at(at, n), x + at, max, y + at);
-        float scale = (float)(1 / total);
+        const float *m = mask ? mask + r % mask_rows * n : NULL;
+        KERNEL_LOOP
         for (size_t i = 0; i < n; i++)
-            y[i] *= scale;
+            y[i] = m ? x[i] * scale + m[i] : x[i] * scale;
+        softmax_row(n, y, y);
     }
 }
 

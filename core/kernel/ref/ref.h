@@ -19,6 +19,7 @@ void ref_cross_add(size_t rows, size_t m, size_t n, const float *y, size_t ldy, 
 void ref_layernorm(size_t rows, size_t n, const float *x, const float *gamma, const float *beta, float eps, float *y);
 void ref_rmsnorm(size_t rows, size_t n, const float *x, const float *gamma, float eps, float *y);
 void ref_softmax(size_t rows, size_t n, const float *x, float *y);
+void ref_softmax_masked(size_t rows, size_t n, const float *x, float scale, const float *mask, size_t mask_rows, float *y);
 void ref_log_softmax(size_t rows, size_t n, const float *x, float *y);
 
 void ref_vec_exp(size_t n, const float *x, float *y);

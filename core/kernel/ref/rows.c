@@ -62,6 +62,14 @@ void ref_softmax(size_t rows, size_t n, const float *x, float *y)
     }
 }
 
+void ref_softmax_masked(size_t rows, size_t n, const float *x, float scale, const float *mask, size_t mask_rows, float *y)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < n; i++)
+            y[r * n + i] = x[r * n + i] * scale + (mask ? mask[r % mask_rows * n + i] : 0);
+    ref_softmax(rows, n, y, y);
+}
+
 void ref_log_softmax(size_t rows, size_t n, const float *x, float *y)
 {
     for (size_t r = 0; r < rows; r++, x += n, y += n) {

@@ -150,6 +150,26 @@ static void check_softmax(size_t rows, size_t n, const float *x)
     expect_same("log_softmax in place", rows * n, want, got);
 }
 
+static void a_masked_softmax_is_one_of_what_was_scaled_and_masked(void **state)
+{
+    (void)state;
+    static const size_t mask_rows[] = { 1, ROWS };
+    for (size_t i = 0; i < COUNT(sizes); i++)
+        for (size_t j = 0; j < 3; j++) {
+            const float *mask = j < COUNT(mask_rows) ? in2 : NULL;
+            size_t n = sizes[i], m = mask ? mask_rows[j] : 1;
+            fill(ROOM, in, -6, 6);
+            fill(ROOM, in2, -3, 3);
+            softmax_masked(ROWS, n, in, 0.37f, mask, m, got);
+            ref_softmax_masked(ROWS, n, in, 0.37f, mask, m, want);
+            for (size_t k = 0; k < ROWS * n; k++)
+                assert_true(close_to(got[k], want[k], 3e-6 * (double)want[k] + 2e-38));
+            memcpy(want, in, ROWS * n * sizeof *want);
+            softmax_masked(ROWS, n, want, 0.37f, mask, m, want);
+            expect_same("masked softmax in place", ROWS * n, want, got);
+        }
+}
+
 static void softmax_agrees_with_the_double_formula(void **state)
 {
     (void)state;
@@ -559,6 +579,7 @@ int main(void)
         cmocka_unit_test(a_constant_row_has_no_variance),
         cmocka_unit_test(one_bad_element_spoils_its_own_row_only),
         cmocka_unit_test(softmax_agrees_with_the_double_formula),
+        cmocka_unit_test(a_masked_softmax_is_one_of_what_was_scaled_and_masked),
         cmocka_unit_test(softmax_treats_infinities_and_nan_as_the_formula_does),
         cmocka_unit_test(element_functions_agree_with_libm),
         cmocka_unit_test(small_arguments_keep_their_relative_accuracy),
