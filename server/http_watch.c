@@ -2,6 +2,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/cond.h"
+#include "core/base/hash.h"
 #include "core/base/log.h"
 #include "core/base/metric.h"
 
@@ -36,10 +37,7 @@ struct watch {
 
 static struct watcher **bucket_of(struct watch *watch, const char *job)
 {
-    uint32_t h = 2166136261u;
-    for (; *job; job++)
-        h = (h ^ (unsigned char)*job) * 16777619u;
-    return &watch->bucket[h % BUCKETS];
+    return &watch->bucket[hash_name(job) % BUCKETS];
 }
 
 /* ---- with the lock ---- */

@@ -1,5 +1,6 @@
 #include "storage/recent.h"
 
+#include "core/base/hash.h"
 #include "storage/inner.h"
 
 #include <pthread.h>
@@ -37,14 +38,7 @@ void recent_free(struct recent *r)
     free(r);
 }
 
-/* FNV-1a */
-static struct slot *slot_of(struct recent *r, const char *key)
-{
-    uint32_t h = 2166136261u;
-    for (; *key; key++)
-        h = (h ^ (unsigned char)*key) * 16777619u;
-    return &r->slot[(h ^ h >> 16) % SLOTS];
-}
+static struct slot *slot_of(struct recent *r, const char *key) { return &r->slot[hash_name(key) % SLOTS]; }
 
 static void *copy_of(const void *p, size_t n)
 {

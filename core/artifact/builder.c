@@ -4,13 +4,10 @@
 
 #include <string.h>
 
-/* Where the name is in a table, or the empty place where it belongs.  (FNV-1a, mixed: its low bits alone are poor.) */
+/* Where the name is in a table, or the empty place where it belongs. */
 static size_t place_of(const char *const *names, size_t room, const char *name)
 {
-    uint64_t h = 0xCBF29CE484222325u;
-    for (const char *c = name; *c; c++)
-        h = (h ^ (unsigned char)*c) * 0x100000001B3u;
-    size_t at = hash_mix(0, h) & (room - 1);
+    size_t at = hash_name(name) & (room - 1);
     while (names[at] && strcmp(names[at], name) != 0)
         at = (at + 1) & (room - 1);
     return at;

@@ -57,4 +57,13 @@ static inline uint64_t hash_mix(uint64_t seed, uint64_t i)
     return x ^ (x >> 31);
 }
 
+/* A place in a table for a name: FNV-1a, mixed, as its low bits alone are poor.  Who chooses names can make them collide. */
+static inline uint64_t hash_name(const char *name)
+{
+    uint64_t h = 0xCBF29CE484222325u;
+    for (; *name; name++)
+        h = (h ^ (unsigned char)*name) * 0x100000001B3u;
+    return hash_mix(0, h);
+}
+
 #endif
