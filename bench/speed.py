@@ -27,9 +27,9 @@ MODELS = os.environ.get("MODELS_DIR", os.path.join(ROOT, "..", "shared", "models
 OUT = os.path.join(ROOT, "build", "bench")
 TINY_FLOOR = 1.55
 FLOORS = {"percentile-w8a8": 2.0, "repquant-w8a8": 2.0, "repquant-w6a6": 1.8, "repquant-w4a4": 1.8, "repquant-w4a8": 2.0, "zeroquant-w8a8": 1.8,
-          "smoothquant-w8a8, O2": 2.1}
+          "smoothquant-w8a8, dynamic per tensor": 2.1}
 # What is no preset.
-RECIPES = {"smoothquant-w8a8, O2": {"preset": "smoothquant-w8a8", "activations": {"mode": "dynamic", "granularity": "per_tensor"}}}
+RECIPES = {"smoothquant-w8a8, dynamic per tensor": {"preset": "smoothquant-w8a8", "activations": {"mode": "dynamic", "granularity": "per_tensor"}}}
 
 
 def quantized(name, model, recipe):
