@@ -49,7 +49,8 @@ function choiceOf(layer, picked) {
         button.setAttribute("aria-label", `${text}, ${name}`);
     }
     function open() {
-        const list = h("select", { "aria-label": name, change: () => { value = list.value; picked(value); }, blur: () => { told(); list.replaceWith(button); } },
+        const change = () => { value = list.value; picked(value); }, blur = () => { told(); list.replaceWith(button); };
+        const list = h("select", { "aria-label": name, change, blur },
             choices.map(([key, text]) => h("option", { value: key, selected: key === value }, text)));
         button.replaceWith(list);
         list.focus();

@@ -331,13 +331,32 @@ def test_a_thousand_layers_are_all_found_by_scrolling_and_keep_what_is_picked(da
     expect(chosen(page, "patch.0", "exclude")).to_be_visible()
 
 
-def test_the_rows_in_view_are_there_when_the_window_changes(daemon, jobs, browse):
-    page = browse(daemon)
-    rows = daemon("GET", f"/v1/jobs/{jobs[0]['id']}/layers").json()["data"]
+def open_many(page, daemon, job):
+    """The page of a thousand layers, a real answer repeated; rows out of view do not exist."""
+    rows = daemon("GET", f"/v1/jobs/{job}/layers").json()["data"]
     many = [{**rows[i % len(rows)], "index": i, "name": f"{rows[i % len(rows)]['name']}.{i}"} for i in range(1000)]
     page.route("**/v1/jobs/*/layers", lambda route: route.fulfill(json={"data": many, "next_cursor": None}))
-    page.goto(f"/#/jobs/{jobs[0]['id']}/layers")
+    page.goto(f"/#/jobs/{job}/layers")
     expect(page.get_by_role("table", name="Layers").locator("tbody tr:not(.space)").first).to_be_visible()
+
+
+def test_a_choice_that_is_open_survives_that_its_row_leaves_the_view(daemon, jobs, browse):
+    page = browse(daemon)
+    open_many(page, daemon, jobs[0]["id"])
+    chosen(page, "patch.0", "keep").click()
+    choices = page.get_by_label("next recipe: patch.0", exact=True)
+    choices.select_option("exclude")
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    expect(choices).to_have_count(0)
+    page.evaluate("scrollTo(0, 0)")
+    expect(chosen(page, "patch.0", "exclude")).to_be_visible()
+    choose(page, "patch.0", "")
+    expect(page.get_by_text("Nothing is picked.")).to_be_visible()
+
+
+def test_the_rows_in_view_are_there_when_the_window_changes(daemon, jobs, browse):
+    page = browse(daemon)
+    open_many(page, daemon, jobs[0]["id"])
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight / 2)")
     middle = "document.elementFromPoint(innerWidth / 2, innerHeight / 2).closest('tr').className"
     page.wait_for_function(f"{middle} !== 'space'")

@@ -38,7 +38,7 @@ def test_the_picker_makes_the_next_recipe_and_its_job(daemon, jobs, browse, acce
     assert "excluded" in now[hostile]["skip_reason"]
 
 
-def test_the_picker_is_used_with_the_keyboard(daemon, jobs, browse, accessible):
+def test_the_picker_is_used_with_the_keyboard(daemon, jobs, browse, accessible, shot):
     page = browse(daemon, f"/#/jobs/{jobs[0]['id']}/layers")
     expect(page.get_by_role("table", name="Layers")).to_be_visible()
     page.get_by_role("link", name="head", exact=True).focus()
@@ -48,6 +48,7 @@ def test_the_picker_is_used_with_the_keyboard(daemon, jobs, browse, accessible):
     choices = page.get_by_role("combobox", name="next recipe: head", exact=True)
     expect(choices).to_be_focused()
     accessible(page)
+    shot(page, "picker-open", whole=False)
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(choices).to_have_value("exclude")
@@ -57,6 +58,7 @@ def test_the_picker_is_used_with_the_keyboard(daemon, jobs, browse, accessible):
     page.keyboard.press("Tab")
     expect(chosen(page, "head", "exclude")).to_be_focused()
     accessible(page)
+    shot(page, "picker-keyboard", whole=False)
 
 
 def drag(page, place, path, drop=True):
@@ -210,6 +212,21 @@ def test_a_keyboard_alone_makes_a_job(daemon, jobs, browse):
     expect(page.get_by_role("heading", name="Verdict")).to_be_visible(timeout=60_000)
     job = daemon("GET", "/v1/jobs/" + page.url.rsplit("/", 1)[1]).json()
     assert job["request"]["model_id"] == model and job["recipe"]["name"] == "percentile-w8a8" and job["state"] == "succeeded"
+
+
+def test_a_job_made_from_another_begins_with_its_recipe(daemon, jobs, browse):
+    """Also after the page is loaded again, when what the picker kept for it has been used."""
+    page = browse(daemon, f"/#/new?from={jobs[0]['id']}")
+    preset, text = page.get_by_label("Preset"), page.get_by_label("or one of your own, as JSON")
+    expect(preset).to_have_value("repquant-w4a4")
+    assert json.loads(text.input_value()) == jobs[0]["recipe"]
+    own = jobs[1]["recipe"] | {"exclude": ["head"]}
+    inputs = {k: v for k, v in jobs[1]["request"].items() if k.endswith("_id")}
+    made = daemon("POST", "/v1/jobs", json={**inputs, "type": "quantize", "recipe": own}).json()
+    page.goto(f"/#/new?from={made['id']}")
+    expect(preset).to_have_value("")
+    assert json.loads(text.input_value()) == made["recipe"] and made["recipe"]["exclude"] == ["head"]
+    assert daemon.ended(made["id"], 120)["state"] == "succeeded"
 
 
 def test_what_is_wrong_with_a_recipe_is_said(daemon, jobs, browse):

@@ -1,4 +1,6 @@
-"""How soon pages are there and how smooth they are, by the browser's own measures: the best of a few runs, for a test's machine is busy."""
+"""How soon pages are there and how smooth they are, by the browser's own measures.
+
+Where others compute, the clock is not believed: see idle() and Frames.quiet()."""
 import json
 import os
 import sqlite3
@@ -23,6 +25,11 @@ PAINTS = """() => new Promise((done) => {
     const look = () => told().length === 2 ? done(told()) : setTimeout(look, 20);
     look();
 })"""
+
+
+def idle():
+    """Whether the machine has had processors to spare."""
+    return os.getloadavg()[0] < os.cpu_count() * 0.75
 
 
 def ulid(ms, n):
@@ -69,7 +76,8 @@ def test_the_queue_of_ten_thousand_jobs_is_painted_within_a_second(full, browse,
         expect(page.get_by_role("img", name="Jobs that waited")).to_be_visible()
     print("queue of", JOBS, "jobs: first paint and first row after", [[round(t) for t in both] for both in seen], "ms")
     shot(page, "queue-many")
-    assert min(first for first, _ in seen) < 1000 and min(rows for _, rows in seen) < 1000
+    judged = max if idle() else min
+    assert judged(first for first, _ in seen) < 1000 and judged(rows for _, rows in seen) < 1000
 
 
 class Frames(NamedTuple):
@@ -81,7 +89,7 @@ class Frames(NamedTuple):
 
     def quiet(self):
         """Whether the page had the processor whenever it wanted it: then the clock tells of the page and not of others."""
-        return self.processor[1] > 0.9 * self.clock[1] or os.getloadavg()[0] < os.cpu_count() * 0.75
+        return self.processor[1] > 0.9 * self.clock[1] or idle()
 
     def __str__(self):
         return (f"{self.drawn} frames, the worst {self.worst:.0f} ms; longest task {self.clock[0]:.0f} ms, {self.processor[0]:.0f} ms of processor time; "
