@@ -164,7 +164,7 @@ def test_a_thousand_layers_scroll_and_sort_without_a_long_frame(daemon, jobs, ch
     print("1000 layers:", f"opened: {opened}", *seen, sep="\n  ")
     page.get_by_role("table", name="Layers").scroll_into_view_if_needed()
     shot(page, "layers-many", whole=False)
-    for run in (opened, *seen):
-        assert run.processor[0] < 100, run
+    assert opened.processor[0] < 100, opened
     for run in seen:
-        assert run.drawn > 100 and (run.worst < 100 or not run.quiet()), run
+        assert run.drawn > 100 and run.processor[0] < 50, run       # the rest of a frame is for raster and for what puts it on the screen
+        assert run.worst < 100 or not run.quiet(), run
