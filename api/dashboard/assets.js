@@ -16,7 +16,7 @@ async function list(kind, place, { query, signal }) {
         { title: "Name", class: "name", cell: (a) => h("a", { href: `#/${kind}/${a.id}` }, a.name) }, { title: "Id", class: "mono", cell: (a) => a.id },
         { title: "Format", cell: (a) => a.format }, { title: "Size", n: true, cell: (a) => bytes(a.bytes) },
         { title: "Registered", cell: (a) => time(a.created_at) }], page.data) : h("p", null, none),
-    page.next_cursor && h("p", null, h("a", { href: `#/${kind}?cursor=${page.next_cursor}` }, "Older ones")));
+    page.next_cursor && h("p", null, h("a", { href: `#/${kind}?cursor=${page.next_cursor}` }, "Older ones")) || "");
 }
 
 function head(kind, a) {

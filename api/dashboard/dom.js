@@ -25,8 +25,16 @@ export function s(tag, props, ...kids) {
     return fill(document.createElementNS(SVG, tag), props, kids);
 }
 
+const formats = new Map();      // by digits: to make one takes longer than a row of a table
+
+function format(digits) {
+    if (!formats.has(digits))
+        formats.set(digits, new Intl.NumberFormat("en", { maximumFractionDigits: digits }));
+    return formats.get(digits);
+}
+
 export function number(value, digits = 2) {
-    return value === null || value === undefined ? "–" : Number(value).toLocaleString("en", { maximumFractionDigits: digits });
+    return value === null || value === undefined ? "–" : format(digits).format(Number(value));
 }
 
 export function bytes(n) {

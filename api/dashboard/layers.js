@@ -34,10 +34,35 @@ function compare(key, sign) {
     };
 }
 
+const choices = [["", "keep"], ["exclude", "exclude"], ["raise", "8 bits"]];
+
+/**
+ * What the next recipe does with a layer: a button, and in its place while it is used the list of choices.  A list of its own for each row would
+ * cost as much as the rest of the row together.
+ */
+function choiceOf(layer, picked) {
+    const name = `next recipe: ${layer.name}`, button = h("button", { class: "pick", "aria-haspopup": "listbox", click: open });
+    let value = "";
+    function told() {
+        const [, text] = choices.find(([key]) => key === value);
+        button.textContent = text;
+        button.setAttribute("aria-label", `${text}, ${name}`);
+    }
+    function open() {
+        const change = () => { value = list.value; picked(value); }, blur = () => { told(); list.replaceWith(button); };
+        const list = h("select", { "aria-label": name, change, blur },
+            choices.map(([key, text]) => h("option", { value: key, selected: key === value }, text)));
+        button.replaceWith(list);
+        list.focus();
+        if (list.showPicker && navigator.userActivation.isActive)
+            list.showPicker();
+    }
+    told();
+    return button;
+}
+
 function row(id, layer, pick) {
-    const change = (event) => { pick(layer, event.target.value); tr.classList.toggle("picked", !!event.target.value); };
-    const choice = h("select", { "aria-label": `next recipe: ${layer.name}`, change },
-        [["", "keep"], ["exclude", "exclude"], ["raise", "8 bits"]].map(([value, text]) => h("option", { value }, text)));
+    const choice = choiceOf(layer, (value) => { pick(layer, value); tr.classList.toggle("picked", !!value); });
     const cells = columns.map((c) => h("td", { class: c.n ? "n" : c.key === "name" && "name",
         title: c.key === "actual_precision" && layer.skip_reason }, c.key === "name"
         ? h("a", { title: layer.name, href: `#/jobs/${id}/layers/${layer.index}` }, layer.name) : c.show ? c.show(layer) : number(layer[c.key], c.digits)));

@@ -151,9 +151,11 @@ export async function newPage(place, { query, signal }) {
             one.select.value = value || "";
     for (const [one, name] of [[model, "model"], [data, "data"]])
         one.select.value = query.get(name) || one.select.value;
-    if (kept) {
-        preset.value = "";
-        text.value = kept;
+    const own = kept || before && JSON.stringify(before.recipe, null, 1);
+    if (own) {
+        const same = recipes.data.find((r) => JSON.stringify(r.recipe, null, 1) === own);
+        preset.value = same ? same.name : "";
+        text.value = own;
     }
     changed();
 }

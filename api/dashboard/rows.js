@@ -1,24 +1,24 @@
-// rows.js - a table's body of any length, of which only what is in view exists: a browser lays out fifty rows in a frame, not a thousand.
+// rows.js - a table's body of any length, of which only what is in view exists: a browser lays out forty rows in a frame, not a thousand.
 import { h } from "./dom.js";
 
-const BESIDE = 15, WHOLE = 50;      // rows that are there above and below what is in view; so many are all there at once
+const BESIDE = 8, WHOLE = 40;      // rows that are there above and below what is in view; so many are all there at once
 
 /** rowOf(item) makes a row, once; all rows have one height.  Returns what shows a list of items in place of the one before. */
 export function windowed(body, columns, rowOf, signal) {
     const space = () => h("tr", { "aria-hidden": "true", class: "space" }, h("td", { colspan: columns })), above = space(), below = space();
     let items = [], from = 0, to = 0, height = 0, asked = false;
 
-    function inView() {
+    /** Of a body whose upper edge is so far below the window's. */
+    function inView(edge) {
         if (items.length <= WHOLE || !height)
             return [0, Math.min(items.length, WHOLE)];
-        const top = -body.getBoundingClientRect().top, first = Math.floor(top / height) - BESIDE, last = Math.ceil((top + innerHeight) / height) + BESIDE;
+        const top = -edge, first = Math.floor(top / height) - BESIDE, last = Math.ceil((top + innerHeight) / height) + BESIDE;
         const start = Math.max(0, Math.min(first, items.length - WHOLE));
         return [start, Math.min(items.length, Math.max(last, start + WHOLE))];
     }
     /** Rows that stay are not touched, so that the focus stays where it is. */
-    function update() {
-        asked = false;
-        const [a, b] = inView();
+    function update(edge) {
+        const [a, b] = inView(edge);
         if (a >= to || b <= from) {
             for (let i = from; i < to; i++)
                 above.nextSibling.remove();
@@ -36,21 +36,27 @@ export function windowed(body, columns, rowOf, signal) {
             below.before(...items.slice(to, b).map(rowOf));
             to = b;
         }
-        height = height || (to > from ? above.nextSibling.getBoundingClientRect().height : 0);
+        if (!height && to > from) {
+            height = above.nextSibling.getBoundingClientRect().height;
+            update(edge);
+            return;
+        }
         above.firstChild.setAttribute("height", Math.round(from * height));
         below.firstChild.setAttribute("height", Math.round((items.length - to) * height));
     }
+    const measured = () => body.getBoundingClientRect().top;
     const later = () => {
         if (!asked)
-            requestAnimationFrame(update);
+            requestAnimationFrame(() => { asked = false; update(measured()); });
         asked = true;
     };
     addEventListener("scroll", later, { passive: true, signal });
     addEventListener("resize", () => { height = 0; later(); }, { signal });
     return (list) => {
+        const edge = measured();        // before anything is changed: afterwards it would be laid out only to be measured
         body.replaceChildren(above, below);
         items = list;
         from = to = 0;
-        update();
+        update(edge);
     };
 }

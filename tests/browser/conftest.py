@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import shutil
 import zipfile
 
@@ -154,6 +155,19 @@ def smallest_print(page):
     """How many pixels high the smallest text of the page's plots is."""
     return page.evaluate("""Math.min(...[...document.querySelectorAll("svg text")].filter((text) => text.textContent)
         .map((text) => text.getBoundingClientRect().height))""")
+
+
+def choose(page, layer, value):
+    """Picks in the table of layers what the next recipe does with one: the button gives way to the list while that has the focus."""
+    page.get_by_role("button", name=re.compile(f", next recipe: {re.escape(layer)}$")).click()
+    choices = page.get_by_label(f"next recipe: {layer}", exact=True)
+    expect(choices).to_be_focused()
+    choices.select_option(value)
+    choices.blur()
+
+
+def chosen(page, layer, text):
+    return page.get_by_role("button", name=f"{text}, next recipe: {layer}", exact=True)
 
 
 @pytest.fixture

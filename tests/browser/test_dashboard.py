@@ -5,7 +5,7 @@ import re
 import subprocess
 
 import requests
-from conftest import HOSTILE, ROOT
+from conftest import HOSTILE, ROOT, choose, chosen
 from playwright.sync_api import expect
 
 
@@ -165,7 +165,7 @@ def column(page, index):
 
 
 # Heads and choices of the table that are wider than their cells, and so lie under their neighbours or are cut.
-SQUEEZED = """() => [...document.querySelectorAll("table.window th button, table.window tbody select")].filter((one) => {
+SQUEEZED = """() => [...document.querySelectorAll("table.window th button, table.window tbody button.pick")].filter((one) => {
     const cell = one.closest("th, td"), { paddingLeft, paddingRight } = getComputedStyle(cell);
     one.style.maxWidth = "none";
     const wide = one.offsetWidth;
@@ -310,7 +310,7 @@ def test_a_thousand_layers_are_all_found_by_scrolling_and_keep_what_is_picked(da
     shown = page.get_by_role("table", name="Layers").locator("tbody tr:not(.space)")
     expect(shown.first).to_be_visible()
     page.get_by_role("button", name="#").click()
-    page.get_by_label("next recipe: patch.0", exact=True).select_option("exclude")
+    choose(page, "patch.0", "exclude")
     seen = set()
     while len(seen) < 1000:
         last = shown.last
@@ -322,10 +322,45 @@ def test_a_thousand_layers_are_all_found_by_scrolling_and_keep_what_is_picked(da
             expect(shown.last).not_to_contain_text(names[-1])
     assert seen == {r["name"] for r in many}
     # The focus moves on with the rows; what it comes to is there.
-    page.get_by_label(f"next recipe: {many[-1]['name']}", exact=True).focus()
+    chosen(page, many[-1]["name"], "keep").focus()
     for _ in range(120):
         page.keyboard.press("Shift+Tab")
     assert many[939]["name"] in page.evaluate("document.activeElement.closest('tr').textContent")
     page.get_by_role("button", name="Layer").click()
     page.get_by_label("Name holds").fill("patch.0")
-    expect(page.get_by_label("next recipe: patch.0", exact=True)).to_have_value("exclude")
+    expect(chosen(page, "patch.0", "exclude")).to_be_visible()
+
+
+def open_many(page, daemon, job):
+    """The page of a thousand layers, a real answer repeated; rows out of view do not exist."""
+    rows = daemon("GET", f"/v1/jobs/{job}/layers").json()["data"]
+    many = [{**rows[i % len(rows)], "index": i, "name": f"{rows[i % len(rows)]['name']}.{i}"} for i in range(1000)]
+    page.route("**/v1/jobs/*/layers", lambda route: route.fulfill(json={"data": many, "next_cursor": None}))
+    page.goto(f"/#/jobs/{job}/layers")
+    expect(page.get_by_role("table", name="Layers").locator("tbody tr:not(.space)").first).to_be_visible()
+
+
+def test_a_choice_that_is_open_survives_that_its_row_leaves_the_view(daemon, jobs, browse):
+    page = browse(daemon)
+    open_many(page, daemon, jobs[0]["id"])
+    chosen(page, "patch.0", "keep").click()
+    choices = page.get_by_label("next recipe: patch.0", exact=True)
+    choices.select_option("exclude")
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    expect(choices).to_have_count(0)
+    page.evaluate("scrollTo(0, 0)")
+    expect(chosen(page, "patch.0", "exclude")).to_be_visible()
+    choose(page, "patch.0", "")
+    expect(page.get_by_text("Nothing is picked.")).to_be_visible()
+
+
+def test_the_rows_in_view_are_there_when_the_window_changes(daemon, jobs, browse):
+    page = browse(daemon)
+    open_many(page, daemon, jobs[0]["id"])
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight / 2)")
+    middle = "document.elementFromPoint(innerWidth / 2, innerHeight / 2).closest('tr').className"
+    page.wait_for_function(f"{middle} !== 'space'")
+    page.set_viewport_size({"width": 1000, "height": 700})
+    page.wait_for_function("innerHeight === 700")
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert page.evaluate(middle) != "space"

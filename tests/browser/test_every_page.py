@@ -3,7 +3,7 @@ its window, no page calls itself busy once it is there, and names that look like
 import re
 
 import pytest
-from conftest import HOSTILE, READABLE, ROOT, smallest_print
+from conftest import HOSTILE, READABLE, ROOT, api, smallest_print
 from playwright.sync_api import expect
 
 WIDE, NARROW = 1280, 320        # 320 is what WCAG 1.4.10 asks of a page: no scrolling in two directions
@@ -55,6 +55,21 @@ def test_the_list_of_pages_is_whole(pages):
         assert any(re.match(pattern, address.split("?")[0]) for address, _, _ in pages.values()), pattern
 
 
+# Plots whose numbers cannot be had.
+WITHOUT_NUMBERS = """() => [...document.querySelectorAll("main figure:not(.preview)")].filter((one) => ["CSV", "JSON"].some((kind) =>
+    ![...one.querySelectorAll("a[download]")].some((a) => a.textContent === kind))).map((one) => one.textContent.slice(0, 40))"""
+
+
+# What a program says to itself and a page to nobody.
+NOT_FOR_PEOPLE = """() => {
+    const found = [], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walk.nextNode())
+        if (["null", "undefined", "[object Object]"].includes(walk.currentNode.data.trim()))
+            found.push(walk.currentNode.data);
+    return found;
+}"""
+
+
 def look(page, name, accessible, shot, kind, seen, hostile):
     """What is wrong with the page that is shown."""
     expect(page.get_by_role(seen[0], name=seen[1]).first).to_be_visible()
@@ -67,6 +82,12 @@ def look(page, name, accessible, shot, kind, seen, hostile):
         faults.append(f"{name}: {wide} wide")
     if page.locator("main svg text").count() and smallest_print(page) < READABLE:
         faults.append(f"{name}: text of {smallest_print(page)} pixels in a plot")
+    bare = page.evaluate(WITHOUT_NUMBERS)
+    if bare:
+        faults.append(f"{name}: no CSV and JSON of {bare}")
+    loose = page.evaluate(NOT_FOR_PEOPLE)
+    if loose:
+        faults.append(f"{name}: {loose} is shown")
     if page.locator("main [src=x], main [onerror]").count():
         faults.append(f"{name}: a name became an element")
     try:
@@ -90,3 +111,38 @@ def test_every_page(daemon, pages, browse, accessible, shot, scheme, width):
         page.goto("/#" + address)
         faults += look(page, name, accessible, shot, kind, seen, hostile)
     assert faults == []
+
+
+# Each is what a fault of a page could do; the last one leaves the page.
+FAULTS = {
+    "console": "console.error('told')",
+    "exception": "setTimeout(() => { throw new Error('thrown'); })",
+    "dialog": "setTimeout(() => alert('shown'))",
+    "policy": "new Image().src = 'http://elsewhere.test/x.png'",
+    "another host": "location.href = 'http://127.0.0.1:1024/'",
+}
+NOTICED = {
+    "console": "error: told", "exception": "exception: thrown", "dialog": "dialog: shown",
+    "policy": "error: policy: img-src http://elsewhere.test/x.png", "another host": "asked http://127.0.0.1:1024/",
+}
+
+
+def test_what_must_not_happen_is_noticed(daemon, browse, accessible):
+    """The watch over all pages, and axe-core's, would be no tests if they never saw anything."""
+    page = browse(daemon)
+    expect(page.get_by_role("heading", name="Queue")).to_be_visible()
+    accessible(page)
+    page.evaluate("document.querySelector('main').append(Object.assign(new Image(), { src: 'data:image/gif;base64,R0lGODlhAQABAAAAACw=' }))")
+    with pytest.raises(AssertionError, match="image-alt"):
+        accessible(page)
+    assert page.watch.seen == []
+    for fault, script in FAULTS.items():
+        page.evaluate(script)
+        api.until(lambda: any(NOTICED[fault] in seen for seen in noticed(page)), what=f"{fault}: {page.watch.seen}")
+    page.watch.seen.clear()
+
+
+def noticed(page):
+    """What the watch has seen, once the browser's events have been heard."""
+    page.wait_for_timeout(50)
+    return page.watch.seen

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 
-from conftest import DIGITS, HOSTILE, ROOT, put
+from conftest import DIGITS, HOSTILE, ROOT, choose, chosen, put
 from playwright.sync_api import expect
 
 
@@ -15,10 +15,12 @@ def test_the_picker_makes_the_next_recipe_and_its_job(daemon, jobs, browse, acce
     page = browse(daemon, f"/#/jobs/{jobs[0]['id']}/layers")
     go = page.get_by_role("button", name="New job with this recipe")
     expect(go).to_be_disabled()
-    page.get_by_label(f"next recipe: {hostile}", exact=True).select_option("exclude")
-    page.get_by_label("next recipe: blocks.0.fc2", exact=True).select_option("raise")
-    page.get_by_label("next recipe: head", exact=True).select_option("raise")
-    page.get_by_label("next recipe: head", exact=True).select_option("")
+    choose(page, hostile, "exclude")
+    choose(page, "blocks.0.fc2", "raise")
+    choose(page, "head", "raise")
+    choose(page, "head", "")
+    for layer, text in ((hostile, "exclude"), ("blocks.0.fc2", "8 bits"), ("head", "keep")):
+        expect(chosen(page, layer, text)).to_be_visible()
     expect(page.get_by_text("1 excluded, 1 raised to 8 bits.")).to_be_visible()
     shot(page, "picker")
     go.click()
@@ -34,6 +36,29 @@ def test_the_picker_makes_the_next_recipe_and_its_job(daemon, jobs, browse, acce
     now = {r["name"]: r for r in daemon("GET", f"/v1/jobs/{job['id']}/layers").json()["data"]}
     assert now["blocks.0.fc2"]["actual_precision"] == "w8a8" and now["head"]["actual_precision"] == "w4a4"
     assert "excluded" in now[hostile]["skip_reason"]
+
+
+def test_the_picker_is_used_with_the_keyboard(daemon, jobs, browse, accessible, shot):
+    page = browse(daemon, f"/#/jobs/{jobs[0]['id']}/layers")
+    expect(page.get_by_role("table", name="Layers")).to_be_visible()
+    page.get_by_role("link", name="head", exact=True).focus()
+    page.keyboard.press("Tab")
+    expect(chosen(page, "head", "keep")).to_be_focused()
+    page.keyboard.press("Enter")
+    choices = page.get_by_role("combobox", name="next recipe: head", exact=True)
+    expect(choices).to_be_focused()
+    accessible(page)
+    shot(page, "picker-open", whole=False)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(choices).to_have_value("exclude")
+    page.keyboard.press("Shift+Tab")
+    expect(page.get_by_role("link", name="head", exact=True)).to_be_focused()
+    expect(page.get_by_text("1 excluded, 0 raised to 8 bits.")).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(chosen(page, "head", "exclude")).to_be_focused()
+    accessible(page)
+    shot(page, "picker-keyboard", whole=False)
 
 
 def drag(page, place, path, drop=True):
@@ -187,6 +212,21 @@ def test_a_keyboard_alone_makes_a_job(daemon, jobs, browse):
     expect(page.get_by_role("heading", name="Verdict")).to_be_visible(timeout=60_000)
     job = daemon("GET", "/v1/jobs/" + page.url.rsplit("/", 1)[1]).json()
     assert job["request"]["model_id"] == model and job["recipe"]["name"] == "percentile-w8a8" and job["state"] == "succeeded"
+
+
+def test_a_job_made_from_another_begins_with_its_recipe(daemon, jobs, browse):
+    """Also after the page is loaded again, when what the picker kept for it has been used."""
+    page = browse(daemon, f"/#/new?from={jobs[0]['id']}")
+    preset, text = page.get_by_label("Preset"), page.get_by_label("or one of your own, as JSON")
+    expect(preset).to_have_value("repquant-w4a4")
+    assert json.loads(text.input_value()) == jobs[0]["recipe"]
+    own = jobs[1]["recipe"] | {"exclude": ["head"]}
+    inputs = {k: v for k, v in jobs[1]["request"].items() if k.endswith("_id")}
+    made = daemon("POST", "/v1/jobs", json={**inputs, "type": "quantize", "recipe": own}).json()
+    page.goto(f"/#/new?from={made['id']}")
+    expect(preset).to_have_value("")
+    assert json.loads(text.input_value()) == made["recipe"] and made["recipe"]["exclude"] == ["head"]
+    assert daemon.ended(made["id"], 120)["state"] == "succeeded"
 
 
 def test_what_is_wrong_with_a_recipe_is_said(daemon, jobs, browse):

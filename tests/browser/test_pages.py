@@ -18,6 +18,7 @@ def data_of(page, name, kind):
 def test_a_model_page_tells_what_is_inside_and_what_each_method_quantizes(daemon, jobs, browse, accessible, shot):
     page = browse(daemon)
     page.get_by_role("link", name="Models").click()
+    expect(page.get_by_role("table", name="Models")).to_be_visible()
     accessible(page)
     page.get_by_role("table", name="Models").get_by_role("link", name=HOSTILE).first.click()
     expect(page.get_by_role("heading", name=HOSTILE)).to_be_visible()
@@ -40,6 +41,7 @@ def test_a_model_page_tells_what_is_inside_and_what_each_method_quantizes(daemon
 def test_a_data_set_page_tells_schema_ranges_and_whether_it_fits(daemon, jobs, browse, accessible, shot):
     page = browse(daemon)
     page.get_by_role("link", name="Data sets").click()
+    expect(page.get_by_role("table", name="Data sets")).to_be_visible()
     accessible(page)
     page.get_by_role("table", name="Data sets").get_by_role("link", name="calib").first.click()
     array = daemon("GET", f"/v1/datasets/{jobs[0]['request']['dataset_id']}").json()["inventory"]["arrays"][0]

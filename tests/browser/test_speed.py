@@ -1,8 +1,11 @@
-"""How soon pages are there and how smooth they are, by the browser's own measures: the best of a few runs, for a test's machine is busy."""
+"""How soon pages are there and how smooth they are, by the browser's own measures.
+
+Where others compute, the clock is not believed: see idle() and Frames.quiet()."""
 import json
 import os
 import sqlite3
 import time
+from typing import NamedTuple
 
 import pytest
 from playwright.sync_api import expect
@@ -22,6 +25,11 @@ PAINTS = """() => new Promise((done) => {
     const look = () => told().length === 2 ? done(told()) : setTimeout(look, 20);
     look();
 })"""
+
+
+def idle():
+    """Whether the machine has had processors to spare."""
+    return os.getloadavg()[0] < os.cpu_count() * 0.75
 
 
 def ulid(ms, n):
@@ -68,11 +76,35 @@ def test_the_queue_of_ten_thousand_jobs_is_painted_within_a_second(full, browse,
         expect(page.get_by_role("img", name="Jobs that waited")).to_be_visible()
     print("queue of", JOBS, "jobs: first paint and first row after", [[round(t) for t in both] for both in seen], "ms")
     shot(page, "queue-many")
-    assert min(first for first, _ in seen) < 1000 and min(rows for _, rows in seen) < 1000
+    judged = max if idle() else min
+    assert judged(first for first, _ in seen) < 1000 and judged(rows for _, rows in seen) < 1000
+
+
+class Frames(NamedTuple):
+    """Of a trace: its worst frame and how many were drawn; by the clock and by the processor's, the longest task of the main thread and all together."""
+    worst: float
+    drawn: int
+    clock: tuple
+    processor: tuple
+
+    def quiet(self):
+        """Whether the page had the processor whenever it wanted it: then the clock tells of the page and not of others."""
+        return self.processor[1] > 0.9 * self.clock[1] or idle()
+
+    def __str__(self):
+        return (f"{self.drawn} frames, the worst {self.worst:.0f} ms; longest task {self.clock[0]:.0f} ms, {self.processor[0]:.0f} ms of processor time; "
+                f"all tasks {self.clock[1]:.0f} ms, {self.processor[1]:.0f} ms of processor time{', quiet' if self.quiet() else ''}")
+
+
+def clock(event):
+    return event["dur"]
+
+
+def processor(event):
+    return event.get("tdur", event["dur"])
 
 
 def frames(trace):
-    """Milliseconds of each frame that was drawn, of each task of a page's main thread, and of processor time of each."""
     events = json.loads(trace)["traceEvents"]
     mains = {(e["pid"], e["tid"]) for e in events if e.get("name") == "thread_name" and e["args"]["name"] == "CrRendererMain"}
     begun, drawn = {}, []
@@ -86,7 +118,7 @@ def frames(trace):
                 drawn.append((e["ts"] - at) / 1000)
     tasks = [e for e in events if e.get("name") == "RunTask" and e.get("ph") == "X" and (e["pid"], e["tid"]) in mains]
     assert drawn and tasks
-    return drawn, [e["dur"] / 1000 for e in tasks], [e.get("tdur", e["dur"]) / 1000 for e in tasks]
+    return Frames(max(drawn), len(drawn), *((max(f(e) for e in tasks) / 1000, sum(f(e) for e in tasks) / 1000) for f in (clock, processor)))
 
 
 CLICK = """(title) => new Promise((done) => {
@@ -104,29 +136,35 @@ SCROLL = """async () => {
 }"""
 
 
+TRACED = ["devtools.timeline", "disabled-by-default-devtools.timeline", "benchmark", "cc"]
+DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done))))"
+
+
 def test_a_thousand_layers_scroll_and_sort_without_a_long_frame(daemon, jobs, chromium, browse, shot):
     """
     Of a real answer repeated.  The trace is the browser's own; frames are those that it reports as presented.  On a machine with more to do than
-    processors a frame's time tells of the others: there the page's own work is judged, the processor time of its longest task.
+    processors a frame's time tells of the others: there the page's own work is judged, the processor time of its longest task.  Each run is judged:
+    the first one makes the rows, and it is the one that people see.
     """
     page = browse(daemon)
     rows = daemon("GET", f"/v1/jobs/{jobs[0]['id']}/layers").json()["data"]
     many = [{**rows[i % len(rows)], "index": i, "name": f"{rows[i % len(rows)]['name']}.{i}"} for i in range(LAYERS)]
     page.route("**/v1/jobs/*/layers", lambda route: route.fulfill(json={"data": many, "next_cursor": None}))
+    chromium.start_tracing(page=page, categories=TRACED)
     page.goto(f"/#/jobs/{jobs[0]['id']}/layers?sort=name")
-    shown = page.get_by_role("table", name="Layers").locator("tbody tr")
-    expect(shown.first).to_be_visible()
-    worst = []
+    expect(page.get_by_role("table", name="Layers").locator("tbody tr").first).to_be_visible()
+    page.evaluate(DRAWN)
+    opened, seen = frames(chromium.stop_tracing()), []
     for _ in range(RUNS):
-        chromium.start_tracing(page=page, categories=["devtools.timeline", "disabled-by-default-devtools.timeline", "benchmark", "cc"])
+        chromium.start_tracing(page=page, categories=TRACED)
         page.evaluate(SCROLL)
         for title in ("Cosine", "Isolated dB", "Layer", "#"):
             page.evaluate(CLICK, title)
-        drawn, tasks, busy = frames(chromium.stop_tracing())
-        worst.append((max(drawn), max(tasks), max(busy), len(drawn)))
-    print("1000 layers: worst frame, worst task and its processor time in ms, frames:", [tuple(round(x) for x in w) for w in worst])
+        seen.append(frames(chromium.stop_tracing()))
+    print("1000 layers:", f"opened: {opened}", *seen, sep="\n  ")
     page.get_by_role("table", name="Layers").scroll_into_view_if_needed()
     shot(page, "layers-many", whole=False)
-    assert all(n > 100 for *_, n in worst) and min(busy for _, _, busy, _ in worst) < 100
-    if os.getloadavg()[0] < os.cpu_count() * 0.75:
-        assert min(frame for frame, *_ in worst) < 100
+    assert opened.processor[0] < 100, opened
+    for run in seen:
+        assert run.drawn > 100 and run.processor[0] < 50, run       # the rest of a frame is for raster and for what puts it on the screen
+        assert run.worst < 100 or not run.quiet(), run
