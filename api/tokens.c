@@ -165,7 +165,8 @@ bool post_token(struct app *app, struct request *req, struct reply *reply, struc
         if (text[0])
             json_object_set_new(row, "token", json_string(text));
         explicit_bzero(text, sizeof text);
-        reply_field(reply, "Location", "/v1/tokens/%s", token.id);
+        bool own = strcmp(w.team, req->who.team) == 0;      /* another team's token is found with its team alone */
+        reply_field(reply, "Location", "/v1/tokens/%s%s%s", token.id, own ? "" : "?team=", own ? "" : w.team);
         reply_json(reply, 201, row, e);
     }
     json_decref(body);

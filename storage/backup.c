@@ -217,11 +217,14 @@ static bool only_ours(void *arg, int dir, const char *name)
     return belongs(name) || err_set(arg, ERR_CONFIG, "backup", "the folder holds \"%.100s\", so it is neither empty nor a backup; choose another one", name);
 }
 
+/* Those above are not made: a disk that is not mounted must not become a folder on this one. */
+#define MAKE_FOLDER "make the folder, in one that must be there"
+
 /* Existing or new, empty or a backup. */
 static bool open_target(struct place *p, const char *path, struct err *e)
 {
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
-        return err_sys(e, path, "make the folder");
+        return err_sys(e, path, MAKE_FOLDER);
     return place_open(p, path, e) && each_name(p->fd, path, only_ours, e, e) && lock_backup(p, O_RDWR | O_CREAT, LOCK_EX, e)
         && (mkdirat(p->fd, "blobs", 0700) == 0 || errno == EEXIST || err_sys(e, path, "make blobs/ in"))
         && open_blobs(p, e) && store_fan_out(p->blobs_fd, path, e);
@@ -470,7 +473,7 @@ bool backup_restore(const char *from, const char *data, struct backup_sum *ret, 
     struct snapshot *s = NULL;
     *ret = (struct backup_sum){ 0 };
     bool ok = place_open(&source, from, e) && (s = open_backup(&source, &m, e)) != NULL && snapshot_check(s, e)
-           && (mkdir(data, 0700) == 0 || errno == EEXIST || err_sys(e, data, "make the folder"))
+           && (mkdir(data, 0700) == 0 || errno == EEXIST || err_sys(e, data, MAKE_FOLDER))
            && place_open(&target, data, e) && each_name(target.fd, data, nothing_but_lost, e, e)
            && lock_backup(&target, O_RDWR | O_CREAT, LOCK_EX, e)       /* the daemon's own: none starts in between */
            && (mkdirat(target.fd, "blobs", 0700) == 0 || err_sys(e, data, "make blobs/ in"))

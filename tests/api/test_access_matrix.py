@@ -260,3 +260,15 @@ def test_bytes_that_another_team_owns_are_received_again(red, blue):
     import hashlib
     digest = "sha256:" + hashlib.sha256(text).hexdigest()
     assert [team.ask("member", "PUT /v1/blobs/{digest}", {"digest": digest}, data=text).status_code for team in (red, blue, red)] == [201, 201, 200]
+
+
+def test_where_a_token_was_made_says_where_it_is_revoked(red, blue):
+    """An administrator's token of another team: without its team nobody has it."""
+    made = red.ask("admin", "POST /v1/tokens", {}, json={"name": "ci", "role": "member", "team": blue.name})
+    place = made.headers["Location"]
+    assert place == f"/v1/tokens/{made.json()['id']}?team={blue.name}"
+    assert red.ask("admin", f"GET {place}", {}).json() == {k: v for k, v in made.json().items() if k != "token"}
+    assert red.ask("admin", f"DELETE {place}", {}).status_code == 204
+    assert blue.ask("admin", f"GET {place}", {}).status_code == 404
+    own = red.ask("team_admin", "POST /v1/tokens", {}, json={"name": "ci", "role": "member"})
+    assert own.headers["Location"] == f"/v1/tokens/{own.json()['id']}"

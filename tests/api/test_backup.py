@@ -177,6 +177,7 @@ def test_folders_that_are_something_else_are_refused(make_daemon, tmp_path):
     assert "repquant.db" in command("backup", d.data, f"--data={d.data}", status=2)
     assert "no repquant.db" in command("backup", tmp_path / "b", f"--data={empty}", status=2)
     assert "manifest.json" in command("verify", full, status=2)
+    assert "in one that must be there" in command("backup", tmp_path / "not" / "mounted", f"--data={d.data}", status=1)
     command("backup", tmp_path / "b", f"--data={d.data}")
     assert "thesis.tex" in command("restore", tmp_path / "b", f"--data={full}", status=1)
     assert "holds" in command("restore", tmp_path / "b", f"--data={d.data}", status=1)
