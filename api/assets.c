@@ -142,7 +142,9 @@ static bool take_one_file(struct app *app, const char *team, struct asset *a, co
 /* What the child found is what it is; a client may have asked that it be that. */
 static bool settle_format(struct asset *a, struct err *e)
 {
-    json_t *inventory = json_loads(a->inventory, 0, NULL);
+    json_t *inventory = json_read(a->inventory, 0);
+    if (!inventory)
+        return err_set(e, ERR_MEMORY, "inventory", "no memory for it; try again");
     const char *found = json_string_value(json_object_get(inventory, "format"));
     bool same = !found || !a->format[0] || strcmp(found, a->format) == 0;
     if (!a->format[0])

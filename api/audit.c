@@ -101,7 +101,7 @@ static json_t *audit_json(const struct audit *r)
 static bool add_line(struct buf *out, const struct audit *r)
 {
     json_t *row = audit_json(r);
-    char *line = row ? json_dumps(row, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+    char *line = row ? json_text(row, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
     json_decref(row);
     if (line)
         buf_printf(out, "%s\n", line);

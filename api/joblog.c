@@ -33,7 +33,7 @@ bool joblog_add(struct buf *out, const struct event *event, enum log_level least
         return true;
     json_t *json = json_pack("{s:o, s:s, s:I, s:s, s:s*, s:o}", "time", row_time(event->at), "level", log_level_name[level], "seq", (json_int_t)event->seq,
                              "event", event->type, "trace_id", *event->trace ? event->trace : NULL, "data", row_stored(event->data));
-    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = json ? json_text(json, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(json);
     if (text)
         buf_printf(out, "%s\n", text);

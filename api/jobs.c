@@ -109,7 +109,7 @@ static bool take_label(const char *text, char **ret, struct err *e)
     json_t *label = json_object();
     if (name)
         json_object_set_new(label, json_string_value(name), json_string(colon + 1));
-    *ret = json_dumps(label, JSON_COMPACT);
+    *ret = json_text(label, JSON_COMPACT);
     json_decref(name);
     json_decref(label);
     return *ret || err_set(e, ERR_MEMORY, "label", "no memory for the filter");

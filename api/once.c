@@ -15,7 +15,7 @@ bool reply_made(struct reply *reply, int status, const char *path, const char *i
 
 char *once_text(json_t *row)
 {
-    char *text = row ? json_dumps(row, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = row && !json_short() ? json_text(row, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(row);
     return text;
 }
@@ -49,7 +49,7 @@ static bool replay(struct app *app, const struct request *req, const struct once
     *ret_replayed = answer.body != NULL;
     if (!answer.body)
         return true;
-    json_t *row = json_loads(answer.body, 0, NULL);
+    json_t *row = json_read(answer.body, 0);
     free(answer.body);
     reply_field(reply, "Idempotency-Replayed", "true");
     return reply_made(reply, answer.status, once->path, answer.id, row, e);

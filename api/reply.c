@@ -65,7 +65,7 @@ static void drop_body(struct reply *reply)
 
 static void serialize(struct reply *reply)
 {
-    reply->text = json_dumps(reply->json, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9));
+    reply->text = json_short() ? NULL : json_text(reply->json, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9));
     json_decref(reply->json);
     reply->json = NULL;
     reply->size = reply->text ? strlen(reply->text) : 0;
@@ -74,6 +74,7 @@ static void serialize(struct reply *reply)
 void reply_problem(const struct request *req, struct reply *reply, const struct err *e)
 {
     drop_body(reply);
+    json_begin();           /* that there was no memory is told, too */
     reply->error = *e;
     reply->status = err_http_status(e->code);
     reply->type = "application/problem+json";

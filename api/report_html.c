@@ -93,7 +93,7 @@ static size_t quantized(const json_t *layers)
 /* A member of an object in JSON text; "" if there is none. */
 static void text_member(const char *json, const char *member, char *ret, size_t size)
 {
-    json_t *object = json ? json_loads(json, 0, NULL) : NULL;
+    json_t *object = json ? json_read(json, 0) : NULL;
     const char *text = json_string_value(json_object_get(object, member));
     snprintf(ret, size, "%s", text ? text : "");
     json_decref(object);
@@ -194,8 +194,8 @@ static void add_layers(const json_t *layers, struct buf *out)
 
 static void add_recipe(const char *recipe, struct buf *out)
 {
-    json_t *json = recipe ? json_loads(recipe, JSON_DECODE_ANY, NULL) : NULL;
-    char *text = json ? json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(9) | JSON_ENCODE_ANY) : NULL;
+    json_t *json = recipe ? json_read(recipe, JSON_DECODE_ANY) : NULL;
+    char *text = json ? json_text(json, JSON_INDENT(2) | JSON_REAL_PRECISION(9) | JSON_ENCODE_ANY) : NULL;
     buf_str(out, "<h2>Recipe</h2>\n<pre>");
     report_text(out, text ? text : "");
     buf_str(out, "</pre>\n</main></body></html>\n");

@@ -109,6 +109,7 @@ void request_answer(struct app *app, struct request *req, struct reply *reply)
 {
     struct err e = req->body_error;
     struct audit_note note;
+    json_begin();
     audit_begin(&note, req, reply);
     if (!e.code && (!req->waited || access_still(app, req, &e)))
         req->route->handle(app, req, reply, &e);

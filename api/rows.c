@@ -17,7 +17,7 @@ json_t *row_text(const char *text)
 
 json_t *row_stored(const char *json)
 {
-    return json ? json_loads(json, JSON_DECODE_ANY, NULL) : json_null();
+    return json ? json_read(json, JSON_DECODE_ANY) : json_null();
 }
 
 bool row_order(const char *order, struct err *e)

@@ -24,7 +24,7 @@ bool event_is_last(const struct event *event)
 static bool add_event(struct buf *out, const struct event *event)
 {
     json_t *json = event_json(event);
-    char *text = json ? json_dumps(json, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = json ? json_text(json, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(json);
     if (text)
         buf_printf(out, "id: %lld\nevent: %s\ndata: %s\n\n", (long long)event->seq, event->type, text);

@@ -113,7 +113,7 @@ static bool take_labels(const json_t *body, struct wish *w, struct err *e)
         if (!json_is_string(value) || json_string_length(value) > MAX_LABEL_BYTES || strlen(key) > MAX_LABEL_BYTES || strchr(key, ':'))
             return err_set(e, ERR_REQUEST_JSON, "/labels", "a label is a name without ':' and a string, each of at most %d bytes",
                            MAX_LABEL_BYTES);
-    w->labels = json_dumps(labels, JSON_COMPACT | JSON_SORT_KEYS);
+    w->labels = json_text(labels, JSON_COMPACT | JSON_SORT_KEYS);
     w->request.labels = w->labels;
     return w->labels || err_set(e, ERR_MEMORY, "/labels", "no memory for the labels");
 }
@@ -210,7 +210,7 @@ static json_t *foresee(struct app *app, const struct request *req, const struct 
     char *text = NULL;
     if (!app->foresee(app->server, req->who.team, &of, &text, e))
         return NULL;
-    json_t *told = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    json_t *told = json_read(text, JSON_REJECT_DUPLICATES);
     free(text);
     if (!told)
         err_set(e, ERR_MEMORY, "", "no memory for the plan; try again");
@@ -267,7 +267,7 @@ static bool known_estimate(struct app *app, const struct request *req, const str
     *ret = NULL;
     if (!job_estimate_find(app->store, req->who.team, w->fingerprint, &text, e))
         return false;
-    json_t *estimate = text ? json_loads(text, 0, NULL) : NULL;
+    json_t *estimate = text ? json_read(text, 0) : NULL;
     free(text);
     if (estimate && still_holds(app, estimate))
         *ret = estimate;
@@ -294,7 +294,7 @@ static bool take_estimate(struct app *app, const struct request *req, struct wis
     }
     bool ok = !too_large(app, estimate, e);
     w->request.memory = memory_of(estimate);
-    w->estimate = json_is_object(estimate) ? json_dumps(estimate, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    w->estimate = json_is_object(estimate) ? json_text(estimate, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     w->request.estimate = w->estimate;
     json_decref(estimate);
     return ok;
@@ -326,9 +326,9 @@ static bool reply_queued(struct app *app, struct job *job, struct reply *reply, 
     int status;
     app->kick(app->server);
     json_t *row = answer_json(job, true, &status);
-    reply_made(reply, status, "/v1/jobs", job->id, row, e);
+    bool ok = reply_made(reply, status, "/v1/jobs", job->id, row, e);
     job_release(job);
-    return true;
+    return ok;
 }
 
 static bool make_from_body(struct app *app, const struct request *req, const struct idempotency *key, struct reply *reply, struct err *e)

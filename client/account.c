@@ -145,7 +145,7 @@ bool account_save(const struct service *s, char *ret_path, size_t size, struct f
         json_object_set_new(login, "tokens", json_object());
     json_object_set_new(json_object_get(login, "tokens"), s->url, json_string(s->token));
     json_object_set_new(login, "default", json_string(s->url));
-    char *text = json_dumps(login, JSON_INDENT(2) | JSON_SORT_KEYS);
+    char *text = json_text(login, JSON_INDENT(2) | JSON_SORT_KEYS);
     bool ok = text ? save_private(ret_path, text, f) : fail(f, EXIT_ENVIRONMENT, "client.memory", "", "no memory");
     free(text);
     json_decref(login);

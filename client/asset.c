@@ -90,7 +90,7 @@ static char *registration(enum asset_kind kind, const struct source *files, int 
         json_decref(list);
     if (body && kind == MODEL)
         json_object_set_new(body, "format", json_string("onnx"));
-    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    char *text = body ? json_text(body, JSON_COMPACT) : NULL;
     json_decref(body);
     return text;
 }

@@ -105,7 +105,7 @@ static char *request(struct client *c)
         json_object_set_new(body, "priority", json_integer(c->o.priority));
     if (body && json_object_size(labels))
         json_object_set(body, "labels", labels);
-    char *text = body ? json_dumps(body, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    char *text = body ? json_text(body, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
     json_decref(body);
     json_decref(labels);
     json_decref(recipe);

@@ -109,9 +109,10 @@ static bool on_metric(struct attempt *a, const struct child_event *ev, struct er
 {
     if (strlen(ev->name) > 31 || json_object_size(a->metrics) >= MAX_METRICS)
         return true;
-    json_object_set_new(a->metrics, ev->name,
-                        json_pack("{s:o, s:o, s:I}", "float", json_finite(ev->x_float), "quantized", json_finite(ev->x_quantized),
-                                  "samples", (json_int_t)ev->samples));
+    json_t *metric = json_pack("{s:o, s:o, s:I}", "float", json_finite(ev->x_float), "quantized", json_finite(ev->x_quantized),
+                               "samples", (json_int_t)ev->samples);
+    if (json_object_set_new(a->metrics, ev->name, metric) != 0)
+        return err_set(e, ERR_MEMORY, "metric", "no memory for a metric; try again");
     return run_metric(a->store, &a->claim, ev->name, ev->x_float, ev->x_quantized, ev->samples, e);
 }
 
@@ -222,7 +223,7 @@ static char *summary(const struct attempt *a, const struct child_outcome *out, c
                             "bytes_before", (json_int_t)a->model_bytes, "bytes_after", (json_int_t)after,
                             "peak_bytes", (json_int_t)out->peak_bytes, "cpu_seconds", json_finite(out->cpu_seconds),
                             "seconds", (double)(clock_mono_us() - a->started_at) / 1e6);
-    char *text = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
+    char *text = doc ? json_text(doc, JSON_COMPACT) : NULL;
     json_decref(doc);
     return text;
 }

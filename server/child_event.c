@@ -127,7 +127,7 @@ char *child_event_row(const struct child_event *ev)
         return NULL;
     json_object_del(row, "event");
     json_object_del(row, "index");
-    char *dumped = json_dumps(row, JSON_COMPACT);
+    char *dumped = json_text(row, JSON_COMPACT);
     json_decref(row);
     return dumped;
 }

@@ -263,7 +263,7 @@ static json_t *shapes_of(const struct asset *data)
 {
     if (!data)
         return NULL;
-    json_t *all = json_loads(data->inventory, JSON_REJECT_DUPLICATES, NULL);
+    json_t *all = json_read(data->inventory, JSON_REJECT_DUPLICATES);
     json_t *some = json_pack("{s:O*, s:O*}", "format", json_object_get(all, "format"), "arrays", json_object_get(all, "arrays"));
     json_decref(all);
     return some;
@@ -272,7 +272,7 @@ static json_t *shapes_of(const struct asset *data)
 static bool app_foresee(void *server, const char *team, const struct foresight *of, char **ret_json, struct err *e)
 {
     struct inspect_wish wish = { .team = team, .kind = ASSET_MODEL, .files = of->model->files, .n = of->model->nfiles };
-    json_t *recipe = json_loads(of->recipe, JSON_REJECT_DUPLICATES, NULL);
+    json_t *recipe = json_read(of->recipe, JSON_REJECT_DUPLICATES);
     wish.job = json_pack("{s:o, s:o*, s:o*}", "recipe", recipe, "calibration_inventory", shapes_of(of->dataset),
                          "evaluation_inventory", shapes_of(of->evaluation));
     bool ok = (wish.job || err_set(e, ERR_MEMORY, "", "no memory to look ahead; try again"))

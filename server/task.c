@@ -53,7 +53,7 @@ static json_t *open_input(struct task *t, struct store *s, const char *team, con
     json_t *entry = json_pack("{s:s, s:i}", "name", file->path, "fd", LAUNCH_FIRST_INPUT_FD + t->ninputs);
     t->ninputs++;
     if (!entry)
-        err_set(e, ERR_REQUEST_INVALID, file->path, "the file's name is not valid UTF-8");
+        err_set(e, ERR_MEMORY, "task", "no memory for the name of a file; try again");
     return entry;
 }
 
@@ -93,7 +93,7 @@ bool task_set_all(struct task *t, json_t *members, struct err *e)
 bool task_write(const struct task *t, struct err *e)
 {
     char dir[32];
-    char *text = json_dumps(t->job, JSON_COMPACT);
+    char *text = json_text(t->job, JSON_COMPACT);
     snprintf(dir, sizeof dir, "/proc/self/fd/%d", t->scratch);
     bool ok = text ? io_save(dir, "job.json", text, strlen(text), e) : err_sys(e, "task", "write");
     free(text);

@@ -277,7 +277,7 @@ static bool write_manifest(const struct place *to, const char *version, const ch
     json_t *m = json_pack("{s:s, s:s, s:s, s:{s:s, s:I}, s:{s:I, s:I}}", "format", FORMAT, "made_at", clock_rfc3339(clock_now_us(), at),
                           "version", version, "database", "digest", digest, "bytes", (json_int_t)size,
                           "blobs", "count", (json_int_t)sum->blobs, "bytes", (json_int_t)sum->bytes);
-    char *text = m ? json_dumps(m, JSON_INDENT(1)) : NULL;
+    char *text = m ? json_text(m, JSON_INDENT(1)) : NULL;
     json_decref(m);
     bool ok = text ? io_save(to->path, "manifest.json", text, strlen(text), e) : err_set(e, ERR_MEMORY, "manifest.json", "no memory for it");
     free(text);

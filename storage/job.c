@@ -103,7 +103,7 @@ static bool change_state(struct conn *c, const struct moving *m, struct move mov
 
 static json_t *move_data(const struct moving *m, const char *problem)
 {
-    json_t *why = problem ? json_loads(problem, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    json_t *why = problem ? json_read(problem, JSON_REJECT_DUPLICATES) : NULL;
     return json_pack("{s:s, s:i, s:o*}", "state", states[m->state].name, "attempt", m->attempt, "problem", why);
 }
 
@@ -141,7 +141,7 @@ struct move job_move_lost(const struct moving *m, const char *problem)
 bool event_add(struct conn *c, const char *team, const char *job_id, const char *type, json_t *data, struct err *e)
 {
     int64_t now = clock_now_us();
-    char *text = data ? json_dumps(data, JSON_COMPACT) : NULL;
+    char *text = data ? json_text(data, JSON_COMPACT) : NULL;
     bool ok = text || err_set(e, ERR_MEMORY, job_id, "no memory for an event; try again");
     struct stmt *s = stmt_begin(c, SQL_EVENT_INSERT);
     stmt_text(s, 1, job_id);

@@ -24,7 +24,7 @@ static json_t *link_to(const struct conn *c, const char *subject, const char *re
 static json_t *stored(struct stmt *q, int column, struct err *why)
 {
     char *text = NULL;
-    json_t *value = stmt_dup_text(q, column, &text, why) && text ? json_loads(text, 0, NULL) : json_null();
+    json_t *value = stmt_dup_text(q, column, &text, why) && text ? json_read(text, 0) : json_null();
     free(text);
     return value;
 }
@@ -66,12 +66,12 @@ static char *body_text(const struct conn *c, const struct event_row *x, json_t *
     json_t *doc = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s*, s:o}", "specversion", "1.0", "id", x->id, "source", source, "type", type,
                             "subject", x->subject, "time", clock_rfc3339(x->at, time), "datacontenttype", "application/json",
                             "sequence", x->seq ? sequence : NULL, "data", data);
-    char *text = doc ? json_dumps(doc, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = doc ? json_text(doc, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     static const char *const spare[] = { "event", "result" };       /* also at the links */
     for (size_t i = 0; text && strlen(text) > BODY_MAX && i < sizeof spare / sizeof *spare; i++) {
         json_object_set_new(json_object_get(doc, "data"), spare[i], json_null());
         free(text);
-        text = json_dumps(doc, JSON_COMPACT | JSON_REAL_PRECISION(9));
+        text = json_text(doc, JSON_COMPACT | JSON_REAL_PRECISION(9));
     }
     json_decref(doc);
     return text;

@@ -129,7 +129,7 @@ bool run_layer(struct store *s, const struct claim *c, int64_t index, const char
     stmt_text(q, 4, row_json);
     bool ok = stmt_run(q, e);
     stmt_end(q);
-    json_t *row = json_loads(row_json, JSON_REJECT_DUPLICATES, NULL);
+    json_t *row = json_read(row_json, JSON_REJECT_DUPLICATES);
     json_t *data = json_pack("{s:I, s:o}", "index", (json_int_t)index, "layer", row);
     return db_write_end(k, event_add(k, c->team, c->job, "job.layer_completed", data, e) && ok, e);
 }

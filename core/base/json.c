@@ -1,8 +1,66 @@
 #include "core/base/json.h"
 
 #include <math.h>
+#include <setjmp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+/*
+ * jansson's own allocations, so that a refusal is noted, and ends the reading of a text at once: its parser would go on without the
+ * character, and beyond the end of its buffer if that was the closing quote.
+ */
+struct block {
+    struct block *older, *newer;        /* of the same reading */
+};
+
+static _Thread_local bool refused;
+static _Thread_local jmp_buf *way_out;          /* of the reading; NULL: there is none */
+static _Thread_local struct block *newest;      /* of what it has allocated */
+
+static void *take(size_t n)
+{
+    struct block *b = n < SIZE_MAX / 2 ? malloc(sizeof *b + n) : NULL;
+    refused = refused || !b;
+    if (!b && way_out)
+        longjmp(*way_out, 1);
+    if (!b)
+        return NULL;
+    *b = (struct block){ .older = way_out ? newest : NULL };
+    if (b->older)
+        b->older->newer = b;
+    if (way_out)
+        newest = b;
+    return b + 1;
+}
+
+static void give(void *p)
+{
+    struct block *b = p ? (struct block *)p - 1 : NULL;
+    if (b && way_out) {                 /* a reading frees nothing but its own */
+        *(b->newer ? &b->newer->older : &newest) = b->older;
+        if (b->older)
+            b->older->newer = b->newer;
+    }
+    free(b);
+}
+
+/* Before main, as no value may outlive a change of its allocator. */
+__attribute__((constructor)) static void start(void) { json_set_alloc_funcs(take, give); }
+
+void json_begin(void) { refused = false; }
+bool json_short(void) { return refused; }
+
+char *json_text(const json_t *value, size_t flags)
+{
+    bool before = refused;
+    refused = false;
+    char *made = json_dumps(value, flags);
+    char *text = made && !refused ? strdup(made) : NULL;
+    give(made);
+    refused = refused || before;
+    return text;
+}
 
 /* jansson alone would allow 2,048 levels; our documents have fewer than ten. */
 static bool depth_ok(const char *text, size_t n, int max_depth)
@@ -28,6 +86,42 @@ static bool depth_ok(const char *text, size_t n, int max_depth)
     return true;
 }
 
+/* NULL with `refused` where it was left halfway. */
+static json_t *load_or_leave(const char *text, size_t n, size_t flags, json_error_t *je)
+{
+    jmp_buf out;
+    newest = NULL;
+    way_out = &out;
+    if (setjmp(out) == 0) {
+        json_t *value = json_loadb(text, n, flags, je);
+        way_out = NULL;
+        return value;
+    }
+    way_out = NULL;
+    for (struct block *b = newest, *older; b; b = older) {
+        older = b->older;
+        free(b);
+    }
+    return NULL;
+}
+
+static json_t *load(const char *text, size_t n, size_t flags, json_error_t *je, bool *ret_short)
+{
+    bool before = refused;
+    refused = false;
+    json_t *value = load_or_leave(text, n, flags, je);
+    *ret_short = refused;
+    refused = refused || before;
+    return value;
+}
+
+json_t *json_read(const char *text, size_t flags)
+{
+    json_error_t je;
+    bool short_of_memory;
+    return load(text, strlen(text), flags, &je, &short_of_memory);
+}
+
 json_t *json_parse(const char *text, size_t n, int max_depth, enum err_code code, struct err *e)
 {
     if (!depth_ok(text, n, max_depth)) {
@@ -35,8 +129,11 @@ json_t *json_parse(const char *text, size_t n, int max_depth, enum err_code code
         return NULL;
     }
     json_error_t je;
-    json_t *value = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je);
-    if (!value)
+    bool short_of_memory;
+    json_t *value = load(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je, &short_of_memory);
+    if (short_of_memory)
+        err_set(e, ERR_MEMORY, "", "no memory for the JSON; try again");
+    else if (!value)
         err_set(e, code, "", "line %d, column %d: %s", je.line, je.column, je.text);
     return value;
 }

@@ -28,6 +28,18 @@ bool json_get_bool(const json_t *object, const char *key, const char *pointer, b
 bool json_get_str(const json_t *object, const char *key, const char *pointer, bool optional,
                   size_t max_len, const char **ret, enum err_code code, struct err *e);
 
+/* json_loads of a text of our own; where that gets no memory for a character, it leaves it out or worse; this gives NULL then. */
+json_t *json_read(const char *text, size_t flags);
+
+/* json_dumps, which leaves out a key that it got no memory for; this gives NULL then.  The caller frees; what json_dumps gives is not
+ * free()'s to take. */
+char *json_text(const json_t *value, size_t flags);
+
+/* Whether jansson has been refused memory in this thread since json_begin(): what has been built of many json_object_set_new, whose
+ * results nobody looks at, lacks something then. */
+void json_begin(void);
+bool json_short(void);
+
 /* A real that JSON can carry: NaN and infinities become null. */
 json_t *json_finite(double x);
 

@@ -121,7 +121,7 @@ static bool read_task(const char *dir, struct task *t, struct err *e)
 
 static bool save_result(const char *dir, json_t *value, struct err *e)
 {
-    char *text = value ? json_dumps(value, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = value ? json_text(value, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     bool ok = text ? io_save(dir, "result.json", text, strlen(text), e) : err_set(e, ERR_MEMORY, "result.json", "no memory for the result");
     free(text);
     json_decref(value);

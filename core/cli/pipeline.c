@@ -296,7 +296,7 @@ static bool judge(struct state *s, struct err *e)
 
 static bool save_json(const struct state *s, const char *name, json_t *value, struct err *e)
 {
-    char *text = value ? json_dumps(value, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = value ? json_text(value, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     bool ok = text ? io_save(s->p->dir, name, text, strlen(text), e) : err_set(e, ERR_MEMORY, name, "no memory for the report");
     free(text);
     json_decref(value);

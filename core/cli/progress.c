@@ -14,7 +14,7 @@ enum { MAX_LINE = 16 << 10, MIN_INTERVAL_US = 100000, BAR = 30 };
 /* One event as one line; decrefs.  A line that would be too long is left out: results are in files. */
 static void write_line(struct progress *p, json_t *line)
 {
-    char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = line ? json_text(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     size_t n = text ? strlen(text) : 0;
     if (n && n < MAX_LINE) {
         text[n] = '\n';

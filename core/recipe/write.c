@@ -10,11 +10,13 @@
 
 struct writer { json_t *root; bool ok; };
 
+/* The value, or NULL: what could not be put is gone. */
 static json_t *put(struct writer *w, json_t *object, const char *key, json_t *value)
 {
-    if (json_object_set_new(object, key, value) != 0)
-        w->ok = false;
-    return value;
+    if (json_object_set_new(object, key, value) == 0)
+        return value;
+    w->ok = false;
+    return NULL;
 }
 
 static json_t *finish(struct writer *w)
@@ -100,7 +102,7 @@ json_t *recipe_json(const struct recipe *r)
 char *recipe_text(const struct recipe *r)
 {
     json_t *value = recipe_json(r);
-    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
+    char *text = value ? json_text(value, JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
     json_decref(value);
     return text;
 }

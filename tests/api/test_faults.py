@@ -96,11 +96,14 @@ class World:
         return f"{self.number} {self.rng.random()}".encode() * 200
 
     def ask(self, method, path, **more):
-        """The answer, or None if there was none; never one that is no HTTP."""
+        """The answer, or None if there was none; never one that is no HTTP, nor one that is said to be JSON and is not."""
         try:
-            return self.daemon(method, path, timeout=self.patience, **more)
+            answer = self.daemon(method, path, timeout=self.patience, **more)
         except GONE:
             return None
+        if not more.get("stream") and answer.content and answer.headers.get("Content-Type") in ("application/json", "application/problem+json"):
+            answer.json()
+        return answer
 
     def put_blob(self, data):
         digest = "sha256:" + hashlib.sha256(data).hexdigest()

@@ -310,7 +310,7 @@ def kill_again_and_again(daemon, body, whole, kills, rng):
     """A job that is killed, or its daemon, at most so often before it is done; it ends like the one that was left alone.  How often it was."""
     longest = whole["result"]["seconds"]
     job = daemon("POST", "/v1/jobs", json={**body, "max_attempts": 100}).json()
-    done, expected = 0, {}
+    done, of_daemon, expected = 0, 0, {}
     while done < kills:
         state = until(lambda: (s := daemon("GET", job["urls"]["self"]).json())["state"] != "queued" and s, 30, "the job's start")
         if state["state"] != "running":
@@ -330,6 +330,7 @@ def kill_again_and_again(daemon, body, whole, kills, rng):
             if journals:
                 expected[state["attempt"] + 1] = site_records(max(journals, key=lambda p: int(p.parent.name)))
             daemon.start()
+            of_daemon += 1
         done += 1
     ended = daemon.ended(job["id"], 300)
     assert ended["state"] == "succeeded", ended
@@ -347,6 +348,7 @@ def kill_again_and_again(daemon, body, whole, kills, rng):
     report = daemon("GET", job["urls"]["report"] + "?format=json").json()["summary"]
     assert report["replayed_sites"] + report["searched_sites"] == report["sites"]
     assert report["replayed_sites"] == resumed.get(ended["attempt"], 0)
+    print(json.dumps({"kills": done, "of the daemon": of_daemon, "attempts": ended["attempt"], "sites": report["sites"], "sites resumed": resumed}))
     return done
 
 

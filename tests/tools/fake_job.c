@@ -47,7 +47,7 @@ static json_t *results;             /* names that `done` will list */
 
 static void say(json_t *event)
 {
-    char *text = json_dumps(event, JSON_COMPACT);
+    char *text = json_text(event, JSON_COMPACT);
     dprintf(STDOUT_FILENO, "%s\n", text);
     free(text);
     json_decref(event);
@@ -180,7 +180,7 @@ static void do_facts(char **w)
                               "file_size", (json_int_t)limit_of(RLIMIT_FSIZE), "core", (json_int_t)limit_of(RLIMIT_CORE),
                               "nice", getpriority(PRIO_PROCESS, 0), "no_new_privileges", prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0),
                               "leads_session", getsid(0) == getpid());
-    char *text = json_dumps(facts, JSON_COMPACT);
+    char *text = json_text(facts, JSON_COMPACT);
     if (!text || !io_save(".", "result.json", text, strlen(text), NULL))
         exit(3);
     remember("result.json");
