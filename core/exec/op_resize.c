@@ -72,8 +72,8 @@ static bool weigh(const struct resize *r, const struct axis *a, int64_t y, int64
     double floor_x = ceil(x) - 1, ratio = x - floor_x;
     *ret_first = (int64_t)floor_x + 1 - n / 2;
     for (int64_t k = 0; k < n; k++) {
-        int64_t at = *ret_first + k;
-        weight[k] = r->mode == 'n' ? takes_right(r, ratio) == (k == 1) : kernel(r, ((double)(k + 1 - n / 2) - ratio) * scale);
+        int64_t at = *ret_first + k, from_middle = k + 1 - n / 2;
+        weight[k] = r->mode == 'n' ? takes_right(r, ratio) == (k == 1) : kernel(r, ((double)from_middle - ratio) * scale);
         if (r->exclude && (at < 0 || at >= a->in))
             weight[k] = 0;
         sum += weight[k];

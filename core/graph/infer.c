@@ -418,10 +418,12 @@ static bool decide_type(struct call *c, const struct rule *r, struct err *e)
     const struct fact *first = call_in(c, 0);
     if (r->takes && first && !(r->takes >> first->dtype & 1))
         return err_set(e, ERR_MODEL_OP, call_where(c), "the operator does not take %s", dtype_name(first->dtype));
-    for (int i = 1; i < c->n->n_in && i < r->same; i++)
-        if (call_in(c, i) && call_in(c, i)->dtype != first->dtype)
+    for (int i = 1; first && i < c->n->n_in && i < r->same; i++) {
+        const struct fact *other = call_in(c, i);
+        if (other && other->dtype != first->dtype)
             return err_set(e, ERR_MODEL_INVALID, call_where(c), "input 0 is %s and input %d is %s; they must be the same type",
-                           dtype_name(first->dtype), i, dtype_name(call_in(c, i)->dtype));
+                           dtype_name(first->dtype), i, dtype_name(other->dtype));
+    }
     c->dtype = r->gives ? r->gives : first ? first->dtype : DT_NONE;
     return !r->type || r->type(c, e);
 }
