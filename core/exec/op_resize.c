@@ -166,7 +166,7 @@ static double *doubles(const struct op_args *a, const struct shape *s, struct er
     uint64_t bytes;
     if (!tensor_size(DT_F64, s, "", NULL, &bytes, e))
         return NULL;
-    double *p = malloc((size_t)bytes + 1);
+    double *p = calloc(1, (size_t)bytes + 1);
     if (!p)
         op_fail(a, ERR_MEMORY, e, "no memory for %llu bytes", (unsigned long long)bytes);
     return p;
