@@ -41,6 +41,8 @@ AGAIN     = @$(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j
 ASAN      = CFLAGS=-Wno-error O=build/asan OPT='-O1 -g -fno-omit-frame-pointer' FORTIFY= \
             SAN='-fsanitize=address,undefined -fno-sanitize-recover=all'
 COVERAGE  = CFLAGS=-Wno-error O=build/coverage OPT='-O1 -g' FORTIFY= SAN='--coverage -fprofile-update=prefer-atomic'
+# Unoptimized: what is analysed is what is written.  A finding is an error, as every warning is.
+ANALYZE   = O=build/analyze OPT='-O0 -g -fanalyzer' FORTIFY=
 TSAN      = CFLAGS=-Wno-error O=build/tsan OPT='-O1 -g -fno-omit-frame-pointer' FORTIFY= SAN='-fsanitize=thread'
 
 .PHONY: all programs
@@ -143,6 +145,32 @@ tsan:    ## unit and API tests under ThreadSanitizer, in build/tsan
 	$(AGAIN) $(TSAN) programs unit-programs test-tools
 	$(AGAIN) $(TSAN) unit
 	@scripts/run-api build/tsan $(PYTEST_ARGS)
+
+ANALYZED := $(sort $(filter %.c,$(wildcard core/*.c core/*/*.c core/*/*/*.c api/*.c server/*.c storage/*.c client/*.c)))
+.PHONY: analyze analyzed
+analyze:    ## gcc -fanalyzer and clang-tidy (.clang-tidy) on all sources: no findings; what is unchanged since the last run is not done again
+	@scripts/setup analyze
+	$(AGAIN) -k $(ANALYZE) analyzed
+analyzed: $(call obj,$(ANALYZED)) $(ANALYZED:%.c=$(O)/%.tidy)
+# Behind the object, which knows the headers.
+$(O)/%.tidy: %.c $(O)/%.o .clang-tidy
+	$(call show,TIDY,$<)clang-tidy-14 --quiet $< -- -std=gnu17 -D_GNU_SOURCE -I. -pthread -DVERSION='""' -DENGINE_VERSION='""' && touch $@
+
+# valgrind knows no AVX-512: code that asks the processor (OpenBLAS, our clones) sees one without.
+VALGRIND  = OPENBLAS_NUM_THREADS=1 OPENBLAS_CORETYPE=Haswell valgrind --quiet --error-exitcode=99 --leak-check=full --show-leak-kinds=definite \
+            --errors-for-leak-kinds=definite --fair-sched=yes --suppressions=tests/valgrind/suppressions
+.PHONY: valgrind valgrind-run
+valgrind:    ## unit tests under valgrind: no errors, no definite leaks; tests whose program is unchanged since it passed are not run again
+	@scripts/setup analyze
+	$(AGAIN) unit-programs
+	$(AGAIN) -k valgrind-run
+# PART=1 to 3 for scripts/test-long: the core's first and second half by name, and the rest.
+PART_1   = $(filter $(foreach l,a b c d e f g h i j k l,$(O)/unit/core/test_$(l)%),$(UNIT_CORE))
+PART_2   = $(filter-out $(PART_1),$(UNIT_CORE))
+PART_3   = $(UNIT_DAEMON) $(UNIT_CLIENT)
+valgrind-run: $(addsuffix .valgrind,$(if $(PART),$(PART_$(PART)),$(UNIT)))
+$(O)/unit/%.valgrind: $(O)/unit/% tests/valgrind/suppressions
+	$(call show,VALG,$<)$(VALGRIND) $< > $@.log 2>&1 || { cat $@.log; exit 1; }; touch $@
 
 # What reads strangers' bytes or text: models, data sets, recipes, JSON, requests, addresses.
 PARSERS  := $(foreach folder,data onnx graph recipe,$(wildcard core/$(folder)/*.c)) core/base/json.c server/http_head.c server/outbound_address.c api/request.c

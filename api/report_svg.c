@@ -50,7 +50,9 @@ static struct entry *ordered(const json_t *layers, const char *member, bool smal
     size_t all = json_array_size(layers);
     struct entry *list = calloc(all + 1, sizeof *list);
     *ret_n = 0;
-    for (size_t i = 0; list && i < all; i++) {
+    if (!list)
+        return NULL;
+    for (size_t i = 0; i < all; i++) {
         double x = value_of(json_array_get(layers, i), member);
         if (isfinite(x))
             list[(*ret_n)++] = (struct entry){ json_array_get(layers, i), smallest ? x : -x };
@@ -78,9 +80,9 @@ void report_bars(struct buf *out, const json_t *layers, const char *title, const
 {
     size_t count;
     struct entry *list = ordered(layers, series[0].member, smallest, &count);
-    int rows = count < (size_t)most ? (int)count : most, step = BAR * n + GAP;
+    int rows = !list ? 0 : count < (size_t)most ? (int)count : most, step = BAR * n + GAP;
     double top = 0;
-    for (int i = 0; list && i < rows; i++)
+    for (int i = 0; i < rows; i++)
         for (int s = 0; s < n; s++)
             top = fmax(top, value_of(list[i].layer, series[s].member));         /* fmax() passes NaN over */
     if (rows) {

@@ -165,9 +165,8 @@ static void add_expiry(const struct upload *u, struct reply *reply)
     char text[40];
     struct tm tm;
     time_t at = (time_t)(u->expires_at / 1000000);
-    gmtime_r(&at, &tm);
-    strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &tm);
-    reply_field(reply, "Upload-Expires", "%s", text);
+    if (gmtime_r(&at, &tm) && strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &tm) > 0)
+        reply_field(reply, "Upload-Expires", "%s", text);
 }
 
 static void add_state(const struct upload *u, struct reply *reply)

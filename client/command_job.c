@@ -57,7 +57,7 @@ static void on_event(struct client *c, const json_t *event, void *arg)
     }
     show_event(event, line, sizeof line);
     show(stdout, "%5.0f  %s  %-20s %s\n", number_of(event, "seq"), text_of(event, "at"), text_of(event, "type"), line);
-    fflush(stdout);         /* whoever reads a pipe sees it now */
+    (void)fflush(stdout);   /* whoever reads a pipe sees it now; main() asks once whether all was written */
 }
 
 int command_events(struct client *c)

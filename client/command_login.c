@@ -38,7 +38,7 @@ static bool find_service(struct client *c)
     return true;
 }
 
-static json_t *login(struct client *c, char *path, size_t size)
+static json_t *log_in(struct client *c, char *path, size_t size)
 {
     char secret[256];
     if (!find_service(c) || !read_secret(c, secret, sizeof secret)
@@ -56,7 +56,7 @@ static json_t *login(struct client *c, char *path, size_t size)
 int command_login(struct client *c)
 {
     char path[512];
-    json_t *who = login(c, path, sizeof path);
+    json_t *who = log_in(c, path, sizeof path);
     if (!who)
         return client_failed(c);
     json_object_set_new(who, "url", json_string(c->service.url));

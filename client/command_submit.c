@@ -166,7 +166,7 @@ static int finish(struct client *c, json_t *job)
 {
     if (!c->o.json) {
         show(stdout, "%s\n", text_of(job, "id"));
-        fflush(stdout);
+        (void)fflush(stdout);      /* main() says whether stdout could be written */
     }
     if (!c->o.wait)
         return client_json(c, job, EXIT_DONE);

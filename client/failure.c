@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-bool fail(struct failure *f, int exit, const char *code, const char *where, const char *fmt, ...)
+bool (fail)(struct failure *f, int exit, const char *code, const char *where, const char *fmt, ...)
 {
     va_list ap;
     if (f->exit)
@@ -19,7 +19,7 @@ bool fail(struct failure *f, int exit, const char *code, const char *where, cons
     return false;
 }
 
-bool fail_errno(struct failure *f, const char *where, const char *what)
+bool (fail_errno)(struct failure *f, const char *where, const char *what)
 {
     int error = errno;
     char text[96];

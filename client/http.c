@@ -1,6 +1,8 @@
 #include "client/http.h"
 
+#include <arpa/inet.h>
 #include <curl/curl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,11 +72,10 @@ bool service_url(const char *text, char *ret, size_t size, struct failure *f)
 /* An address that never leaves this machine: 127.0.0.0/8 in digits, [::1], or the name that libcurl resolves to these itself. */
 static bool loopback(const char *host)
 {
-    unsigned a, b, c, d;
-    int end = 0;
+    uint8_t address[4];
     if (strcmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0)
         return true;
-    return sscanf(host, "%3u.%3u.%3u.%3u%n", &a, &b, &c, &d, &end) == 4 && !host[end] && a == 127 && b < 256 && c < 256 && d < 256;
+    return inet_pton(AF_INET, host, address) == 1 && address[0] == 127;
 }
 
 bool service_check(const struct service *s, struct failure *f)

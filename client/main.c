@@ -45,7 +45,7 @@ int main(int argc, char **argv)
 {
     static struct client c;
     const struct command *command;
-    signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN);
     json_object_seed(0);
     bool json = asks_json(argc, argv);
     int code = options_parse(argc, argv, &c.o, &command, &c.f) ? EXIT_DONE : EXIT_USAGE;

@@ -118,7 +118,7 @@ bool options_parse(int argc, char **argv, struct options *ret, const struct comm
         table[i] = (struct option){ rows[i].name, rows[i].value ? required_argument : no_argument, NULL, i };
     optind = 0;             /* GNU: begin anew */
     opterr = 0;
-    for (int at; (at = getopt_long(argc, argv, ":", table, NULL)) != -1;) {
+    for (int at; (at = getopt_long(argc, argv, ":", table, NULL)) != -1;) {      // NOLINT(concurrency-mt-unsafe): there is one thread
         if (at < 0 || at >= ROWS)
             return usage(f, argv[optind - 1], at == ':' ? "the option wants a value" : "there is no such option, or it takes no value");
         seen[at] = true;

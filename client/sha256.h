@@ -20,7 +20,7 @@ struct sha256 {
 enum { DIGEST_SIZE = 72 };      /* "sha256:", 64 digits, NUL */
 
 void sha256_init(struct sha256 *s);
-void sha256_add(struct sha256 *s, const void *p, size_t n);
+void sha256_add(struct sha256 *s, const void *data, size_t n);
 void sha256_end(struct sha256 *s, char ret[DIGEST_SIZE]);
 
 /* Adds the bytes of fd from where it stands to its end, and counts them. */

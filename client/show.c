@@ -60,7 +60,7 @@ void show_bar(struct client *c, const char *text, double done, double total)
         fprintf(stderr, "\r\033[K%-14.40s [%.*s%.*s] %3.0f %%", text, n, full, BAR - n, none, 100 * done / total);
     else
         fprintf(stderr, "\r\033[K%.60s", text);
-    fflush(stderr);
+    (void)fflush(stderr);
 }
 
 void show_bar_end(struct client *c)

@@ -29,11 +29,11 @@ static int help(FILE *to, int code)
 
 int main(int argc, char **argv)
 {
-    signal(SIGPIPE, SIG_IGN);      /* a reader that left is an error of write(), not our death */
+    (void)signal(SIGPIPE, SIG_IGN);      /* a reader that left is an error of write(), not our death */
     json_object_seed(0);
     /* Activations come and go by the megabyte: given back to the kernel each time they would be zeroed again each time. */
-    mallopt(M_MMAP_THRESHOLD, 64 << 20);
-    mallopt(M_TRIM_THRESHOLD, 256 << 20);
+    mallopt(M_MMAP_THRESHOLD, 64 << 20);    // NOLINT(concurrency-mt-unsafe): no threads yet
+    mallopt(M_TRIM_THRESHOLD, 256 << 20);   // NOLINT(concurrency-mt-unsafe): no threads yet
     if (argc < 2)
         return help(stderr, err_exit_code(ERR_REQUEST_INVALID));
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)

@@ -82,7 +82,7 @@ int command_main(int argc, char **argv)
     umask(077);
     if (run(argc, argv, &e))
         return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
-    fflush(stdout);
+    (void)fflush(stdout);
     fprintf(stderr, "repquantd %s: %s%s%s\n", argv[1], e.where, *e.where ? ": " : "", e.text);
     return err_exit_code(e.code);
 }

@@ -325,12 +325,13 @@ static void log_request(const struct live *r, enum MHD_RequestTerminationCode ho
 {
     const struct request *req = &r->req;
     const struct err *e = &r->reply.error;
+    int64_t tenths = (clock_mono_us() - r->started_us) / 100;
     const struct log_field fields[] = {
         { .name = "method", .text = req->method ? req->method : "?" },
         { .name = "path", .text = req->target.path },
         { .name = "route", .text = req->route ? req->route->pattern : "" },
         { .name = "status", .number = r->status },
-        { .name = "ms", .number = (double)((clock_mono_us() - r->started_us) / 100) / 10 },
+        { .name = "ms", .number = (double)tenths / 10 },
         { .name = "received", .number = (double)req->received },
         { .name = "request", .text = req->id },
         { .name = "trace", .text = req->trace },

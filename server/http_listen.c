@@ -8,11 +8,11 @@
 
 static int bound_port(int fd)
 {
-    struct sockaddr_storage a;
+    struct sockaddr_in6 a = { 0 };      /* an IPv4 address has its port in the same place */
     socklen_t n = sizeof a;
     if (getsockname(fd, (struct sockaddr *)&a, &n) != 0)
         return 0;
-    return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&a)->sin6_port : ((struct sockaddr_in *)&a)->sin_port);
+    return ntohs(a.sin6_port);
 }
 
 static int open_socket(const struct addrinfo *a, const char *where, struct err *e)

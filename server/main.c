@@ -79,7 +79,7 @@ static bool fill_standard_descriptors(struct err *e)
  */
 static void take_signals(sigset_t *ret_mine)
 {
-    signal(SIGPIPE, SIG_IGN);                           /* a client that left is an EPIPE, not our death */
+    (void)signal(SIGPIPE, SIG_IGN);                           /* a client that left is an EPIPE, not our death */
     sigemptyset(ret_mine);
     sigaddset(ret_mine, SIGINT);
     sigaddset(ret_mine, SIGTERM);
@@ -169,7 +169,7 @@ static bool first_token(struct daemon *d, struct err *e)
            && save_token(store_dir(d->store), text, e);
     if (ok)
         printf("The administrator's token, shown once and kept in %s/token:\n%s\n", store_dir(d->store), text);
-    fflush(stdout);
+    (void)fflush(stdout);
     explicit_bzero(text, sizeof text);
     return ok;
 }
@@ -314,7 +314,7 @@ static bool announce(struct daemon *d, struct err *e)
     log_line(LOG_INFO, "daemon.listening", "%s://%s:%d", d->tls_cert ? "https" : "http", d->config.listen, port);
     if (d->config.port == 0)
         printf("listening on port %d\n", port);
-    fflush(stdout);
+    (void)fflush(stdout);
     if (!path[0])
         return true;
     dir = slash ? strndup(path, (size_t)(slash - path) + (slash == path)) : strdup(".");

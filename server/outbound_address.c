@@ -77,19 +77,25 @@ bool address_allowed(const struct sockaddr *a, const struct net *nets, int n)
     return listed(AF_INET6, bytes, nets, n) || public6(bytes);
 }
 
+static bool parse_bits(const char *text, int most, int *ret)
+{
+    char *end;
+    long bits = strtol(text, &end, 10);
+    *ret = (int)bits;
+    return end != text && !*end && bits >= 0 && bits <= most;
+}
+
 static bool parse_net(const char *text, struct net *ret)
 {
-    char address[64], *end;
+    char address[64];
     size_t n = strcspn(text, "/");
     if (n >= sizeof address)
         return false;
     memcpy(address, text, n);
     address[n] = '\0';
     ret->family = strchr(address, ':') ? AF_INET6 : AF_INET;
-    int most = ret->family == AF_INET6 ? 128 : 32;
-    long bits = text[n] ? strtol(text + n + 1, &end, 10) : most;
-    ret->bits = (int)bits;
-    return inet_pton(ret->family, address, ret->bytes) == 1 && bits >= 0 && bits <= most && (!text[n] || (end != text + n + 1 && !*end));
+    ret->bits = ret->family == AF_INET6 ? 128 : 32;
+    return inet_pton(ret->family, address, ret->bytes) == 1 && (!text[n] || parse_bits(text + n + 1, ret->bits, &ret->bits));
 }
 
 int net_list(const char *text, struct net *ret, int room, struct err *e)

@@ -13,15 +13,15 @@ struct workers;
 struct workers *workers_start(const struct config *config, struct store *store, struct err *e);
 
 /* A job was queued: look again.  Any thread; never blocks for long; a kick is never lost. */
-void workers_kick(struct workers *w);
+void workers_kick(struct workers *pool);
 
 /* The job's row says CANCELING: end its process now.  Unknown ids are fine. */
-void workers_cancel(struct workers *w, const char *job_id);
+void workers_cancel(struct workers *pool, const char *job_id);
 
 /* Stops claiming and asks running children to end; returns at once. */
-void workers_drain(struct workers *w);
+void workers_drain(struct workers *pool);
 
 /* Stops claiming; running jobs go back to the queue and their attempt does not count.  Joins and frees. */
-void workers_stop(struct workers *w);           /* NULL is fine */
+void workers_stop(struct workers *pool);           /* NULL is fine */
 
 #endif

@@ -430,7 +430,8 @@ static bool verify_blobs(struct snapshot *s, const struct place *p, backup_tell_
         if (ok)
             continue;
         tell(arg, &damage);
-        first = first.code ? first : damage;
+        if (!first.code)
+            first = damage;
     }
     return err_clean(&why, e) && err_clean(&first, e);
 }

@@ -227,10 +227,8 @@ bool blob_get(struct store *s, const char *team, const char *digest, struct blob
     struct conn *c = db_read(s->db);
     bool got = owned(c, team, digest, &b.size, &why);
     db_read_end(c);
-    if (!got && why.code)
-        return err_clean(&why, e);
     if (!got)
-        return err_set(e, ERR_NOT_FOUND, "digest", "there is no blob %.80s; upload it first", digest);
+        return err_clean(&why, e) && err_set(e, ERR_NOT_FOUND, "digest", "there is no blob %.80s; upload it first", digest);
     snprintf(b.digest, sizeof b.digest, "%s", digest);
     *ret = b;
     return true;

@@ -94,7 +94,7 @@ static enum err_code code_of(int kind)
     return ERR_IO;
 }
 
-bool db_fail(sqlite3 *lite, struct err *e, const char *doing)
+bool (db_fail)(sqlite3 *lite, struct err *e, const char *doing)
 {
     int rc = sqlite3_extended_errcode(lite);
     if ((rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB)

@@ -68,5 +68,6 @@ bool db_exec(struct sqlite3 *lite, const char *sql, struct err *e);
 
 /* Fills *e from the connection's last error.  Always false. */
 bool db_fail(struct sqlite3 *lite, struct err *e, const char *doing);
+#define db_fail(...) (db_fail(__VA_ARGS__), err_false())      /* see core/base/err.h */
 
 #endif

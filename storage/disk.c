@@ -64,7 +64,7 @@ bool disk_take(struct store *s, int fd, uint64_t from, uint64_t bytes, struct er
 bool disk_promise_job(struct store *s, struct conn *c, const char *team, const char *id, const struct job_request *r, struct err *e)
 {
     enum { REPORTS = 64 << 10 };
-    uint64_t promised;
+    uint64_t promised = 0;
     struct stmt *q = stmt_begin(c, SQL_JOB_NEEDS);
     stmt_text(q, 1, team);
     stmt_text(q, 2, r->model_id);

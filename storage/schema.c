@@ -219,7 +219,7 @@ static bool read_version(sqlite3 *lite, int *ret, struct err *e)
 /* The version is read again inside the transaction: what another process did in between counts. */
 static bool step_up(sqlite3 *lite, bool *ret_done, struct err *e)
 {
-    int have;
+    int have = 0;
     char set[64];
     if (!read_version(lite, &have, e))
         return false;

@@ -30,7 +30,7 @@ static bool number(struct snapshot *s, const char *sql, int *ret, struct err *e)
 
 static bool is_ours(struct snapshot *s, const char *path, struct err *e)
 {
-    int version, tables;
+    int version = 0, tables = 0;
     if (!number(s, "PRAGMA user_version", &version, e)
         || !number(s, "SELECT count(*) FROM sqlite_schema WHERE name IN ('blobs', 'jobs', 'assets')", &tables, e))
         return false;

@@ -117,9 +117,9 @@ static bool open_folders(struct store *s, struct err *e)
  * On a full disk SQLite cannot write even to delete, so nobody could make room.  The ballast is room kept for
  * that moment: the write that found the disk full fails, the next one goes through.
  */
-void ballast_drop(void *arg)
+void ballast_drop(void *store)
 {
-    struct store *s = arg;
+    struct store *s = store;
     unlinkat(s->dir_fd, "ballast", 0);
 }
 

@@ -61,6 +61,8 @@ void arena_free(struct arena *a)
 }
 
 /* calloc() knows which pages are zeros already: a large block is not touched before it is used. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wanalyzer-malloc-leak"
 static struct chunk *heap_chunk(uint64_t size, bool zero, struct err *e)
 {
     size_t all = (size_t)(2 * ALIGN + size);
@@ -72,8 +74,9 @@ static struct chunk *heap_chunk(uint64_t size, bool zero, struct err *e)
     }
     struct chunk *c = (void *)(((uintptr_t)heap + ALIGN - 1) / ALIGN * ALIGN);
     *c = (struct chunk){ .heap = heap };
-    return c;
+    return c;       /* heap lies in *c: gcc's analyser loses it, as c is a number between */
 }
+#pragma GCC diagnostic pop
 
 /* A chunk that blocks share is zeroed in any case. */
 static struct chunk *chunk_add(struct arena *a, uint64_t n, bool zero, struct err *e)

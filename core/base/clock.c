@@ -19,9 +19,8 @@ const char *clock_rfc3339(int64_t us, char *buf)
     time_t seconds = (time_t)(us / 1000000);
     struct tm tm;
     gmtime_r(&seconds, &tm);
-    char date[24];
-    strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(buf, CLOCK_RFC3339_SIZE, "%s.%03dZ", date, (int)(us / 1000 % 1000));
+    size_t n = strftime(buf, CLOCK_RFC3339_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(buf + n, CLOCK_RFC3339_SIZE - n, ".%03dZ", (int)(us / 1000 % 1000));
     return buf;
 }
 

@@ -16,7 +16,7 @@ static const struct {
 #undef X
 };
 
-bool err_set(struct err *e, enum err_code code, const char *where, const char *fmt, ...)
+bool (err_set)(struct err *e, enum err_code code, const char *where, const char *fmt, ...)
 {
     if (!e || e->code != ERR_NONE)
         return false;
@@ -45,7 +45,7 @@ static enum err_code code_of_errno(int error)
     }
 }
 
-bool err_sys(struct err *e, const char *where, const char *what)
+bool (err_sys)(struct err *e, const char *where, const char *what)
 {
     int error = errno;
     char text[96];

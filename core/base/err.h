@@ -117,6 +117,11 @@ bool err_set(struct err *e, enum err_code code, const char *where, const char *f
 /* As err_set() with errno's text appended; the code follows from errno. */
 bool err_sys(struct err *e, const char *where, const char *what) __attribute__((cold));
 
+/* That they return false is said where compilers and analysers see it: what a failed function left unset is not used. */
+static inline bool err_false(void) { return false; }
+#define err_set(...) (err_set(__VA_ARGS__), err_false())
+#define err_sys(...) (err_sys(__VA_ARGS__), err_false())
+
 /* "where" for node `index` of a graph: "node 17 'fc1' (Gemm)".  Returns buf. */
 const char *err_node(char *buf, size_t size, size_t index, const char *name, const char *op);
 

@@ -9,9 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
-static _Atomic int least = LOG_INFO, format = LOG_JSON;
+static _Atomic int least_level = LOG_INFO, format = LOG_JSON;
 
-void log_set_level(enum log_level level) { least = level; }
+void log_set_level(enum log_level least) { least_level = least; }
 void log_set_format(enum log_format f) { format = (int)f; }
 
 static size_t escape(char *out, size_t room, const char *text)
@@ -93,7 +93,7 @@ static void send_line(struct line *l)
 void log_fields(enum log_level level, const char *event, const struct log_field *fields, int n)
 {
     struct line l;
-    if ((int)level < least)
+    if ((int)level < least_level)
         return;
     begin(&l, level, event);
     for (int i = 0; i < n; i++)
@@ -104,7 +104,7 @@ void log_fields(enum log_level level, const char *event, const struct log_field 
 void log_line(enum log_level level, const char *event, const char *fmt, ...)
 {
     char text[1024];
-    if ((int)level < least)
+    if ((int)level < least_level)
         return;
     va_list ap;
     va_start(ap, fmt);

@@ -72,7 +72,7 @@ static int parse_options(const char *synopsis, const struct cli_option *options,
     table[n] = (struct option){ "help", no_argument, NULL, MAX_OPTIONS };
     optind = 1;
     opterr = 0;
-    for (int at; (at = getopt_long(argc, argv, "", table, NULL)) != -1; ) {
+    for (int at; (at = getopt_long(argc, argv, "", table, NULL)) != -1; ) {     // NOLINT(concurrency-mt-unsafe): no threads yet
         if (at == MAX_OPTIONS) {
             print_help(synopsis, options, n);
             *ret_exit = 0;

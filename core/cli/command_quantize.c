@@ -62,19 +62,19 @@ static void print_summary(const struct pipeline *p, const struct pipeline_result
         printf("no samples were given: errors behind layers and accuracy were not measured\n");
 }
 
-static int quantize(struct pipeline *p, const char *recipe_arg, enum progress_kind kind)
+static int quantize(struct pipeline p, const char *recipe_arg, enum progress_kind kind)
 {
     struct err e = { 0 };
     struct recipe recipe;
     struct pipeline_result result;
     struct progress progress;
     progress_init(&progress, kind, kind == PROGRESS_JSON ? STDOUT_FILENO : STDERR_FILENO);
-    p->recipe = &recipe;
-    p->events = &progress.events;
+    p.recipe = &recipe;
+    p.events = &progress.events;
     bool ok = read_recipe(recipe_arg, &recipe, &e);
-    if (ok && mkdir(p->dir, 0755) != 0 && errno != EEXIST)
-        ok = err_sys(&e, p->dir, "create the folder");
-    ok = ok && pipeline_run(p, &result, &e);
+    if (ok && mkdir(p.dir, 0755) != 0 && errno != EEXIST)
+        ok = err_sys(&e, p.dir, "create the folder");
+    ok = ok && pipeline_run(&p, &result, &e);
     progress_end(&progress);
     if (kind == PROGRESS_JSON && ok)
         progress_done(&progress, pipeline_files, PIPELINE_FILES);
@@ -83,7 +83,7 @@ static int quantize(struct pipeline *p, const char *recipe_arg, enum progress_ki
     if (!ok)
         return cli_fail(&e);
     if (kind != PROGRESS_JSON)
-        print_summary(p, &result);
+        print_summary(&p, &result);
     return 0;
 }
 
@@ -113,5 +113,5 @@ int command_quantize(int argc, char **argv)
         .evaluation = { evaluation, evaluation, -1 }, .dir = output, .threads = cli_threads(threads),
         .memory = (uint64_t)memory, .seed = (uint64_t)seed,
     };
-    return quantize(&p, recipe, kind);
+    return quantize(p, recipe, kind);
 }

@@ -150,9 +150,8 @@ static json_t *methods_json(const struct graph *g, const struct roles *r)
     size_t n;
     const struct recipe_preset *p = recipe_presets(&n);
     for (size_t i = 0; i < n; i++) {
-        int64_t quantized = count_quantized(g, r, &p[i].recipe, OPS);
-        json_array_append_new(a, json_pack("{s:s,s:I,s:I}", "recipe", p[i].name, "quantizes", (json_int_t)quantized,
-                                           "stays_float", (json_int_t)(r->n_layers - quantized + r->n_left)));
+        json_int_t quantized = count_quantized(g, r, &p[i].recipe, OPS), rest = r->n_layers + r->n_left - quantized;
+        json_array_append_new(a, json_pack("{s:s,s:I,s:I}", "recipe", p[i].name, "quantizes", quantized, "stays_float", rest));
     }
     return a;
 }

@@ -62,7 +62,8 @@ static bool missing(struct check *c, const char *name)
 static const struct array *find_input(const struct check *c, const struct input_spec *spec)
 {
     const struct array *a = dataset_find(c->data, spec->name);
-    return !a && c->n_specs == 1 && (strcmp(c->data->format, "npy") == 0 || strcmp(c->data->format, "images") == 0) ? &c->data->arrays[0] : a;
+    bool nameless = strcmp(c->data->format, "npy") == 0 || strcmp(c->data->format, "images") == 0;
+    return !a && c->n_specs == 1 && nameless ? dataset_find(c->data, c->data->arrays[0].name) : a;
 }
 
 /* ---- types ---- */

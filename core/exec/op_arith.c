@@ -43,9 +43,10 @@ static double real_mod(double u, double v)
     return (rem < 0) != (v < 0) ? rem + v : rem;
 }
 
+typedef int64_t int_op(int64_t u, int64_t v);
 struct arith {
     double (*real)(double, double);
-    int64_t (*integer)(int64_t, int64_t);      /* NULL: by way of reals */
+    int_op *integer;                           /* NULL: by way of reals */
     bool divides;                              /* an integer 0 on the right is an error */
 };
 
@@ -72,19 +73,19 @@ static void real_run(const struct arith *op, const struct elem *const *t, const 
     for (int64_t i = 0; i < w->n; i++) {
         double u = t[1]->get_real(a->in[0]->data, w->at[1] + i * w->step[1]);
         double v = t[2]->get_real(a->in[1]->data, w->at[2] + i * w->step[2]);
-        t[0]->put_real(a->out[0].data, w->at[0] + i, op->real(u, v));
+        t[0]->put_real(a->out[0].data, w->at[0] + i, op->real(u, v));     // NOLINT(clang-analyzer-core.CallAndMessage): every arith has one
     }
 }
 
-static bool int_run(const struct arith *op, const struct elem *const *t, const struct op_args *a,
+static bool int_run(int_op *op, bool divides, const struct elem *const *t, const struct op_args *a,
                     const struct walk *w, struct err *e)
 {
     for (int64_t i = 0; i < w->n; i++) {
         int64_t u = t[1]->get_int(a->in[0]->data, w->at[1] + i * w->step[1]);
         int64_t v = t[2]->get_int(a->in[1]->data, w->at[2] + i * w->step[2]);
-        if (op->divides && v == 0)
+        if (divides && v == 0)
             return op_fail(a, ERR_MODEL_INVALID, e, "an integer is divided by zero; correct the divisor in the model");
-        t[0]->put_int(a->out[0].data, w->at[0] + i, op->integer(u, v));
+        t[0]->put_int(a->out[0].data, w->at[0] + i, op(u, v));
     }
     return true;
 }
@@ -99,11 +100,11 @@ bool op_arith(const struct op_args *a, struct err *e)
         return false;
     if (t[0]->wide)
         op = wide_arith(a->node, op);
-    bool real = t[0]->real || t[2]->real || !op->integer;
+    int_op *integer = t[0]->real || t[2]->real ? NULL : op->integer;
     for (walk_broadcast(&w, &a->out[0].shape, a->in, 2); w.more; walk_next(&w))
-        if (real)
+        if (!integer)
             real_run(op, t, a, &w);
-        else if (!int_run(op, t, a, &w, e))
+        else if (!int_run(integer, op->divides, t, a, &w, e))
             return false;
     return true;
 }

@@ -72,8 +72,8 @@ static bool weigh(const struct resize *r, const struct axis *a, int64_t y, int64
     double floor_x = ceil(x) - 1, ratio = x - floor_x;
     *ret_first = (int64_t)floor_x + 1 - n / 2;
     for (int64_t k = 0; k < n; k++) {
-        int64_t at = *ret_first + k;
-        weight[k] = r->mode == 'n' ? takes_right(r, ratio) == (k == 1) : kernel(r, ((double)(k + 1 - n / 2) - ratio) * scale);
+        int64_t at = *ret_first + k, from_middle = k + 1 - n / 2;
+        weight[k] = r->mode == 'n' ? takes_right(r, ratio) == (k == 1) : kernel(r, ((double)from_middle - ratio) * scale);
         if (r->exclude && (at < 0 || at >= a->in))
             weight[k] = 0;
         sum += weight[k];
@@ -166,7 +166,7 @@ static double *doubles(const struct op_args *a, const struct shape *s, struct er
     uint64_t bytes;
     if (!tensor_size(DT_F64, s, "", NULL, &bytes, e))
         return NULL;
-    double *p = malloc((size_t)bytes + 1);
+    double *p = calloc(1, (size_t)bytes + 1);
     if (!p)
         op_fail(a, ERR_MEMORY, e, "no memory for %llu bytes", (unsigned long long)bytes);
     return p;

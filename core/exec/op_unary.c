@@ -61,15 +61,17 @@ bool op_unary(const struct op_args *a, struct err *e)
     const struct elem *t[ELEMS_MAX];
     if (!op_elems(a, t, e))
         return false;
-    if (!t[0]->real && !op->integer)
+    double (*real)(double) = t[0]->real ? op->real : NULL;
+    int64_t (*integer)(int64_t) = t[0]->real ? NULL : op->integer;
+    if (!real && !integer)
         return op_refuse(a, a->in[0]->dtype, e);
 
     const void *x = a->in[0]->data;
     for (int64_t n = shape_elements(&a->out[0].shape), i = 0; i < n; i++)
-        if (t[0]->real)
-            t[0]->put_real(a->out[0].data, i, op->real(t[1]->get_real(x, i)));
+        if (real)
+            t[0]->put_real(a->out[0].data, i, real(t[1]->get_real(x, i)));
         else
-            t[0]->put_int(a->out[0].data, i, op->integer(t[1]->get_int(x, i)));
+            t[0]->put_int(a->out[0].data, i, integer(t[1]->get_int(x, i)));
     return true;
 }
 

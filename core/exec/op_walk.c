@@ -14,7 +14,7 @@ void strides_of(const struct shape *s, walk_strides ret)
 
 void strides_broadcast(const struct shape *s, const struct shape *space, walk_strides ret)
 {
-    walk_strides own;
+    walk_strides own = { 0 };
     strides_of(s, own);
     int missing = space->rank - s->rank;
     for (int d = 0; d < space->rank; d++)

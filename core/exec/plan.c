@@ -211,7 +211,7 @@ static uint64_t scratch_of(const struct plan *p, int node)
 {
     const struct node *n = &p->g->nodes[node];
     struct tensor in_room[NODE_MAX_ARITY], out[NODE_MAX_ARITY];
-    const struct tensor *in[NODE_MAX_ARITY];
+    const struct tensor *in[NODE_MAX_ARITY] = { NULL };
     for (int i = 0; i < n->n_in; i++)
         in[i] = input_tensor(p, n->in[i], &in_room[i]);
     for (int i = 0; i < n->n_out; i++)

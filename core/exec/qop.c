@@ -247,7 +247,7 @@ static void run_matmul(const struct qop *q, const struct tensor *x, struct tenso
 /* As operators of the artifact compute it: Div, Round, Clip, Mul and one float MatMul (in blocks of rows its sums would be others). */
 static void run_float(const struct qop *q, const struct tensor *x, struct tensor *out, float *codes)
 {
-    size_t rows = q->n ? (size_t)shape_elements(&out->shape) / q->n : 0;
+    size_t rows = (size_t)shape_elements(&out->shape) / q->n;
     const float *from = x->data;
     if (q->mul) {
         vec_affine_row(rows, q->k, from, q->mul, q->shift, codes);

@@ -140,7 +140,7 @@ static struct letters joined(const struct letters *a, const struct letters *b, c
 /* The value with its axes, which are `from`, in the order of `to`. */
 static int permuted(struct expansion *s, const struct node *n, int value, const int *from, const struct letters *to)
 {
-    int64_t perm[EINSUM_LABELS];
+    int64_t perm[EINSUM_LABELS] = { 0 };
     bool same = true;
     for (int i = 0; i < to->n; i++) {
         for (int k = 0; k < to->n; k++)

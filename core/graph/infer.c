@@ -269,18 +269,16 @@ bool call_axes(struct call *c, int i, int rank, struct axes *ret, bool *ret_give
     size_t n_attr;
     int n;
     *ret = (struct axes){ 0 };
-    *ret_known = true;
     const int64_t *attr = node_ints(c->n, "axes", &n_attr);
     const struct num *list = call_elems(c, i, &n);
-    *ret_given = call_in(c, i) ? !list || n > 0 : n_attr > 0;
+    bool in_data = call_in(c, i) && !list;
+    *ret_given = in_data || (call_in(c, i) ? n > 0 : n_attr > 0);
+    *ret_known = !in_data;
     if (!call_index_type(c, i, e))
         return false;
-    if (call_in(c, i) && !list)
-        return *ret_known = false, true;
-    for (int k = 0; k < (call_in(c, i) ? n : (int)n_attr); k++) {
-        if (call_in(c, i) && !num_known(list[k]))
-            return *ret_known = false, true;
-        if (!add_axis(c, call_in(c, i) ? list[k].n : attr[k], rank, ret, e))
+    for (int k = 0; *ret_known && k < (list ? n : (int)n_attr); k++) {
+        *ret_known = !list || num_known(list[k]);
+        if (*ret_known && !add_axis(c, list ? list[k].n : attr[k], rank, ret, e))
             return false;
     }
     return true;
@@ -418,10 +416,12 @@ static bool decide_type(struct call *c, const struct rule *r, struct err *e)
     const struct fact *first = call_in(c, 0);
     if (r->takes && first && !(r->takes >> first->dtype & 1))
         return err_set(e, ERR_MODEL_OP, call_where(c), "the operator does not take %s", dtype_name(first->dtype));
-    for (int i = 1; i < c->n->n_in && i < r->same; i++)
-        if (call_in(c, i) && call_in(c, i)->dtype != first->dtype)
+    for (int i = 1; first && i < c->n->n_in && i < r->same; i++) {
+        const struct fact *other = call_in(c, i);
+        if (other && other->dtype != first->dtype)
             return err_set(e, ERR_MODEL_INVALID, call_where(c), "input 0 is %s and input %d is %s; they must be the same type",
-                           dtype_name(first->dtype), i, dtype_name(call_in(c, i)->dtype));
+                           dtype_name(first->dtype), i, dtype_name(other->dtype));
+    }
     c->dtype = r->gives ? r->gives : first ? first->dtype : DT_NONE;
     return !r->type || r->type(c, e);
 }

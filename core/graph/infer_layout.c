@@ -1,6 +1,8 @@
 /* infer_layout.c - rules of operators that regroup dimensions without selecting from them. */
 #include "core/graph/infer.h"
 
+#include <string.h>
+
 bool rule_shape(struct call *c, struct err *e)
 {
     const struct shape *s = &call_in(c, 0)->shape;
@@ -53,8 +55,7 @@ static bool reshape_target(struct call *c, struct reshape *r, const struct num *
 static void drop_dim(struct shape *s, int i)
 {
     s->rank--;
-    for (; i < s->rank; i++)
-        s->dim[i] = s->dim[i + 1];
+    memmove(s->dim + i, s->dim + i + 1, (size_t)(s->rank - i) * sizeof *s->dim);
 }
 
 /* Removes the dimensions that both have, so that what is left divides more often. */

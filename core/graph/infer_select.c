@@ -97,7 +97,7 @@ bool rule_slice(struct call *c, struct err *e)
 {
     struct shape out = call_in(c, 0)->shape;
     struct slice r;
-    struct axes axes;
+    struct axes axes = { 0 };
     bool given, known = true;
     if (!call_in(c, 1) || !call_in(c, 2))
         return err_set(e, ERR_MODEL_INVALID, call_where(c), "its starts and ends are missing");

@@ -41,14 +41,14 @@ bool window_of(const struct node *n, const int64_t *image, int axes, struct wind
     return true;
 }
 
-int64_t window_length(const struct node *n, const struct window *w, int i, int64_t length)
+int64_t window_length(const struct node *n, const struct window *w, int axis, int64_t length)
 {
-    int64_t extent = (w->kernel[i] - 1) * w->dilation[i] + 1, room = length + w->before[i] + w->after[i] - extent;
+    int64_t extent = (w->kernel[axis] - 1) * w->dilation[axis] + 1, room = length + w->before[axis] + w->after[axis] - extent;
     if (room < 0)
         return -1;
-    int64_t out = room / w->stride[i] + 1;
+    int64_t out = room / w->stride[axis] + 1;
     /* Rounded up, but no window begins in the padding behind the image. */
-    if (node_int(n, "ceil_mode", 0) && room % w->stride[i] && out * w->stride[i] < length + w->before[i])
+    if (node_int(n, "ceil_mode", 0) && room % w->stride[axis] && out * w->stride[axis] < length + w->before[axis])
         out++;
     return out;
 }

@@ -198,6 +198,8 @@ static bool find_layer(struct finder *f, int at)
                                             : match_conv(f->g, n, &l);
     if (!reason && val(f->g, n->in[0])->dtype != DT_F32)
         reason = "only float32 operands are quantized";
+    if (!reason && l.weight >= 0 && !shape_elements(&val(f->g, l.weight)->shape))
+        reason = "the weight is empty";
     if (reason) {
         leave(f, at, reason);
         return true;

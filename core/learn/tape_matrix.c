@@ -200,14 +200,18 @@ static void steps_now(const struct qop *q, const real *logs, size_t k, size_t fi
         ret[i] = (real)q->scale[at + i] * (logs ? (real)exp((double)logs[at + i]) : 1);
 }
 
-/* dt += d w; then d, by a weight, becomes that by its code. */
 KERNEL_CLONES
-static void split_row(size_t n, const real *w, const real *step, real *restrict d, real *restrict dt)
+static void add_products(size_t n, const real *x, const real *y, real *restrict sum)
 {
-    for (size_t i = 0; dt && i < n; i++)
-        dt[i] += d[i] * w[i];
     for (size_t i = 0; i < n; i++)
-        d[i] *= step[i];
+        sum[i] += x[i] * y[i];
+}
+
+KERNEL_CLONES
+static void multiply_row(size_t n, const real *by, real *restrict x)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] *= by[i];
 }
 
 /* What the weights' derivative, which is where the codes' is to be, says of codes and steps. */
@@ -215,13 +219,15 @@ static void split_weights(const struct tape *t, int node, const struct learned *
 {
     const struct qop *q = tape_row(t, node);
     const real *w = t->w->linear[node], *logs = steps ? t->w->all + steps->at : NULL;
-    real *d = t->learned_grad + codes->at, *dt = steps ? t->learned_grad + steps->at : NULL, step[COLUMNS];
+    real *d = t->learned_grad + codes->at, step[COLUMNS];
     for (size_t first = 0; first < q->n; first += COLUMNS) {
         size_t n = q->n - first < COLUMNS ? q->n - first : COLUMNS;
         for (size_t k = 0; k < q->k; k++) {
             size_t at = k * q->n + first;
             steps_now(q, logs, k, first, n, step);
-            split_row(n, w + at, step, d + at, dt ? dt + k / group_of(q) * q->n + first : NULL);
+            if (steps)
+                add_products(n, d + at, w + at, t->learned_grad + steps->at + k / group_of(q) * q->n + first);
+            multiply_row(n, step, d + at);        /* a derivative by a weight becomes that by its code */
         }
     }
 }

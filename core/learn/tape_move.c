@@ -33,13 +33,12 @@ static bool places(struct tape *t, const struct tensor *like, int32_t first, str
 static int *find_sources(struct tape *t, int node, struct err *e)
 {
     const struct node *n = &tape_graph(t)->nodes[node];
-    struct tensor own[NODE_MAX_ARITY], moved[NODE_MAX_ARITY], out[NODE_MAX_ARITY] = { 0 };
+    struct tensor own[NODE_MAX_ARITY], moved[NODE_MAX_ARITY] = { 0 }, out[NODE_MAX_ARITY] = { 0 };
     const struct tensor *in[NODE_MAX_ARITY];
     size_t total = 0, count = 0;
     bool ok = true;
     for (int i = 0; i < n->n_in; i++) {
         in[i] = tape_input(t, node, i, &own[i]);
-        moved[i].data = NULL;
         if (!in[i] || in[i]->dtype != REAL_TYPE)
             continue;
         ok = ok && places(t, in[i], (int32_t)total, &moved[i], e);

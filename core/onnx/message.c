@@ -112,6 +112,14 @@ static bool charge(struct reader *r, const struct field *f, uint64_t count, stru
     return true;
 }
 
+static bool prepare_array(struct reader *r, size_t n, const struct field *f, char *to, struct err *e)
+{
+    void *array = arena_array(r->mem, n, element_size(f), e);
+    if (array)
+        memcpy(to, &array, sizeof array);
+    return array != NULL;
+}
+
 static bool prepare(struct reader *r, const struct message *m, const uint64_t counts[], char *to, struct err *e)
 {
     static const char *const empty = "";
@@ -126,10 +134,8 @@ static bool prepare(struct reader *r, const struct message *m, const uint64_t co
             memcpy(to + f->at, &empty, sizeof empty);
         if (n == 0 || element_size(f) == 0)
             continue;
-        void *array = arena_array(r->mem, n, element_size(f), e);
-        if (!array)
+        if (!prepare_array(r, n, f, to + f->at, e))
             return false;
-        memcpy(to + f->at, &array, sizeof array);
     }
     return true;
 }

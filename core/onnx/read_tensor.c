@@ -63,7 +63,7 @@ static const struct typed {
 };
 enum { TYPED = sizeof typed / sizeof typed[0] };
 
-static const struct typed *typed_of(enum dtype t)
+static const struct typed *typed_of(int64_t t)
 {
     for (int i = 0; i < TYPED; i++)
         if (typed[i].dtype == t)
@@ -98,10 +98,9 @@ static bool wrong_size(struct reader *r, const struct wire_tensor *w, const stru
 }
 
 /* A borrowed view where the bytes lie aligned to an element; else a copy, in place of the mapped pages and not besides. */
-static bool view(struct reader *r, const uint8_t *p, uint64_t n, struct tensor *t, struct err *e)
+static bool view(struct reader *r, const struct typed *f, const uint8_t *p, uint64_t n, struct tensor *t, struct err *e)
 {
-    unsigned align = typed_of(t->dtype)->bytes;
-    if ((uintptr_t)p % align == 0) {
+    if ((uintptr_t)p % f->bytes == 0) {
         t->data = (void *)p;
         return true;
     }
@@ -131,13 +130,13 @@ static bool convert(struct reader *r, const struct typed *f, struct wire body, c
     return reader_wire_ok(r, e);
 }
 
-static bool read_embedded(struct reader *r, const struct wire_tensor *w, struct wire body, uint64_t n, struct tensor *t, struct err *e)
+static bool read_embedded(struct reader *r, const struct wire_tensor *w, const struct typed *f, struct wire body, uint64_t n, struct tensor *t,
+                          struct err *e)
 {
-    const struct typed *f = typed_of(t->dtype);
     if (w->n_raw) {
         if (w->raw.n != n)
             return wrong_size(r, w, t, "raw_data", w->raw.n, n, "bytes", e);
-        return n == 0 || view(r, w->raw.p, n, t, e);
+        return n == 0 || view(r, f, w->raw.p, n, t, e);
     }
     size_t have = count_of(w, f);
     if (fields_with_data(w) > (have > 0))
@@ -151,21 +150,22 @@ static bool read_embedded(struct reader *r, const struct wire_tensor *w, struct 
     return t->data && convert(r, f, body, w->name, t, e);
 }
 
-static bool read_external(struct reader *r, const struct wire_tensor *w, uint64_t n, struct tensor *t, struct err *e)
+static bool read_external(struct reader *r, const struct wire_tensor *w, const struct typed *f, uint64_t n, struct tensor *t, struct err *e)
 {
     const uint8_t *p;
     if (fields_with_data(w))
         return err_set(e, ERR_MODEL_INVALID, reader_at(r, w->name), "the tensor has external data and data of its own; save the model again");
-    return external_find(r, w->name, w->external, w->n_external, n, &p, e) && (n == 0 || view(r, p, n, t, e));
+    return external_find(r, w->name, w->external, w->n_external, n, &p, e) && (n == 0 || view(r, f, p, n, t, e));
 }
 
-static bool check_tensor(struct reader *r, const struct wire_tensor *w, struct err *e)
+/* f: how its type is held, or NULL: in no way. */
+static bool check_tensor(struct reader *r, const struct wire_tensor *w, const struct typed *f, struct err *e)
 {
     const char *where = reader_at(r, w->name);
-    if (!type_known(w->type))
+    if (!f && w->type != DT_STRING)
         return err_set(e, ERR_MODEL_INVALID, where, "data type %lld is missing, unknown or not supported; export the model with float32 weights",
                        (long long)w->type);
-    if (w->type == DT_STRING || w->n_string)
+    if (!f || w->n_string)
         return err_set(e, ERR_MODEL_INVALID, where, "tensors of strings are not supported; remove the text processing from the exported graph");
     if (w->n_segment)
         return err_set(e, ERR_MODEL_INVALID, where, "segmented tensors are not supported; save the model again");
@@ -180,7 +180,10 @@ static bool tensor_read(struct reader *r, struct wire body, void *ret, struct er
 {
     static const struct message as_wire = { MESSAGE_FIELDS(tensor_fields), .size = sizeof(struct wire_tensor) };
     struct wire_tensor w = { 0 };
-    if (!message_read(r, &as_wire, body, &w, e) || !check_tensor(r, &w, e))
+    if (!message_read(r, &as_wire, body, &w, e))
+        return false;
+    const struct typed *f = typed_of(w.type);
+    if (!check_tensor(r, &w, f, e))
         return false;
 
     struct onnx_tensor *t = ret;
@@ -193,7 +196,7 @@ static bool tensor_read(struct reader *r, struct wire body, void *ret, struct er
         t->t.shape.dim[i] = w.dims[i];
     if (!tensor_size(t->t.dtype, &t->t.shape, reader_at(r, w.name), NULL, &bytes, e))
         return false;
-    return t->external ? read_external(r, &w, bytes, &t->t, e) : read_embedded(r, &w, body, bytes, &t->t, e);
+    return t->external ? read_external(r, &w, f, bytes, &t->t, e) : read_embedded(r, &w, f, body, bytes, &t->t, e);
 }
 
 const struct message message_tensor = {

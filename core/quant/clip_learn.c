@@ -14,7 +14,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { STEPS = 64, BATCH = 256 };
+enum { STEPS = 64, LATE = STEPS / 2, BATCH = 256 };
 
 static const double rate = 5e-3, decay_mean = 0.9, decay_square = 0.99;   /* rate: in widths of the channel */
 
@@ -167,8 +167,8 @@ static void move(struct learner *l, int step)
 static void remember(const struct learner *l, const struct ranges *start, struct ranges *way)
 {
     for (size_t c = 0; c < l->r->channels; c++) {
-        way->lo[c] += (l->now.lo[c] - start->lo[c]) / (STEPS / 2);
-        way->hi[c] += (l->now.hi[c] - start->hi[c]) / (STEPS / 2);
+        way->lo[c] += (l->now.lo[c] - start->lo[c]) / LATE;
+        way->hi[c] += (l->now.hi[c] - start->hi[c]) / LATE;
     }
 }
 
@@ -179,7 +179,7 @@ static void learn(struct learner *l, const struct ranges *start, struct ranges *
         push(l, n);
         find_gradients(l, n);
         move(l, step);
-        if (step > STEPS / 2)
+        if (step > LATE)
             remember(l, start, ret_way);
     }
 }

@@ -400,6 +400,7 @@ static bool start_from_preset(struct parse *p, const json_t *name, const char *w
 static void rename_if_changed(struct recipe *r, const struct recipe *preset)
 {
     static const char suffix[] = "-custom";
+    /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c): copied whole, then set member by member */
     if (memcmp(r, preset, sizeof *r) != 0)
         memcpy(r->name + strlen(preset->name), suffix, sizeof suffix);
 }

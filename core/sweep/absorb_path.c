@@ -170,7 +170,7 @@ static bool check_others(const struct numbering *m, const struct absorb_step *st
     const struct value *v = &m->g->values[step->from];
     const float *x = own->data;
     memset(m->seen, 0, m->n * sizeof *m->seen);
-    for (int64_t i = 0; i < shape_elements(&own->shape); i++)
+    for (int64_t i = 0; x && i < shape_elements(&own->shape); i++)
         m->seen[(size_t)x[i]] = true;
     for (int i = 0; i < v->n_consumers && *fits; i++) {
         const struct node *n = &m->g->nodes[v->consumers[i]];

@@ -78,8 +78,7 @@ static int add_block(const struct finding *f, int i)
     for (; i < s->n_layers && (!taught(&s->layers[i]) || same_block(f, head, &s->layers[i])); i++)
         if (same_block(f, head, &s->layers[i]))    /* products may have no name */
             end = region_end(f, s->layers[i].l->node);
-    struct sweep_block *last = s->n_blocks ? &s->blocks[s->n_blocks - 1] : NULL;
-    if (last && last->end > first)     /* no cut between them */
+    if (s->n_blocks && s->blocks[s->n_blocks - 1].end > first)     /* no cut between them */
         s->n_blocks--;
     else
         s->blocks[s->n_blocks] = (struct sweep_block){ .first = first, .in = f->value[first], .name = f->named ? head->l->block : head->l->name };

@@ -105,8 +105,7 @@ static bool check_codes(const struct site *s, const float *x, const float *scale
 bool fold_check(const struct sweep_task *t, const struct sweep *s, int site, const float *x, const float *scaled, size_t rows,
                 struct err *e)
 {
-    size_t k = s->sites[site].q.mul ? sweep_channels(s, site) : 0;
-    if (k && !check_codes(&s->sites[site], x, scaled, rows, k, e))
+    if (!check_codes(&s->sites[site], x, scaled, rows, sweep_channels(s, site), e))
         return false;
     for (int i = 0; i < s->n_layers; i++)
         if (s->layers[i].x == site && s->layers[i].quantize

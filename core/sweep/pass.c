@@ -411,15 +411,15 @@ static void merge_observers(struct pass *p, struct observer *obs)
 bool pass_run(struct pass *p, const struct stretch *st, struct err *e)
 {
     p->st = st;
-    bool ok = true;
+    size_t each = (size_t)st->n_sites + 1;         /* the one over keeps threads from sharing a cache line */
+    struct observer *all = calloc((size_t)threads_of(p) * each, sizeof *all);
+    if (!all)
+        return err_set(e, ERR_MEMORY, "", "no memory for observers");
     for (int m = 0; m < threads_of(p); m++) {
-        p->members[m].obs = calloc((size_t)st->n_sites + 1, sizeof *p->members[m].obs);
+        p->members[m].obs = all + (size_t)m * each;
         p->members[m].steps = 0;
-        ok = ok && p->members[m].obs;
     }
-    if (!ok)
-        err_set(e, ERR_MEMORY, "", "no memory for observers");
-    ok = ok && make_observers(p, st->obs, e);
+    bool ok = make_observers(p, st->obs, e);
     if (ok) {
         choose_measures(p);
         ok = pool_run(p->t->pool, (size_t)p->s->chunks.n, run_chunk, p, e);
@@ -429,12 +429,12 @@ bool pass_run(struct pass *p, const struct stretch *st, struct err *e)
     if (ok)
         merge_observers(p, st->obs);
     for (int m = 0; m < threads_of(p); m++) {
-        for (int i = 0; p->members[m].obs && i < st->n_sites; i++)
+        for (int i = 0; i < st->n_sites; i++)
             observer_release(&p->members[m].obs[i]);
-        free(p->members[m].obs);
         p->members[m].obs = NULL;
         p->s->steps += p->members[m].steps;
     }
+    free(all);
     return ok;
 }
 

@@ -240,7 +240,7 @@ static bool takes_factors(const struct sweep_task *t, int norm, bool alone, enum
 static void tell_kind(const struct sweep_task *t, struct sweep *s, int site)
 {
     struct site *at = &s->sites[site];
-    bool alone, linears = feeds_linears_only(s, site);
+    bool alone = false, linears = feeds_linears_only(s, site);
     int norm = linears ? norm_behind(t, s, site, &alone) : -1;
     bool rows = linears && graph_has_unit_rows(t->g, at->value);
     if (takes_factors(t, norm, alone, rows ? SITE_ROWS : SITE_NORM) && (!rows || rows_return(t->g, s, site))) {

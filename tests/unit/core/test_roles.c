@@ -181,6 +181,10 @@ static const struct linear_case { const char *label, *nodes, *bias, *output, *re
     { "the constant on the left", "y = MatMul(wt xt)", NULL, NULL, "left" },
     { "a vector", "y = MatMul(vec w)", NULL, NULL, "vector" },
     { "a stack of weights", "y = MatMul(x stack)", NULL, NULL, "stack of matrices" },
+    { "no outputs", "y = MatMul(x no)", NULL, NULL, "empty" },
+    { "no inputs", "s = Slice(x first first last); y = MatMul(s none)", NULL, NULL, "empty" },
+    { "Gemm with no outputs", "y = Gemm(m no)", NULL, NULL, "empty" },
+    { "Conv with no outputs", "y = Conv(im unseen)", NULL, NULL, "empty" },
     { "Conv with groups", "y = Conv(im grouped) group=2", NULL, NULL, "groups" },
 };
 
@@ -189,7 +193,8 @@ static void linears_are_recognised_in_every_spelling_and_the_others_say_why_not(
     (void)state;
     for (size_t i = 0; i < sizeof linears / sizeof linears[0]; i++) {
         const struct linear_case *c = &linears[i];
-        struct found f = find(17, LS "ft:f32[4,b] xt:f32[b,4,3] vec:f32[4] stack:f32{1}@3,4,5 grouped:f32{1}@6,1,2,2", c->nodes,
+        struct found f = find(17, LS "ft:f32[4,b] xt:f32[b,4,3] vec:f32[4] stack:f32{1}@3,4,5 grouped:f32{1}@6,1,2,2 "
+                              "no:f32{}@4,0 none:f32{}@0,5 unseen:f32{}@0,2,2,2 first:i64{0} last:i64{-1}", c->nodes,
                               strstr(c->nodes, "z =") ? "y z" : "y");
         if (f.r.n_layers != (c->reason == NULL) || f.r.n_left != (c->reason != NULL))
             fail_msg("%s: %d layers, %d left", c->label, f.r.n_layers, f.r.n_left);
