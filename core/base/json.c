@@ -128,7 +128,7 @@ json_t *json_parse(const char *text, size_t n, int max_depth, enum err_code code
         err_set(e, code, "", "the JSON is nested deeper than %d levels", max_depth);
         return NULL;
     }
-    json_error_t je;
+    json_error_t je = { .line = 0 };
     bool short_of_memory;
     json_t *value = load(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &je, &short_of_memory);
     if (short_of_memory)
