@@ -30,10 +30,8 @@ bool fail(struct failure *f, int exit, const char *code, const char *where, cons
 /* As fail() with errno's text: a file that is not there is the input's fault, what else there is the environment's. */
 bool fail_errno(struct failure *f, const char *where, const char *what) __attribute__((cold));
 
-/* As err_set() in core/base/err.h, for analysers. */
-static inline bool fail_false(void) { return false; }
-#define fail(...) (fail(__VA_ARGS__), fail_false())
-#define fail_errno(...) (fail_errno(__VA_ARGS__), fail_false())
+#define fail(...) (fail(__VA_ARGS__), err_false())             /* see core/base/err.h */
+#define fail_errno(...) (fail_errno(__VA_ARGS__), err_false())
 
 /* From the answer to a request; doc is the problem document, or NULL where the answer has none.  Returns false. */
 bool fail_problem(struct failure *f, long status, const json_t *doc);

@@ -102,7 +102,7 @@ static bool lock_in(const struct launch *l)
 }
 
 static const char *const kept[] = { "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE" };
-enum { KEPT = 2, VARIABLES = KEPT + 1 };
+enum { KEPT = sizeof kept / sizeof kept[0], VARIABLES = KEPT + 1 };
 
 /*
  * Which BLAS kernel runs decides the last bits of the result; nothing else of our environment is the job's.  BLAS's own threads are

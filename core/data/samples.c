@@ -49,7 +49,7 @@ static bool missing(struct check *c, const char *name)
     for (size_t i = 0; i < c->n_specs && want.n < 120; i++)
         buf_printf(&want, "%s%.60s", i ? ", " : "", c->specs[i].name);
     for (size_t i = 0; i < c->data->n && have.n < 120; i++)
-        buf_printf(&have, "%s%.60s", i ? ", " : "", c->data->arrays[i].name);
+        buf_printf(&have, "%s%.60s", i ? ", " : "", c->data->arrays[i].name);    // NOLINT(clang-analyzer-core.NullDereference): there are n
     err_set(c->e, ERR_DATA_SCHEMA, name,
             "no array is named \"%.60s\": the model takes %s, the file has %s; rename the arrays after the model's inputs",
             name, want.p ? want.p : "nothing", have.p ? have.p : "nothing");
@@ -63,7 +63,7 @@ static const struct array *find_input(const struct check *c, const struct input_
 {
     const struct array *a = dataset_find(c->data, spec->name);
     bool nameless = strcmp(c->data->format, "npy") == 0 || strcmp(c->data->format, "images") == 0;
-    return !a && c->n_specs == 1 && nameless ? dataset_find(c->data, c->data->arrays[0].name) : a;
+    return !a && c->n_specs == 1 && nameless ? &c->data->arrays[0] : a;
 }
 
 /* ---- types ---- */

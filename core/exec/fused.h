@@ -1,9 +1,9 @@
 /*
  * fused.h - norms, activations and masked softmaxes spelled out node by node, run as one: inside a tiled plan's groups only.
  *
- * Exporters write a LayerNorm as nine nodes, a GELU as five and a softmax's scale and mask as two; each would read and write its tile again.  The pattern's last
- * node computes all of it from the pattern's input; the nodes before it are not run.  Results differ from theirs in the last bits,
- * which is why quantized models do without, and the sweep, that may stop at any node.
+ * Exporters write a LayerNorm as nine nodes, a GELU as five and a softmax's scale and mask as two; each would read and write its
+ * tile again.  The pattern's last node computes all of it from the pattern's input; the nodes before it are not run.  Results differ
+ * from theirs in the last bits, which is why quantized models do without, and the sweep, that may stop at any node.
  */
 #ifndef CORE_EXEC_FUSED_H
 #define CORE_EXEC_FUSED_H

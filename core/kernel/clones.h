@@ -17,8 +17,8 @@
 #ifndef CORE_KERNEL_CLONES_H
 #define CORE_KERNEL_CLONES_H
 
-/* The loader runs ifunc resolvers before a sanitizer's runtime is up. */
-#if !defined(__x86_64__) || defined(__clang__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+/* The loader runs ifunc resolvers before a sanitizer's runtime is up; and what is not optimized is for analysers, which look into plain functions. */
+#if !defined(__x86_64__) || !defined(__OPTIMIZE__) || defined(__clang__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define KERNEL_CLONES
 #else
 #define KERNEL_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))

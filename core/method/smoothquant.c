@@ -42,8 +42,7 @@ static bool find_factors(const struct recipe *r, const struct site_view *v, stru
     *ret_alpha = r->smoothing.alpha;
     if (r->smoothing.alpha != RECIPE_ALPHA_AUTO)
         return smooth_factors(&t, r->smoothing.alpha, mem, ret_s, e);
-    bool careful = v->kind == SITE_ACTIVATION || v->all_rows < FEW_ROWS;
-    t.floor = !careful ? 0 : v->group && v->all_rows >= FEW_ROWS ? quiet_in_linears : quiet;
+    t.floor = v->all_rows < FEW_ROWS ? quiet : v->kind != SITE_ACTIVATION ? 0 : v->group ? quiet_in_linears : quiet;
     return smooth_search(&t, v->free_factors ? 1 : mul_worth, pool, mem, ret_s, ret_alpha, e);
 }
 

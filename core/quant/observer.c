@@ -76,7 +76,7 @@ static void bins_of(size_t n, const float *restrict x, uint16_t *restrict ret)
 
 static void count(struct observer *o, const float *x, size_t n)
 {
-    uint16_t bins[PIECE] = { 0 };
+    uint16_t bins[PIECE];
     for (size_t at = 0, len; at < n; at += len) {
         len = n - at < PIECE ? n - at : PIECE;
         size_t bad = o->range.nan + o->range.inf;
@@ -113,7 +113,7 @@ void observer_add_planes(struct observer *o, const float *x, size_t images, size
 /* One head of one image.  What no probability is goes to the whole tensor's counts alone. */
 static void count_head(struct observer *o, const float *x, size_t n, uint64_t *now)
 {
-    uint16_t bins[PIECE] = { 0 };
+    uint16_t bins[PIECE];
     size_t bad = o->range.nan + o->range.inf;
     range_of(n, x, &o->range);
     o->count += n - (o->range.nan + o->range.inf - bad);

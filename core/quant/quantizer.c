@@ -215,7 +215,7 @@ static void round_some(size_t n, const float *restrict x, const struct weight_ra
 static void round_row(const struct layer *l, const struct rounding *r, size_t k, size_t first, size_t n, struct qweight *w)
 {
     const struct weight_range *range = &r->range[k / r->group * w->n + first];
-    float x[SOME] = { 0 }, q[SOME] = { 0 }, back[SOME] = { 0 };
+    float x[SOME], q[SOME], back[SOME];
     for (size_t i = 0; i < n; i++)
         x[i] = source_at(&r->s, k, first + i);
     round_some(n, x, range, q, back);
@@ -286,7 +286,7 @@ static void find_bins(size_t n, const float *restrict x, float lo, float hi, flo
 /* n <= SOME */
 static void count_bins(size_t n, const float *x, const struct bins *b)
 {
-    int bin[SOME] = { 0 };
+    int bin[SOME];
     find_bins(n, x, b->lo, b->hi, (float)b->n, bin);
     for (size_t i = 0; i < n; i++)
         b->count[bin[i]]++;

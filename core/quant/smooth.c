@@ -233,9 +233,7 @@ bool smooth_error(const struct smooth_task *t, const float *s, struct arena *mem
 
 /* ---- the search ---- */
 
-/*
- * Most alphas are far off, and a quarter of the rows shows it: all are judged on those, the best few on all rows.
- */
+/* Most alphas are far off, and a quarter of the rows shows it: all are judged on those, the best few on all rows. */
 enum { THIN = 4, FINALISTS = 3, FEWEST_ROWS = 64 };
 
 struct search {
@@ -244,7 +242,7 @@ struct search {
     float *s[CHOICES];
     double error[CHOICES];                         /* INFINITY: not judged on all rows */
     struct bench *bench;                           /* [threads] */
-    const size_t *turn;                            /* of a piece: its choice; NULL: the piece's number */
+    const size_t *turn;                            /* of a piece: its choice */
 };
 
 static double alpha_of(size_t choice) { return ((double)choice - 1) / (ALPHAS - 1); }
@@ -252,7 +250,7 @@ static double alpha_of(size_t choice) { return ((double)choice - 1) / (ALPHAS - 
 static bool judge(void *arg, size_t piece, int thread, struct err *e)
 {
     struct search *s = arg;
-    size_t choice = s->turn ? s->turn[piece] : piece;
+    size_t choice = s->turn[piece];
     (void)e;
     s->error[choice] = error_of(s->t, s->s[choice], s->y, &s->bench[thread]);
     return true;
@@ -296,44 +294,45 @@ static bool thin_rows(const struct search *s, struct arena *mem, struct rows *re
     return x && *ret_y;
 }
 
-/* The FINALISTS best alphas by error, the best first; of equals the first. */
+/* The FINALISTS best alphas by error; of equals the first. */
 static void pick_finalists(const double *error, size_t *ret)
 {
-    size_t n = 0;
-    for (size_t i = 1; i < CHOICES; i++) {
-        size_t at = n < FINALISTS ? n++ : FINALISTS;
-        for (; at > 0 && error[i] < error[ret[at - 1]]; at--)
-            if (at < FINALISTS)
-                ret[at] = ret[at - 1];
-        if (at < FINALISTS)
-            ret[at] = i;
+    bool taken[CHOICES] = { true };                /* choice 0 is no alpha */
+    for (size_t n = 0; n < FINALISTS; n++) {
+        size_t best = 0;
+        for (size_t i = 1; i < CHOICES; i++)
+            if (!taken[i] && (best == 0 || error[i] < error[best]))
+                best = i;
+        taken[best] = true;
+        ret[n] = best;
     }
 }
 
 /* Leaves the errors of those worth looking at, and of no factors at all. */
 static bool judge_all(struct search *s, struct pool *pool, struct arena *mem, struct err *e)
 {
-    size_t turn[FINALISTS + 1] = { 0 };
-    struct rows few;
-    float *y;
-    if (s->t->rows->n < THIN * FEWEST_ROWS)
-        return pool_run(pool, CHOICES, judge, s, e);
-    struct smooth_task thin = *s->t;
-    struct search first = *s;
-    if (!thin_rows(s, mem, &few, &y, e))
-        return false;
-    thin.rows = &few;
-    first.t = &thin;
-    first.y = y;
-    if (!pool_run(pool, CHOICES, judge, &first, e))
-        return false;
-    pick_finalists(first.error, turn + 1);
-    s->turn = turn;
-    for (size_t i = 0; i < CHOICES; i++)
+    size_t turn[CHOICES], n = CHOICES;
+    for (size_t i = 0; i < CHOICES; i++) {
+        turn[i] = i;
         s->error[i] = INFINITY;
-    bool ok = pool_run(pool, FINALISTS + 1, judge, s, e);
-    s->turn = NULL;
-    return ok;
+    }
+    s->turn = turn;
+    if (s->t->rows->n >= THIN * FEWEST_ROWS) {
+        struct smooth_task thin = *s->t;
+        struct search first = *s;
+        struct rows few;
+        float *y;
+        if (!thin_rows(s, mem, &few, &y, e))
+            return false;
+        thin.rows = &few;
+        first.t = &thin;
+        first.y = y;
+        if (!pool_run(pool, CHOICES, judge, &first, e))
+            return false;
+        pick_finalists(first.error, turn + 1);
+        n = FINALISTS + 1;
+    }
+    return pool_run(pool, n, judge, s, e);
 }
 
 bool smooth_search(const struct smooth_task *t, double worth, struct pool *pool, struct arena *mem, float *ret_s, double *ret_alpha,

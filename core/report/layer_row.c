@@ -61,7 +61,7 @@ static size_t count_channels(const struct site_codes *q, const float *row, const
 {
     static const float none[SOME];
     size_t outside = 0;
-    int bin[SOME] = { 0 };
+    int bin[SOME];
     for (size_t c = 0; c < q->rows->channels; c += SOME) {
         size_t n = q->rows->channels - c < SOME ? q->rows->channels - c : SOME;
         outside += (size_t)channel_bins(n, row + c, q->mul + c, q->shift ? q->shift + c : none, q->a, s, bin);

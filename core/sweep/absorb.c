@@ -35,9 +35,9 @@ static int64_t fewest(const struct graph *g)
 }
 
 /* Small ones: they are chosen by what they hold, and threads shall end together. */
-static bool cut_chunks(struct absorber *a, const struct graph *g, int64_t limit, struct err *e)
+static bool cut_chunks(const struct absorber *a, const struct graph *g, int64_t limit, struct chunks *ret, struct err *e)
 {
-    return chunks_new(&a->s->chunks, g, &a->s->quantized, a->scratch, a->t->samples, fewest(g), limit, e);
+    return chunks_new(ret, g, &a->s->quantized, a->scratch, a->t->samples, fewest(g), limit, e);
 }
 
 /*
@@ -279,9 +279,8 @@ struct sides { const struct absorber *a; size_t *n; struct side side[2]; };    /
 static bool side_init(struct absorber *a, const struct graph *g, size_t *ret_n, struct side *ret, struct err *e)
 {
     ret->y = arena_array(a->scratch, (uint64_t)a->s->n_layers, sizeof *ret->y, e);
-    if (!ret->y || !cut_chunks(a, g, fewest(g), e))
+    if (!ret->y || !cut_chunks(a, g, fewest(g), &ret->chunks, e))
         return false;
-    ret->chunks = a->s->chunks;
     for (int k = 0; k < a->s->n_layers; k++) {
         const struct sweep_layer *l = &a->s->layers[k];
         if (!is_reader(a, l))
@@ -339,7 +338,8 @@ bool absorb_factors(const struct sweep_task *t, struct sweep *s, struct journal 
     if (!a.scratch)
         return err_set(e, ERR_MEMORY, "", "no memory to move factors");
     bool ok = find_paths(&a, e)
-           && (a.n == 0 || (cut_chunks(&a, t->g, fewest(t->g), e) && map_paths(&a, e) && cut_chunks(&a, t->g, t->recipe->calibration.samples, e)
+           && (a.n == 0 || (cut_chunks(&a, t->g, fewest(t->g), &s->chunks, e) && map_paths(&a, e)
+                          && cut_chunks(&a, t->g, t->recipe->calibration.samples, &s->chunks, e)
                           && absorb_all(&a, e) && (!a.changed || check_unchanged(&a, e))));
     s->chunks = (struct chunks){ 0 };
     arena_free(a.scratch);
