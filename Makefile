@@ -66,7 +66,7 @@ $(O)/libcore.a $(O)/libdaemon.a $(O)/libclient.a $(O)/libreaders.a:
 $(O)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(call show,CC,$<)$(CC) $(CFLAGS_ALL) -DVERSION='"$(VERSION)"' $(DEFINES) -c $< -o $@
-$(O)/core/base/version.o: DEFINES = -DENGINE_VERSION='"$(VERSION)+$(BUILD_ID)"'
+$(O)/core/base/version.o $(O)/core/base/version.tidy: DEFINES = -DENGINE_VERSION='"$(VERSION)+$(BUILD_ID)"'
 $(O)/core/base/version.o: $(O)/build-id
 .PHONY: always
 $(O)/build-id: always
@@ -75,7 +75,13 @@ $(O)/build-id: always
 # The loops the compiler vectorises are worth -O3.
 $(call obj,$(wildcard core/kernel/*.c core/exec/op_*.c core/learn/*.c core/quant/*.c core/method/*.c core/sweep/*.c core/report/*.c)): OPT += -O3
 # Files that become part of the program (.incbin).
-$(call obj,api/embed.c): $(wildcard api/dashboard/*) api/openapi.json
+CHART_JS  ?= /usr/share/javascript/chart.js/chart.min.js
+$(call obj,api/embed.c): $(wildcard api/dashboard/*) api/openapi.json $(CHART_JS) $(O)/offline.js
+$(O)/api/embed.o $(O)/api/embed.tidy: DEFINES = -DCHART_JS='"$(CHART_JS)"' -DOFFLINE_JS='"$(O)/offline.js"'
+# One script of modules that import only each other: what they import is there, what they export is not needed.
+$(O)/offline.js: $(patsubst %,api/dashboard/%.js,dom chart overview verdict report)
+	@mkdir -p $(@D)
+	$(call show,JOIN,$@)sed -e '/^import .*;$$/d' -e 's/^export //' $^ > $@
 
 # Each unit test is one program: tests/unit/<side>/test_<name>.c with that side's code.
 $(UNIT_CORE): $(O)/unit/core/%: $(O)/tests/unit/core/%.o $(O)/libcore.a
@@ -154,7 +160,7 @@ analyze:    ## gcc -fanalyzer and clang-tidy (.clang-tidy) on all sources: no fi
 analyzed: $(call obj,$(ANALYZED)) $(ANALYZED:%.c=$(O)/%.tidy)
 # Behind the object, which knows the headers.
 $(O)/%.tidy: %.c $(O)/%.o .clang-tidy
-	$(call show,TIDY,$<)clang-tidy-14 --quiet $< -- -std=gnu17 -D_GNU_SOURCE -I. -pthread -DVERSION='""' -DENGINE_VERSION='""' && touch $@
+	$(call show,TIDY,$<)clang-tidy-14 --quiet $< -- -std=gnu17 -D_GNU_SOURCE -I. -pthread -DVERSION='""' $(DEFINES) && touch $@
 
 # valgrind knows no AVX-512: code that asks the processor (OpenBLAS, our clones) sees one without.
 VALGRIND  = OPENBLAS_NUM_THREADS=1 OPENBLAS_CORETYPE=Haswell valgrind --quiet --error-exitcode=99 --leak-check=full --show-leak-kinds=definite \

@@ -2,7 +2,7 @@
 import { bytes, h, number, table } from "./dom.js";
 import { get } from "./api.js";
 import { dataLinks, lines, pareto } from "./chart.js";
-import { headline } from "./job.js";
+import { headline } from "./verdict.js";
 
 /** A recipe as one level of "weights.bits": value. */
 function flat(value, prefix = "", into = {}) {

@@ -1,8 +1,8 @@
 // dom.js - makes elements.  Text is only ever set as text: nothing here, or anywhere in these pages, parses HTML.
 
-const SVG = "http://www.w3.org/2000/svg";
-
-function fill(element, props, kids) {
+/** An element: h("a", {href: "#/", click: f}, "text", other, [more]).  A function is a listener, false and null leave the attribute out. */
+export function h(tag, props, ...kids) {
+    const element = document.createElement(tag);
     for (const [name, value] of Object.entries(props || {})) {
         if (value === null || value === undefined || value === false)
             continue;
@@ -13,16 +13,6 @@ function fill(element, props, kids) {
     }
     element.append(...kids.flat(Infinity).filter((kid) => kid !== null && kid !== undefined && kid !== false));
     return element;
-}
-
-/** An element: h("a", {href: "#/", click: f}, "text", other, [more]).  A function is a listener, false and null leave the attribute out. */
-export function h(tag, props, ...kids) {
-    return fill(document.createElement(tag), props, kids);
-}
-
-/** The same inside a drawing. */
-export function s(tag, props, ...kids) {
-    return fill(document.createElementNS(SVG, tag), props, kids);
 }
 
 const formats = new Map();      // by digits: to make one takes longer than a row of a table

@@ -1,38 +1,10 @@
 // layers.js - what quantization did to each layer, and a picker that makes the next recipe.
-import { bytes, h, number } from "./dom.js";
+import { h } from "./dom.js";
 import { get } from "./api.js";
-import { bars, dataLinks, lines } from "./chart.js";
+import { dataLinks } from "./chart.js";
+import { columns, compareLayers, errorPlots, layerCell } from "./overview.js";
 import { windowed } from "./rows.js";
 import { keepRecipe, nextRecipe } from "./recipe.js";
-
-const columns = [
-    { key: "index", title: "#", n: true, show: (l) => l.index },
-    { key: "name", title: "Layer" },
-    { key: "role", title: "Role", show: (l) => l.role },
-    { key: "actual_precision", title: "Precision", show: (l) => l.skip_reason ? `float: ${l.skip_reason}` : l.actual_precision },
-    { key: "weight_sqnr_db", title: "Weights dB", n: true },
-    { key: "isolated_sqnr_db", title: "Isolated dB", n: true },
-    { key: "accumulated_sqnr_db", title: "Accum. dB", n: true },
-    { key: "cosine", title: "Cosine", n: true, digits: 5 },
-    { key: "saturation_pct", title: "Saturated %", n: true },
-    { key: "channel_range_ratio_before", title: "Ratio", n: true },
-    { key: "channel_range_ratio_after", title: "Ratio then", n: true },
-    { key: "bytes_after", title: "Bytes", n: true, show: (l) => bytes(l.bytes_after) },
-];
-
-/** Rows without the value come last, whichever the order. */
-function compare(key, sign) {
-    return (a, b) => {
-        const x = a[key], y = b[key];
-        if (x === y)
-            return a.index - b.index;
-        if (x === null || x === undefined)
-            return 1;
-        if (y === null || y === undefined)
-            return -1;
-        return (x < y ? -1 : 1) * sign;
-    };
-}
 
 const choices = [["", "keep"], ["exclude", "exclude"], ["raise", "8 bits"]];
 
@@ -65,7 +37,7 @@ function row(id, layer, pick) {
     const choice = choiceOf(layer, (value) => { pick(layer, value); tr.classList.toggle("picked", !!value); });
     const cells = columns.map((c) => h("td", { class: c.n ? "n" : c.key === "name" && "name",
         title: c.key === "actual_precision" && layer.skip_reason }, c.key === "name"
-        ? h("a", { title: layer.name, href: `#/jobs/${id}/layers/${layer.index}` }, layer.name) : c.show ? c.show(layer) : number(layer[c.key], c.digits)));
+        ? h("a", { title: layer.name, href: `#/jobs/${id}/layers/${layer.index}` }, layer.name) : layerCell(c, layer)));
     cells.splice(2, 0, h("td", null, choice));
     const tr = h("tr", null, cells);
     return tr;
@@ -92,6 +64,7 @@ function picker(job) {
 
 export async function layersPage(place, { path: [id], query, signal }) {
     const [job, { data: layers }] = await Promise.all([get(`/v1/jobs/${id}`, signal), get(`/v1/jobs/${id}/layers`, signal)]);
+    let worst = query.get("worst");
     let key = columns.some((c) => c.key === query.get("sort")) ? query.get("sort") : "index", sign = query.get("order") === "desc" ? -1 : 1;
     const { pick, element } = picker(job), rows = new Map(), body = h("tbody");
     const show = windowed(body, columns.length + 1, (l) => {
@@ -106,10 +79,11 @@ export async function layersPage(place, { path: [id], query, signal }) {
         draw();
     } }, c.title)));
     function draw() {
-        show(layers.filter((l) => l.name.includes(filter.value)).sort(compare(key, sign)));
+        show(layers.filter((l) => l.name.includes(filter.value)).sort(compareLayers(key, sign)));
         heads.forEach((th, i) => columns[i].key === key
             ? th.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending") : th.removeAttribute("aria-sort"));
-        const address = new URLSearchParams({ sort: key, order: sign > 0 ? "asc" : "desc", ...(filter.value && { filter: filter.value }) });
+        const address = new URLSearchParams({ sort: key, order: sign > 0 ? "asc" : "desc", ...(filter.value && { filter: filter.value }),
+            ...(worst && { worst }) });
         history.replaceState(null, "", `#/jobs/${id}/layers?${address}`);
     }
     place.append(h("h1", null, "Layers"), h("p", { class: "mono" }, h("a", { href: `#/jobs/${id}` }, id)));
@@ -117,13 +91,8 @@ export async function layersPage(place, { path: [id], query, signal }) {
         place.append(h("p", null, "No layer is finished yet."));
         return;
     }
-    const worst = (field) => layers.filter((l) => l[field] !== null && l[field] !== undefined).sort(compare(field, 1))
-        .map((l) => ({ label: l.name, value: l[field], href: `#/jobs/${id}/layers/${l.index}` }));
-    place.append(h("div", { class: "plots" }, lines("Error over depth", "layer", "SQNR dB", [
-        { name: "isolated", values: layers.map((l) => l.isolated_sqnr_db) }, { name: "accumulated", values: layers.map((l) => l.accumulated_sqnr_db) }],
-    { name: `${id}-depth`, labels: layers.map((l) => l.name) }),
-    bars("Worst first: the layer alone", "dB", worst("isolated_sqnr_db"), { name: `${id}-isolated`, most: 12 })),
-    h("div", { class: "row" }, h("label", { for: "filter" }, "Name holds "), filter, 
+    place.append(...errorPlots(id, layers, { hrefOf: (l) => `#/jobs/${id}/layers/${l.index}`, by: worst, told: (measure) => { worst = measure; draw(); } }),
+    h("div", { class: "row" }, h("label", { for: "filter" }, "Name holds "), filter,
         dataLinks(`${id}-layers`, [columns.map((c) => c.key), ...layers.map((l) => columns.map((c) => l[c.key]))])),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Layers" },
         h("table", { class: "window", "aria-label": "Layers", "aria-rowcount": layers.length + 1 },

@@ -152,9 +152,18 @@ def browse(chromium):
 
 
 def smallest_print(page):
-    """How many pixels high the smallest text of the page's plots is."""
-    return page.evaluate("""Math.min(...[...document.querySelectorAll("svg text")].filter((text) => text.textContent)
-        .map((text) => text.getBoundingClientRect().height))""")
+    """How many pixels high the smallest text of the page's plots is, where a chart is as large on the page as it was drawn."""
+    return page.evaluate("""Math.min(...Object.values(Chart.instances).filter((chart) => chart.canvas.isConnected).flatMap((chart) =>
+        Object.values(chart.scales).filter((scale) => scale.options.display !== false).map((scale) =>
+            Chart.helpers.toFont(scale.options.ticks.font).size * chart.canvas.getBoundingClientRect().width / chart.width)))""")
+
+
+def chart(page, name, what):
+    """What Chart.js has drawn on the canvas of this name: an expression of its chart `c`."""
+    canvas = page.get_by_role("img", name=name).first
+    canvas.scroll_into_view_if_needed()
+    page.wait_for_function("(canvas) => Chart.getChart(canvas)", arg=canvas.element_handle())
+    return canvas.evaluate(f"(canvas) => {{ const c = Chart.getChart(canvas); return {what}; }}")
 
 
 def choose(page, layer, value):

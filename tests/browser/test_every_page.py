@@ -70,6 +70,11 @@ NOT_FOR_PEOPLE = """() => {
 }"""
 
 
+# What reaches farthest to the right.
+WIDEST = """() => [...document.querySelectorAll("main *")].filter((one) => !one.closest(".scroll")).map((one) => [one.getBoundingClientRect().right, `${one.tagName} ${one.className} ${
+    one.textContent.slice(0, 40)}`]).sort(([a], [b]) => b - a)[0]"""
+
+
 def look(page, name, accessible, shot, kind, seen, hostile):
     """What is wrong with the page that is shown."""
     expect(page.get_by_role(seen[0], name=seen[1]).first).to_be_visible()
@@ -79,8 +84,8 @@ def look(page, name, accessible, shot, kind, seen, hostile):
     faults = []
     wide = page.evaluate("document.documentElement.scrollWidth")
     if wide > page.viewport_size["width"]:
-        faults.append(f"{name}: {wide} wide")
-    if page.locator("main svg text").count() and smallest_print(page) < READABLE:
+        faults.append(f"{name}: {wide} wide, {page.evaluate(WIDEST)}")
+    if page.locator("main canvas").count() and smallest_print(page) < READABLE:
         faults.append(f"{name}: text of {smallest_print(page)} pixels in a plot")
     bare = page.evaluate(WITHOUT_NUMBERS)
     if bare:

@@ -3,7 +3,7 @@ import csv
 import json
 
 import pytest
-from conftest import HOSTILE
+from conftest import HOSTILE, chart
 from playwright.sync_api import expect
 
 
@@ -77,12 +77,12 @@ def test_norms_before_and_after_and_codes_of_each_head(daemon, jobs, browse, acc
     expect(page.get_by_role("img", name="Channels behind blocks.0.norm1")).to_be_visible()
     section = page.get_by_role("region", name="blocks.0.attn.pv", exact=True)
     section.scroll_into_view_if_needed()
-    drawing = section.get_by_role("img", name="log_sqrt2 codes")
-    expect(drawing.locator("rect")).to_have_count(4 * 16)
+    expect(section.get_by_role("img", name="log_sqrt2 codes, head")).to_have_count(4)
     product = rows["blocks.0.attn.pv"]
     told = data_of(page, f"{jobs[0]['id']}-heads-{product['index']}", "JSON")
     codes = daemon("GET", f"/v1/jobs/{jobs[0]['id']}/layers/{product['index']}/details").json()["activation"]["heads"]["codes"]
     assert [[h[f"code_{i}"] for i in range(16)] for h in told] == codes
+    assert chart(section.page, f"{product['name']}: log_sqrt2 codes, head 2", "c.data.datasets[0].data") == codes[2]
     share = 100 * codes[2][15] / sum(codes[2])
     expect(section.get_by_role("table").get_by_role("row").nth(3)).to_contain_text(f"{share:.2f}".rstrip("0").rstrip("."))
     accessible(page)
