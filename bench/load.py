@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The daemon under load, beside nginx and SQLite on the same machine in the same run.
 
-    .venv/bin/python bench/load.py [--rounds 3] [--seconds 6] [--dir FOLDER] [get] [download] [post] [events] [healthz]
+    .venv/bin/python bench/load.py [--rounds 3] [--seconds 6] [--dir FOLDER] [--sync-us N] [get] [download] [post] [events] [healthz]
 
 Wants `scripts/setup operate` (nginx, wrk) and `make programs build/tools/fake_job`.  Without names all five run.  The folder (default build/bench-load)
 must be on the disk that is meant: `post` is about durable commits.  Both servers write a log of every request.  Medians over the rounds; in a
@@ -9,7 +9,7 @@ round the peer's turn comes first and ours directly behind it.
 
   get       GET /v1/jobs/{id} with a token and nginx with a file of the same bytes, 64 connections: requests/s and processor time of the server per request
   download  GET of 256 MiB by curl: MB/s
-  post      POST /v1/jobs by 32 clients against single FULL commits of rows of that size, in WAL mode
+  post      POST /v1/jobs by 32 clients against single FULL commits of rows of that size, in WAL mode; --sync-us makes the disk of both slower
   events    1,000 readers of server-sent events of 20 jobs, 100 events/s: from the event's time to its arrival, and resident memory per reader
   healthz   GET /healthz, 200 a second, while as many jobs compute as there are processors
 """
@@ -24,7 +24,6 @@ import pathlib
 import re
 import shutil
 import socket
-import sqlite3
 import statistics
 import subprocess
 import sys
@@ -49,14 +48,14 @@ def resident_kib(pid):
 
 
 class Daemon:
-    def __init__(self, folder, program, **options):
+    def __init__(self, folder, program, environment=None, **options):
         self.folder = folder
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self.log = open(folder / "log", "wb")
         more = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         self.process = subprocess.Popen([ROOT / "build/repquantd", "--port=0", f"--port-file={folder / 'port'}", f"--data={folder / 'data'}", "--rate=0",
-                                         "--drain=1", f"--repquant={program}", *more], stdout=self.log, stderr=self.log)
+                                         "--drain=1", f"--repquant={program}", *more], stdout=self.log, stderr=self.log, env=environment)
         while not (folder / "port").exists():
             assert self.process.poll() is None, (folder / "log").read_text()
             time.sleep(0.01)
@@ -181,30 +180,46 @@ def bench_download(options):
         n.stop()
 
 
-def single_commits(folder, row, seconds):
+SINGLE_COMMITS = """
+import sqlite3, sys, time
+path, row, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+db = sqlite3.connect(path, isolation_level=None)
+db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE jobs (id INTEGER PRIMARY KEY, row TEXT) STRICT")
+n, begun = 0, time.monotonic()
+while time.monotonic() - begun < seconds:
+    db.execute("INSERT INTO jobs (row) VALUES (?)", (row,))
+    n += 1
+print(n / (time.monotonic() - begun))
+"""
+
+
+def single_commits(folder, row, seconds, environment):
     path = folder / "single.db"
     path.unlink(missing_ok=True)
-    db = sqlite3.connect(path, isolation_level=None)
-    db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE jobs (id INTEGER PRIMARY KEY, row TEXT) STRICT")
-    n, begun = 0, time.monotonic()
-    while time.monotonic() - begun < seconds:
-        db.execute("INSERT INTO jobs (row) VALUES (?)", (row,))
-        n += 1
-    took = time.monotonic() - begun
-    db.close()
-    return n / took
+    made = subprocess.run([sys.executable, "-c", SINGLE_COMMITS, path, row, str(seconds)], env=environment, capture_output=True, text=True, check=True)
+    return float(made.stdout)
+
+
+def synchronizing(options):
+    """The environment in which fsync takes longer, for both sides alike."""
+    if not options.sync_us:
+        return os.environ.copy()
+    shim = options.dir / "slow_sync.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-D_GNU_SOURCE", "-o", shim, ROOT / "tests/tools/slow_sync.c"], check=True)
+    return {**os.environ, "LD_PRELOAD": str(shim), "SLOW_SYNC_US": str(options.sync_us)}
 
 
 def post_round(options):
     """Each round has a daemon of its own: what all waiting jobs were promised would fill the disk."""
-    d = Daemon(options.dir / "post", ROOT / "build/repquant", keep_free="0")       # the real one: what it foresees is kept for the next job
+    environment = synchronizing(options)
+    d = Daemon(options.dir / "post", ROOT / "build/repquant", environment, keep_free="0")       # the real one: what it foresees is kept for the next job
     try:
         wish = d.inputs((DIGITS / "model.onnx").read_bytes(), (DIGITS / "calib.npz").read_bytes(), "repquant-w8a8")
         body = json.dumps({**wish, "not_before": "2090-01-01T00:00:00Z"})      # it is stored, and does not run
         row = d.ask("POST", "/v1/jobs", json.loads(body)).decode()
         script = options.dir / "post.lua"
         script.write_text(f'wrk.method = "POST"\nwrk.body = [[{body}]]\nwrk.headers["Content-Type"] = "application/json"\n')
-        single = single_commits(options.dir, row, options.seconds)
+        single = single_commits(options.dir, row, options.seconds, environment)
         n, took = wrk(d.url + "/v1/jobs", min(options.seconds, 4), 32, "-s", str(script), "-H", f"Authorization: Bearer {d.token}")
         return single, n / took
     finally:
@@ -213,7 +228,8 @@ def post_round(options):
 
 def bench_post(options):
     single, ours = medians([post_round(options) for _ in range(options.rounds)])
-    print(f"post: single FULL commits {single:.0f}/s; POST /v1/jobs by 32 clients {ours:.0f}/s: {ours / single:.2f} x (goal >= 4)")
+    disk = f", {options.sync_us} us more for each fsync" if options.sync_us else ""
+    print(f"post{disk}: single FULL commits {single:.0f}/s; POST /v1/jobs by 32 clients {ours:.0f}/s: {ours / single:.2f} x (goal >= 4)")
 
 
 async def read_events(d, job, late, began):
@@ -308,6 +324,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=6)
+    parser.add_argument("--sync-us", type=int, default=0, help="post: let each fsync take so many microseconds longer, for both sides")
     parser.add_argument("--dir", type=pathlib.Path, default=ROOT / "build" / "bench-load")
     parser.add_argument("what", nargs="*", default=[])
     options = parser.parse_args()
