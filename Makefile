@@ -187,8 +187,11 @@ coverage:    ## statement coverage of the parsers and of the rest, from the unit
 	@scripts/coverage build/coverage '$(PARSERS)' $(UNIT:$(O)/%=build/coverage/%)
 
 FUZZERS  := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-fuzz:    ## libFuzzer on the readers, 60 seconds each (FUZZ_SECONDS=n for another time)
+# Those of the daemon's side.
+FUZZ_DAEMON := address child_event details http job request state
+fuzz:    ## libFuzzer on every parser, 60 seconds each (FUZZ_SECONDS=n for another time)
 	@scripts/setup fuzz
+	$(AGAIN) programs
 	$(AGAIN) fuzz-programs
 	@for f in $(FUZZERS); do scripts/run-fuzz $$f $(or $(FUZZ_SECONDS),60) || exit 1; done
 
@@ -196,11 +199,15 @@ fuzz:    ## libFuzzer on the readers, 60 seconds each (FUZZ_SECONDS=n for anothe
 fuzz-programs:
 	@$(MAKE) --no-print-directory CC=clang-14 O=build/fuzz OPT='-O1 -g' FORTIFY= HARDEN= WARN=-w \
 	    SAN='-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all' $(FUZZERS:%=build/fuzz/fuzz_%)
-# What reads strangers' bytes; the kernels are written for gcc's vectors.
-READERS  := $(foreach folder,base data onnx graph recipe,$(wildcard core/$(folder)/*.c))
+# What reads strangers' bytes; the kernels are written for gcc's vectors, and come from the ordinary build.
+READERS  := $(foreach folder,base data onnx graph recipe,$(wildcard core/$(folder)/*.c)) core/quant/quantizer.c core/quant/levels.c core/quant/observer.c
 $(O)/libreaders.a: $(call obj,$(READERS))
+FUZZ_LINK = $(call show,LD,$@)clang-14 -fsanitize=address,undefined,fuzzer $^
+$(FUZZ_DAEMON:%=build/fuzz/fuzz_%): build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libdaemon.a
+	$(FUZZ_LINK) $(LIBS_DAEMON) -lcmocka -o $@
+build/fuzz/fuzz_codes: build/libcore.a
 build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libreaders.a
-	$(call show,LD,$@)clang-14 -fsanitize=address,undefined,fuzzer $^ $(LIBS_CORE) -o $@
+	$(FUZZ_LINK) $(LIBS_CORE) -o $@
 
 BENCHES  := $(patsubst bench/%.c,$(O)/bench/%,$(filter-out bench/queue.c,$(wildcard bench/*.c)))
 .PHONY: bench-programs

@@ -146,6 +146,10 @@ size_t base64_decode(const char *text, size_t n, void *ret, size_t size)
     base64_decode_init(&ctx);
     if (BASE64_DECODE_LENGTH(n) > sizeof bytes || !base64_decode_update(&ctx, &got, bytes, n, text) || !base64_decode_final(&ctx) || got > size)
         return 0;
+    char again[BASE64_ENCODE_RAW_LENGTH(sizeof bytes)];        /* white space and loose bits would have been let pass */
+    base64_encode_raw(again, got, bytes);
+    if (n != BASE64_ENCODE_RAW_LENGTH(got) || memcmp(again, text, n) != 0)
+        return 0;
     memcpy(ret, bytes, got);
     return got;
 }

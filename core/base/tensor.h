@@ -45,7 +45,8 @@ struct tensor {
 };
 
 /*
- * Elements and bytes of a tensor, checked: rank 0..8, each dim in 0..2^40, at most 2^46 bytes.
+ * Elements and bytes of a tensor, checked: rank 0..8, each dim in 0..2^40, at most 2^46 bytes; dims beside a 0 must be as
+ * if it were none.
  * Sub-byte types are packed, two to a byte.  Either ret may be NULL.
  */
 bool tensor_size(enum dtype t, const struct shape *s, const char *where,

@@ -170,6 +170,19 @@ static void digests_are_parsed_strictly(void **state)
     assert_false(hash_parse("sha256:", back));
 }
 
+static void base64_is_read_as_it_is_written_only(void **state)
+{
+    static const char *const bad[] = { "aGVsbG8", "aGVs bG8=", "aGVsbG8=\n", " aGVsbG8=", "aGVsbG9=", "aGVsbG8==", "=", "aGVs-G8=", "" };
+    char back[8] = { 0 };
+    (void)state;
+    assert_int_equal(base64_decode("aGVsbG8=", 8, back, sizeof back), 5);
+    assert_string_equal(back, "hello");
+    assert_int_equal(base64_decode("aGVsbG8=", 8, back, 4), 0);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (base64_decode(bad[i], strlen(bad[i]), back, sizeof back) != 0)
+            fail_msg("\"%s\" is taken", bad[i]);
+}
+
 /* The saboteur: the n-th use of a system call fails. */
 static int fail_at = -1, calls;
 static bool sabotaged(void) { return calls++ == fail_at; }
@@ -310,6 +323,7 @@ int main(void)
         cmocka_unit_test(buf_stops_at_its_limit),
         cmocka_unit_test(tensor_sizes_are_checked),
         cmocka_unit_test(digests_are_parsed_strictly),
+        cmocka_unit_test(base64_is_read_as_it_is_written_only),
         cmocka_unit_test(newfile_is_whole_or_absent_whatever_fails),
         cmocka_unit_test(every_piece_runs_once),
         cmocka_unit_test(without_a_team_the_caller_runs_all_pieces_in_order),

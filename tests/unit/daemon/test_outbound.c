@@ -73,7 +73,7 @@ static void urls_are_refused_before_anything_is_asked(void **state)
         "https://bucket.s3.example/key", "https://a.b.s3.example/", "https://other.example:8443/" };
     static const char *const closed[] = { "http://models.example/a", "https://models.example:444/a", "https://models.example.evil.example/", "https://s3.example/",
         "https://xs3.example/", "https://other.example/", "https://u:p@models.example/", "https://u@models.example/", "https://models.example@evil.example/",
-        "ftp://models.example/", "file:///etc/passwd", "gopher://models.example/", "https://", "models.example/a", "", "https://127.1/", "https://2130706433/",
+        "ftp://models.example/", "https:/models.example/a", "https:///models.example/a", "https:models.example/a", "file:///etc/passwd", "gopher://models.example/", "https://", "models.example/a", "", "https://127.1/", "https://2130706433/",
         "https://0x7f.1/", "https://[::1]/", "https://[fe80::1%25lo]/", "https://localhost/", "https://evil.example#models.example", "https://evil.example/models.example" };
     struct err e = { 0 };
     (void)state;
