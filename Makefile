@@ -119,12 +119,13 @@ demo:    ## quantize the example over REST and run the result in ONNX Runtime; i
 run: all    ## start the daemon on 127.0.0.1:8080, data in build/data
 	@scripts/run-daemon
 
-test:    ## everything that takes minutes: check, unit tests, API tests with real models; installs what is missing
+test:    ## everything that takes minutes: check, unit tests, API tests with real models, a few seconds of fuzzing; installs what is missing
 	@scripts/setup
 	@$(MAKE) --no-print-directory check
 	$(AGAIN) programs unit-programs test-tools
 	@scripts/run-unit $(UNIT)
 	@scripts/run-api build $(PYTEST_ARGS)
+	@FUZZ_SEED=1 $(MAKE) --no-print-directory fuzz FUZZ_SECONDS=4
 
 test-browser:    ## the dashboard in Debian's Chromium; installs what is missing; screenshots go to build/browser
 	@scripts/setup browser
