@@ -242,7 +242,7 @@ bool store_broken(const struct store *s) { return db_broken(s->db) || io_sync_fa
 uint64_t store_free_bytes(const struct store *s)
 {
     struct statvfs fs;
-    return fstatvfs(s->blobs_fd, &fs) == 0 ? (uint64_t)fs.f_bavail * fs.f_frsize : 0;
+    return sys.fstatvfs(s->blobs_fd, &fs) == 0 ? (uint64_t)fs.f_bavail * fs.f_frsize : 0;
 }
 
 int64_t store_last_backup(const struct store *s)

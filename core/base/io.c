@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct sys sys = { .write = write, .pwritev = pwritev, .fsync = fsync, .renameat = renameat };
+struct sys sys = { .write = write, .pwritev = pwritev, .fsync = fsync, .renameat = renameat, .fstatvfs = fstatvfs };
 static atomic_bool sync_failed;
 
 bool io_sync(int fd)

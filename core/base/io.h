@@ -2,8 +2,8 @@
  * io.h - files and descriptors: whole transfers, read-only maps, and files that exist
  * completely or not at all.
  *
- * The system calls that tests must be able to fail go through `sys`.  The
- * programs never change the table.
+ * The system calls that tests must be able to fail, or to answer, go through
+ * `sys`.  The programs never change the table.
  */
 #ifndef CORE_BASE_IO_H
 #define CORE_BASE_IO_H
@@ -11,6 +11,7 @@
 #include "core/base/err.h"
 
 #include <stdint.h>
+#include <sys/statvfs.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -19,6 +20,7 @@ struct sys {
     ssize_t (*pwritev)(int fd, const struct iovec *io, int n, off_t at);
     int (*fsync)(int fd);
     int (*renameat)(int from_dir, const char *from, int to_dir, const char *to);
+    int (*fstatvfs)(int fd, struct statvfs *ret);
 };
 extern struct sys sys;
 

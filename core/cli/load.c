@@ -58,10 +58,11 @@ bool load_model(struct loaded_model *m, const struct file_ref *files, size_t n, 
             return false;
         views[i] = (struct onnx_file){ files[i].name, m->maps[i].data, m->maps[i].size, true };
     }
+    bool ok = onnx_read(m->mem, views, n, &m->onnx, e)
+           && (m->g = graph_load(m->mem, &m->onnx, op_eval, e))
+           && lowering_from_qdq(&m->how, m->g, m->mem, e);
     m->how.tiled = true;
-    return onnx_read(m->mem, views, n, &m->onnx, e)
-        && (m->g = graph_load(m->mem, &m->onnx, op_eval, e))
-        && lowering_from_qdq(&m->how, m->g, m->mem, e);
+    return ok;
 }
 
 /* Files beside the model that may hold its external data: regular, not hidden, not models themselves. */

@@ -15,9 +15,11 @@
 
 bool lowering_new(struct lowering *l, const struct graph *g, struct arena *mem, struct err *e)
 {
-    l->qop = arena_array(mem, (uint64_t)g->n_nodes, sizeof *l->qop, e);
-    l->skip = arena_array(mem, (uint64_t)g->n_nodes, sizeof *l->skip, e);
-    l->edit = arena_array(mem, (uint64_t)g->n_nodes, sizeof *l->edit, e);
+    *l = (struct lowering){
+        .qop = arena_array(mem, (uint64_t)g->n_nodes, sizeof *l->qop, e),
+        .skip = arena_array(mem, (uint64_t)g->n_nodes, sizeof *l->skip, e),
+        .edit = arena_array(mem, (uint64_t)g->n_nodes, sizeof *l->edit, e),
+    };
     return l->qop && l->skip && l->edit;
 }
 

@@ -95,6 +95,20 @@ static struct loaded load(const char *values, const char *nodes)
     return l;
 }
 
+static void a_new_lowering_keeps_nothing_of_what_was_in_its_place(void **state)
+{
+    (void)state;
+    struct err e = { 0 };
+    struct loaded l = load("x:f32[b,2]", "y = Relu(x)");
+    struct lowering how = { .tiled = true, .may_float = true, .low_rank = 9 };
+    need(lowering_new(&how, l.g, l.b->mem, &e), &e);
+    assert_false(how.tiled || how.may_float || how.low_rank);
+    how.tiled = true;
+    need(lowering_from_qdq(&how, l.g, l.b->mem, &e), &e);
+    assert_false(how.tiled);
+    mb_free(l.b);
+}
+
 static const struct node *find_op(const struct graph *g, int *ret)
 {
     for (*ret = 0; *ret < g->n_nodes; (*ret)++) {
@@ -481,6 +495,7 @@ int main(void)
     if (!blas_init(&e))
         return 1;
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_new_lowering_keeps_nothing_of_what_was_in_its_place),
         cmocka_unit_test(every_form_is_recognised_or_left_alone),
         cmocka_unit_test(every_form_gives_what_its_nodes_give_one_by_one),
         cmocka_unit_test(a_linear_is_exactly_the_integer_sum_times_its_scale),
