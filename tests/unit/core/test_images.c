@@ -218,6 +218,45 @@ static void a_picture_too_large_is_refused_by_its_sides(void **state)
     assert_non_null(strstr(e.text, "67108865 bytes"));
 }
 
+/* EXIF data of one entry: the orientation, in either order of bytes. */
+static size_t add_exif(uint8_t p[32], bool big, unsigned tag, unsigned type, unsigned value)
+{
+    const unsigned numbers[][2] = { { 42, 2 }, { 8, 4 }, { 1, 2 }, { tag, 2 }, { type, 2 }, { 1, 4 }, { value, 2 }, { 0, 2 }, { 0, 4 } };
+    size_t n = 2;
+    memcpy(p, big ? "MM" : "II", 2);
+    for (size_t i = 0; i < COUNT(numbers); i++)
+        for (unsigned k = 0; k < numbers[i][1]; k++)
+            p[n++] = (uint8_t)(numbers[i][0] >> 8 * (big ? numbers[i][1] - 1 - k : k));
+    return n;
+}
+
+static void an_orientation_is_read_and_nonsense_is_upright(void **state)
+{
+    (void)state;
+    enum { ORIENTATION = 0x0112, SHORT = 3, LONG = 4 };
+    static const struct { unsigned tag, type, value; int want; } rows[] = {
+        { ORIENTATION, SHORT, 1, 1 }, { ORIENTATION, SHORT, 6, 6 }, { ORIENTATION, SHORT, 8, 8 }, { ORIENTATION, SHORT, 0, 1 },
+        { ORIENTATION, SHORT, 9, 1 }, { ORIENTATION, LONG, 6, 1 }, { 0x0113, SHORT, 6, 1 },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++)
+        for (int big = 0; big < 2; big++) {
+            uint8_t p[32];
+            size_t n = add_exif(p, big, rows[i].tag, rows[i].type, rows[i].value);
+            assert_int_equal(n, 26);
+            assert_int_equal(exif_orientation(p, n), rows[i].want);
+            for (size_t cut = 0; cut < 22; cut++) {
+                uint8_t *exact = malloc(cut ? cut : 1);        /* the sanitizer sees what is read beyond */
+                memcpy(exact, p, cut);
+                assert_int_equal(exif_orientation(exact, cut), 1);
+                free(exact);
+            }
+            memset(p + 4, 0xff, 4);        /* a directory beyond the end */
+            assert_int_equal(exif_orientation(p, n), 1);
+            p[2] = p[3] = 0;               /* no TIFF header */
+            assert_int_equal(exif_orientation(p, n), 1);
+        }
+}
+
 /* A grey JPEG of 8 x 8 pixels, painted in `scans` passes: the constant part, then one coefficient after the other, in two halves of their bits. */
 static void add_jpeg(struct buf *b, int scans)
 {
@@ -283,6 +322,85 @@ static struct member png_of(const char *name, int side)
     assert_true(picture_png(&p, &m.content));
     picture_release(&p);
     return m;
+}
+
+static void an_archive_of_pictures_is_a_data_set(void **state)
+{
+    (void)state;
+    static const char how[] = "{\"mean\": [0, 0, 0], \"std\": [1, 1, 1], \"crop\": [3, 4], \"input\": \"x\", \"layout\": \"%s\"}";
+    for (int form = 0; form < 4; form++) {
+        bool nhwc = form & 1;
+        char text[160];
+        snprintf(text, sizeof text, how, nhwc ? "NHWC" : "NCHW");
+        struct member m[] = { png_of("set/b.png", 8), file_of("set/preprocess.json", text), file_of("set/labels.csv", "file,label\nb.png,4\na.PNG,-7\n"),
+                              png_of("set/a.PNG", 6), file_of("set/notes.txt", "passed over"), file_of("elsewhere/c.png", "not of this set"),
+                              file_of("__MACOSX/set/._b.png", "a fork") };
+        for (size_t i = 0; i < COUNT(m); i++)
+            m[i].deflate = form & 2;
+        struct buf b = BYTES;
+        add_npz(&b, m, COUNT(m));
+        struct opened o = opened(&b, "calib.zip");
+        if (!o.ok)
+            fail_msg("%s: %s", o.e.where, o.e.text);
+        assert_string_equal(o.d.format, "images");
+        const struct array *x = dataset_find(&o.d, "x"), *labels = dataset_find(&o.d, "labels");
+        const struct shape want = nhwc ? (struct shape){ 4, { 2, 3, 4, 3 } } : (struct shape){ 4, { 2, 3, 3, 4 } };
+        assert_true(x && labels && shape_equal(&x->t.shape, &want));
+        assert_memory_equal(labels->t.data, ((const int64_t[]){ -7, 4 }), 16);
+        for (int i = 0; i < 2; i++) {
+            static const int sides[] = { 6, 8 };
+            struct picture p = shape_of(sides[i], sides[i]);
+            int top = (sides[i] - 3) / 2, left = (sides[i] - 4) / 2;
+            for (int at = 0; at < 3 * 4 * 3; at++) {
+                int row = at / 12, column = at / 3 % 4, c = at % 3;
+                float pixel = p.rgb[((top + row) * sides[i] + left + column) * 3 + c] / 255.0f;
+                assert_float_equal(((const float *)x->t.data)[i * 36 + (nhwc ? at : c * 12 + row * 4 + column)], pixel, 0);
+            }
+            picture_release(&p);
+        }
+        assert_int_equal(o.d.n_previews, 2);
+        assert_string_equal(o.d.previews[0].file, "a.PNG");
+        assert_int_equal(o.d.previews[1].width, 4);
+        assert_int_equal(o.d.previews[1].height, 3);
+        json_t *j = dataset_describe(&o.d);
+        assert_int_equal(json_array_size(json_object_get(j, "previews")), 2);
+        json_decref(j);
+        opened_release(&o);
+        buf_release(&b);
+    }
+}
+
+static void pictures_that_do_not_fit_together_are_refused_by_name(void **state)
+{
+    (void)state;
+    static const struct { const char *how, *labels; enum err_code code; const char *where, *says; } rows[] = {
+        { "{" SCALES "}", NULL, ERR_DATA_SHAPE, "b.png", "becomes 8 x 8 pixels, the first one 6 x 6" },
+        { "{" SCALES ", \"crop\": 7}", NULL, ERR_DATA_SHAPE, "a.png", "6 x 6 pixels when it is to be cropped to 7 x 7" },
+        { "{" SCALES ", \"resize\": 5}", "file,label\na.png,1\n", ERR_DATA_FORMAT, "labels.csv", "no label for b.png" },
+        { "{" SCALES ", \"resize\": 5}", "file,label\na.png,1\na.png,1\n", ERR_DATA_FORMAT, "labels.csv", "\"a.png\" has two lines" },
+        { NULL, NULL, ERR_DATA_FORMAT, "calib", "pictures without a preprocess.json" },
+        { "{" SCALES "}", "file,label\nb.png,x\n", ERR_DATA_FORMAT, "labels.csv:2", "whole number" },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct member m[4] = { png_of("a.png", 6), png_of("b.png", 8) };
+        size_t n = 2;
+        if (rows[i].how)
+            m[n++] = file_of("preprocess.json", rows[i].how);
+        if (rows[i].labels)
+            m[n++] = file_of("labels.csv", rows[i].labels);
+        struct buf b = BYTES;
+        add_npz(&b, m, n);
+        struct opened o = opened(&b, "calib");
+        if (o.e.code != rows[i].code || strcmp(o.e.where, rows[i].where) != 0 || !strstr(o.e.text, rows[i].says))
+            fail_msg("row %zu: %s: %s", i, o.e.where, o.e.text);
+        opened_release(&o);
+        buf_release(&b);
+    }
+    struct member m[] = { file_of("preprocess.json", "{" SCALES "}") };
+    struct buf b = BYTES;
+    add_npz(&b, m, 1);
+    assert_refused(&b, "no pictures", ERR_DATA_FORMAT, "there are no .jpg");
+    buf_release(&b);
 }
 
 static void an_archive_of_pictures_that_cannot_be_one_is_refused(void **state)
@@ -394,7 +512,10 @@ int main(void)
         cmocka_unit_test(one_side_is_resized_as_the_other),
         cmocka_unit_test(a_picture_written_as_png_is_read_back),
         cmocka_unit_test(a_picture_too_large_is_refused_by_its_sides),
+        cmocka_unit_test(an_orientation_is_read_and_nonsense_is_upright),
         cmocka_unit_test(a_jpeg_painted_again_and_again_is_refused),
+        cmocka_unit_test(an_archive_of_pictures_is_a_data_set),
+        cmocka_unit_test(pictures_that_do_not_fit_together_are_refused_by_name),
         cmocka_unit_test(an_archive_of_pictures_that_cannot_be_one_is_refused),
         cmocka_unit_test(too_many_pictures_are_refused),
         cmocka_unit_test(a_folder_that_is_none_is_refused),
