@@ -67,8 +67,10 @@ static bool read_header(struct reader *r)
         else if (strcmp(r->field, "label") == 0)
             r->label = i;
     }
+    if (r->file < 0 || r->label < 0)
+        return bad(r, "the first line must be file,label");
     next_line(r);
-    return (r->file >= 0 && r->label >= 0) || bad(r, "the first line must be file,label");
+    return true;
 }
 
 static bool take_label(struct reader *r, int64_t *ret)

@@ -84,8 +84,6 @@ static bool turn_upright(struct picture *p, int exif, const char *where, struct 
 static bool is_jpeg(const uint8_t *p, uint64_t n) { return n >= 3 && memcmp(p, "\xff\xd8\xff", 3) == 0; }
 static bool is_png(const uint8_t *p, uint64_t n) { return n >= 8 && memcmp(p, "\x89PNG\r\n\x1a\n", 8) == 0; }
 
-bool picture_is(const void *p, uint64_t n) { return is_jpeg(p, n) || is_png(p, n); }
-
 bool picture_decode(const void *p, uint64_t n, const char *where, struct picture *ret, struct err *e)
 {
     int exif = 1;

@@ -27,9 +27,6 @@ void picture_release(struct picture *p);
  */
 bool picture_decode(const void *p, uint64_t n, const char *where, struct picture *ret, struct err *e);
 
-/* Whether the bytes begin like one of the formats. */
-bool picture_is(const void *p, uint64_t n);
-
 /*
  * To width x height, with the filters of Pillow's Image.resize: a separable kernel that widens when it makes smaller, in fixed point
  * with 22 bits, each pass rounded to 8 bits, rows first.  The same bytes as Pillow.  (Pillow 13 and later take columns first where the

@@ -39,6 +39,8 @@ AMBIGUOUS = {
     "line feeds alone": b"GET /healthz HTTP/1.1\nHost: localhost\n\n",
     "a field behind a carriage return": b"GET /healthz HTTP/1.1\r\nX: a\rY: b\r\n" + HOST + b"\r\n" + SECOND,
     "NUL in a value": b"GET /healthz HTTP/1.1\r\nX: a\0b\r\n" + HOST + b"\r\n" + SECOND,
+    "NUL in a name": b"GET /healthz HTTP/1.1\r\nX\0Y: b\r\n" + HOST + b"\r\n" + SECOND,
+    "NUL before a colon": b"GET /healthz HTTP/1.1\r\nAuthorization\0: b\r\n" + HOST + b"\r\n" + SECOND,
     "a folded field": b"GET /healthz HTTP/1.1\r\nX: a\r\n b\r\n" + HOST + b"\r\n" + SECOND,
     "no host": b"GET /healthz HTTP/1.1\r\n\r\n" + SECOND,
     "two hosts": b"GET /healthz HTTP/1.1\r\n" + HOST + HOST + b"\r\n" + SECOND,

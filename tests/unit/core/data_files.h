@@ -148,7 +148,7 @@ static inline void add_local(struct buf *b, struct member *m)
     buf_str(b, m->name);
     if (m->zip64) {
         add(b, 1 | 16 << 16, 4);
-        add(b, m->content.n, 8);
+        add(b, m->content.n + (uint64_t)m->unpacked_lie, 8);
         add(b, m->packed.n, 8);
     }
     buf_add(b, m->packed.p, m->packed.n);
@@ -174,7 +174,7 @@ static inline void add_central(struct buf *b, const struct member *m)
     buf_str(b, name);
     if (m->zip64) {
         add(b, 1 | 24 << 16, 4);
-        add(b, m->content.n, 8);
+        add(b, m->content.n + (uint64_t)m->unpacked_lie + (uint64_t)m->central_unpacked_lie, 8);
         add(b, m->packed.n, 8);
         add(b, m->start, 8);
     }

@@ -203,6 +203,25 @@ static void hostile_safetensors_are_refused(void **state)
     }
 }
 
+static void too_many_safetensors_are_refused(void **state)
+{
+    (void)state;
+    for (int n = DATASET_MAX_ARRAYS; n <= DATASET_MAX_ARRAYS + 1; n++) {
+        struct buf header = BYTES, b = BYTES;
+        buf_str(&header, "{\"__metadata__\":{\"format\":\"pt\"}");
+        for (int i = 0; i < n; i++)
+            buf_printf(&header, ",\"x%d\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[%d,%d]}", i, i, i + 1);
+        buf_add(&header, "}", 2);
+        add_safetensors(&b, header.p, (size_t)n);
+        struct opened o = opened(&b, "calib");
+        assert_int_equal(o.e.code, n > DATASET_MAX_ARRAYS ? ERR_DATA_LIMIT : ERR_NONE);
+        assert_true(o.ok ? o.d.n == DATASET_MAX_ARRAYS : strstr(o.e.text, "257 arrays, at most 256") != NULL);
+        opened_release(&o);
+        buf_release(&header);
+        buf_release(&b);
+    }
+}
+
 static void a_hostile_safetensors_length_is_refused_without_taking_memory(void **state)
 {
     (void)state;
@@ -333,6 +352,7 @@ int main(void)
         cmocka_unit_test(a_hostile_npy_preamble_is_refused_without_taking_memory),
         cmocka_unit_test(safetensors_are_read),
         cmocka_unit_test(hostile_safetensors_are_refused),
+        cmocka_unit_test(too_many_safetensors_are_refused),
         cmocka_unit_test(a_hostile_safetensors_length_is_refused_without_taking_memory),
         cmocka_unit_test(no_prefix_of_a_data_file_is_a_data_file),
         cmocka_unit_test(a_flipped_bit_never_changes_what_an_npz_holds),

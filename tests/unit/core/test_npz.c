@@ -1,6 +1,8 @@
 /* Archives: what is read, which lies are found, and that writing is whole, aligned and reproducible. */
 #include "tests/unit/core/data_files.h"
 
+#include "core/data/format.h"
+
 #include <errno.h>
 #include <unistd.h>
 
@@ -110,6 +112,40 @@ static void an_archive_that_lies_is_refused(void **state)
         add_npz(&b, m, 2);
         assert_refused(&b, rows[i].label, rows[i].code, rows[i].says);
         buf_release(&b);
+    }
+}
+
+/* Each alone is only large; their sum begins again at 0. */
+static void sizes_that_overflow_together_are_refused(void **state)
+{
+    (void)state;
+    struct member m[3] = { six_member("a.npy"), six_member("b.npy"), six_member("c.npy") };
+    for (size_t i = 0; i < COUNT(m); i++) {
+        m[i].deflate = m[i].zip64 = true;
+        m[i].unpacked_lie = INT64_MAX;
+    }
+    struct buf b = BYTES;
+    add_npz(&b, m, COUNT(m));
+    assert_refused(&b, "overflow", ERR_DATA_FORMAT, "sizes of the members overflow");
+    buf_release(&b);
+}
+
+static void a_directory_longer_than_its_members_is_refused(void **state)
+{
+    (void)state;
+    struct buf b = BYTES;
+    struct member m[2] = { six_member("a.npy"), six_member("b.npy") };
+    for (int i = 0; i < 2; i++)
+        add_local(&b, &m[i]);
+    uint64_t at = b.n;
+    for (int i = 0; i < 2; i++)
+        add_central(&b, &m[i]);
+    add_end(&b, at, 1);
+    assert_refused(&b, "one of two", ERR_DATA_FORMAT, "more bytes than members");
+    buf_release(&b);
+    for (int i = 0; i < 2; i++) {
+        buf_release(&m[i].packed);
+        buf_release(&m[i].content);
     }
 }
 
@@ -239,6 +275,36 @@ static void a_bad_zip64_end_is_refused(void **state)
     }
 }
 
+/* The short record may leave a number to the long one; if it says one, it must be the same. */
+static void end_records_that_differ_are_refused(void **state)
+{
+    (void)state;
+    static const struct { uint64_t entries, size_more, at_more; bool ok; } rows[] = {
+        { 1, 0, 0, true }, { 2, 0, 0, false }, { 1, 1, 0, false }, { 1, 0, 1, false },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct member m = six_member("a.npy");
+        struct buf b = BYTES;
+        add_local(&b, &m);
+        uint64_t directory = b.n, end64;
+        add_central(&b, &m);
+        end64 = b.n;
+        add(&b, 0x06064b50, 4); add(&b, 44, 8); add(&b, 45, 2); add(&b, 45, 2); add(&b, 0, 8);
+        add(&b, 1, 8); add(&b, 1, 8); add(&b, end64 - directory, 8); add(&b, directory, 8);
+        add(&b, 0x07064b50, 4); add(&b, 0, 4); add(&b, end64, 8); add(&b, 1, 4);
+        add(&b, 0x06054b50, 4); add(&b, 0, 4); add(&b, rows[i].entries, 2); add(&b, rows[i].entries, 2);
+        add(&b, end64 - directory + rows[i].size_more, 4); add(&b, directory + rows[i].at_more, 4); add(&b, 0, 2);
+        if (!rows[i].ok)
+            assert_refused(&b, "end records", ERR_DATA_FORMAT, "two end records differ");
+        struct opened o = opened(&b, "calib.npz");
+        assert_int_equal(o.ok, rows[i].ok);
+        opened_release(&o);
+        buf_release(&m.packed);
+        buf_release(&m.content);
+        buf_release(&b);
+    }
+}
+
 /* ---- writing ---- */
 
 static char folder[] = "/tmp/test_data.XXXXXX";
@@ -347,6 +413,15 @@ static void what_an_npz_cannot_hold_is_refused(void **state)
     assert_false(npz_write(in_folder("x.npz"), a, 1, &e));
     assert_int_equal(e.code, ERR_DATA_DTYPE);
     assert_non_null(strstr(e.text, "bfloat16"));
+
+    char name[DATA_MAX_NAME + 2] = "";
+    memset(name, 'n', sizeof name - 1);
+    a[0] = (struct array)ARRAY(name, DT_F32, (void *)(uintptr_t)six, 2);
+    e = (struct err){ 0 };
+    assert_false(npz_write(in_folder("x.npz"), a, 1, &e));
+    assert_int_equal(e.code, ERR_DATA_LIMIT);
+    assert_non_null(strstr(e.text, "name has more than"));
+    assert_int_equal(access(in_folder("x.npz"), F_OK), -1);
 }
 
 int main(void)
@@ -354,12 +429,15 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_npz_is_read_stored_deflated_zip64_or_streamed),
         cmocka_unit_test(an_archive_that_lies_is_refused),
+        cmocka_unit_test(sizes_that_overflow_together_are_refused),
+        cmocka_unit_test(a_directory_longer_than_its_members_is_refused),
         cmocka_unit_test(overlapping_members_are_refused),
         cmocka_unit_test(a_bomb_is_refused_before_it_is_unpacked),
         cmocka_unit_test(an_archive_over_the_arena_is_refused_as_memory),
         cmocka_unit_test(too_many_members_are_refused),
         cmocka_unit_test(bytes_around_an_archive_are_refused),
         cmocka_unit_test(a_bad_zip64_end_is_refused),
+        cmocka_unit_test(end_records_that_differ_are_refused),
         cmocka_unit_test(what_is_written_is_read_back_in_place),
         cmocka_unit_test(an_npz_is_whole_or_absent_whatever_write_fails),
         cmocka_unit_test(what_an_npz_cannot_hold_is_refused),

@@ -26,6 +26,7 @@ static const char *name_of(const struct found *f, int v) { return v < 0 ? "-" : 
 #define MEAN "m = ReduceMean(x) axes=-1,; d = Sub(x m); "
 #define VAR "p = Pow(d two); v = ReduceMean(p) axes=-1,; "
 #define ROOT "e = Add(v eps); r = Sqrt(e); "
+#define FACTOR MEAN VAR ROOT "i = Reciprocal(r); f = Mul(i g); "        /* as TensorFlow writes it: x and its mean, each by one factor */
 
 static const struct norm_case { const char *label; int64_t opset; const char *nodes; const char *x, *gamma, *beta, *output; bool rms; } norms[] = {
     { "LayerNorm, torch", 13, MEAN VAR ROOT "n = Div(d r); s = Mul(n g); y = Add(s b)", "x", "g", "b", "y", false },
@@ -46,6 +47,20 @@ static const struct norm_case { const char *label; int64_t opset; const char *no
     { "RMSNorm, dynamo", 18, "p = Mul(x x); v = ReduceMean(p last); " ROOT "i = Reciprocal(r); n = Mul(i x); y = Mul(n g)", "x", "g", "-", "y", true },
     { "RMSNorm, by division", 13, "p = Pow(x two); v = ReduceMean(p) axes=-1,; " ROOT "n = Div(x r); y = Mul(n g)", "x", "g", "-", "y", true },
     { "RMSNorm, one node", 23, "y = RMSNormalization(x g)", "x", "g", "-", "y", true },
+    { "LayerNorm, TensorFlow", 13, FACTOR "a = Mul(x f); k = Mul(m f); o = Sub(b k); y = Add(a o)", "x", "g", "b", "y", false },
+    { "LayerNorm, TensorFlow, sides swapped", 13, MEAN VAR ROOT "i = Div(one r); f = Mul(g i); a = Mul(f x); k = Mul(f m); o = Sub(b k); y = Add(o a)",
+      "x", "g", "b", "y", false },
+    { "LayerNorm, TensorFlow, without beta", 13, FACTOR "a = Mul(x f); k = Mul(m f); y = Sub(a k)", "x", "g", "-", "y", false },
+    { "LayerNorm, TensorFlow, the mean negated", 13, FACTOR "a = Mul(x f); k = Mul(m f); o = Neg(k); y = Add(a o)", "x", "g", "-", "y", false },
+    { "LayerNorm, TensorFlow, without factors", 13, MEAN VAR ROOT "i = Reciprocal(r); a = Mul(x i); k = Mul(i m); y = Sub(a k)", "x", "-", "-", "y", false },
+    { "TensorFlow's factor, read by another too", 13, FACTOR "a = Mul(x f); k = Mul(m f); u = Relu(f); s = Sub(a k); y = Add(s u)", NULL, NULL, NULL, NULL, false },
+    { "TensorFlow's product, read by another too", 13, FACTOR "a = Mul(x f); k = Mul(m f); u = Relu(a); s = Sub(a k); y = Add(s u)", NULL, NULL, NULL, NULL, false },
+    { "TensorFlow's form with another mean", 13, FACTOR "a = Mul(x f); n = ReduceMean(other) axes=-1,; k = Mul(n f); y = Sub(a k)", NULL, NULL, NULL, NULL, false },
+    { "TensorFlow's form with another x", 13, FACTOR "a = Mul(other f); k = Mul(m f); y = Sub(a k)", NULL, NULL, NULL, NULL, false },
+    { "TensorFlow's form without centring", 13, "m = ReduceMean(x) axes=-1,; p = Pow(x two); v = ReduceMean(p) axes=-1,; " ROOT
+      "i = Reciprocal(r); f = Mul(i g); a = Mul(x f); k = Mul(m f); y = Sub(a k)", NULL, NULL, NULL, NULL, false },
+    { "TensorFlow's form with a shift that is data", 13, FACTOR "a = Mul(x f); k = Mul(m f); o = Sub(other k); y = Add(a o)", NULL, NULL, NULL, NULL, false },
+    { "TensorFlow's form the wrong way round", 13, FACTOR "a = Mul(x f); k = Mul(m f); y = Sub(k a)", NULL, NULL, NULL, NULL, false },
     { "the mean over another axis: RMSNorm of the difference", 13, "m = ReduceMean(x) axes=1,; d = Sub(x m); " VAR ROOT "y = Div(d r)", "d", "-", "-", "y", true },
     { "the mean over two axes: likewise", 13, "m = ReduceMean(x) axes=1,2; d = Sub(x m); " VAR ROOT "y = Div(d r)", "d", "-", "-", "y", true },
     { "the square's mean over another axis", 13, MEAN "p = Pow(d two); v = ReduceMean(p) axes=1,; " ROOT "y = Div(d r)", NULL, NULL, NULL, NULL, false },

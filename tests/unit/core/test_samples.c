@@ -90,6 +90,32 @@ static void data_that_fits_comes_in_the_order_of_the_inputs(void **state)
     arena_free(mem);
 }
 
+static void a_model_of_more_dimensions_than_make_sense_is_refused(void **state)
+{
+    (void)state;
+    enum { INPUTS = 11, EACH = 6 };        /* the samples and 66 others */
+    struct array a[INPUTS];
+    struct input_spec specs[INPUTS];
+    char names[INPUTS][8];
+    for (int i = 0; i < INPUTS; i++) {
+        snprintf(names[i], sizeof names[i], "x%d", i);
+        a[i] = (struct array)ARRAY(names[i], DT_F32, pixels, 2, 1, 1, 1, 1, 1, 1);
+        specs[i] = (struct input_spec)SPEC(names[i], DT_F32, -1, 0, 0, 0, 0, 0, 0);
+        for (int k = 1; k <= EACH; k++)
+            specs[i].shape.dim[k] = -2 - (i * EACH + k);
+    }
+    for (size_t n = INPUTS - 1; n <= INPUTS; n++) {
+        struct dataset d = data_of(a, n);
+        struct arena *mem = arena_new(1 << 20);
+        struct samples s;
+        struct err e = { 0 };
+        assert_int_equal(dataset_samples(mem, &d, specs, n, &s, &e), n < INPUTS);
+        assert_int_equal(e.code, n < INPUTS ? ERR_NONE : ERR_DATA_LIMIT);
+        assert_true(n < INPUTS || (strcmp(e.where, "x10") == 0 && strstr(e.text, "more than 64 symbolic dimensions")));
+        arena_free(mem);
+    }
+}
+
 static void a_model_with_a_fixed_batch_takes_a_multiple_of_it(void **state)
 {
     (void)state;
@@ -228,12 +254,16 @@ static void values_keep_their_meaning_when_converted(void **state)
     static const uint16_t bf[4] = { 0x3F80, 0xC040, 0x0000, 0x4348 };
     static const float bf_want[4] = { 1, -3, 0, 200 };
     static const int8_t i8[4] = { -128, -1, 0, 127 };
+    static const uint16_t u16[4] = { 0, 1, 32768, 65535 };
+    static const int16_t i16[4] = { -32768, -1, 0, 32767 };
+    static const int64_t u16_as_64[4] = { 0, 1, 32768, 65535 }, i16_as_64[4] = { -32768, -1, 0, 32767 };
     static const uint32_t u32[4] = { 0, 1, 2, 2147483647 };
     static const int32_t i32[4] = { -2147483647 - 1, -1, 0, 2147483647 }, i8_as_32[4] = { -128, -1, 0, 127 }, u32_as_32[4] = { 0, 1, 2, 2147483647 };
     static const int64_t i32_as_64[4] = { -2147483648LL, -1, 0, 2147483647 };
     static const struct { enum dtype from, to; const void *data, *want; size_t size; } rows[] = {
         { DT_F64, DT_F32, d, d_want, 4 }, { DT_F16, DT_F32, half, half_want, 4 }, { DT_BF16, DT_F32, bf, bf_want, 4 },
         { DT_I8, DT_I32, i8, i8_as_32, 4 }, { DT_U32, DT_I32, u32, u32_as_32, 4 }, { DT_I32, DT_I64, i32, i32_as_64, 8 },
+        { DT_U16, DT_I64, u16, u16_as_64, 8 }, { DT_I16, DT_I64, i16, i16_as_64, 8 },
         { DT_I64, DT_I32, i32_as_64, i32, 4 }, { DT_I64, DT_I64, i32_as_64, i32_as_64, 8 },
     };
     for (size_t i = 0; i < COUNT(rows); i++) {
@@ -274,6 +304,31 @@ static void a_value_that_is_not_finite_is_found_wherever_it_is(void **state)
     free(x);
 }
 
+/* Inputs of other real types are asked as they are: the model takes them so. */
+static void a_value_of_another_type_that_is_not_finite_is_found(void **state)
+{
+    (void)state;
+    static double f64[3] = { 1, 2, -INFINITY };
+    static uint16_t f16[3] = { 0x3C00, 0x7BFF, 0x7E00 };
+    static const struct { struct array a; const char *says; } rows[] = {
+        { ARRAY("x", DT_F64, f64, 3), "-infinity at flat index 2" }, { ARRAY("x", DT_F16, f16, 3), "NaN at flat index 2" },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct array a[] = { rows[i].a };
+        struct input_spec spec = SPEC("x", rows[i].a.t.dtype, -1);
+        struct dataset d = data_of(a, 1);
+        struct arena *mem = arena_new(1 << 20);
+        struct samples s;
+        struct err e = { 0 };
+        assert_false(dataset_samples(mem, &d, &spec, 1, &s, &e));
+        assert_int_equal(e.code, ERR_DATA_VALUES);
+        assert_non_null(strstr(e.text, rows[i].says));
+        a[0].t.shape.dim[0] = 2;
+        assert_true(dataset_samples(mem, &d, &spec, 1, &s, NULL));
+        arena_free(mem);
+    }
+}
+
 static void a_dataset_is_described_for_people(void **state)
 {
     (void)state;
@@ -294,6 +349,15 @@ static void a_dataset_is_described_for_people(void **state)
     j = dataset_describe(&d);
     assert_true(json_is_null(json_object_get(j, "samples")));
     json_decref(j);
+
+    static uint64_t vast[2] = { 3, UINT64_MAX };       /* JSON has no such number: the largest that it has */
+    struct array u64[] = { ARRAY("x", DT_U64, vast, 2) };
+    d = data_of(u64, 1);
+    j = dataset_describe(&d);
+    const json_t *told = json_array_get(json_object_get(j, "arrays"), 0);
+    assert_int_equal(json_integer_value(json_object_get(told, "min")), 3);
+    assert_int_equal(json_integer_value(json_object_get(told, "max")), INT64_MAX);
+    json_decref(j);
 }
 
 int main(void)
@@ -301,12 +365,14 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(data_that_does_not_fit_is_told_what_was_expected_and_what_was_found),
         cmocka_unit_test(data_that_fits_comes_in_the_order_of_the_inputs),
+        cmocka_unit_test(a_model_of_more_dimensions_than_make_sense_is_refused),
         cmocka_unit_test(a_model_with_a_fixed_batch_takes_a_multiple_of_it),
         cmocka_unit_test(padding_is_what_a_mask_or_lengths_say),
         cmocka_unit_test(lengths_that_cannot_be_are_refused),
         cmocka_unit_test(the_array_of_a_npy_is_the_only_input),
         cmocka_unit_test(values_keep_their_meaning_when_converted),
         cmocka_unit_test(a_value_that_is_not_finite_is_found_wherever_it_is),
+        cmocka_unit_test(a_value_of_another_type_that_is_not_finite_is_found),
         cmocka_unit_test(a_dataset_is_described_for_people),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

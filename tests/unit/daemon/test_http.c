@@ -4,6 +4,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "server/http.h"
+#include "server/http_head.h"
 #include "server/http_watch.h"
 
 #include <arpa/inet.h>
@@ -430,6 +431,30 @@ static void a_taken_port_and_a_host_name_are_refused_with_the_address(void **sta
     site_close(s);
 }
 
+/* The same client by either family of sockets is one client to limits and logs. */
+static void an_address_is_told_as_its_client_is_known(void **state)
+{
+    (void)state;
+    static const struct { const char *six, *want; } rows[] = {
+        { "::1", "::1" }, { "2001:db8::a:1", "2001:db8::a:1" }, { "::ffff:192.0.2.7", "192.0.2.7" }, { "::192.0.2.7", "::192.0.2.7" },
+    };
+    char text[64];
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct sockaddr_in6 a = { .sin6_family = AF_INET6 };
+        assert_int_equal(inet_pton(AF_INET6, rows[i].six, &a.sin6_addr), 1);
+        http_address((const struct sockaddr *)&a, text, sizeof text);
+        assert_string_equal(text, rows[i].want);
+    }
+    struct sockaddr_in four = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(0xC0000207) };
+    http_address((const struct sockaddr *)&four, text, sizeof text);
+    assert_string_equal(text, "192.0.2.7");
+    struct sockaddr none = { .sa_family = AF_UNIX };
+    http_address(&none, text, sizeof text);
+    assert_string_equal(text, "");
+    http_address(NULL, text, sizeof text);
+    assert_string_equal(text, "");
+}
+
 #define WITH_STORE(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -447,6 +472,7 @@ int main(void)
         WITH_STORE(an_early_refusal_reaches_a_client_that_is_still_sending),
         WITH_STORE(a_refusal_comes_instead_of_100_continue),
         WITH_STORE(stopping_lets_requests_under_way_finish),
+        cmocka_unit_test(an_address_is_told_as_its_client_is_known),
         WITH_STORE(a_taken_port_and_a_host_name_are_refused_with_the_address),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

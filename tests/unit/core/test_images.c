@@ -1,0 +1,525 @@
+/* Pictures as a data set, piece by piece: labels.csv, preprocess.json, decoding, resizing, and what archives of them may not be. */
+#include "tests/unit/core/data_files.h"
+
+#include "core/data/images.h"
+#include "core/data/labels.h"
+#include "core/data/preprocess.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include <jpeglib.h>
+
+#define BOM "\xef\xbb\xbf"
+
+/* ---- labels.csv ---- */
+
+static void labels_are_found_however_the_file_was_saved(void **state)
+{
+    (void)state;
+    static const struct { const char *csv, *file; int64_t label; } rows[] = {
+        { "file,label\na.png,3\nb.png,4\n", "b.png", 4 },
+        { BOM "file,label\r\na.png,3\r\n", "a.png", 3 },
+        { "label,note,file\n7,\"x, y\",a.png", "a.png", 7 },
+        { "file,label\n\"a \"\"one\"\", b.png\",-2\n", "a \"one\", b.png", -2 },
+        { "\"file\",\"label\"\n\n\na.png,5\n\n", "a.png", 5 },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct arena *mem = arena_new(1 << 20);
+        struct labels l;
+        struct err e = { 0 };
+        int64_t label = 0;
+        bool ok = labels_parse(mem, rows[i].csv, strlen(rows[i].csv), &l, &e);
+        if (!ok || !labels_find(&l, rows[i].file, &label) || label != rows[i].label)
+            fail_msg("%s: %s: %s", rows[i].csv, e.where, e.text);
+        assert_false(labels_find(&l, "c.png", &label));
+        arena_free(mem);
+    }
+}
+
+static void a_line_that_is_none_is_named(void **state)
+{
+    (void)state;
+    char wide[400] = "file,label\na.png,1", columns[400] = "file,label", deep[2000] = "file,label\na.png,1\n";
+    memset(wide + strlen(wide), ',', 64);
+    memset(columns + strlen(columns), ',', 64);
+    memset(deep + strlen(deep), 'x', 1500);
+    const struct { const char *csv; size_t n; const char *where, *says; } rows[] = {
+#define CSV(text) text, sizeof text - 1
+        { CSV("file,label\na.png,1\n\"b.png,2\n"), "labels.csv:3", "quote is not closed" },
+        { CSV("file,label\n\"a.png\"1,2\n"), "labels.csv:2", "comma is missing" },
+        { CSV("file,label\na\0.png,1\n"), "labels.csv:2", "NUL" },
+        { CSV("file,label\na.png\n"), "labels.csv:2", "needs a file and a label" },
+        { CSV("file,label\na.png,\n"), "labels.csv:2", "whole number" },
+        { CSV("file,label\na.png,99999999999999999999\n"), "labels.csv:2", "whole number" },
+        { CSV("file,label\na.png,1.5\n"), "labels.csv:2", "whole number" },
+        { CSV("\"file,label\n"), "labels.csv:1", "quote is not closed" },
+        { CSV("file;label\na.png;1\n"), "labels.csv:1", "file,label" },
+        { CSV("file,class\n\na.png,1\n"), "labels.csv:1", "file,label" },
+        { CSV("\nfile,label\na.png,1\n"), "labels.csv:1", "file,label" },
+        { CSV(""), "labels.csv:1", "file,label" },
+#undef CSV
+        { wide, strlen(wide), "labels.csv:2", "more columns" },
+        { columns, strlen(columns), "labels.csv:1", "more columns" },
+        { deep, strlen(deep), "labels.csv:3", "too long" },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct arena *mem = arena_new(1 << 20);
+        struct labels l = { 0 };
+        struct err e = { 0 };
+        bool ok = labels_parse(mem, rows[i].csv, rows[i].n, &l, &e);
+        if (ok || e.code != ERR_DATA_FORMAT || strcmp(e.where, rows[i].where) != 0 || !strstr(e.text, rows[i].says))
+            fail_msg("row %zu: %s: %s", i, e.where, e.text);
+        assert_null(l.items);
+        arena_free(mem);
+    }
+}
+
+/* ---- preprocess.json ---- */
+
+#define SCALES "\"mean\": [0, 0, 0], \"std\": [1, 1, 1]"
+
+static void a_preprocess_json_that_is_none_is_refused_with_its_member(void **state)
+{
+    (void)state;
+    static const struct { const char *json, *where, *says; } rows[] = {
+        { "[1, 2]", "preprocess.json", "JSON object" },
+        { "7", "preprocess.json", "" },
+        { "{" SCALES ", \"input\": \"\"}", "preprocess.json/input", "127 bytes" },
+        { "{" SCALES ", \"input\": \"labels\"}", "preprocess.json/input", "not \"labels\"" },
+        { "{" SCALES ", \"input\": 3}", "preprocess.json/input", "name of the model's input" },
+        { "{" SCALES ", \"layout\": \"CHWN\"}", "preprocess.json/layout", "\"NCHW\" or \"NHWC\"" },
+        { "{" SCALES ", \"layout\": 3}", "preprocess.json/layout", "\"NCHW\" or \"NHWC\"" },
+        { "{" SCALES ", \"crop\": [3, 0]}", "preprocess.json/crop", "[height, width]" },
+        { "{" SCALES ", \"crop\": [3, 3, 3]}", "preprocess.json/crop", "[height, width]" },
+        { "{" SCALES ", \"resize\": 16385}", "preprocess.json/resize", "1 to 16384" },
+        { "{\"mean\": [0, 0, 2e6], \"std\": [1, 1, 1]}", "preprocess.json/mean", "three numbers" },
+        { "{\"mean\": [0, 0, \"0\"], \"std\": [1, 1, 1]}", "preprocess.json/mean", "three numbers" },
+        { "{\"mean\": [0, 0, 0], \"std\": [1, 1, -1]}", "preprocess.json/std", "three positive numbers" },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct preprocess p;
+        struct err e = { 0 };
+        bool ok = preprocess_parse(rows[i].json, strlen(rows[i].json), &p, &e);
+        if (ok || e.code != ERR_DATA_FORMAT || strcmp(e.where, rows[i].where) != 0 || !strstr(e.text, rows[i].says))
+            fail_msg("%s: %s: %s", rows[i].json, e.where, e.text);
+    }
+}
+
+static void a_preprocess_json_says_what_a_pixel_becomes(void **state)
+{
+    (void)state;
+    static const char json[] = "{\"mean\": [0, 0.5, 1], \"std\": [1, 0.5, 2], \"resize\": null, \"crop\": 7, \"layout\": \"NHWC\", \"input\": \"x\"}";
+    struct preprocess p;
+    struct err e = { 0 };
+    assert_true(preprocess_parse(json, strlen(json), &p, &e));
+    assert_int_equal(p.resize.height, 0);
+    assert_int_equal(p.crop.height, 7);
+    assert_int_equal(p.crop.width, 7);
+    assert_int_equal(p.how, RESAMPLE_BICUBIC);
+    assert_true(p.nhwc);
+    assert_string_equal(p.input, "x");
+    static const float want[3][2] = { { 0, 1 }, { -1, 1 }, { -0.5f, 0 } };
+    for (int c = 0; c < 3; c++) {
+        assert_float_equal(p.value[c][0], want[c][0], 0);
+        assert_float_equal(p.value[c][255], want[c][1], 0);
+    }
+}
+
+/* ---- one picture ---- */
+
+static struct picture shape_of(int width, int height)
+{
+    struct picture p;
+    struct err e = { 0 };
+    assert_true(picture_alloc(&p, (uint64_t)width, (uint64_t)height, "made", &e));
+    for (int y = 0; y < height; y++)
+        for (int x = 0; x < width; x++)
+            for (int c = 0; c < 3; c++)
+                p.rgb[(y * width + x) * 3 + c] = (uint8_t)(x * x * 7 + y * 13 + c * 50 + x * y);
+    return p;
+}
+
+static struct picture transposed(const struct picture *p)
+{
+    struct picture to = shape_of(p->height, p->width);
+    for (int y = 0; y < p->height; y++)
+        for (int x = 0; x < p->width; x++)
+            memcpy(to.rgb + (x * p->height + y) * 3, p->rgb + (y * p->width + x) * 3, 3);
+    return to;
+}
+
+/* Columns are resized as rows are, whether the other side changes or not. */
+static void one_side_is_resized_as_the_other(void **state)
+{
+    (void)state;
+    for (int to = 5; to <= 40; to += 7)
+        for (int how = RESAMPLE_BICUBIC; how <= RESAMPLE_BILINEAR; how++) {
+            struct picture p = shape_of(19, 12), turned = transposed(&p), wide, high;
+            struct err e = { 0 };
+            assert_true(picture_resize(&p, to, 12, (enum resample)how, &wide, &e));
+            assert_true(picture_resize(&turned, 12, to, (enum resample)how, &high, &e));
+            assert_int_equal(wide.width, to);
+            assert_int_equal(high.height, to);
+            struct picture back = transposed(&high);
+            assert_memory_equal(wide.rgb, back.rgb, (size_t)to * 12 * 3);
+            picture_release(&p);
+            picture_release(&turned);
+            picture_release(&wide);
+            picture_release(&high);
+            picture_release(&back);
+        }
+}
+
+static void a_picture_written_as_png_is_read_back(void **state)
+{
+    (void)state;
+    struct picture p = shape_of(23, 11), back;
+    struct buf b = BYTES;
+    struct err e = { 0 };
+    assert_true(picture_png(&p, &b));
+    assert_true(picture_decode(b.p, b.n, "a.png", &back, &e));
+    assert_int_equal(back.width, 23);
+    assert_int_equal(back.height, 11);
+    assert_memory_equal(back.rgb, p.rgb, 23 * 11 * 3);
+    picture_release(&back);
+    /* Whatever is cut off, it is no picture any more, and nothing is left behind. */
+    for (size_t n = 0; n < b.n; n++) {
+        e = (struct err){ 0 };
+        if (picture_decode(b.p, n, "a.png", &back, &e))
+            fail_msg("%zu of %zu bytes are a picture", n, b.n);
+        assert_int_equal(e.code, ERR_DATA_FORMAT);
+        assert_string_equal(e.where, "a.png");
+        assert_null(back.rgb);
+    }
+    buf_release(&b);
+    picture_release(&p);
+}
+
+static void a_picture_too_large_is_refused_by_its_sides(void **state)
+{
+    (void)state;
+    static const struct { uint64_t width, height; bool ok; } rows[] = {
+        { 0, 5, false }, { 5, 0, false }, { PICTURE_MAX_SIDE + 1, 1, false }, { 1, PICTURE_MAX_SIDE + 1, false }, { PICTURE_MAX_SIDE, 2, true },
+        { PICTURE_MAX_SIDE, 2048, true }, { PICTURE_MAX_SIDE, 2049, false }, { UINT64_MAX, UINT64_MAX, false },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct picture p;
+        struct err e = { 0 };
+        assert_int_equal(picture_alloc(&p, rows[i].width, rows[i].height, "a.png", &e), rows[i].ok);
+        assert_int_equal(e.code, rows[i].ok ? ERR_NONE : ERR_DATA_LIMIT);
+        assert_true(rows[i].ok || strstr(e.text, "at most 16384 a side"));
+        picture_release(&p);
+    }
+    struct picture p;
+    struct err e = { 0 };
+    assert_false(picture_decode("\xff\xd8\xff", (uint64_t)PICTURE_MAX_FILE + 1, "a.jpg", &p, &e));     /* refused before a byte is read */
+    assert_int_equal(e.code, ERR_DATA_LIMIT);
+    assert_non_null(strstr(e.text, "67108865 bytes"));
+}
+
+/* EXIF data of one entry: the orientation, in either order of bytes. */
+static size_t add_exif(uint8_t p[32], bool big, unsigned tag, unsigned type, unsigned value)
+{
+    const unsigned numbers[][2] = { { 42, 2 }, { 8, 4 }, { 1, 2 }, { tag, 2 }, { type, 2 }, { 1, 4 }, { value, 2 }, { 0, 2 }, { 0, 4 } };
+    size_t n = 2;
+    memcpy(p, big ? "MM" : "II", 2);
+    for (size_t i = 0; i < COUNT(numbers); i++)
+        for (unsigned k = 0; k < numbers[i][1]; k++)
+            p[n++] = (uint8_t)(numbers[i][0] >> 8 * (big ? numbers[i][1] - 1 - k : k));
+    return n;
+}
+
+static void an_orientation_is_read_and_nonsense_is_upright(void **state)
+{
+    (void)state;
+    enum { ORIENTATION = 0x0112, SHORT = 3, LONG = 4 };
+    static const struct { unsigned tag, type, value; int want; } rows[] = {
+        { ORIENTATION, SHORT, 1, 1 }, { ORIENTATION, SHORT, 6, 6 }, { ORIENTATION, SHORT, 8, 8 }, { ORIENTATION, SHORT, 0, 1 },
+        { ORIENTATION, SHORT, 9, 1 }, { ORIENTATION, LONG, 6, 1 }, { 0x0113, SHORT, 6, 1 },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++)
+        for (int big = 0; big < 2; big++) {
+            uint8_t p[32];
+            size_t n = add_exif(p, big, rows[i].tag, rows[i].type, rows[i].value);
+            assert_int_equal(n, 26);
+            assert_int_equal(exif_orientation(p, n), rows[i].want);
+            for (size_t cut = 0; cut < 22; cut++) {
+                uint8_t *exact = malloc(cut ? cut : 1);        /* the sanitizer sees what is read beyond */
+                memcpy(exact, p, cut);
+                assert_int_equal(exif_orientation(exact, cut), 1);
+                free(exact);
+            }
+            memset(p + 4, 0xff, 4);        /* a directory beyond the end */
+            assert_int_equal(exif_orientation(p, n), 1);
+            p[2] = p[3] = 0;               /* no TIFF header */
+            assert_int_equal(exif_orientation(p, n), 1);
+        }
+}
+
+/* A grey JPEG of 8 x 8 pixels, painted in `scans` passes: the constant part, then one coefficient after the other, in two halves of their bits. */
+static void add_jpeg(struct buf *b, int scans)
+{
+    static jpeg_scan_info script[1 + 2 * 63];
+    struct jpeg_compress_struct c;
+    struct jpeg_error_mgr errors;
+    unsigned char *out = NULL;
+    unsigned long size = 0;
+    JSAMPLE pixels[8] = { 0, 30, 250, 60, 90, 10, 200, 5 };
+    for (int i = 0; i < 1 + 2 * 63; i++) {
+        int k = i ? (i - 1) % 63 + 1 : 0;
+        script[i] = (jpeg_scan_info){ .comps_in_scan = 1, .Ss = k, .Se = k, .Ah = i > 63, .Al = i > 0 && i <= 63 };
+    }
+    c.err = jpeg_std_error(&errors);
+    jpeg_create_compress(&c);
+    jpeg_mem_dest(&c, &out, &size);
+    c.image_width = c.image_height = 8;
+    c.input_components = 1;
+    c.in_color_space = JCS_GRAYSCALE;
+    jpeg_set_defaults(&c);
+    c.scan_info = script;
+    c.num_scans = scans;
+    jpeg_start_compress(&c, TRUE);
+    for (JSAMPROW row = pixels; c.next_scanline < 8;)
+        jpeg_write_scanlines(&c, &row, 1);
+    jpeg_finish_compress(&c);
+    buf_add(b, (const char *)out, size);
+    jpeg_destroy_compress(&c);
+    free(out);
+}
+
+static void a_jpeg_painted_again_and_again_is_refused(void **state)
+{
+    (void)state;
+    static const struct { int scans; bool ok; } rows[] = { { 64, true }, { 100, true }, { 102, false }, { 127, false } };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct buf b = BYTES;
+        struct picture p;
+        struct err e = { 0 };
+        add_jpeg(&b, rows[i].scans);
+        bool ok = picture_decode(b.p, b.n, "a.jpg", &p, &e);
+        if (ok != rows[i].ok)
+            fail_msg("%d scans: %s", rows[i].scans, ok ? "taken" : e.text);
+        assert_true(ok || (e.code == ERR_DATA_LIMIT && strstr(e.text, "more than 100 scans")));
+        picture_release(&p);
+        buf_release(&b);
+    }
+}
+
+/* ---- archives and folders ---- */
+
+static struct member file_of(const char *name, const char *text)
+{
+    struct member m = { .name = name, .content = BYTES };
+    buf_str(&m.content, text);
+    return m;
+}
+
+static struct member png_of(const char *name, int side)
+{
+    struct member m = { .name = name, .content = BYTES };
+    struct picture p = shape_of(side, side);
+    assert_true(picture_png(&p, &m.content));
+    picture_release(&p);
+    return m;
+}
+
+static void an_archive_of_pictures_is_a_data_set(void **state)
+{
+    (void)state;
+    static const char how[] = "{\"mean\": [0, 0, 0], \"std\": [1, 1, 1], \"crop\": [3, 4], \"input\": \"x\", \"layout\": \"%s\"}";
+    for (int form = 0; form < 4; form++) {
+        bool nhwc = form & 1;
+        char text[160];
+        snprintf(text, sizeof text, how, nhwc ? "NHWC" : "NCHW");
+        struct member m[] = { png_of("set/b.png", 8), file_of("set/preprocess.json", text), file_of("set/labels.csv", "file,label\nb.png,4\na.PNG,-7\n"),
+                              png_of("set/a.PNG", 6), file_of("set/notes.txt", "passed over"), file_of("elsewhere/c.png", "not of this set"),
+                              file_of("__MACOSX/set/._b.png", "a fork") };
+        for (size_t i = 0; i < COUNT(m); i++)
+            m[i].deflate = form & 2;
+        struct buf b = BYTES;
+        add_npz(&b, m, COUNT(m));
+        struct opened o = opened(&b, "calib.zip");
+        if (!o.ok)
+            fail_msg("%s: %s", o.e.where, o.e.text);
+        assert_string_equal(o.d.format, "images");
+        const struct array *x = dataset_find(&o.d, "x"), *labels = dataset_find(&o.d, "labels");
+        const struct shape want = nhwc ? (struct shape){ 4, { 2, 3, 4, 3 } } : (struct shape){ 4, { 2, 3, 3, 4 } };
+        assert_true(x && labels && shape_equal(&x->t.shape, &want));
+        assert_memory_equal(labels->t.data, ((const int64_t[]){ -7, 4 }), 16);
+        for (int i = 0; i < 2; i++) {
+            static const int sides[] = { 6, 8 };
+            struct picture p = shape_of(sides[i], sides[i]);
+            int top = (sides[i] - 3) / 2, left = (sides[i] - 4) / 2;
+            for (int at = 0; at < 3 * 4 * 3; at++) {
+                int row = at / 12, column = at / 3 % 4, c = at % 3;
+                float pixel = p.rgb[((top + row) * sides[i] + left + column) * 3 + c] / 255.0f;
+                assert_float_equal(((const float *)x->t.data)[i * 36 + (nhwc ? at : c * 12 + row * 4 + column)], pixel, 0);
+            }
+            picture_release(&p);
+        }
+        assert_int_equal(o.d.n_previews, 2);
+        assert_string_equal(o.d.previews[0].file, "a.PNG");
+        assert_int_equal(o.d.previews[1].width, 4);
+        assert_int_equal(o.d.previews[1].height, 3);
+        json_t *j = dataset_describe(&o.d);
+        assert_int_equal(json_array_size(json_object_get(j, "previews")), 2);
+        json_decref(j);
+        opened_release(&o);
+        buf_release(&b);
+    }
+}
+
+static void pictures_that_do_not_fit_together_are_refused_by_name(void **state)
+{
+    (void)state;
+    static const struct { const char *how, *labels; enum err_code code; const char *where, *says; } rows[] = {
+        { "{" SCALES "}", NULL, ERR_DATA_SHAPE, "b.png", "becomes 8 x 8 pixels, the first one 6 x 6" },
+        { "{" SCALES ", \"crop\": 7}", NULL, ERR_DATA_SHAPE, "a.png", "6 x 6 pixels when it is to be cropped to 7 x 7" },
+        { "{" SCALES ", \"resize\": 5}", "file,label\na.png,1\n", ERR_DATA_FORMAT, "labels.csv", "no label for b.png" },
+        { "{" SCALES ", \"resize\": 5}", "file,label\na.png,1\na.png,1\n", ERR_DATA_FORMAT, "labels.csv", "\"a.png\" has two lines" },
+        { NULL, NULL, ERR_DATA_FORMAT, "calib", "pictures without a preprocess.json" },
+        { "{" SCALES "}", "file,label\nb.png,x\n", ERR_DATA_FORMAT, "labels.csv:2", "whole number" },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct member m[4] = { png_of("a.png", 6), png_of("b.png", 8) };
+        size_t n = 2;
+        if (rows[i].how)
+            m[n++] = file_of("preprocess.json", rows[i].how);
+        if (rows[i].labels)
+            m[n++] = file_of("labels.csv", rows[i].labels);
+        struct buf b = BYTES;
+        add_npz(&b, m, n);
+        struct opened o = opened(&b, "calib");
+        if (o.e.code != rows[i].code || strcmp(o.e.where, rows[i].where) != 0 || !strstr(o.e.text, rows[i].says))
+            fail_msg("row %zu: %s: %s", i, o.e.where, o.e.text);
+        opened_release(&o);
+        buf_release(&b);
+    }
+    struct member m[] = { file_of("preprocess.json", "{" SCALES "}") };
+    struct buf b = BYTES;
+    add_npz(&b, m, 1);
+    assert_refused(&b, "no pictures", ERR_DATA_FORMAT, "there are no .jpg");
+    buf_release(&b);
+}
+
+static void an_archive_of_pictures_that_cannot_be_one_is_refused(void **state)
+{
+    (void)state;
+    struct buf b = BYTES;
+    struct member twice[] = { file_of("preprocess.json", "{" SCALES "}"), png_of("a.png", 4), png_of("b.png", 4) };
+    twice[2].name = "a.png";
+    add_npz(&b, twice, 3);
+    assert_refused(&b, "a name twice", ERR_DATA_FORMAT, "two pictures have this name");
+    buf_release(&b);
+
+    struct member long_text[] = { { .name = "preprocess.json", .content = BYTES, .deflate = true }, png_of("a.png", 4) };
+    for (int i = 0; i < (16 << 20) / 64 + 1; i++)
+        buf_str(&long_text[0].content, "                                                               \n");
+    for (int deflate = 0; deflate < 2; deflate++) {
+        struct member copy[] = { long_text[0], long_text[1] };
+        struct buf one = BYTES;
+        for (int i = 0; i < 2; i++) {
+            copy[i].content = BYTES;
+            buf_add(&copy[i].content, long_text[i].content.p, long_text[i].content.n);
+        }
+        copy[0].deflate = deflate;
+        add_npz(&one, copy, 2);
+        assert_refused(&one, "a long preprocess.json", ERR_DATA_LIMIT, "at most 16777216 are read");
+        buf_release(&one);
+    }
+    buf_release(&long_text[0].content);
+    buf_release(&long_text[1].content);
+}
+
+static void too_many_pictures_are_refused(void **state)
+{
+    (void)state;
+    enum { MANY = IMAGES_MAX + 1 };
+    struct member *m = calloc(MANY, sizeof *m);
+    char (*names)[16] = calloc(MANY, sizeof *names);
+    struct buf b = BYTES;
+    assert_true(m && names);
+    for (int i = 0; i < MANY; i++) {
+        snprintf(names[i], sizeof names[i], "%d.png", i);
+        m[i] = (struct member){ .name = names[i], .content = BYTES };
+    }
+    add_npz(&b, m, MANY);
+    struct opened o = opened_shifted(b.p, b.n, "calib.zip", 64 << 20, 0);
+    assert_int_equal(o.e.code, ERR_DATA_LIMIT);
+    assert_non_null(strstr(o.e.text, "more than 20000 pictures"));
+    opened_release(&o);
+    buf_release(&b);
+    free(names);
+    free(m);
+}
+
+static void a_folder_that_is_none_is_refused(void **state)
+{
+    (void)state;
+    uint8_t digest[HASH_SIZE];
+    struct arena *mem = arena_new(16 << 20);
+    struct dataset d;
+    struct err e = { 0 };
+    assert_false(dataset_open_folder(mem, "/nowhere/at/all", &d, digest, &e));
+    assert_int_equal(e.code, ERR_NO_FILE);
+    assert_string_equal(e.where, "/nowhere/at/all");
+    assert_non_null(strstr(e.text, "open the folder"));
+    e = (struct err){ 0 };
+    assert_false(dataset_open_folder(mem, "/dev/null", &d, digest, &e));
+    assert_int_equal(e.code, ERR_NO_FILE);
+    arena_free(mem);
+}
+
+/* In a folder the size is known only once the file is open. */
+static void a_long_file_of_a_folder_is_refused(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/test_images.XXXXXX", path[64];
+    assert_non_null(mkdtemp(folder));
+    static const char *const names[] = { "a.png", "preprocess.json" };
+    for (size_t i = 0; i < COUNT(names); i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        FILE *f = fopen(path, "w");
+        assert_non_null(f);
+        fputs("{" SCALES "}", f);
+        assert_int_equal(fclose(f), 0);
+    }
+    assert_int_equal(truncate(path, (16 << 20) + 1), 0);       /* a hole: it takes no room */
+    uint8_t digest[HASH_SIZE];
+    struct arena *mem = arena_new(16 << 20);
+    struct dataset d;
+    struct err e = { 0 };
+    assert_false(dataset_open_folder(mem, folder, &d, digest, &e));
+    assert_int_equal(e.code, ERR_DATA_LIMIT);
+    assert_string_equal(e.where, "preprocess.json");
+    assert_non_null(strstr(e.text, "16777217 bytes, at most 16777216"));
+    arena_free(mem);
+    for (size_t i = 0; i < COUNT(names); i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        assert_int_equal(unlink(path), 0);
+    }
+    assert_int_equal(rmdir(folder), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(labels_are_found_however_the_file_was_saved),
+        cmocka_unit_test(a_line_that_is_none_is_named),
+        cmocka_unit_test(a_preprocess_json_that_is_none_is_refused_with_its_member),
+        cmocka_unit_test(a_preprocess_json_says_what_a_pixel_becomes),
+        cmocka_unit_test(one_side_is_resized_as_the_other),
+        cmocka_unit_test(a_picture_written_as_png_is_read_back),
+        cmocka_unit_test(a_picture_too_large_is_refused_by_its_sides),
+        cmocka_unit_test(an_orientation_is_read_and_nonsense_is_upright),
+        cmocka_unit_test(a_jpeg_painted_again_and_again_is_refused),
+        cmocka_unit_test(an_archive_of_pictures_is_a_data_set),
+        cmocka_unit_test(pictures_that_do_not_fit_together_are_refused_by_name),
+        cmocka_unit_test(an_archive_of_pictures_that_cannot_be_one_is_refused),
+        cmocka_unit_test(too_many_pictures_are_refused),
+        cmocka_unit_test(a_folder_that_is_none_is_refused),
+        cmocka_unit_test(a_long_file_of_a_folder_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
