@@ -7,6 +7,7 @@
 #include "storage/backup.h"
 
 #include "core/base/clock.h"
+#include "core/base/io.h"
 #include "storage/inner.h"
 #include "storage/snapshot.h"
 
@@ -46,6 +47,15 @@ static bool place_open(struct place *p, const char *path, struct err *e)
     p->path = path;
     p->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return p->fd >= 0 || err_sys(e, path, "open the folder");
+}
+
+/* Those above are not made: a disk that is not mounted must not become a folder on this one. */
+static bool place_make(struct place *p, const char *path, struct err *e)
+{
+    bool made = mkdir(path, 0700) == 0;
+    if (!made && errno != EEXIST)
+        return err_sys(e, path, "make the folder, in one that must be there");
+    return place_open(p, path, e) && (io_sync_name(p->fd) || !made || err_sys(e, path, "sync the name of"));
 }
 
 static bool open_blobs(struct place *p, struct err *e)
@@ -217,15 +227,10 @@ static bool only_ours(void *arg, int dir, const char *name)
     return belongs(name) || err_set(arg, ERR_CONFIG, "backup", "the folder holds \"%.100s\", so it is neither empty nor a backup; choose another one", name);
 }
 
-/* Those above are not made: a disk that is not mounted must not become a folder on this one. */
-#define MAKE_FOLDER "make the folder, in one that must be there"
-
 /* Existing or new, empty or a backup. */
 static bool open_target(struct place *p, const char *path, struct err *e)
 {
-    if (mkdir(path, 0700) != 0 && errno != EEXIST)
-        return err_sys(e, path, MAKE_FOLDER);
-    return place_open(p, path, e) && each_name(p->fd, path, only_ours, e, e) && lock_backup(p, O_RDWR | O_CREAT, LOCK_EX, e)
+    return place_make(p, path, e) && each_name(p->fd, path, only_ours, e, e) && lock_backup(p, O_RDWR | O_CREAT, LOCK_EX, e)
         && (mkdirat(p->fd, "blobs", 0700) == 0 || errno == EEXIST || err_sys(e, path, "make blobs/ in"))
         && open_blobs(p, e) && store_fan_out(p->blobs_fd, path, e);
 }
@@ -474,8 +479,7 @@ bool backup_restore(const char *from, const char *data, struct backup_sum *ret, 
     struct snapshot *s = NULL;
     *ret = (struct backup_sum){ 0 };
     bool ok = place_open(&source, from, e) && (s = open_backup(&source, &m, e)) != NULL && snapshot_check(s, e)
-           && (mkdir(data, 0700) == 0 || errno == EEXIST || err_sys(e, data, MAKE_FOLDER))
-           && place_open(&target, data, e) && each_name(target.fd, data, nothing_but_lost, e, e)
+           && place_make(&target, data, e) && each_name(target.fd, data, nothing_but_lost, e, e)
            && lock_backup(&target, O_RDWR | O_CREAT, LOCK_EX, e)       /* the daemon's own: none starts in between */
            && (mkdirat(target.fd, "blobs", 0700) == 0 || err_sys(e, data, "make blobs/ in"))
            && open_blobs(&target, e) && store_fan_out(target.blobs_fd, data, e)

@@ -1,5 +1,6 @@
 #include "storage/inner.h"
 
+#include "core/base/io.h"
 #include "storage/problem.h"
 
 #include <errno.h>
@@ -42,7 +43,14 @@ bool store_fan_out(int blobs_fd, const char *path, struct err *e)
         if (mkdirat(blobs_fd, name, 0700) != 0 && errno != EEXIST)
             return err_sys(e, path, "make a folder in");
     }
-    return fsync(blobs_fd) == 0 || err_sys(e, path, "sync");
+    return sys.fsync(blobs_fd) == 0 || err_sys(e, path, "sync");
+}
+
+/* With its name, for what is acknowledged is below it.  The folder above may be closed to us where it was not us who made this one. */
+static bool data_folder(struct store *s, struct err *e)
+{
+    bool made = mkdir(s->dir, 0700) == 0;
+    return folder(s->dir, &s->dir_fd, e) && (io_sync_name(s->dir_fd) || !made || err_sys(e, s->dir, "sync the name of"));
 }
 
 /*
@@ -103,12 +111,12 @@ static bool open_backup_lock(struct store *s, struct err *e)
 
 static bool open_folders(struct store *s, struct err *e)
 {
-    return folder(s->dir, &s->dir_fd, e) && local_disk(s, e) && take_lock(s, e)
+    return data_folder(s, e) && local_disk(s, e) && take_lock(s, e)
         && path_of(s->dir, "blobs", &s->blobs, e) && folder(s->blobs, &s->blobs_fd, e)
         && store_fan_out(s->blobs_fd, s->blobs, e)
         && path_of(s->dir, "scratch", &s->scratch, e) && folder(s->scratch, &s->scratch_fd, e)
         && open_backup_lock(s, e)
-        && (fsync(s->dir_fd) == 0 || err_sys(e, s->dir, "sync"));
+        && (sys.fsync(s->dir_fd) == 0 || err_sys(e, s->dir, "sync"));
 }
 
 /* ---- the ballast ---- */

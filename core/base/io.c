@@ -22,6 +22,17 @@ bool io_sync(int fd)
     return false;
 }
 
+bool io_sync_name(int dir)
+{
+    int above = openat(dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool ok = above >= 0 && sys.fsync(above) == 0;
+    int why = errno;
+    if (above >= 0)
+        close(above);
+    errno = why;
+    return ok;
+}
+
 bool io_sync_failed(void) { return atomic_load(&sync_failed); }
 
 int io_write_all(int fd, const void *p, size_t n)

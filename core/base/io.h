@@ -34,6 +34,8 @@ int io_pwrite_all(int fd, struct iovec *io, int n, off_t at);
  * with errno; from then on io_sync_failed() is true, and whoever promised something must stop and look at the disk again.
  */
 bool io_sync(int fd);
+/* Makes the name of an open folder durable, which is in the one above it.  False with errno. */
+bool io_sync_name(int dir);
 bool io_sync_failed(void);
 
 /* All bytes of fd from its start, at most `limit`, NUL-terminated; the caller frees *ret. */

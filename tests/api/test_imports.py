@@ -53,6 +53,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 pass
         elif what[0] == "gzip":
             self.send(200, b"\x1f\x8b", 2, Content_Encoding="gzip")
+        elif what[0] == "talk":             # all of it, behind a head of 100 kB
+            self.send(200, DATA, len(DATA), **{f"X_{i}": "x" * 1000 for i in range(100)})
         elif what[0] == "hop":
             left = int(what[1])
             self.send(302, b"", 0, Location=f"https://localhost:{port}/hop/{left - 1}" if left else f"https://localhost:{port}/good")
@@ -118,7 +120,7 @@ def test_a_file_of_a_listed_host_becomes_a_blob(importer, server, path):
 
 @pytest.mark.parametrize("path, code", [
     ("short", "target.failed"), ("unended", "target.failed"), ("huge", "request.too_large"), ("endless", "target.failed"), ("gzip", "target.failed"), ("nothing", "target.failed"),
-    ("hop/9", "target.failed"), ("away/host", "target.forbidden"), ("away/plain", "target.forbidden"), ("away/file", "target.forbidden"),
+    ("talk", "target.failed"), ("hop/9", "target.failed"), ("away/host", "target.forbidden"), ("away/plain", "target.forbidden"), ("away/file", "target.forbidden"),
 ])
 def test_what_another_server_gets_wrong_is_told_and_leaves_nothing(importer, server, path, code):
     row = imported(importer, f"{server.url}/{path}")

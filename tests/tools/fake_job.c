@@ -5,7 +5,7 @@
  * is recipe.fake of DIR/job.json or, so that it also works through the HTTP API, the line of the model's (or data set's)
  * first 4 KiB that begins with "#quantize " or "#inspect ".  A script without an ending ends with `done`.
  *
- *   stage S | progress D T | layer N | warning CODE | metric NAME A B    report
+ *   stage S | progress D T | layer N | warning CODE [N] | metric NAME A B    report
  *   result NAME TEXT...     write a result that `done` will name
  *   sparse NAME BYTES | symlink NAME TARGET | hardlink NAME | fifo NAME    leave something else under that name
  *   journal TEXT | expect-journal TEXT                                   append to it; end with 1 if it is different
@@ -83,7 +83,11 @@ static void do_layer(char **w)
                       "weight_sqnr_db", 20.0 + (double)i));
 }
 
-static void do_warning(char **w) { say(json_pack("{s:s, s:s, s:s, s:s}", "event", "warning", "code", w[1], "where", "fc", "detail", "so")); }
+static void do_warning(char **w)
+{
+    for (long n = w[2][0] ? number(w[2]) : 1; n > 0; n--)
+        say(json_pack("{s:s, s:s, s:s, s:s}", "event", "warning", "code", w[1], "where", "fc", "detail", "so"));
+}
 
 static void do_metric(char **w)
 {

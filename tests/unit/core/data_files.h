@@ -16,6 +16,8 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/core/guarded.h"
+
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define BYTES BUF_INIT((size_t)64 << 20)
 
@@ -26,27 +28,42 @@
 
 /* ---- opening ---- */
 
-/* A dataset with the memory it stands on.  The bytes are copied to a block of exactly their size, so that the
- * sanitizer sees every read beyond the file; +shift misaligns them. */
-struct opened { struct arena *mem; uint8_t *block; struct mapping file; struct dataset d; struct err e; bool ok; };
+/* A dataset with the memory it stands on. */
+struct opened { struct arena *mem; uint8_t *block; struct guarded guard; struct mapping file; struct dataset d; struct err e; bool ok; };
 
+static inline void open_bytes(struct opened *o, const uint8_t *p, size_t n, const char *name, uint64_t limit)
+{
+    o->mem = arena_new(limit);
+    o->file = (struct mapping){ .data = p, .size = n };
+    o->ok = dataset_open(o->mem, &o->file, name, &o->d, &o->e);
+    assert_int_equal(o->ok, o->e.code == ERR_NONE);
+}
+
+/* The bytes are copied to a block of exactly their size, so that the sanitizer sees every read beyond the file; +shift misaligns them. */
 static inline struct opened opened_shifted(const void *p, size_t n, const char *name, uint64_t limit, size_t shift)
 {
-    struct opened o = { .mem = arena_new(limit), .block = malloc(n + shift ? n + shift : 1) };
+    struct opened o = { .block = malloc(n + shift ? n + shift : 1) };
     if (n)
         memcpy(o.block + shift, p, n);
-    o.file = (struct mapping){ .data = o.block + shift, .size = n };
-    o.ok = dataset_open(o.mem, &o.file, name, &o.d, &o.e);
-    assert_int_equal(o.ok, o.e.code == ERR_NONE);
+    open_bytes(&o, o.block + shift, n, name, limit);
     return o;
 }
 
-static inline struct opened opened(const struct buf *b, const char *name) { return opened_shifted(b->p, b->n, name, 64 << 20, 0); }
+static inline struct opened opened_guarded(const void *p, size_t n, const char *name)
+{
+    struct opened o = { .guard = guarded(p, n) };
+    open_bytes(&o, o.guard.p, n, name, 64 << 20);
+    return o;
+}
+
+static inline struct opened opened(const struct buf *b, const char *name) { return opened_guarded(b->p, b->n, name); }
 
 static inline void opened_release(struct opened *o)
 {
     arena_free(o->mem);
     free(o->block);
+    if (o->guard.map)
+        guarded_release(&o->guard);
 }
 
 static inline void assert_refused(const struct buf *b, const char *label, enum err_code code, const char *says)

@@ -76,6 +76,7 @@ static void arena_blocks_are_aligned_zeroed_and_bounded(void **state)
     e = (struct err){ 0 };
     assert_null(arena_alloc(a, UINT64_MAX, &e));
     assert_null(arena_array(a, UINT64_MAX / 2, 4, &e));
+    assert_null(arena_array(a, UINT64_MAX / 4 + 2, 4, &e));        /* 4 bytes, if it were counted in 64 bits */
     arena_free(a);
     arena_free(NULL);
 }
@@ -183,6 +184,48 @@ static void base64_is_read_as_it_is_written_only(void **state)
             fail_msg("\"%s\" is taken", bad[i]);
 }
 
+/* A hash that goes on elsewhere comes from a database: what is none must not be believed. */
+static void a_saved_hash_is_read_strictly(void **state)
+{
+    (void)state;
+    enum { INDEX = 3 + 2 * (32 + 8) };          /* how many bytes of the block there are: fewer than 64 */
+    struct hash h, back;
+    uint8_t one[HASH_SIZE], two[HASH_SIZE];
+    char text[HASH_STATE_SIZE];
+    hash_init(&h);
+    hash_add(&h, "abcde", 5);
+    hash_save(&h, text);
+    assert_true(hash_load(text, &back));
+    hash_end(&h, one);
+    hash_end(&back, two);
+    assert_true(hash_equal(one, two));
+    memcpy(text + INDEX, "3f", 2);
+    assert_true(hash_load(text, &back));
+    static const char *const wrong[] = { "40", "ff", "0g", "0F" };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        memcpy(text + INDEX, wrong[i], 2);
+        assert_false(hash_load(text, &back));
+    }
+    memcpy(text + INDEX, "05", 2);
+    text[HASH_STATE_SIZE - 2] = '\0';
+    assert_false(hash_load(text, &back));
+}
+
+static void base64_fits_its_room_or_is_refused(void **state)
+{
+    (void)state;
+    char text[1025], to[96];
+    memset(text, 'A', sizeof text);
+    assert_int_equal(base64_decode("QUJD", 4, to, 3), 3);
+    assert_memory_equal(to, "ABC", 3);
+    assert_int_equal(base64_decode("QUJD", 4, to, 2), 0);
+    assert_int_equal(base64_decode("QUJ", 3, to, sizeof to), 0);
+    assert_int_equal(base64_decode("Q*JD", 4, to, sizeof to), 0);
+    assert_int_equal(base64_decode(text, 128, to, sizeof to), 96);
+    for (size_t n = 132; n < sizeof text; n += 4)
+        assert_int_equal(base64_decode(text, n, to, sizeof to), 0);
+}
+
 /* The saboteur: the n-th use of a system call fails. */
 static int fail_at = -1, calls;
 static bool sabotaged(void) { return calls++ == fail_at; }
@@ -281,13 +324,19 @@ static void json_is_strict(void **state)
         assert_int_equal(e.code, rows[i].ok ? ERR_NONE : ERR_REQUEST_JSON);
         json_decref(v);
     }
-    json_t *v = json_loads("{\"bits\":4.5,\"n\":3}", 0, NULL);
+    json_t *v = json_loads("{\"bits\":4.5,\"n\":3,\"name\":\"four\"}", 0, NULL);
     struct err e = { 0 };
     int64_t n = 0;
+    const char *name = NULL;
     assert_true(json_get_int(v, "n", "", false, 0, 3, &n, ERR_RECIPE_FIELD, &e));
     assert_int_equal(n, 3);
+    assert_false(json_get_int(v, "n", "", false, 0, 2, &n, ERR_RECIPE_FIELD, NULL));
+    assert_false(json_get_int(v, "n", "", false, 4, 9, &n, ERR_RECIPE_FIELD, NULL));
     assert_false(json_get_int(v, "bits", "/w", false, 2, 8, &n, ERR_RECIPE_FIELD, &e));
     assert_string_equal(e.where, "/w/bits");
+    assert_true(json_get_str(v, "name", "", false, 4, &name, ERR_RECIPE_FIELD, NULL));
+    assert_string_equal(name, "four");
+    assert_false(json_get_str(v, "name", "", false, 3, &name, ERR_RECIPE_FIELD, NULL));
     json_decref(v);
 }
 
@@ -324,6 +373,8 @@ int main(void)
         cmocka_unit_test(tensor_sizes_are_checked),
         cmocka_unit_test(digests_are_parsed_strictly),
         cmocka_unit_test(base64_is_read_as_it_is_written_only),
+        cmocka_unit_test(a_saved_hash_is_read_strictly),
+        cmocka_unit_test(base64_fits_its_room_or_is_refused),
         cmocka_unit_test(newfile_is_whole_or_absent_whatever_fails),
         cmocka_unit_test(every_piece_runs_once),
         cmocka_unit_test(without_a_team_the_caller_runs_all_pieces_in_order),

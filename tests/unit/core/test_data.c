@@ -268,7 +268,7 @@ static void no_prefix_of_a_data_file_is_a_data_file(void **state)
         struct buf b = BYTES;
         add_sample(&b, format);
         for (size_t n = 0; n <= b.n; n++) {
-            struct opened o = opened_shifted(b.p, n, "c", 1 << 20, 0);
+            struct opened o = opened_guarded(b.p, n, "c");
             assert_int_equal(o.ok, n == b.n);
             assert_true(o.ok || o.e.text[0]);
             opened_release(&o);

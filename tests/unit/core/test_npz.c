@@ -2,6 +2,7 @@
 #include "tests/unit/core/data_files.h"
 
 #include "core/data/format.h"
+#include "core/data/zip.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -146,6 +147,109 @@ static void a_directory_longer_than_its_members_is_refused(void **state)
     for (int i = 0; i < 2; i++) {
         buf_release(&m[i].packed);
         buf_release(&m[i].content);
+    }
+}
+
+/* Of an archive with one member, whose name has five bytes and whose sizes and place are zip64 fields. */
+enum part { LOCAL, CENTRAL, END };
+struct patch { enum part part; int at, bytes; uint64_t value; };
+
+static void patch(struct buf *b, const uint64_t begin[], struct patch x)
+{
+    for (int i = 0; i < x.bytes; i++)
+        b->p[begin[x.part] + (uint64_t)x.at + (uint64_t)i] = (char)(x.value >> (8 * i));
+}
+
+/* Each of these lengths would lead out of the file, or out of what it is the length of. */
+static void a_length_that_leads_outside_is_refused(void **state)
+{
+    (void)state;
+    static const struct { const char *label; struct patch patch[2]; const char *says; } rows[] = {
+        { "a packed size of both", { { LOCAL, 47, 8, 1 << 20 }, { CENTRAL, 63, 8, 1 << 20 } }, "outside the file" },
+        { "a local name", { { LOCAL, 26, 2, 0xFFFF } }, "outside the file" },
+        { "a local extra field", { { LOCAL, 28, 2, 0xFFFF } }, "outside the file" },
+        { "a name", { { CENTRAL, 28, 2, 0xFFFF } }, "directory is not valid" },
+        { "a comment", { { CENTRAL, 32, 2, 1 } }, "directory is not valid" },
+        { "one field of the local extra field", { { LOCAL, 37, 2, 17 } }, "extra field" },
+        { "one field of the extra field", { { CENTRAL, 53, 2, 25 } }, "extra field" },
+        { "one field of the extra field, a byte before the last", { { CENTRAL, 53, 2, 23 } }, "extra field" },
+        { "no zip64 field", { { CENTRAL, 51, 2, 7 } }, "extra field" },
+        { "no local zip64 field", { { LOCAL, 35, 2, 7 } }, "extra field" },
+        { "a zip64 field of two numbers of three", { { CENTRAL, 53, 2, 16 } }, "extra field" },
+        { "a place", { { CENTRAL, 71, 8, 1 << 30 } }, "outside the file" },
+        { "a place near the end of numbers", { { CENTRAL, 71, 8, UINT64_MAX - 3 } }, "outside the file" },
+        { "more members than there are", { { END, 8, 2, 2 }, { END, 10, 2, 2 } }, "directory is not valid" },
+        { "fewer members than there are", { { END, 8, 2, 0 }, { END, 10, 2, 0 } }, "more bytes than members" },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct member m = six_member("a.npy");
+        struct buf b = BYTES;
+        m.zip64 = m.deflate = true;
+        uint64_t begin[3] = { 0 };
+        add_local(&b, &m);
+        begin[CENTRAL] = b.n;
+        add_central(&b, &m);
+        begin[END] = b.n;
+        add_end(&b, begin[CENTRAL], 1);
+        struct opened o = opened(&b, "calib");
+        assert_true(o.ok);
+        opened_release(&o);
+        for (int k = 0; k < 2; k++)
+            patch(&b, begin, rows[i].patch[k]);
+        assert_refused(&b, rows[i].label, ERR_DATA_FORMAT, rows[i].says);
+        buf_release(&m.packed);
+        buf_release(&m.content);
+        buf_release(&b);
+    }
+}
+
+/* The directory's last bytes look like the beginning of one more header. */
+static void a_directory_that_ends_in_a_header_is_refused(void **state)
+{
+    (void)state;
+    for (size_t n = 0; n < 46; n++) {
+        struct member m = six_member("a.npy");
+        struct buf b = BYTES, header = BYTES;
+        add_local(&b, &m);
+        uint64_t at = b.n;
+        add_central(&b, &m);
+        add_central(&header, &m);
+        buf_add(&b, header.p, n);
+        add_end(&b, at, 2);
+        assert_refused(&b, "cut header", ERR_DATA_FORMAT, "directory is not valid");
+        buf_release(&header);
+        buf_release(&m.packed);
+        buf_release(&m.content);
+        buf_release(&b);
+    }
+}
+
+static void a_member_gives_no_more_than_it_has(void **state)
+{
+    (void)state;
+    for (int deflate = 0; deflate < 2; deflate++) {
+        struct arena *mem = arena_new(1 << 20);
+        struct member m = six_member("a.npy");
+        struct buf b = BYTES;
+        struct zip z;
+        struct zip_reader r;
+        struct err e = { 0 };
+        uint8_t to[256];
+        m.deflate = deflate;
+        uint64_t n = m.content.n;
+        add_npz(&b, &m, 1);
+        struct guarded g = guarded(b.p, b.n);
+        struct mapping file = { .data = g.p, .size = b.n };
+        assert_true(zip_open(mem, &file, "a", &z, &e) && zip_start(&r, &z.entries[0], "a", &e));
+        assert_true(zip_read(&r, to, n - 1, &e));
+        assert_false(zip_read(&r, to, 2, &e));
+        assert_int_equal(e.code, ERR_DATA_FORMAT);
+        assert_non_null(strstr(e.text, "shorter"));
+        assert_false(zip_end(&r, &(struct err){ 0 }));
+        zip_stop(&r);
+        guarded_release(&g);
+        buf_release(&b);
+        arena_free(mem);
     }
 }
 
@@ -431,6 +535,9 @@ int main(void)
         cmocka_unit_test(an_archive_that_lies_is_refused),
         cmocka_unit_test(sizes_that_overflow_together_are_refused),
         cmocka_unit_test(a_directory_longer_than_its_members_is_refused),
+        cmocka_unit_test(a_length_that_leads_outside_is_refused),
+        cmocka_unit_test(a_directory_that_ends_in_a_header_is_refused),
+        cmocka_unit_test(a_member_gives_no_more_than_it_has),
         cmocka_unit_test(overlapping_members_are_refused),
         cmocka_unit_test(a_bomb_is_refused_before_it_is_unpacked),
         cmocka_unit_test(an_archive_over_the_arena_is_refused_as_memory),

@@ -1,8 +1,10 @@
 /* Tokens, roles and teams, asked for as clients do but without sockets. */
 #include "tests/unit/daemon/api_fixture.h"
 
+#include "api/access.h"
 #include "api/role.h"
 #include "core/base/clock.h"
+#include "storage/session.h"
 #include "storage/team.h"
 
 /* A token of `team` with `role`, for the calls that follow. */
@@ -120,6 +122,8 @@ static void nobody_makes_a_token_that_can_do_more_than_theirs(void **state)
     as(&a, "red", "team_admin");
     for (size_t i = 0; i < sizeof too_much / sizeof *too_much; i++)
         assert_int_equal(post_token(&a, "{\"name\":\"x\",%s}", too_much[i]), 403);
+    assert_int_equal(post_token(&a, "{\"name\":\"x\",\"role\":\"viewer\",\"identity\":\"alice\"}"), 403);       /* whom the proxy names is not a team's matter */
+    assert_string_equal(api_text(&a, "pointer"), "/identity");
     assert_int_equal(post_token(&a, "{\"name\":\"x\",\"role\":\"team_admin\"}"), 201);
     assert_string_equal(api_text(&a, "team"), "red");
     /* A set that leaves something out does not give it either. */
@@ -191,6 +195,50 @@ static void the_last_administrators_token_stays(void **state)
     api_close(&a);
 }
 
+/* Else one that is about to end would make its successor, and so for ever. */
+static void a_session_opens_no_session(void **state)
+{
+    struct api a;
+    struct token token;
+    struct session session;
+    char text[TOKEN_TEXT_SIZE], secret[TOKEN_TEXT_SIZE], cookie[TOKEN_TEXT_SIZE + 32], csrf[HASH_HEX_SIZE];
+    api_open(&a, *state);
+    assert_true(token_create(a.app.store, TEAM_LOCAL, "t", "jobs:read", 0, &token, text, NULL));
+    assert_true(session_create(a.app.store, &token, &session, secret, NULL));
+    snprintf(cookie, sizeof cookie, ACCESS_COOKIE "=%s", secret);
+    access_csrf(secret, csrf);
+    const char *const fields[] = { "Cookie", cookie, "Sec-Fetch-Site", "same-origin", "X-Repquant-Csrf", csrf, NULL };
+    a.token = NULL;
+    assert_int_equal(api_call_with(&a, "GET", "/v1/session", NULL, fields), 200);
+    assert_int_equal(api_call_with(&a, "POST", "/v1/session", NULL, fields), 403);
+    a.token = text;
+    assert_int_equal(api_call(&a, "POST", "/v1/session", NULL), 201);
+    assert_int_equal(api_call_with(&a, "DELETE", "/v1/session", NULL, (const char *const[]){ NULL }), 404);        /* a token is no session */
+    a.token = NULL;
+    assert_int_equal(api_call_with(&a, "DELETE", "/v1/session", NULL, fields), 204);
+    assert_int_equal(api_call_with(&a, "GET", "/v1/session", NULL, fields), 401);
+    api_close(&a);
+}
+
+static void a_token_has_only_so_many_sessions(void **state)
+{
+    struct api a;
+    struct token token, other;
+    struct session session;
+    char text[TOKEN_TEXT_SIZE];
+    struct err e = { 0 };
+    api_open(&a, *state);
+    assert_true(token_create(a.app.store, TEAM_LOCAL, "t", "jobs:read", 0, &token, text, &e));
+    assert_true(token_create(a.app.store, TEAM_LOCAL, "o", "jobs:read", 0, &other, text, &e));
+    for (int i = 0; i < SESSIONS_PER_TOKEN; i++)
+        assert_true(session_create(a.app.store, &token, &session, text, &e));
+    assert_false(session_create(a.app.store, &token, &session, text, &e));
+    assert_int_equal(e.code, ERR_QUOTA);
+    assert_true(session_create(a.app.store, &other, &session, text, NULL));
+    assert_true(session_delete(a.app.store, TEAM_LOCAL, other.id, session.id, NULL));
+    api_close(&a);
+}
+
 static void teams_are_made_limited_and_deleted_by_administrators(void **state)
 {
     static const struct { const char *body, *pointer; int status; } cases[] = {
@@ -251,6 +299,8 @@ int main(void)
         WITH_STORE(nobody_makes_a_token_that_can_do_more_than_theirs),
         WITH_STORE(another_teams_tokens_are_an_administrators_business_alone),
         WITH_STORE(the_last_administrators_token_stays),
+        WITH_STORE(a_session_opens_no_session),
+        WITH_STORE(a_token_has_only_so_many_sessions),
         WITH_STORE(teams_are_made_limited_and_deleted_by_administrators),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

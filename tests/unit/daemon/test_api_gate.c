@@ -180,6 +180,15 @@ static void a_chunked_body_over_the_limit_is_discarded_and_then_cut(void **state
     request_answer(&a.app, &a.req, &a.reply);
     assert_int_equal(a.reply.status, 413);
     assert_int_equal(a.server.inspections, 0);
+    api_forget(&a);
+    a.reply = REPLY_INIT;
+    assert_int_equal(admit(&a, "POST", "/v1/jobs", (struct head[]){ HOST, { "Authorization", bearer }, { "Content-Type", "application/json" },
+                                                                    { "Transfer-Encoding", "chunked" }, { NULL } }), 0);
+    for (pieces = 0; request_body(&a.app, &a.req, piece, sizeof piece) && pieces < 1000; pieces++)
+        assert_true(a.req.body.n <= a.req.route->body_limit);       /* what is kept */
+    assert_true(pieces < 100);
+    request_answer(&a.app, &a.req, &a.reply);
+    assert_int_equal(a.reply.status, 413);
     api_close(&a);
 }
 

@@ -5,6 +5,7 @@
 #include "storage/db.h"
 #include "storage/stmt.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sqlite3.h>
@@ -117,12 +118,66 @@ static void where_all_fail_nothing_is_committed(void **state)
     db_close(db);
 }
 
+static bool join(struct db *db, const char *team, bool fails, struct err *e)
+{
+    struct conn *c = db_write(db, e);
+    return c && db_write_end(c, stmt_exec(c, SQL_SHARE_JOIN, team, NULL, e) && !fails, e);
+}
+
+/* SQLite then leaves the transaction open, and what is in it must not be committed with the next one's. */
+static void what_no_memory_was_left_to_take_back_is_not_committed_later(void **state)
+{
+    struct db *db = open_db(*state);
+    struct err e = { 0 };
+    struct conn *c = db_write(db, &e);
+    assert_true(c && stmt_exec(c, SQL_SHARE_JOIN, "lost", NULL, &e));
+    sqlite3_hard_heap_limit64(1);
+    assert_false(db_write_end(c, false, &e));
+    sqlite3_hard_heap_limit64(0);
+    e = (struct err){ 0 };
+    if (!join(db, "kept", false, &e))
+        fail_msg("%s", e.text);
+    assert_int_equal(shares(*state, "lost"), 0);
+    assert_int_equal(shares(*state, "kept"), 1);
+    db_close(db);
+}
+
+static ssize_t no_disk(int fd, const void *p, size_t n, off_t at)
+{
+    (void)fd, (void)p, (void)n, (void)at;
+    errno = EIO;
+    return -1;
+}
+
+/* The kernel may have dropped what it could not write, and would say "ok" to the next. */
+static void after_a_write_that_failed_nothing_more_is_written(void **state)
+{
+    struct db *db = open_db(*state);
+    struct err e = { 0 };
+    sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
+    assert_true(join(db, "before", false, &e));
+    assert_false(db_broken(db));
+    assert_int_equal(vfs->xSetSystemCall(vfs, "pwrite64", (sqlite3_syscall_ptr)no_disk), SQLITE_OK);
+    bool written = join(db, "during", false, &e);
+    vfs->xSetSystemCall(vfs, "pwrite64", NULL);
+    assert_false(written);
+    assert_int_equal(e.code, ERR_IO);
+    assert_true(db_broken(db));
+    assert_null(db_write(db, &e));
+    assert_int_equal(shares(*state, "before"), 1);
+    assert_int_equal(shares(*state, "during"), 0);
+    db_close(db);
+}
+
 int main(void)
 {
+    sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0);      /* all memory counts for its limit */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(writes_that_wait_share_one_commit, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_write_that_fails_takes_back_its_own_changes_alone, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(where_all_fail_nothing_is_committed, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(what_no_memory_was_left_to_take_back_is_not_committed_later, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(after_a_write_that_failed_nothing_more_is_written, fixture_setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -430,12 +430,14 @@ static void a_new_job_replaces_those_that_wait(void **state)
 {
     struct rig r = rig_of(state);
     struct job_request q = request_of(&r, 0);
-    char running[ID_SIZE], waiting[2][ID_SIZE], other[ID_SIZE], mine[ID_SIZE];
-    q.fingerprint = "same";
+    struct job_request theirs = request_of(&r, 1);
+    char running[ID_SIZE], waiting[2][ID_SIZE], other[ID_SIZE], mine[ID_SIZE], another[ID_SIZE];
+    q.fingerprint = theirs.fingerprint = "same";
     add(&r, 0, &q, running);
     next(r.f->store);
     add(&r, 0, &q, waiting[0]);
     add(&r, 0, &q, waiting[1]);
+    add(&r, 1, &theirs, another);
     q.fingerprint = "other";
     add(&r, 0, &q, other);
     q.fingerprint = "same";
@@ -450,6 +452,7 @@ static void a_new_job_replaces_those_that_wait(void **state)
     assert_int_equal(state_of(r.f->store, teams[0], running), JOB_RUNNING);
     assert_int_equal(state_of(r.f->store, teams[0], other), JOB_QUEUED);
     assert_int_equal(state_of(r.f->store, teams[0], mine), JOB_QUEUED);
+    assert_int_equal(state_of(r.f->store, teams[1], another), JOB_QUEUED);
 }
 
 static void the_last_estimate_of_a_fingerprint_is_found(void **state)

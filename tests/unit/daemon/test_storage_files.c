@@ -364,9 +364,17 @@ static void only_a_plain_file_of_its_own_is_a_result(void **state)
     snprintf(from, sizeof from, "%s", path_in(f, "scratch/inspect-1/twice"));
     assert_int_equal(link(from, path_in(f, "scratch/inspect-1/hard")), 0);
     assert_int_equal(symlink("/etc/passwd", path_in(f, "scratch/inspect-1/soft")), 0);
+    assert_int_equal(symlink("good", path_in(f, "scratch/inspect-1/near")), 0);
     assert_int_equal(mkfifo(path_in(f, "scratch/inspect-1/fifo"), 0600), 0);
     assert_int_equal(mkdir(path_in(f, "scratch/inspect-1/folder"), 0700), 0);
-    static const char *const bad[] = { "twice", "hard", "soft", "fifo", "folder", "none", "../1", ".", "..", "", "a/b", "good\n" };
+    static const char *const there[] = { "folder/good", ".good", "good ", "good\n", "g\xc3\xb6od" };
+    for (size_t i = 0; i < sizeof there / sizeof there[0]; i++) {
+        snprintf(from, sizeof from, "scratch/inspect-1/%s", there[i]);
+        put(f, from, "1");
+        if (scratch_open(dir, there[i], 100, &fd, NULL))
+            fail_msg("opened \"%s\"", there[i]);
+    }
+    static const char *const bad[] = { "twice", "hard", "soft", "near", "fifo", "folder", "none", "../1", "../inspect-1/good", "./good", ".", "..", "", "a/b" };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         if (scratch_open(dir, bad[i], 100, &fd, NULL))
             fail_msg("opened \"%s\"", bad[i]);

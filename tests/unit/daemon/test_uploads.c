@@ -447,6 +447,7 @@ static void nothing_is_acknowledged_that_could_not_be_synced(void **state)
     assert_false(ok);
     assert_int_equal(e.code, ERR_IO);
     assert_int_equal(looked_at(f, u.id).offset, 2);
+    assert_true(store_broken(f->store));                    /* for good: the daemon ends, and its next start looks at the disk */
     e = nothing;
     must(added(f, u.id, 2, "rld", &u, &e), &e);
     assert_string_equal(u.digest, WORLD);

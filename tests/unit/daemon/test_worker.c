@@ -11,6 +11,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
+#include "server/child.h"
 #include "server/inspect.h"
 #include "server/launcher.h"
 #include "server/worker.h"
@@ -213,6 +214,10 @@ static void the_launcher_leaves_the_child_nothing_but_its_task(void **state)
     size_t n;
     setenv("SECRET_OF_THE_DAEMON", "x", 1);
     setenv("OPENBLAS_CORETYPE", "Haswell", 1);
+    struct rlimit core;
+    assert_int_equal(getrlimit(RLIMIT_CORE, &core), 0);
+    core.rlim_cur = core.rlim_max;                      /* what is not there cannot be seen to be taken away */
+    assert_int_equal(setrlimit(RLIMIT_CORE, &core), 0);
     int leak = open("/etc/passwd", O_RDONLY);           /* without O_CLOEXEC, as a library might */
     assert_int_equal(fcntl(leak, F_DUPFD, 300), 300);
     start_workers();
@@ -286,6 +291,29 @@ static void a_child_that_misuses_the_event_pipe_is_ended(void **state)
     expect("flood", 1, JOB_FAILED, 1, "without end");
     expect("longline", 1, JOB_FAILED, 1, "does not end");
     expect("garbage", 1, JOB_FAILED, 1, "no event");
+}
+
+/* What it says at its end is bounded, too. */
+static void a_child_that_says_too_much_leaves_no_more_than_there_is_room_for(void **state)
+{
+    (void)state;
+    enum { ROOM = CHILD_MAX_FILES, NAME = CHILD_FILE_NAME_SIZE };
+    char script[32 * (ROOM + 1) + 2 * NAME] = "", id[ID_SIZE];
+    start_workers();
+    for (int n = 0; n < ROOM; n++)
+        snprintf(script + strlen(script), 32, "result r%d x;", n);
+    expect(script, 1, JOB_SUCCEEDED, 1, NULL);
+    snprintf(script + strlen(script), 32, "result more x");
+    expect(script, 1, JOB_FAILED, 1, "too many results");
+    snprintf(script, sizeof script, "result %0*d x", NAME - 1, 1);
+    expect(script, 1, JOB_SUCCEEDED, 1, NULL);
+    snprintf(script, sizeof script, "result %0*d x", NAME, 1);
+    expect(script, 1, JOB_FAILED, 1, "too long a name");
+    queue("warning w 1003", 1, id);
+    struct job job = wait_until(id, has_ended);
+    wants_state(&job, JOB_SUCCEEDED);
+    assert_int_equal(job.warnings, 1000);
+    job_release(&job);
 }
 
 static void a_silent_child_and_a_slow_one_are_ended(void **state)
@@ -535,6 +563,7 @@ int main(int argc, char **argv)
         T(a_child_that_crashes_is_tried_again_and_then_the_job_fails),
         T(an_attempt_goes_on_from_the_journal_of_the_lost_one),
         T(a_child_that_misuses_the_event_pipe_is_ended),
+        T(a_child_that_says_too_much_leaves_no_more_than_there_is_room_for),
         T(a_silent_child_and_a_slow_one_are_ended),
         T(only_plain_files_become_artifacts),
         T(what_is_done_counts_even_if_the_child_does_not_end),
