@@ -77,6 +77,11 @@ $(call obj,$(wildcard core/kernel/*.c core/exec/op_*.c core/learn/*.c core/quant
 # Files that become part of the program (.incbin).
 $(call obj,api/embed.c): $(wildcard api/dashboard/*) api/openapi.json
 
+# What a sanitizer finds goes to $(O)/reports.
+REPORTS   = $(if $(findstring -fsanitize=,$(SAN)),$(O)/tests/tools/reports.o)
+$(O)/tests/tools/reports.o: DEFINES = -DREPORTS='"$(abspath $(O))/reports"'
+$(O)/repquant $(O)/repquantd $(O)/repquantctl $(UNIT): $(REPORTS)
+
 # Each unit test is one program: tests/unit/<side>/test_<name>.c with that side's code.
 $(UNIT_CORE): $(O)/unit/core/%: $(O)/tests/unit/core/%.o $(O)/libcore.a
 	@mkdir -p $(@D)
