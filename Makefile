@@ -83,6 +83,11 @@ $(O)/offline.js: $(patsubst %,api/dashboard/%.js,dom chart overview verdict repo
 	@mkdir -p $(@D)
 	$(call show,JOIN,$@)sed -e '/^import .*;$$/d' -e 's/^export //' $^ > $@
 
+# What a sanitizer finds goes to $(O)/reports.
+REPORTS   = $(if $(findstring -fsanitize=,$(SAN)),$(O)/tests/tools/reports.o)
+$(O)/tests/tools/reports.o: DEFINES = -DREPORTS='"$(abspath $(O))/reports"'
+$(O)/repquant $(O)/repquantd $(O)/repquantctl $(UNIT): $(REPORTS)
+
 # Each unit test is one program: tests/unit/<side>/test_<name>.c with that side's code.
 $(UNIT_CORE): $(O)/unit/core/%: $(O)/tests/unit/core/%.o $(O)/libcore.a
 	@mkdir -p $(@D)

@@ -27,7 +27,7 @@ struct request {
     struct asset_file *files;       /* a copy */
     size_t n;
     struct asset_file *data;        /* a copy, or NULL */
-    json_t *job;                    /* a reference, or NULL */
+    json_t *job;                    /* ours, or NULL */
     inspect_done_fn *done;
     void *arg;
 };
@@ -194,13 +194,14 @@ static void *copy_files(const struct asset_file *files, size_t n)
 static struct request *request_new(const struct inspect_wish *w, inspect_done_fn *done, void *arg)
 {
     struct request *r = calloc(1, sizeof *r);
-    if (!r)
+    if (!r) {
+        json_decref(w->job);
         return NULL;
-    *r = (struct request){ .kind = w->kind, .n = w->n, .done = done, .arg = arg };
+    }
+    *r = (struct request){ .kind = w->kind, .n = w->n, .job = w->job, .done = done, .arg = arg };
     snprintf(r->team, sizeof r->team, "%s", w->team);
     r->files = copy_files(w->files, w->n);
     r->data = w->data ? copy_files(w->data, 1) : NULL;
-    r->job = json_incref(w->job);
     if (r->files && (r->data || !w->data))
         return r;
     request_free(r);

@@ -30,7 +30,8 @@ struct inspect_wish {
     const struct asset_file *files;         /* [n]; copied */
     size_t n;
     const struct asset_file *data;          /* not NULL: the files are a model, and this data set is held against it */
-    json_t *job;                            /* not NULL: the files are a model, and a job that has these members is asked about */
+    json_t *job;                            /* not NULL: the files are a model, and a job that has these members is asked about.  Taken, also where
+                                               the wish is refused: another thread will free it, and jansson's counts are not for two at a time */
 };
 
 /* Returns at once.  False, without a callback, with ERR_BUSY when the queue is full or ERR_DRAINING. */

@@ -275,10 +275,8 @@ static bool app_foresee(void *server, const char *team, const struct foresight *
     json_t *recipe = json_read(of->recipe, JSON_REJECT_DUPLICATES);
     wish.job = json_pack("{s:o, s:o*, s:o*}", "recipe", recipe, "calibration_inventory", shapes_of(of->dataset),
                          "evaluation_inventory", shapes_of(of->evaluation));
-    bool ok = (wish.job || err_set(e, ERR_MEMORY, "", "no memory to look ahead; try again"))
-           && inspect_wait(((struct daemon *)server)->inspector, &wish, ret_json, e);
-    json_decref(wish.job);
-    return ok;
+    return (wish.job || err_set(e, ERR_MEMORY, "", "no memory to look ahead; try again"))
+        && inspect_wait(((struct daemon *)server)->inspector, &wish, ret_json, e);
 }
 
 /* No limit is no table. */

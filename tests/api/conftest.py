@@ -6,6 +6,7 @@ for real.  tests/tools/fake_job.c stands in for repquant elsewhere: an upload te
 import collections
 import os
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -17,15 +18,19 @@ import requests
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 REPQUANTD = os.environ.get("REPQUANTD", str(ROOT / "build" / "repquantd"))
 REPQUANT = os.environ.get("REPQUANT", str(ROOT / "build" / "repquant"))
+BUILD = pathlib.Path(REPQUANTD).parent
+SANITIZER = BUILD.name if BUILD.name in ("asan", "tsan") else ""
 # A sanitizer's shadow memory is larger than any limit that would be sensible for a job; ThreadSanitizer wants none at all. Counters of coverage are written
 # outside the sandbox.
-LIMITS = {"address-space": str(2**63 - 1), "sandbox": "off"} if "san/" in REPQUANTD else {"sandbox": "off"} if "coverage/" in REPQUANTD else {}
+LIMITS = {"address-space": str(2**63 - 1), "sandbox": "off"} if SANITIZER else {"sandbox": "off"} if BUILD.name == "coverage" else {}
+REPORTS = BUILD / "reports"     # what a sanitizer has found, in whatever process: tests/tools/reports.c
+TOLD = re.compile(r"SUMMARY: \w+Sanitizer|WARNING: ThreadSanitizer|: runtime error: ")         # not that memory was refused
 
 
 def thinned(items):
     """With a sanitizer, whose programs take ten times as long: all but every n-th case of the tests marked `thinned(n)`."""
     seen = collections.Counter()
-    for item in items if "san/" in REPQUANTD else []:
+    for item in items if SANITIZER else []:
         mark = item.get_closest_marker("thinned")
         if mark and seen[item.function] % mark.args[0]:
             yield item
@@ -146,6 +151,29 @@ class Daemon:
 
     def leftovers(self):
         return [p.name for p in (self.data / "blobs").glob("new.*")]
+
+
+def new_reports(read=collections.Counter()):
+    """What sanitizers have told since the last call."""
+    found = ""
+    for path in sorted(REPORTS.glob("report.*")):
+        text = path.read_text(errors="replace")[read[path]:]
+        read[path] += len(text)
+        found += text if TOLD.search(text) else ""
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_report_at_the_end():
+    yield
+    assert not (found := new_reports()), found
+
+
+@pytest.fixture(autouse=True)
+def no_report():
+    """The first to be set up, hence asked when the test's own daemons have ended; a late one is the next test's."""
+    yield
+    assert not (found := new_reports()), found
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import threading
 import numpy as np
 import onnxruntime
 import pytest
-from conftest import REPQUANT, ROOT
+from conftest import REPQUANT, ROOT, SANITIZER
 
 MODELS = pathlib.Path(os.environ.get("MODELS_DIR", ROOT / "../shared/models")).resolve()
 DATA = pathlib.Path(os.environ.get("DATA_DIR", ROOT / "../shared/data")).resolve()
@@ -24,7 +24,7 @@ DIGITS = ROOT / "examples" / "digits"
 CACHE = ROOT / "build" / "test-data"
 VITS = {"deit": MODELS / "deit-tiny.onnx", "vit": MODELS / "vit-tiny.onnx"}
 
-SANITIZED = "san/" in REPQUANT
+SANITIZED = SANITIZER != ""
 
 
 def digest_of(data):

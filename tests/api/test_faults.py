@@ -1,12 +1,14 @@
 """The n-th call of a class fails, once or from then on, in 31 scenarios: the daemon lives or stops for a restart, and keeps what it has acknowledged.
 
-tests/fault/nth.c is preloaded and told through a shared page. `make test` tries one point of each scenario and class; test-long all of them.
+tests/fault/nth.c is preloaded and told through a shared page. `make test` tries one point of each scenario and class; test-long all of them, and a
+sample with AddressSanitizer, whose leak detector looks at each end of a daemon: the fixture no_report then fails the test.
 """
 import contextlib
 import errno
 import hashlib
 import json
 import mmap
+import os
 import random
 import socket
 import sqlite3
@@ -16,12 +18,14 @@ import time
 
 import pytest
 import requests
-from conftest import ROOT, Daemon, until
-from support import SANITIZED
+from conftest import ROOT, SANITIZER, Daemon, until
 
-pytestmark = pytest.mark.skipif(SANITIZED, reason="sanitizers have an allocator of their own")
+pytestmark = pytest.mark.skipif(SANITIZER == "tsan", reason="ThreadSanitizer takes no other library before its own")
+ASAN = SANITIZER == "asan"
+MOST = 4 if ASAN else 20        # points of a class in a scenario
 CLASSES = {"memory": errno.ENOMEM, "open": errno.EMFILE, "write": errno.ENOSPC, "sync": errno.EIO, "name": errno.EIO, "map": errno.ENOMEM,
            "socket": errno.EMFILE, "thread": errno.EAGAIN, "spawn": errno.EAGAIN}
+BEFORE_ASAN = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
 LEAK = 0                        # how many allocations more than without faults a daemon may have at its end
 STOPPED = 75                    # the exit status of a daemon whose storage has failed
 FAILED = 3                      # ... and of one that could not start
@@ -89,6 +93,7 @@ class World:
         with self.monkeypatch.context() as patch:
             patch.setenv("LD_PRELOAD", str(self.library))
             patch.setenv("NTH_FILE", str(self.folder / "board"))
+            patch.setenv("ASAN_OPTIONS", BEFORE_ASAN)
             self.daemon.start()
 
     def bytes(self):
@@ -303,7 +308,8 @@ SCENARIOS = {
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     path = tmp_path_factory.mktemp("nth") / "nth.so"
-    subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-shared", "-fPIC", "-pthread", str(ROOT / "tests/fault/nth.c"), "-o", str(path), "-ldl"], check=True)
+    subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-fno-omit-frame-pointer", "-shared", "-fPIC", "-pthread", str(ROOT / "tests/fault/nth.c"),
+                    "-o", str(path), "-ldl"], check=True)
     return path
 
 
@@ -369,6 +375,20 @@ def test_what_is_not_freed_is_counted(tmp_path, library, leaked):
     board = Board(tmp_path / "board")
     subprocess.run([tmp_path / "leak"], check=True, env={"LD_PRELOAD": str(library), "NTH_FILE": str(tmp_path / "board")})
     assert board.get(5) == leaked
+
+
+@pytest.mark.parametrize("leaked", [0, 3])
+def test_what_is_not_freed_is_told_by_the_leak_detector_behind_the_library(tmp_path, library, leaked):
+    source, reports = tmp_path / "leak.c", tmp_path / "report"
+    source.write_text("#include <stdlib.h>\n#include <string.h>\nvoid *grown(void) { return realloc(calloc(1, 9), 99); }\n"
+                      f"int main(void) {{ void *p[9]; for (int i = 0; i < 9; i++) p[i] = i % 2 ? grown() : strdup(\"kept\");"
+                      f" for (int i = {leaked}; i < 9; i++) free(p[i]); memset(p, 0, sizeof p); return 0; }}\n")
+    subprocess.run(["gcc", "-O0", "-fsanitize=address", source, "-o", tmp_path / "leak"], check=True)
+    Board(tmp_path / "board")
+    ended = subprocess.run([tmp_path / "leak"], env={"LD_PRELOAD": str(library), "NTH_FILE": str(tmp_path / "board"),
+                                                     "ASAN_OPTIONS": f"{BEFORE_ASAN}:log_path={reports}"})
+    told = "".join(path.read_text() for path in tmp_path.glob("report.*"))
+    assert (ended.returncode != 0) == ("leaked in 3 allocation(s)" in told) == ("in grown" in told) == (leaked == 3), told
 
 
 def test_one_point_of_each_scenario_and_class(world):
@@ -471,7 +491,7 @@ def test_a_damaged_database_is_not_opened_and_a_backup_brings_back_what_it_knew(
 @pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize("sticky", [False, True], ids=["once", "for good"])
 def test_every_point_of_a_start(world, kind, sticky):
-    failed, tried = 0, points(calls_of_a_start(world)[kind], 20)
+    failed, tried = 0, points(calls_of_a_start(world)[kind], MOST)
     for at in tried:
         failed += start_with(world, kind, at, sticky) > 0
     print(json.dumps({"class": kind, "sticky": sticky, "points of a start": len(tried), "failed": failed}))
@@ -487,11 +507,11 @@ def test_every_point(world, kind, sticky):
         count = calls(world, name)[kind]
         before = world.board.get(5)
         pid = world.daemon.process.pid
-        for at in points(count, 20):
+        for at in points(count, MOST):
             failed += fail_at(world, name, kind, at, sticky) > 0
             tried += 1
         if count and world.daemon.process.pid == pid:
-            lives.append((name, (world.board.get(5) - before) / len(points(count, 20))))
+            lives.append((name, (world.board.get(5) - before) / len(points(count, MOST))))
     most = max(lives, key=lambda x: x[1], default=None)
     print(json.dumps({"class": kind, "sticky": sticky, "points": tried, "failed": failed, "allocations kept a point": most}))
     assert failed > 0 or not tried

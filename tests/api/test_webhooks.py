@@ -10,11 +10,10 @@ import time
 import pytest
 import requests
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
-from conftest import ROOT, Daemon, until
+from conftest import ROOT, SANITIZER, Daemon, until
 from receiver import Mute, Receiver, certificate
 from standardwebhooks import Webhook, WebhookVerificationError
 
-SANITIZED = "san/" in os.environ.get("REPQUANTD", "")
 RUN = 'stage calibrating; layer 1; result model.onnx M; result report.json {}; result details.json [{"index":0}]'
 TERMINAL = ["job.succeeded", "job.failed", "job.canceled"]
 
@@ -314,7 +313,7 @@ def test_receivers_that_hang_do_not_hold_up_those_that_answer(make_daemon, folde
     for _ in range(20):
         row = settled(daemon, ping(daemon, good["id"]), "delivered", seconds=5)
         late.append((at(row["ended_at"]) - at(row["created_at"])).total_seconds())
-    assert max(late) < (8 if SANITIZED else 4), late            # they hang for 15 seconds, four at a time
+    assert max(late) < (8 if SANITIZER else 4), late            # they hang for 15 seconds, four at a time
     waiting = sum(daemon("GET", f"/v1/webhooks/{b['id']}").json()["pending"] for b in bad)
     assert waiting == 36                                            # and none of theirs is lost
     metrics = daemon("GET", "/metrics").text
@@ -388,7 +387,7 @@ def test_no_end_of_a_job_is_lost_however_often_the_daemon_is_killed(make_daemon,
     daemon = make_daemon(**options(folder))
     hook(daemon, f"{receiver.url}/ends/500,200", events=TERMINAL)
     jobs = []
-    for round_ in range(3 if SANITIZED else 6):
+    for round_ in range(3 if SANITIZER else 6):
         body = daemon.inputs(RUN)
         jobs += [daemon("POST", "/v1/jobs", json=body).json()["id"] for _ in range(3)]
         time.sleep(0.05 * round_)                      # somewhere in the middle of it

@@ -5,6 +5,9 @@
  * says so, and a daemon is told again and again without a restart.  A process that is started by the daemon is left alone.
  *
  * Counts `live` allocations as well, so that a test sees what a failure leaks.
+ *
+ * Before AddressSanitizer's library (ASAN_OPTIONS=verify_asan_link_order=0) it stands between the program and that: what does not fail is
+ * the sanitizer's, whose leak detector then knows who has allocated what was left.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -37,10 +40,15 @@ struct board {
 
 static struct board *board;
 
-extern void *__libc_malloc(size_t n);
-extern void *__libc_calloc(size_t n, size_t size);
-extern void *__libc_realloc(void *p, size_t n);
-extern void __libc_free(void *p);
+/* Who allocates: the C library or, where there is one, the sanitizer.  Looked up by the loader: dlsym() allocates. */
+#define ALLOCATOR(ret, name, ...)                                      \
+    extern ret __libc_##name(__VA_ARGS__);                             \
+    extern ret __interceptor_##name(__VA_ARGS__) __attribute__((weak))
+ALLOCATOR(void *, malloc, size_t);
+ALLOCATOR(void *, calloc, size_t, size_t);
+ALLOCATOR(void *, realloc, void *, size_t);
+ALLOCATOR(void, free, void *);
+#define THEIRS(name) (__interceptor_##name ? __interceptor_##name : __libc_##name)
 
 static bool a_launcher(void)
 {
@@ -82,14 +90,14 @@ static void *lived(void *p)
     return p;
 }
 
-void *malloc(size_t n) { return fails(MEMORY) ? NULL : lived(__libc_malloc(n)); }
-void *calloc(size_t n, size_t size) { return fails(MEMORY) ? NULL : lived(__libc_calloc(n, size)); }
+void *malloc(size_t n) { return fails(MEMORY) ? NULL : lived(THEIRS(malloc)(n)); }
+void *calloc(size_t n, size_t size) { return fails(MEMORY) ? NULL : lived(THEIRS(calloc)(n, size)); }
 
 void *realloc(void *p, size_t n)
 {
     if (n && fails(MEMORY))
         return NULL;
-    void *got = __libc_realloc(p, n);
+    void *got = THEIRS(realloc)(p, n);
     if (!p)
         lived(got);
     else if (!n && board)
@@ -101,8 +109,20 @@ void free(void *p)
 {
     if (p && board)
         atomic_fetch_sub(&board->live, 1);
-    __libc_free(p);
+    THEIRS(free)(p);
 }
+
+/* The sanitizer's own would go past malloc(). */
+char *strndup(const char *s, size_t most)
+{
+    size_t n = strnlen(s, most);
+    char *copy = malloc(n + 1);
+    if (copy)
+        *(char *)mempcpy(copy, s, n) = '\0';
+    return copy;
+}
+
+char *strdup(const char *s) { return strndup(s, PTRDIFF_MAX); }
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 #define ONCE(name)                                                     \

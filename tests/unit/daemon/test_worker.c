@@ -488,13 +488,16 @@ static void jobs_queued_from_many_threads_all_run(void **state)
 
 /* ---- looking into uploads ---- */
 
-static bool inspect_text(struct inspector *i, const char *text, char **ret, struct err *e)
+/* job: as of a wish, or NULL. */
+static bool inspect_job(struct inspector *i, const char *text, json_t *job, char **ret, struct err *e)
 {
     struct blob b = fixture_blob(rig.f, TEAM_LOCAL, text);
     struct asset_file file = { .path = "model.onnx" };
     memcpy(file.digest, b.digest, sizeof b.digest);
-    return inspect_wait(i, &(struct inspect_wish){ .team = TEAM_LOCAL, .kind = ASSET_MODEL, .files = &file, .n = 1 }, ret, e);
+    return inspect_wait(i, &(struct inspect_wish){ .team = TEAM_LOCAL, .kind = ASSET_MODEL, .files = &file, .n = 1, .job = job }, ret, e);
 }
+
+static bool inspect_text(struct inspector *i, const char *text, char **ret, struct err *e) { return inspect_job(i, text, NULL, ret, e); }
 
 static void an_upload_is_looked_into_by_a_child(void **state)
 {
@@ -521,6 +524,26 @@ static void an_upload_is_looked_into_by_a_child(void **state)
     }
     inspector_stop(i);
     assert_true(scratch_empty());
+}
+
+/* A sanitizer sees whether it is freed once, and by one thread. */
+static void the_document_of_a_wish_is_the_inspectors(void **state)
+{
+    (void)state;
+    char *json = NULL;
+    struct err e = { 0 };
+    struct inspector *i = inspector_start(&rig.config, rig.f->store, &e);
+    assert_non_null(i);
+    for (int k = 0; k < 5; k++) {
+        if (!inspect_job(i, "#inspect result result.json {\"ops\":3}", json_pack("{s:{s:i}}", "recipe", "name", k), &json, &e))
+            fail_msg("%s: %s", e.where, e.text);
+        assert_string_equal(json, "{\"ops\":3}");
+        free(json);
+    }
+    inspector_drain(i);
+    assert_false(inspect_job(i, "#inspect done", json_pack("{s:{}}", "recipe"), &json, &e));
+    assert_int_equal(e.code, ERR_DRAINING);
+    inspector_stop(i);
 }
 
 struct answers { atomic_int n, draining; };
@@ -575,6 +598,7 @@ int main(int argc, char **argv)
         T(an_attempt_that_became_stale_is_killed_and_says_nothing),
         T(jobs_queued_from_many_threads_all_run),
         T(an_upload_is_looked_into_by_a_child),
+        T(the_document_of_a_wish_is_the_inspectors),
         T(every_accepted_inspection_is_answered_once_even_at_shutdown),
     };
     if (launcher_called(argc, argv))
