@@ -133,7 +133,7 @@ class Soak:
     # ---- begin, put away, take up ----
 
     def begin(self):
-        certificate(self.folder)
+        certificate(self.folder, 30)                        # days pass on the clock of the daemon
         self.start()
         self.receiver = Receiver(self.folder)
         self.clients = clients(self)

@@ -416,7 +416,7 @@ class Administrator(Worker):
     """Tokens, teams and webhooks that come and go, the audit log, backups beside the service."""
 
     pace = 0.7
-    chores = {"token": 10, "team": 8, "webhook": 8, "audit": 3, "login": 4, "backup": 1}
+    chores = {"token": 20, "team": 16, "webhook": 16, "audit": 6, "login": 8, "backup": 1}
 
     def expect(self, answer, *statuses):
         if answer.status_code not in statuses:
