@@ -107,13 +107,19 @@ $(O)/tools/%: $(O)/tests/tools/%.o $(O)/libdaemon.a
 $(TOOLS_CORE): $(O)/tools/%: $(O)/tests/tools/%.o $(O)/libcore.a
 	@mkdir -p $(@D)
 	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_CORE) -o $@
+# The quantizer's main() under another name, beside fake_job's.
+$(O)/tools/repquant_main.o: $(call obj,core/main.c)
+	@mkdir -p $(@D)
+	$(call show,COPY,$@)objcopy --redefine-sym main=repquant_main $< $@
+$(O)/tools/either_job: $(call obj,tests/tools/either_job.c) $(O)/tools/repquant_main.o $(O)/libcore.a
+	$(call show,LD,$@)$(CC) $(LDFLAGS_ALL) $^ $(LIBS_CORE) -o $@
 
 .PHONY: unit unit-programs test-tools
 unit:    ## build and run the unit tests
 	$(AGAIN) unit-programs
 	@scripts/run-unit $(UNIT)
 unit-programs: $(UNIT)
-test-tools: $(TOOLS_CORE)
+test-tools: $(TOOLS_CORE) $(O)/tools/either_job
 
 .PHONY: demo run test test-browser test-long check format
 demo:    ## quantize the example over REST and run the result in ONNX Runtime; installs what is missing

@@ -13,6 +13,7 @@
 #include "storage/inner.h"
 #include "storage/problem.h"
 #include "storage/run.h"
+#include "storage/scratch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,18 +56,20 @@ static bool release_due(struct conn *c, int64_t now, int *ret, struct err *e)
     return ok;
 }
 
-/* At most eight at a time; *ret_n: how many. */
-static bool fail_overdue(struct conn *c, int64_t now, int *ret_n, struct err *e)
+/* What is too late, as many as fit. */
+struct overdue { struct moving job[8]; int n; };
+
+static bool fail_overdue(struct conn *c, int64_t now, struct overdue *ret, struct err *e)
 {
-    struct moving late[8];
+    struct moving *late = ret->job;
     struct err why = { 0 }, over = { 0 };
     int n = 0;
     struct stmt *q = stmt_begin(c, SQL_QUEUE_OVERDUE);
     stmt_int(q, 1, now);
-    while (n < 8 && stmt_row(q, &why))
+    while (n < (int)(sizeof ret->job / sizeof *ret->job) && stmt_row(q, &why))
         moving_of_row(q, &late[n++]);
     stmt_end(q);
-    *ret_n = n;
+    ret->n = n;
     if (n == 0 || why.code)
         return err_clean(&why, e);
     err_set(&over, ERR_DEADLINE, "/deadline_s", "the deadline passed while the job was waiting; give it more time or a higher priority");
@@ -89,7 +92,8 @@ static bool next_due(struct conn *c, int64_t *ret, struct err *e)
 
 bool queue_due(struct store *s, int *ret_released, int64_t *ret_next, struct err *e)
 {
-    int late = 0, released = 0;
+    struct overdue late;
+    int released = 0;
     struct conn *c = db_read(s->db);
     bool ok = next_due(c, ret_next, e);
     db_read_end(c);
@@ -101,6 +105,8 @@ bool queue_due(struct store *s, int *ret_released, int64_t *ret_next, struct err
         ok = fail_overdue(c, now, &late, e) && release_due(c, now, &released, e) && next_due(c, ret_next, e);
         ok = db_write_end(c, ok, e);
         *ret_released += ok ? released : 0;
+        for (int i = 0; ok && i < late.n; i++)
+            scratch_forget(s, late.job[i].id);
     }
     return ok;
 }

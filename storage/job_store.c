@@ -3,6 +3,7 @@
  */
 #include "core/base/clock.h"
 #include "storage/inner.h"
+#include "storage/scratch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,6 +76,8 @@ bool job_cancel(struct store *s, const char *team, const char *id, const char *b
     struct conn *c = db_write(s->db, e);
     bool ok = c && end_with_job(c, job_read(c, team, id, &before, e) && job_end(c, &before, by, reason, e)
                                        && job_read(c, team, id, ret, e), ret, e);
+    if (ok && before.state == JOB_QUEUED)
+        scratch_forget(s, id);
     job_release(&before);
     return ok;
 }

@@ -166,9 +166,13 @@ void scratch_drop(struct store *s, const struct claim *c, bool keep_journal)
     if (job_dir < 0)
         return;
     tree_remove(job_dir, name, keep_journal ? "journal" : NULL);
+    if (!keep_journal)
+        remove_all_but(job_dir, c->token);              /* a claim that ended before scratch_make() has left them */
     close(job_dir);
     unlinkat(s->scratch_fd, c->job, AT_REMOVEDIR);      /* refused while another attempt's folder is in it */
 }
+
+void scratch_forget(struct store *s, const char *job_id) { tree_remove(s->scratch_fd, job_id, NULL); }
 
 static bool plain_name(const char *name)
 {

@@ -14,8 +14,11 @@
 /* Makes the folder, copies the newest older journal into it, removes the older folders.  *ret_dir: a descriptor, close-on-exec. */
 bool scratch_make(struct store *s, const struct claim *c, int *ret_dir, struct err *e);
 
-/* Removes this claim's folder (keep_journal: all in it but the journal), and the job's if it is empty then. */
+/* Removes this claim's folder and older ones (keep_journal: all in this claim's but the journal), and the job's if it is empty then. */
 void scratch_drop(struct store *s, const struct claim *c, bool keep_journal);
+
+/* Removes all folders of a job that ended while it waited: no attempt will come and do it. */
+void scratch_forget(struct store *s, const char *job_id);
 
 /* Opens a file the child left: a plain name, no link, one name only, at most `limit` bytes. */
 bool scratch_open(int dir, const char *name, uint64_t limit, int *ret_fd, struct err *e);

@@ -3,6 +3,7 @@
  */
 #include "core/base/clock.h"
 #include "storage/inner.h"
+#include "storage/scratch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,14 +61,19 @@ static bool cancel_twin(struct conn *c, const char *team, const char *id, const 
     return ok;
 }
 
-static bool cancel_twins(struct conn *c, const char *team, const char *fingerprint, const char *by_job, struct err *e)
+/* Their journals go before the commit: a twin that is queued after all, because it failed, starts over. */
+static bool cancel_twins(struct store *s, struct conn *c, const char *team, const char *fingerprint, const char *by_job, struct err *e)
 {
     char twin[ID_SIZE];
-    do {
+    for (;;) {
         if (!find_twin(c, SQL_JOB_TWIN_QUEUED, team, fingerprint, twin, e))
             return false;
-    } while (twin[0] && cancel_twin(c, team, twin, by_job, e));
-    return !twin[0];
+        if (!twin[0])
+            return true;
+        if (!cancel_twin(c, team, twin, by_job, e))
+            return false;
+        scratch_forget(s, twin);
+    }
 }
 
 /* ---- inserting ---- */
@@ -104,7 +110,7 @@ static bool make_job(struct store *s, struct conn *c, const char *team, const ch
 {
     char id[ID_SIZE], hook[ID_SIZE] = "", secret[WEBHOOK_SECRET_SIZE] = "";
     id_new("job", id);
-    bool ok = (r->dedupe != DEDUPE_REPLACE_QUEUED || cancel_twins(c, team, r->fingerprint, id, e))
+    bool ok = (r->dedupe != DEDUPE_REPLACE_QUEUED || cancel_twins(s, c, team, r->fingerprint, id, e))
         && quota_admit_job(c, team, e) && stmt_exec(c, SQL_SHARE_JOIN, team, NULL, e) && insert_job(c, team, id, retry_of, r, e)
         && disk_promise_job(s, c, team, id, r, e)
         && (!r->webhook || webhook_add(c, team, id, r->webhook, hook, secret, e))

@@ -68,13 +68,14 @@ class Daemon:
         self.options = {"listen": "127.0.0.1", "port": "0", "port-file": str(self.folder / "port"), "data": str(self.data),
                         "repquant": str(program), "drain": "5", "log-level": "debug", **LIMITS, **options}
         self.process = None
+        self.environment, self.how = {}, {}     # what else the process gets: variables, and how subprocess starts it
 
     def launch(self):
         """Starts the process and does not wait until it listens."""
         arguments = [REPQUANTD] + [f"--{name}={value}" for name, value in self.options.items()]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("REPQUANT")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("REPQUANT")} | self.environment
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+            self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, **self.how)
 
     def start(self):
         self.launch()

@@ -12,9 +12,9 @@ from conftest import until
 Call = collections.namedtuple("Call", "path headers body at")
 
 
-def certificate(folder):
+def certificate(folder, days=2):
     """(certificate, key) for localhost and the names of rebind.c."""
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", str(days), "-subj", "/CN=localhost",
                     "-addext", "subjectAltName=DNS:localhost,DNS:moving.test", "-keyout", folder / "key", "-out", folder / "cert"], check=True, capture_output=True)
     return folder / "cert", folder / "key"
 

@@ -47,6 +47,41 @@ def test_a_killed_daemon_takes_its_child_along_and_the_job_goes_on_from_its_jour
     until(lambda: not scratch(daemon), what="the scratch folder's end")
 
 
+def waiting_after_a_kill(daemon, **more):
+    """A job whose attempt was lost and which may not run again at the moment: its journal is kept for it."""
+    job = daemon.job("journal ab; stage quantizing; hang", **more)
+    until(lambda: stage_of(daemon, job) == "quantizing", what="the job running")
+    assert daemon("PUT", "/v1/teams/local/quota", json={"max_running": 0}).status_code == 200
+    kill(daemon)
+    daemon.start()
+    assert daemon("GET", f"/v1/jobs/{job['id']}").json()["state"] == "queued"
+    assert [p.name for p in (daemon.data / "scratch").rglob("journal")] == ["journal"]
+    return job
+
+
+def test_a_job_that_is_canceled_while_it_waits_for_another_attempt_leaves_nothing(make_daemon):
+    daemon = make_daemon()
+    job = waiting_after_a_kill(daemon)
+    assert daemon("POST", f"/v1/jobs/{job['id']}/cancel").json()["state"] == "canceled"
+    until(lambda: not scratch(daemon), what="the scratch folder's end")
+
+
+def test_a_job_that_another_replaces_while_it_waits_for_another_attempt_leaves_nothing(make_daemon):
+    daemon = make_daemon()
+    job = waiting_after_a_kill(daemon)
+    same = {name: job["request"][name] for name in ("type", "model_id", "dataset_id")}
+    assert daemon("POST", "/v1/jobs", json={**same, "recipe": "minmax-w8a8", "dedupe": "replace_queued"}).status_code == 202
+    assert daemon("GET", f"/v1/jobs/{job['id']}").json()["state"] == "canceled"
+    until(lambda: not scratch(daemon), what="the scratch folder's end")
+
+
+def test_a_job_whose_deadline_passes_while_it_waits_for_another_attempt_leaves_nothing(make_daemon):
+    daemon = make_daemon()
+    job = waiting_after_a_kill(daemon, deadline_s=10)
+    assert daemon.ended(job["id"], 30)["problem"]["code"] == "resource.deadline"
+    until(lambda: not scratch(daemon), what="the scratch folder's end")
+
+
 def test_killed_again_and_again_it_loses_nothing_it_acknowledged(make_daemon):
     daemon = make_daemon()
     acknowledged = {}

@@ -1,5 +1,8 @@
 """Memory stays where it is however much data comes: arrays are read in pieces, held activations keep to their budget."""
+import concurrent.futures
 import json
+import os
+import re
 import subprocess
 import sys
 
@@ -58,3 +61,31 @@ def test_held_activations_keep_to_their_budget(tmp_path):
     held = json.loads((tmp_path / "8" / "report.json").read_text())["summary"]
     assert held["peak_held_bytes"] <= 4 * MIB and held["spilled_bytes"] > 16 * MIB
     assert peaks[1] - peaks[0] < 8 * MIB
+
+
+def heaps(pid):
+    """How many heaps malloc has besides the first: each is 64 MiB of addresses that begin at a multiple of that, of which a part is in use."""
+    found, last = 0, None
+    for line in open(f"/proc/{pid}/maps"):
+        begin, end, rights = re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+)", line).groups()
+        begin, end = int(begin, 16), int(end, 16)
+        if rights == "---p" and last and last[1] == begin and last[0] % (64 * MIB) == 0 and end - last[0] == 64 * MIB:
+            found += 1
+        last = (begin, end) if rights == "rw-p" else None
+    return found
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer has a malloc of its own")
+@pytest.mark.skipif(os.geteuid() != 0, reason="the kernel shows the memory of a process with secrets to root alone")
+def test_the_daemons_threads_share_a_heap_for_each_processor(make_daemon):
+    """Each heap keeps the most that was ever in use of it at once: one for each of fifty threads is ten times that."""
+    daemon = make_daemon(workers=4, rate=0)
+    body = daemon.inputs("layer 50; result model.onnx MODEL")
+
+    def work(n):
+        job = daemon("POST", "/v1/jobs", json=body).json()
+        daemon("PUT", f"/v1/models?name={n}", data=f"#quantize {n}\n".encode() + b"x" * 100_000)
+        return daemon.ended(job["id"], 60)["state"]
+    with concurrent.futures.ThreadPoolExecutor(24) as pool:
+        assert set(pool.map(work, range(48))) == {"succeeded"}
+    assert heaps(daemon.process.pid) < max(2, os.cpu_count())

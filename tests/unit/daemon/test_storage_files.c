@@ -328,6 +328,27 @@ static void the_journal_of_a_lost_attempt_is_carried_to_the_next(void **state)
     assert_false(exists(f, below));
 }
 
+static void a_claim_that_ends_without_a_folder_of_its_own_leaves_no_older_one(void **state)
+{
+    struct fixture *f = *state;
+    char id[ID_SIZE], below[128];
+    struct recovery r;
+    int dir;
+    fixture_job(f, 0, id);
+    struct claim c = claim_of(f, 1000000000);
+    assert_true(scratch_make(f->store, &c, &dir, NULL));
+    close(dir);
+    fixture_reopen(f);
+    assert_true(store_recover(f->store, &r, NULL));
+    c = claim_of(f, 1000000000);
+    scratch_drop(f->store, &c, true);                   /* given back to the queue: the journal is for the next */
+    snprintf(below, sizeof below, "scratch/%s/1", id);
+    assert_true(exists(f, below));
+    scratch_drop(f->store, &c, false);                  /* ended */
+    snprintf(below, sizeof below, "scratch/%s", id);
+    assert_false(exists(f, below));
+}
+
 static void scratch_of_jobs_that_ended_is_removed_at_start(void **state)
 {
     struct fixture *f = *state;
@@ -402,6 +423,7 @@ int main(void)
         T(an_upload_is_all_or_nothing_whichever_call_fails),
         T(on_a_full_disk_a_job_can_still_be_canceled),
         T(the_journal_of_a_lost_attempt_is_carried_to_the_next),
+        T(a_claim_that_ends_without_a_folder_of_its_own_leaves_no_older_one),
         T(scratch_of_jobs_that_ended_is_removed_at_start),
         T(only_a_plain_file_of_its_own_is_a_result),
     };
