@@ -63,7 +63,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int bits = 2 + data[8] % 7;
     if (isfinite(lo) && isfinite(hi))
         check_affine(fminf(lo, hi), fmaxf(lo, hi), bits, data[8] & 128);
-    struct log_levels l = { .bits = bits, .j = data[9] % (LOG_MOST_J + 1), .steps_per_octave = 1 + data[10] % 2, .extra_zero = bits < 8 && data[10] & 128 };
+    struct log_levels l = { .bits = bits, .j = data[9] % (LOG_MOST_J + 1), .steps_per_octave = 1 + data[10] % 2,
+                            .extra_zero = bits < 8 && data[10] & 128 };
     size_t n = (size - HEAD) / 4 < MOST ? (size - HEAD) / 4 : MOST;
     memcpy(x, data + HEAD, n * 4);
     for (size_t i = 0; i < n; i++)
