@@ -32,6 +32,9 @@ static const struct {
     { "a constant written again", "x:f32[b] w:f32{1}", "w", { { "Relu", "x", "w", "" } }, ERR_MODEL_INVALID, "w", "twice", 17 },
     { "an input named twice", "x:f32[b] x:f32[b]", "y", { { "Relu", "x", "y", "" } }, ERR_MODEL_INVALID, "x", "twice", 17 },
     { "an initializer named twice", "x:f32{1} x:f32{2}", "y", { { "Relu", "x", "y", "" } }, ERR_MODEL_INVALID, "x", "twice", 17 },
+    { "an initializer without a name", ":f32{1} x:f32[b]", "y", { { "Relu", "x", "y", "" } }, ERR_MODEL_INVALID, "initializer", "no name", 17 },
+    { "an input without a name", "x:f32[b] :f32[b]", "y", { { "Relu", "x", "y", "" } }, ERR_MODEL_INVALID, "", "the input has no name", 17 },
+    { "an input of a vast length", "x:f32[3,2199023255552]", "y", { { "Relu", "x", "y", "" } }, ERR_MODEL_LIMIT, "x", "dimension 1", 17 },
     { "an initializer and two inputs", "x:f32{1} x:f32[1] x:f32[1]", "y", { { "Relu", "x", "y", "" } }, ERR_MODEL_INVALID, "x", "twice", 17 },
     { "an output twice in one node", "x:f32[b]", "y", { { "Split", "x", "y y", "" } }, ERR_MODEL_INVALID, "y", "twice", 17 },
     { "an unknown op", "x:f32[b]", "y", { { "Frobnicate", "x", "y", "" } }, ERR_MODEL_OP, "node 0 (Frobnicate)", "Frobnicate is not supported", 17 },
@@ -48,6 +51,8 @@ static const struct {
     { "an attribute missing", "x:f32[b]", "y", { { "Concat", "x x", "y", "" } }, ERR_MODEL_INVALID, "(Concat)", "'axis'", 17 },
     { "a constant of nothing", "", "y", { { "Constant", "", "y", "" } }, ERR_MODEL_INVALID, "(Constant)", "exactly one", 17 },
     { "a constant of two things", "", "y", { { "Constant", "", "y", "value_int=1 value_float=1.0" } }, ERR_MODEL_INVALID, "(Constant)", "exactly one", 17 },
+    { "a shape filled with half bytes", "s:i64{2} v:i4{0}", "y", { { "ConstantOfShape", "s", "y", "value=@v" } }, ERR_MODEL_OP, "(ConstantOfShape)", "int4", 17 },
+    { "a shape filled with two numbers", "s:i64{2} v:i64{1,2}", "y", { { "ConstantOfShape", "s", "y", "value=@v" } }, ERR_MODEL_INVALID, "(ConstantOfShape)", "2 elements", 17 },
     { "an old opset", "x:f32[b]", "y", { { "Relu", "x", "y", "" } }, ERR_MODEL_OPSET, "", "export with opset_version >= 11", 10 },
     { "a future opset", "x:f32[b]", "y", { { "Relu", "x", "y", "" } }, ERR_MODEL_OPSET, "", "29", 29 },
     { "a dropout in training", "x:f32[b] r:f32(0.5) on:bool(1)", "y", { { "Dropout", "x r on", "y", "" } }, ERR_MODEL_OP, "(Dropout)", "eval mode", 17 },
@@ -74,6 +79,27 @@ static void every_broken_graph_is_refused_by_name(void **state)
         struct graph *g = graph_load(b->mem, mb_model(b), NULL, &e);
         if (g || e.code != bad[i].code || !strstr(e.where, bad[i].where) || !strstr(e.text, bad[i].text))
             fail_msg("%s: %s: %s: %s", bad[i].label, g ? "loaded" : err_slug(e.code), e.where, e.text);
+        mb_free(b);
+    }
+}
+
+static void an_input_of_no_type_or_of_too_many_axes_is_refused(void **state)
+{
+    (void)state;
+    for (int many = 0; many < 2; many++) {
+        struct err e = { 0 };
+        struct builder *b = mb_new(17);
+        mb_values(b, "x:f32[b]");
+        if (many)
+            b->model.graph.inputs[0].shape.rank = TENSOR_MAX_RANK + 1;
+        else
+            b->model.graph.inputs[0].dtype = DT_NONE;
+        mb_node(b, "Relu", "x", "y", "");
+        mb_output(b, "y");
+        assert_null(graph_load(b->mem, mb_model(b), NULL, &e));
+        assert_int_equal(e.code, many ? ERR_MODEL_LIMIT : ERR_MODEL_INVALID);
+        assert_string_equal(e.where, "x");
+        assert_non_null(strstr(e.text, many ? "rank 9, at most 8" : "no element type"));
         mb_free(b);
     }
 }
@@ -286,6 +312,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_broken_graph_is_refused_by_name),
+        cmocka_unit_test(an_input_of_no_type_or_of_too_many_axes_is_refused),
         cmocka_unit_test(what_depends_on_data_is_refused_by_name),
         cmocka_unit_test(functions_without_a_body_or_an_end_are_refused_by_name),
         cmocka_unit_test(functions_that_explode_are_refused_soon),

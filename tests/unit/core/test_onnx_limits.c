@@ -1,5 +1,6 @@
 /* Files that would exhaust a reader, and files that are something else. */
 #include "core/base/arena.h"
+#include "core/onnx/message.h"
 #include "core/onnx/onnx.h"
 
 #include <setjmp.h>
@@ -126,6 +127,87 @@ static void graphs_side_by_side_are_not_deep(void **state)
     arena_free(mem);
 }
 
+/* A node with a string of n bytes. */
+static uint8_t *long_string(size_t n, size_t *ret_n)
+{
+    struct spelled head = { .n = 0 }, attr = { .n = 0 }, node = { .n = 0 }, graph = { .n = 0 };
+    spell_fields(&attr, "1'mode' 20:3");
+    put(&attr, "\x22", 1);
+    put_varint(&attr, n);
+    put(&node, "\x22\3Pad\x2a", 6);
+    put_varint(&node, attr.n + n);
+    put(&node, attr.p, attr.n);
+    put(&graph, "\x0a", 1);
+    put_varint(&graph, node.n + n);
+    put(&graph, node.p, node.n);
+    spell_fields(&head, "1:8 8{2:17}");
+    put(&head, "\x3a", 1);
+    put_varint(&head, graph.n + n);
+    put(&head, graph.p, graph.n);
+    uint8_t *p = malloc(head.n + n);
+    assert_non_null(p);
+    memcpy(p, head.p, head.n);
+    memset(p + head.n, 's', n);
+    *ret_n = head.n + n;
+    return p;
+}
+
+static void a_string_is_bounded(void **state)
+{
+    (void)state;
+    enum { MOST = 1 << 20 };
+    for (size_t n = MOST; n <= MOST + 1; n++) {
+        size_t size;
+        uint8_t *p = long_string(n, &size);
+        struct arena *mem = arena_new(4 << 20);
+        struct onnx_file file = { "model.onnx", p, size, false };
+        struct onnx_model m;
+        struct err e = { 0 };
+        bool ok = onnx_read(mem, &file, 1, &m, &e);
+        if (ok != (n == MOST) || (!ok && (e.code != ERR_MODEL_LIMIT || !strstr(e.where, "mode") || !strstr(e.text, "1048577 bytes"))))
+            fail_msg("%zu: %s: %s: %s", n, err_slug(e.code), e.where, e.text);
+        assert_true(!ok || m.graph.nodes[0].attrs[0].s_n == MOST);
+        arena_free(mem);
+        free(p);
+    }
+}
+
+static void more_files_than_a_model_has_are_refused(void **state)
+{
+    (void)state;
+    struct spelled s = { .n = 0 };
+    spell_fields(&s, "1:8 8{2:17} 7{1{2'y' 4'Relu' 1'x'}}");
+    struct onnx_file files[ONNX_MAX_FILES + 1];
+    for (size_t i = 0; i < COUNT(files); i++)
+        files[i] = (struct onnx_file){ i ? "weights" : "model.onnx", s.p, s.n, false };
+    for (size_t n = ONNX_MAX_FILES; n <= COUNT(files); n++) {
+        struct arena *mem = arena_new(1 << 20);
+        struct onnx_model m;
+        struct err e = { 0 };
+        assert_int_equal(onnx_read(mem, files, n, &m, &e), n == ONNX_MAX_FILES);
+        assert_int_equal(e.code, n == ONNX_MAX_FILES ? ERR_NONE : ERR_MODEL_LIMIT);
+        assert_true(n == ONNX_MAX_FILES || strstr(e.text, "65 files; at most 64"));
+        arena_free(mem);
+    }
+}
+
+/* What is printed of a stranger's name fits where it goes, and is one line. */
+static void a_name_is_printed_plainly_and_shortened(void **state)
+{
+    (void)state;
+    static const struct { const char *name; size_t size; const char *want; } rows[] = {
+        { "conv1.weight", 32, "conv1.weight" }, { "a\nb\\\x7f\xc3\xa9", 40, "a\\x0ab\\x5c\\x7f\\xc3\\xa9" }, { "", 8, "" },
+        { "abcdefghijkl", 12, "abcde..." }, { "abcd\n\n\n\n", 12, "abcd\\x0a..." }, { "\n\n\n\n\n", 16, "\\x0a\\x0a\\x0a..." },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        char buf[64];
+        memset(buf, '#', sizeof buf);
+        text_printable(buf, rows[i].size, rows[i].name, strlen(rows[i].name));
+        assert_string_equal(buf, rows[i].want);
+        assert_int_equal(buf[rows[i].size], '#');
+    }
+}
+
 /* ---- other files ---- */
 
 static void a_file_that_is_not_onnx_is_told_what_it_is(void **state)
@@ -166,6 +248,9 @@ int main(void)
         cmocka_unit_test(files_of_empty_things_are_refused_by_count),
         cmocka_unit_test(graphs_nest_32_deep_and_no_deeper),
         cmocka_unit_test(graphs_side_by_side_are_not_deep),
+        cmocka_unit_test(a_string_is_bounded),
+        cmocka_unit_test(more_files_than_a_model_has_are_refused),
+        cmocka_unit_test(a_name_is_printed_plainly_and_shortened),
         cmocka_unit_test(a_file_that_is_not_onnx_is_told_what_it_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -584,6 +584,28 @@ static void an_override_may_be_for_a_part_of_the_block(void **state)
     }
 }
 
+static void what_a_recipe_takes_from_data_is_named_where_there_are_none(void **state)
+{
+    (void)state;
+    static const char free_of_data[] = "{\"preset\":\"zeroquant-w8a8\"}";
+    static const struct { const char *text, *where, *says; } rows[] = {
+        { free_of_data, NULL, NULL },
+        { "\"minmax-w8a8\"", "/recipe/activations/mode", "method zeroquant" },
+        { "{\"preset\":\"smoothquant-w8a8\",\"activations\":{\"mode\":\"dynamic\"}}", "/recipe/method", "factors of channels" },
+        { "{\"preset\":\"zeroquant-w8a8\",\"weights\":{\"rounding\":\"gptq\"}}", "/recipe/weights/rounding", "set the rounding to nearest" },
+        { "{\"preset\":\"zeroquant-w8a8\",\"reconstruction\":{\"blocks\":true}}", "/recipe/reconstruction/blocks", "set blocks to false" },
+        { "{\"preset\":\"zeroquant-w8a8\",\"reconstruction\":{\"bias_correction\":true}}", "/recipe/reconstruction/bias_correction", "set it to false" },
+        { "{\"preset\":\"zeroquant-w8a8\",\"compensation\":{\"rank\":4}}", "/recipe/compensation/rank", "set the rank to 0" },
+    };
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct recipe r = parsed(rows[i].text);
+        struct err e = { 0 };
+        bool ok = recipe_without_data(&r, "/recipe", &e);
+        if (ok != !rows[i].where || (!ok && (e.code != ERR_DATA_REQUIRED || strcmp(e.where, rows[i].where) != 0 || !strstr(e.text, rows[i].says))))
+            fail_msg("%s: %s: %s: %s", rows[i].text, err_slug(e.code), e.where, e.text);
+    }
+}
+
 static void the_schema_describes_every_field(void **state)
 {
     (void)state;
@@ -625,6 +647,7 @@ int main(void)
         cmocka_unit_test(a_hostile_pattern_takes_no_exponential_time),
         cmocka_unit_test(a_layer_gets_the_bits_of_the_first_pattern_that_matches_it),
         cmocka_unit_test(an_override_may_be_for_a_part_of_the_block),
+        cmocka_unit_test(what_a_recipe_takes_from_data_is_named_where_there_are_none),
         cmocka_unit_test(the_schema_describes_every_field),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,6 +35,7 @@ static void data_that_does_not_fit_is_told_what_was_expected_and_what_was_found(
         { "no multiple of the batch", { ARRAY("pixel_values", DT_F32, pixels, 2, 3, 4, 5) }, { batch2 },
           ERR_DATA_SHAPE, "pixel_values", "exactly 4 samples at a time" },
         { "fixed batch, other size", { ARRAY("pixel_values", DT_F32, pixels, 2, 3, 5, 4) }, { batch2 }, ERR_DATA_SHAPE, "pixel_values", "[N*4,3,4,5]" },
+        { "a model of no samples", { ARRAY("v", DT_F32, pixels, 2, 2) }, { SPEC("v", DT_F32, 0, -2) }, ERR_DATA_SHAPE, "v", "expected [" },
         { "different counts", { ARRAY("input_ids", DT_I64, ids, 2, 2), ARRAY("v", DT_F32, pixels, 3, 2) }, { tokens, SPEC("v", DT_F32, -3, -2) },
           ERR_DATA_SHAPE, "v", "3 samples, but \"input_ids\" has 2" },
         { "different lengths", { ARRAY("input_ids", DT_I64, ids, 2, 2), ARRAY("attention_mask", DT_I64, ids, 2, 1) }, { tokens, mask },
@@ -87,6 +88,27 @@ static void data_that_fits_comes_in_the_order_of_the_inputs(void **state)
     assert_ptr_equal(s.inputs[0]->t.data, ids);        /* nothing to convert, nothing copied */
     assert_int_equal(s.labels[0], 200);
     assert_int_equal(s.labels[1], 3);
+    arena_free(mem);
+}
+
+/* What is asked before a job is queued: the arrays' shapes and types, without a look at what they hold. */
+static void shapes_are_checked_without_values(void **state)
+{
+    (void)state;
+    struct array a[] = { ARRAY("input_ids", DT_I32, NULL, 2, 3), ARRAY("attention_mask", DT_I64, NULL, 2, 3) };
+    struct input_spec specs[] = { SPEC("input_ids", DT_I64, -1, -2), SPEC("attention_mask", DT_I64, -1, -2) };
+    struct dataset d = data_of(a, 2);
+    struct arena *mem = arena_new(1 << 20);
+    struct samples s;
+    struct err e = { 0 };
+    assert_true(dataset_shapes(mem, &d, specs, 2, &s, &e));
+    assert_int_equal(s.count, 2);
+    assert_int_equal(s.inputs[0]->t.dtype, DT_I64);
+    assert_null(s.inputs[0]->t.data);
+    a[1].t.shape.dim[1] = 4;
+    assert_false(dataset_shapes(mem, &d, specs, 2, &s, &e));
+    assert_int_equal(e.code, ERR_DATA_SHAPE);
+    assert_string_equal(e.where, "attention_mask");
     arena_free(mem);
 }
 
@@ -365,6 +387,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(data_that_does_not_fit_is_told_what_was_expected_and_what_was_found),
         cmocka_unit_test(data_that_fits_comes_in_the_order_of_the_inputs),
+        cmocka_unit_test(shapes_are_checked_without_values),
         cmocka_unit_test(a_model_of_more_dimensions_than_make_sense_is_refused),
         cmocka_unit_test(a_model_with_a_fixed_batch_takes_a_multiple_of_it),
         cmocka_unit_test(padding_is_what_a_mask_or_lengths_say),
