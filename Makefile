@@ -140,16 +140,30 @@ check:    ## layers, banned functions, long lines
 format:    ## clang-format on the lines changed since the last commit
 	git clang-format-14 --quiet
 
-.PHONY: asan tsan fuzz bench
+.PHONY: asan asan-programs tsan tsan-unit tsan-api fuzz bench
 asan:    ## unit and API tests under AddressSanitizer and UBSan, in build/asan
 	$(AGAIN) $(ASAN) programs unit-programs test-tools
 	$(AGAIN) $(ASAN) unit
 	@scripts/run-api build/asan $(PYTEST_ARGS)
 
-tsan:    ## unit and API tests under ThreadSanitizer, in build/tsan
-	$(AGAIN) $(TSAN) programs unit-programs test-tools
+asan-programs:
+	$(AGAIN) $(ASAN) programs
+
+tsan: tsan-unit tsan-api    ## unit and API tests under ThreadSanitizer, in build/tsan
+tsan-unit:
+	$(AGAIN) $(TSAN) unit-programs
 	$(AGAIN) $(TSAN) unit
-	@scripts/run-api build/tsan $(PYTEST_ARGS)
+# PART=1 to 3 for scripts/test-long: the daemon, first and second half by name, and the quantizer.  What is in no part would take hours there and is
+# in others' threads: the operators of test_onnx_node_tests are those of test_ops_vs_ort, the loops of test_quantized_linear, test_distillation and
+# test_recipe_matrix those of test_end_to_end and test_zoo, and real models only have more of them.
+TSAN_1   = test_access or test_api or test_attacks or test_audit or test_backup or test_bodies or test_client or test_daemon
+TSAN_3   = test_bad_input or test_einsum or test_end_to_end or test_half or test_images or test_norms or test_ops_vs_ort or test_opset or test_ragged \
+           or test_written_out or test_zoo
+TSAN_NOT = test_onnx_node_tests or test_quantized_linear or test_distillation or test_recipe_matrix or test_real_models or vision_transformer
+TSAN_2   = not ($(TSAN_1) or $(TSAN_3))
+tsan-api:
+	$(AGAIN) $(TSAN) programs test-tools
+	@scripts/run-api build/tsan -k '($(or $(TSAN_$(PART)),test)) and not ($(TSAN_NOT))' $(PYTEST_ARGS)
 
 ANALYZED := $(sort $(filter %.c,$(wildcard core/*.c core/*/*.c core/*/*/*.c api/*.c server/*.c storage/*.c client/*.c)))
 .PHONY: analyze analyzed
