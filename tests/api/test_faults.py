@@ -345,7 +345,7 @@ def calls(w, name):
     return counts
 
 
-def most(kind):
+def tries(kind):
     """Points of a class in a scenario; leaks are behind allocations more than behind the rest."""
     return 4 if ASAN and kind != "memory" else 20
 
@@ -495,7 +495,7 @@ def test_a_damaged_database_is_not_opened_and_a_backup_brings_back_what_it_knew(
 @pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize("sticky", [False, True], ids=["once", "for good"])
 def test_every_point_of_a_start(world, kind, sticky):
-    failed, tried = 0, points(calls_of_a_start(world)[kind], most(kind))
+    failed, tried = 0, points(calls_of_a_start(world)[kind], tries(kind))
     for at in tried:
         failed += start_with(world, kind, at, sticky) > 0
     print(json.dumps({"class": kind, "sticky": sticky, "points of a start": len(tried), "failed": failed}))
@@ -511,11 +511,11 @@ def test_every_point(world, kind, sticky):
         count = calls(world, name)[kind]
         before = world.board.get(5)
         pid = world.daemon.process.pid
-        for at in points(count, most(kind)):
+        for at in points(count, tries(kind)):
             failed += fail_at(world, name, kind, at, sticky) > 0
             tried += 1
         if count and world.daemon.process.pid == pid:
-            lives.append((name, (world.board.get(5) - before) / len(points(count, most(kind)))))
+            lives.append((name, (world.board.get(5) - before) / len(points(count, tries(kind)))))
     most = max(lives, key=lambda x: x[1], default=None)
     print(json.dumps({"class": kind, "sticky": sticky, "points": tried, "failed": failed, "allocations kept a point": most}))
     assert failed > 0 or not tried
