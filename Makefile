@@ -105,7 +105,12 @@ $(TOOLS_CORE): $(O)/tools/%: $(O)/tests/tools/%.o $(O)/libcore.a
 .PHONY: unit unit-programs test-tools
 unit:    ## build and run the unit tests
 	$(AGAIN) unit-programs
-	@scripts/run-unit $(UNIT)
+	@scripts/run-unit $(TESTED)
+# PART=1 to 3 for scripts/test-long: the core's first and second half by name, and the rest.
+PART_1    = $(filter $(foreach l,a b c d e f g h i j k l,$(O)/unit/core/test_$(l)%),$(UNIT_CORE))
+PART_2    = $(filter-out $(PART_1),$(UNIT_CORE))
+PART_3    = $(UNIT_DAEMON) $(UNIT_CLIENT)
+TESTED    = $(if $(PART),$(PART_$(PART)),$(UNIT))
 unit-programs: $(UNIT)
 test-tools: $(TOOLS_CORE)
 
@@ -183,11 +188,7 @@ valgrind:    ## unit tests under valgrind: no errors, no definite leaks; tests w
 	@scripts/setup analyze
 	$(AGAIN) unit-programs
 	$(AGAIN) -k valgrind-run
-# PART=1 to 3 for scripts/test-long: the core's first and second half by name, and the rest.
-PART_1   = $(filter $(foreach l,a b c d e f g h i j k l,$(O)/unit/core/test_$(l)%),$(UNIT_CORE))
-PART_2   = $(filter-out $(PART_1),$(UNIT_CORE))
-PART_3   = $(UNIT_DAEMON) $(UNIT_CLIENT)
-valgrind-run: $(addsuffix .valgrind,$(if $(PART),$(PART_$(PART)),$(UNIT)))
+valgrind-run: $(addsuffix .valgrind,$(TESTED))
 $(O)/unit/%.valgrind: $(O)/unit/% tests/valgrind/suppressions
 	$(call show,VALG,$<)$(VALGRIND) $< > $@.log 2>&1 || { cat $@.log; exit 1; }; touch $@
 
