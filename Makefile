@@ -117,7 +117,12 @@ $(O)/tools/either_job: $(call obj,tests/tools/either_job.c) $(O)/tools/repquant_
 .PHONY: unit unit-programs test-tools
 unit:    ## build and run the unit tests
 	$(AGAIN) unit-programs
-	@scripts/run-unit $(UNIT)
+	@scripts/run-unit $(TESTED)
+# PART=1 to 3 for scripts/test-long: the core's first and second half by name, and the rest.
+PART_1    = $(filter $(foreach l,a b c d e f g h i j k l,$(O)/unit/core/test_$(l)%),$(UNIT_CORE))
+PART_2    = $(filter-out $(PART_1),$(UNIT_CORE))
+PART_3    = $(UNIT_DAEMON) $(UNIT_CLIENT)
+TESTED    = $(if $(PART),$(PART_$(PART)),$(UNIT))
 unit-programs: $(UNIT)
 test-tools: $(TOOLS_CORE) $(O)/tools/either_job
 
@@ -153,16 +158,30 @@ check:    ## layers, banned functions, long lines
 format:    ## clang-format on the lines changed since the last commit
 	git clang-format-14 --quiet
 
-.PHONY: asan tsan fuzz bench
+.PHONY: asan asan-programs tsan tsan-unit tsan-api fuzz bench
 asan:    ## unit and API tests under AddressSanitizer and UBSan, in build/asan
 	$(AGAIN) $(ASAN) programs unit-programs test-tools
 	$(AGAIN) $(ASAN) unit
 	@scripts/run-api build/asan $(PYTEST_ARGS)
 
-tsan:    ## unit and API tests under ThreadSanitizer, in build/tsan
-	$(AGAIN) $(TSAN) programs unit-programs test-tools
+asan-programs:
+	$(AGAIN) $(ASAN) programs
+
+tsan: tsan-unit tsan-api    ## unit and API tests under ThreadSanitizer, in build/tsan
+tsan-unit:
+	$(AGAIN) $(TSAN) unit-programs
 	$(AGAIN) $(TSAN) unit
-	@scripts/run-api build/tsan $(PYTEST_ARGS)
+# PART=1 to 3 for scripts/test-long: the daemon, first and second half by name, and the quantizer.  What is in no part would take hours there and is
+# in others' threads: the operators of test_onnx_node_tests are those of test_ops_vs_ort, the loops of test_quantized_linear, test_distillation and
+# test_recipe_matrix those of test_end_to_end and test_zoo, and real models only have more of them.
+TSAN_1   = test_access or test_api or test_attacks or test_audit or test_backup or test_bodies or test_client or test_daemon
+TSAN_3   = test_bad_input or test_einsum or test_end_to_end or test_half or test_images or test_norms or test_ops_vs_ort or test_opset or test_ragged \
+           or test_written_out or test_zoo
+TSAN_NOT = test_onnx_node_tests or test_quantized_linear or test_distillation or test_recipe_matrix or test_real_models or vision_transformer
+TSAN_2   = not ($(TSAN_1) or $(TSAN_3))
+tsan-api:
+	$(AGAIN) $(TSAN) programs test-tools
+	@scripts/run-api build/tsan -k '($(or $(TSAN_$(PART)),test)) and not ($(TSAN_NOT))' $(PYTEST_ARGS)
 
 ANALYZED := $(sort $(filter %.c,$(wildcard core/*.c core/*/*.c core/*/*/*.c api/*.c server/*.c storage/*.c client/*.c)))
 .PHONY: analyze analyzed
@@ -191,11 +210,7 @@ valgrind-session:    ## a daemon and its children under valgrind, from an upload
 	@scripts/setup analyze
 	$(AGAIN) $(MEMCHECK) programs build/valgrind/tools/children.so
 	@scripts/run-api build/valgrind -m long -k under_valgrind $(PYTEST_ARGS)
-# PART=1 to 3 for scripts/test-long: the core's first and second half by name, and the rest.
-PART_1   = $(filter $(foreach l,a b c d e f g h i j k l,$(O)/unit/core/test_$(l)%),$(UNIT_CORE))
-PART_2   = $(filter-out $(PART_1),$(UNIT_CORE))
-PART_3   = $(UNIT_DAEMON) $(UNIT_CLIENT)
-valgrind-run: $(addsuffix .valgrind,$(if $(PART),$(PART_$(PART)),$(UNIT)))
+valgrind-run: $(addsuffix .valgrind,$(TESTED))
 $(O)/tools/children.so: tests/valgrind/children.c
 	@mkdir -p $(@D)
 	$(call show,CC,$<)$(CC) -std=gnu17 -D_GNU_SOURCE -O1 -g $(WARN) -shared -fPIC -pthread $< -o $@

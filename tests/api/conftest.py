@@ -28,11 +28,12 @@ TOLD = re.compile(r"SUMMARY: \w+Sanitizer|WARNING: ThreadSanitizer|: runtime err
 
 
 def thinned(items):
-    """With a sanitizer, whose programs take ten times as long: all but every n-th case of the tests marked `thinned(n)`."""
+    """With a sanitizer, whose programs take ten times as long: all but every n-th case of the tests marked `thinned(n)`, with `tsan=m` all
+    but every m-th with ThreadSanitizer: its programs take thirty times as long, and the cases of a test share their threads."""
     seen = collections.Counter()
     for item in items if SANITIZER else []:
         mark = item.get_closest_marker("thinned")
-        if mark and seen[item.function] % mark.args[0]:
+        if mark and seen[item.function] % mark.kwargs.get(SANITIZER, mark.args[0]):
             yield item
         seen[item.function] += 1
 

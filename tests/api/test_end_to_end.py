@@ -83,7 +83,7 @@ def test_what_comes_out_of_a_job_is_what_the_command_makes_and_onnx_runtime_runs
     assert metrics["top1"]["quantized"] == pytest.approx(100 * r["quantized_top1"], abs=0.41)      # 2 of 500
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(3, tsan=6)
 @pytest.mark.parametrize("recipe", PRESETS)
 def test_neither_threads_nor_memory_change_a_byte(tmp_path, recipe):
     def run(name, *options):
@@ -102,6 +102,7 @@ MIXED = {
 }
 
 
+@pytest.mark.thinned(1, tsan=3)
 @pytest.mark.parametrize("recipe", MIXED)
 def test_nor_do_they_with_other_scales_and_thin_matrices(tmp_path, recipe):
     (tmp_path / "recipe.json").write_text(json.dumps(MIXED[recipe]))
@@ -146,6 +147,7 @@ def test_details_tell_heads_apart_and_what_channels_are_multiplied_by(tmp_path):
     assert "heads" not in detail["activation"] and all(len(json.dumps(d, separators=(",", ":"))) <= 64 << 10 for d in details)
 
 
+@pytest.mark.thinned(1, tsan=5)
 @pytest.mark.parametrize("part", PARTS)
 def test_any_part_of_repquant_may_be_another(part, tmp_path):
     """The digits are an easy model: whatever is computed right keeps its answers."""

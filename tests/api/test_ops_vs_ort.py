@@ -556,6 +556,7 @@ def check(c: Case, name: str, got: np.ndarray, want: np.ndarray):
     np.testing.assert_allclose(got[finite] / largest, want[finite] / largest, rtol=0, atol=c.tolerance, err_msg=name)
 
 
+@pytest.mark.thinned(1, tsan=20)
 @pytest.mark.parametrize("constant", [False, True], ids=["run", "folded"])
 @pytest.mark.parametrize("c", CASES, ids=[c.label for c in CASES])
 def test_operator_agrees_with_onnx_runtime(c, constant):

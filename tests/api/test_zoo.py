@@ -155,7 +155,7 @@ def test_the_presets_are_those():
     assert all(preset in repquant("recipes") for preset in PRESETS)
 
 
-@pytest.mark.thinned(5)     # no divisor of the presets' number: each file goes through some, each preset gets some
+@pytest.mark.thinned(5, tsan=25)     # no divisor of the presets' number: each file goes through some, each preset gets some
 @every_file
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_gives_what_onnx_runtime_executes_alike(name, preset, tmp_path):
