@@ -193,15 +193,34 @@ class Soak:
         self.up.clear()
         process, self.daemon.process = self.daemon.process, None
         self.daemon.session.close()
+        orphans = list(self.opened(children(process.pid))) if sig == signal.SIGKILL else []
         process.terminate() if sig == signal.SIGTERM else process.kill()
         status = process.wait(60)
         if sig == signal.SIGTERM and status != 0:
             self.wrong.append(f"SIGTERM ended it with {status}")
         self.tell("SIGTERM" if sig == signal.SIGTERM else "SIGKILL")
+        return orphans
+
+    @staticmethod
+    def opened(pids):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):   # it has just ended
+                yield os.pidfd_open(pid)
+
+    def bury(self, orphans):
+        """The processes of jobs end by themselves when their daemon is killed, but for those whose script is to hang: these we end."""
+        end = time.monotonic() + 5
+        for fd in orphans:
+            if not select.select([fd], [], [], max(0, end - time.monotonic()))[0]:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+                self.tell("orphans that hung")
+            os.close(fd)
 
     def restart(self, sig):
-        self.end(sig)
+        orphans = self.end(sig)
         self.start()
+        self.bury(orphans)
 
     def pass_a_day(self):
         """Stops it, lets a day and an hour go by, starts it: what nobody owns any more is removed. The books forget what is kept for a day only."""

@@ -49,7 +49,7 @@ def test_a_killed_daemon_takes_its_child_along_and_the_job_goes_on_from_its_jour
 
 def waiting_after_a_kill(daemon, **more):
     """A job whose attempt was lost and which may not run again at the moment: its journal is kept for it."""
-    job = daemon.job("journal ab; stage quantizing; hang", **more)
+    job = daemon.job("journal ab; stage quantizing; sleep 60000", **more)
     until(lambda: stage_of(daemon, job) == "quantizing", what="the job running")
     assert daemon("PUT", "/v1/teams/local/quota", json={"max_running": 0}).status_code == 200
     kill(daemon)
