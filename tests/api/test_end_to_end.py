@@ -83,7 +83,7 @@ def test_what_comes_out_of_a_job_is_what_the_command_makes_and_onnx_runtime_runs
     assert metrics["top1"]["quantized"] == pytest.approx(100 * r["quantized_top1"], abs=0.41)      # 2 of 500
 
 
-@pytest.mark.thinned(3, tsan=6)
+@pytest.mark.thinned(3, tsan=5)
 @pytest.mark.parametrize("recipe", PRESETS)
 def test_neither_threads_nor_memory_change_a_byte(tmp_path, recipe):
     def run(name, *options):
