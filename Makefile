@@ -177,7 +177,10 @@ valgrind-session:    ## a daemon and its children under valgrind, from an upload
 PART_1   = $(filter $(foreach l,a b c d e f g h i j k l,$(O)/unit/core/test_$(l)%),$(UNIT_CORE))
 PART_2   = $(filter-out $(PART_1),$(UNIT_CORE))
 PART_3   = $(UNIT_DAEMON) $(UNIT_CLIENT)
-valgrind-run: $(addsuffix .valgrind,$(if $(PART),$(PART_$(PART)),$(UNIT)))
+# Those that take longest begin first: the first of them alone takes as long as all others of its part together.
+LONGEST  = $(patsubst %,$(O)/unit/core/test_%,sweep_resume blocks sweep levels linalg)
+longest_first = $(filter $(1),$(LONGEST)) $(filter-out $(LONGEST),$(1))
+valgrind-run: $(addsuffix .valgrind,$(call longest_first,$(if $(PART),$(PART_$(PART)),$(UNIT))))
 $(O)/tools/children.so: tests/valgrind/children.c
 	@mkdir -p $(@D)
 	$(call show,CC,$<)$(CC) -std=gnu17 -D_GNU_SOURCE -O1 -g $(WARN) -shared -fPIC -pthread $< -o $@
