@@ -210,7 +210,10 @@ valgrind-session:    ## a daemon and its children under valgrind, from an upload
 	@scripts/setup analyze
 	$(AGAIN) $(MEMCHECK) programs build/valgrind/tools/children.so
 	@scripts/run-api build/valgrind -m long -k under_valgrind $(PYTEST_ARGS)
-valgrind-run: $(addsuffix .valgrind,$(TESTED))
+# Those that take longest begin first: the first of them alone takes as long as all others of its part together.
+LONGEST  = $(patsubst %,$(O)/unit/core/test_%,sweep_resume blocks sweep levels linalg)
+longest_first = $(filter $(1),$(LONGEST)) $(filter-out $(LONGEST),$(1))
+valgrind-run: $(addsuffix .valgrind,$(call longest_first,$(TESTED)))
 $(O)/tools/children.so: tests/valgrind/children.c
 	@mkdir -p $(@D)
 	$(call show,CC,$<)$(CC) -std=gnu17 -D_GNU_SOURCE -O1 -g $(WARN) -shared -fPIC -pthread $< -o $@

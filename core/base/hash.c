@@ -65,20 +65,21 @@ void hash_hmac(const void *key, size_t key_n, const void *p, size_t n, uint8_t r
 
 /* ---- a hash that goes on elsewhere ---- */
 
-/* The members, not the struct: its layout is the library's.  All in hexadecimal, behind a version. */
+/* The members, not the struct: its layout is the library's.  All in hexadecimal, behind a version.  What lies in the block behind the
+ * bytes that wait there is zeros: it is whatever was in that memory before, and what is saved is kept. */
 enum { STATE_BYTES = 32 + 8 + 1 + 64 };
 _Static_assert(HASH_STATE_SIZE == 3 + 2 * STATE_BYTES + 1, "the version, the bytes in hexadecimal and the NUL");
 
 void hash_save(const struct hash *h, char ret[HASH_STATE_SIZE])
 {
-    uint8_t bytes[STATE_BYTES], *at = bytes;
+    uint8_t bytes[STATE_BYTES] = { 0 }, *at = bytes;
     for (int i = 0; i < 8; i++)
         for (int k = 0; k < 4; k++)
             *at++ = (uint8_t)(h->ctx.state[i] >> (8 * k));
     for (int k = 0; k < 8; k++)
         *at++ = (uint8_t)(h->ctx.count >> (8 * k));
     *at++ = (uint8_t)h->ctx.index;
-    memcpy(at, h->ctx.block, 64);
+    memcpy(at, h->ctx.block, h->ctx.index);
     memcpy(ret, "v1:", 3);
     for (int i = 0; i < STATE_BYTES; i++) {
         ret[3 + 2 * i] = "0123456789abcdef"[bytes[i] >> 4];

@@ -243,7 +243,7 @@ static void newfile_is_whole_or_absent_whatever_fails(void **state)
         struct err e = { 0 };
         calls = 0;
         fail_at = n;
-        sys = (struct sys){ .write = bad_write, .pwritev = real.pwritev, .fsync = bad_fsync, .renameat = bad_rename };
+        sys = (struct sys){ .write = bad_write, .pwritev = real.pwritev, .fsync = bad_fsync, .renameat = bad_rename, .fstatvfs = real.fstatvfs };
         bool ok = io_save(dir, "blob", "0123456789abcdef", 16, &e);
         sys = real;
         bool hit = calls > n;

@@ -82,6 +82,20 @@ static void parts_become_a_blob_over_restarts(void **state)
     assert_int_equal(e.code, ERR_UPLOAD_OFFSET);
 }
 
+static void a_saved_hash_tells_nothing_but_the_hash(void **state)
+{
+    (void)state;
+    struct hash h;
+    char saved[2][HASH_STATE_SIZE];
+    for (int i = 0; i < 2; i++) {
+        memset(&h, i ? 0xaa : 0x55, sizeof h);          /* what was in that memory before */
+        hash_init(&h);
+        hash_add(&h, "hello", 5);
+        hash_save(&h, saved[i]);
+    }
+    assert_string_equal(saved[0], saved[1]);
+}
+
 static void the_hash_goes_on_where_it_stopped_and_is_made_again_if_it_is_lost(void **state)
 {
     static char text[1000];
@@ -583,6 +597,7 @@ static void a_data_set_is_held_against_a_model(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_saved_hash_tells_nothing_but_the_hash),
         cmocka_unit_test(the_hash_goes_on_where_it_stopped_and_is_made_again_if_it_is_lost),
         WITH_STORE(parts_become_a_blob_over_restarts),
         WITH_STORE(an_offset_that_is_not_the_uploads_is_refused),
