@@ -11,8 +11,10 @@
 #include "core/base/clock.h"
 #include "core/base/metric.h"
 #include "storage/job.h"
+#include "storage/store.h"
 
 #include <arpa/inet.h>
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -153,10 +155,12 @@ static bool add_stored(struct sheet *p, struct app *app, struct err *e)
     return add_webhooks(p, app, e);
 }
 
-/* What the kernel says of the process. */
+/* What the kernel, malloc and SQLite say of the process. */
 static void add_process(struct sheet *p)
 {
     struct timespec cpu;
+    gauge(p, "heap_bytes", "bytes", "Bytes that malloc has given to the daemon, SQLite's among them", (double)mallinfo2().uordblks);
+    gauge(p, "database_memory_bytes", "bytes", "Bytes that SQLite holds: caches of pages, prepared statements, results being read", (double)store_memory());
     if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu) != 0)
         return;
     head(p, "cpu_seconds", "counter", "seconds", "Processor time of the daemon, its children aside");

@@ -10,6 +10,7 @@
 #include "core/base/version.h"
 #include "server/command.h"
 #include "server/config.h"
+#include "server/heap.h"
 #include "server/http.h"
 #include "server/http_watch.h"
 #include "server/import.h"
@@ -25,7 +26,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -88,19 +88,9 @@ static void take_signals(sigset_t *ret_mine)
     pthread_sigmask(SIG_BLOCK, ret_mine, NULL);
 }
 
-/*
- * malloc would make eight heaps for each processor, and our fifty threads would fill each to the most it ever needed:
- * after five minutes of mixed load they held twice what two heaps do.  No more threads than processors allocate at the same moment.
- */
-static void share_heaps(void)
-{
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    mallopt(M_ARENA_MAX, cores > 2 ? (int)cores : 2);   // NOLINT(concurrency-mt-unsafe): no threads yet
-}
-
 static bool start_process(sigset_t *ret_mine, struct err *e)
 {
-    share_heaps();
+    heap_share();
     if (!fill_standard_descriptors(e))
         return false;
     take_signals(ret_mine);
@@ -375,7 +365,7 @@ static int run(struct daemon *d, const sigset_t *mine)
 {
     struct timespec second = { .tv_sec = 1 };
     sweep(d);
-    for (int64_t swept = clock_mono_us();;) {
+    for (int64_t swept = clock_mono_us(), trimmed = swept;;) {
         struct err audit = { 0 };
         int sig = sigtimedwait(mine, NULL, &second);
         if (sig > 0)
@@ -386,6 +376,7 @@ static int run(struct daemon *d, const sigset_t *mine)
             return 0;
         audit_flush(d->store, &audit);
         warn("audit.flush", &audit);
+        heap_give_back(&trimmed);
         if (clock_mono_us() - swept < SWEEP_US)
             continue;
         swept = clock_mono_us();

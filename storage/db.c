@@ -210,6 +210,8 @@ void db_close(struct db *db)
     free(db);
 }
 
+uint64_t db_memory(void) { return (uint64_t)sqlite3_memory_used(); }
+
 struct stmt *conn_stmts(struct conn *c) { return c->stmts; }
 
 static int error_kind(const struct conn *c) { return sqlite3_extended_errcode(c->lite) & 0xff; }

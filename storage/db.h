@@ -38,6 +38,9 @@ void db_read_end(struct conn *c);
 /* Transactions committed so far; counted before db_write_end() returns. */
 uint64_t db_commits(const struct db *db);
 
+/* Bytes that SQLite holds, for all databases of the process. */
+uint64_t db_memory(void);
+
 /* Remembers a job whose event this transaction added; after COMMIT the watcher hears of it. */
 void db_touch(struct conn *c, const char *team, const char *job_id);
 void db_watch(struct db *db, store_watch_fn *fn, void *arg);

@@ -261,6 +261,8 @@ int64_t store_last_backup(const struct store *s)
 
 /* ---- recovery ---- */
 
+uint64_t store_memory(void) { return db_memory(); }
+
 /* One transaction of at most eight jobs; *ret_n 0: none is left. */
 static bool recover_some(struct store *s, const char *problem, struct recovery *r, int *ret_n, struct err *e)
 {

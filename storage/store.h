@@ -82,6 +82,9 @@ void store_on_revoked(struct store *s, store_revoked_fn *fn, void *arg);
 /* fn is called after every commit that left something to send in the outbox (webhook.h); likewise. */
 void store_on_post(struct store *s, void (*fn)(void *arg), void *arg);
 
+/* Bytes that SQLite holds, for all stores of the process. */
+uint64_t store_memory(void);
+
 /* Removes blobs that no model, data set, artifact or upload younger than `grace_us` owns. */
 bool store_sweep(struct store *s, int64_t grace_us, int *ret_removed, struct err *e);
 

@@ -252,12 +252,10 @@ class Soak:
         while self.gate.enter():
             try:
                 life = self.life
-                if client.lost:
-                    client.recover()
-                    client.lost = False
                 client.chore()
             except GONE as e:
                 self.nobody_answered(client, life, e)
+                self.recover(client)
             except Exception:
                 self.wrong.append(f"{client.name}: {traceback.format_exc()}")
             finally:
@@ -266,11 +264,24 @@ class Soak:
                 return
             self.idle(client.rng.expovariate(client.pace))
 
+    def recover(self, client):
+        """In the same turn: what a client had begun may hold others up, who are waited for."""
+        while client.lost and not self.wrong:
+            life = self.life
+            try:
+                client.recover()
+                client.lost = False
+            except GONE as e:
+                self.nobody_answered(client, life, e)
+            except Exception:
+                self.wrong.append(f"{client.name}: {traceback.format_exc()}")
+
     def nobody_answered(self, client, life, why):
         """It is restarted: then the client waits. Otherwise it should not have happened."""
         client.lost = True
         if isinstance(why, TurnedAway):
             self.tell("turned away")
+            self.idle(0.2)
         elif self.up.is_set() and self.life == life:
             self.idle(1)                                    # who restarts it says so within that time
             if self.up.is_set() and self.life == life and self.daemon.process:
@@ -326,23 +337,23 @@ class Soak:
         self.receiver.instead = {}
         if self.failed():
             return
-        for client in self.clients:
-            if client.lost:
-                client.recover()
-                client.lost = False
         until(lambda: not any(self.daemon("GET", "/v1/queue").json()["jobs"].get(s) for s in ("queued", "running", "canceling")), 180, "an empty queue")
         self.until_nothing_is_sent()
+        told = {name: self.gauge(f"repquant_{name}_bytes") for name in ("heap", "database_memory")}
         for session in (self.daemon.session, *(c.session for c in self.clients)):
             session.close()
-        self.measure()
+        self.measure(told)
         self.check()
+
+    def gauge(self, name):
+        return next(int(float(line.split()[1])) for line in self.daemon("GET", "/metrics").text.splitlines() if line.startswith(name + " "))
 
     def until_nothing_is_sent(self):
         """No delivery waits that can be made."""
         paths = [f"/v1/webhooks/{c.hook}/deliveries?state=pending&limit=1" for c in self.clients if getattr(c, "hook", None)]
         until(lambda: not any(self.daemon("GET", path).json()["data"] for path in paths), 120, "the end of deliveries")
 
-    def measure(self):
+    def measure(self, told):
         """Once what it held of the load is given back; what is not within half a minute is judged as it is."""
         first = next((row for row in self.rows if row["life"] == self.life and row["what"] == "quiet"), None)
         kinds = first["kinds"] if first else None
@@ -354,7 +365,7 @@ class Soak:
             until(settled, 30)
         row = measured(self.pid(), self.daemon.data)
         row.pop("zombies")
-        self.note("quiet", row)
+        self.note("quiet", row | told)
 
     def check(self):
         """The books, of all at a time; what is through is folded away."""

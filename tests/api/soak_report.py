@@ -1,7 +1,7 @@
 """The figures of a soak as a table."""
 import collections
 
-from soak_watch import GROWTH, MIB, WAL, across, growth, lives
+from soak_watch import GROWTH, MIB, WAL, across, growth, heap, lives
 
 
 def requests_table(requests):
@@ -22,7 +22,8 @@ def life_line(life, quiet):
     grew = growth(quiet)
     more = "" if grew is None else f"; warm, grew by {grew / MIB:+.2f} MiB"
     rss = " ".join(f"{row['rss'] / MIB:.1f}" for row in quiet)
-    return (f"  life {life}: {quiet[-1]['age']:.0f} s, {len(quiet)} quiet moments; RSS {rss} MiB{more}; "
+    heaps = " ".join(f"{heap(row) / MIB:.1f}" for row in quiet)
+    return (f"  life {life}: {quiet[-1]['age']:.0f} s, {len(quiet)} quiet moments; RSS {rss} MiB{more}; heap without SQLite {heaps} MiB; "
             f"descriptors {sorted({r['fds'] for r in quiet})}, threads {sorted({r['threads'] for r in quiet})}")
 
 

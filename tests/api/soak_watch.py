@@ -11,6 +11,7 @@ import time
 MIB = 1 << 20
 WARM_S = 240                    # a daemon's caches and the heaps of its threads are filled by then
 GROWTH = 4 * MIB                # of a warm daemon's memory, from quiet moment to quiet moment; specs: "RSS growth <= 4 MiB"
+HEAP = 2 * MIB                  # of what malloc has given a warm daemon, SQLite's part aside; what storage/recent.c keeps takes a while to reach its size
 ACROSS = 8 * MIB                # of the memory of daemons of the same age, from the first one on: the database they serve grows
 WAL = 64 * MIB                  # PRAGMA journal_size_limit
 
@@ -108,10 +109,15 @@ def lives(rows, what="quiet"):
     return found
 
 
-def growth(quiet):
+def growth(quiet, of=lambda row: row["rss"]):
     """By how much a daemon's memory grew once it was warm: the most that a later quiet moment had over the first. None if it was never warm for long."""
-    warm = [row["rss"] for row in quiet if row["age"] >= WARM_S]
+    warm = [of(row) for row in quiet if row["age"] >= WARM_S]
     return max(warm[1:]) - warm[0] if warm[1:] else None
+
+
+def heap(row):
+    """What only a leak makes grow."""
+    return row["heap"] - row["database_memory"]
 
 
 def across(found):
@@ -126,6 +132,8 @@ def judged(rows):
     for life, quiet in sorted(found.items()):
         if (growth(quiet) or 0) > GROWTH:
             wrong.append(f"life {life}: memory grew by {growth(quiet) / MIB:.1f} MiB: {[round(r['rss'] / MIB, 1) for r in quiet]}")
+        if (growth(quiet, heap) or 0) > HEAP:
+            wrong.append(f"life {life}: its heap grew by {growth(quiet, heap) / MIB:.2f} MiB: {[round(heap(r) / MIB, 2) for r in quiet]}")
         for row in quiet:
             wrong += [f"life {life}: {text}" for text in not_quiet(row, quiet[0])]
     if (across(found) or 0) > ACROSS:

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from conftest import REPQUANT, ROOT
+from conftest import REPQUANT, ROOT, until
 from onnx import TensorProto, helper
 from support import DIGITS, SANITIZED, load
 
@@ -89,3 +89,27 @@ def test_the_daemons_threads_share_a_heap_for_each_processor(make_daemon):
     with concurrent.futures.ThreadPoolExecutor(24) as pool:
         assert set(pool.map(work, range(48))) == {"succeeded"}
     assert heaps(daemon.process.pid) < max(2, os.cpu_count())
+
+
+def rss(daemon):
+    with open(f"/proc/{daemon.process.pid}/status") as f:
+        return int(re.search(r"VmRSS:\s+(\d+)", f.read())[1]) * 1024
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer has a malloc of its own")
+def test_what_a_burst_of_requests_took_is_given_back(make_daemon):
+    """Long lists, read side by side with jobs whose rows, events and answers stay."""
+    daemon = make_daemon(workers=2, rate=0)
+    body = daemon.inputs("layer 50; result model.onnx MODEL")
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda n: daemon("POST", "/v1/jobs", json={**body, "labels": {"a": "x" * 60, "n": str(n)}}), range(400)))
+        list(pool.map(lambda n: daemon("PUT", "/v1/blobs/sha256:" + "0" * 64, data=b"x"), range(600)))
+        before = rss(daemon)
+
+        def work(n):
+            paths = ["/v1/audit?limit=5000", "/v1/jobs?limit=200"]
+            if n % 3 == 0:
+                return daemon("POST", "/v1/jobs", json=body).status_code
+            return daemon("GET", paths[n % 2]).status_code
+        assert set(pool.map(work, range(200))) <= {200, 202, 503}
+    until(lambda: rss(daemon) < before + 5 * MIB, 30, "memory given back")

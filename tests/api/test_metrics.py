@@ -6,6 +6,7 @@ import subprocess
 import pytest
 import requests
 from conftest import until
+from support import SANITIZED
 
 OPEN_METRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 
@@ -61,6 +62,7 @@ def test_what_happens_is_counted(make_daemon):
     assert value(d, "repquant_upload_bytes_total") > 20 and value(d, "repquant_uploads_in_flight") == 0
     assert value(d, "repquant_disk_free_bytes") > 0 <= value(d, "repquant_disk_reserved_bytes")
     assert value(d, "repquant_http_requests_in_flight") >= 1, "this one"
+    assert value(d, "repquant_database_memory_bytes") > 0 and (SANITIZED or value(d, "repquant_heap_bytes") > value(d, "repquant_database_memory_bytes"))
 
 
 def test_no_series_is_named_by_a_client(make_daemon):

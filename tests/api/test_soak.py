@@ -9,7 +9,7 @@ import pytest
 from conftest import REPQUANT, ROOT, until
 from soak import Soak
 from soak_report import summary
-from soak_watch import ACROSS, GROWTH, MIB, WAL, WARM_S, Watch, children, descriptors, judged
+from soak_watch import ACROSS, GROWTH, HEAP, MIB, WAL, WARM_S, Watch, children, descriptors, judged
 from support import SANITIZED
 
 pytestmark = [pytest.mark.skipif(SANITIZED, reason="a sanitizer's own memory and descriptors are not the daemon's"),
@@ -62,17 +62,19 @@ def test_ten_seconds_of_everything(soaked):
 
 # ---- that what is measured is judged ----
 
-QUIET = {"what": "quiet", "life": 1, "rss": 60 * MIB, "kinds": {"socket": 1, "repquant.db": 5}, "fds": 6, "threads": 50, "children": 0, "left": [], "wal": 4 * MIB}
+QUIET = {"what": "quiet", "life": 1, "rss": 60 * MIB, "kinds": {"socket": 1, "repquant.db": 5}, "fds": 6, "threads": 50, "children": 0, "left": [], "wal": 4 * MIB,
+         "heap": 16 * MIB, "database_memory": 9 * MIB}
 FLAT = [QUIET | {"age": WARM_S * n} for n in range(1, 5)]
 
 
 def test_what_is_flat_is_fine():
     assert not judged(FLAT) and not judged([QUIET | {"age": 60, "life": n, "rss": (60 + n) * MIB} for n in range(7)])
     assert not judged([QUIET | {"age": 10, "rss": 20 * MIB}, *FLAT]), "a cold daemon grows"
+    assert not judged([*FLAT, FLAT[-1] | {"heap": 18 * MIB, "database_memory": 11 * MIB}]), "caches fill"
 
 
 @pytest.mark.parametrize("what, change", [
-    ("memory grew", {"rss": 60 * MIB + GROWTH + 1}), ("7 descriptors", {"kinds": {"socket": 2, "repquant.db": 5}, "fds": 7}),
+    ("memory grew", {"rss": 60 * MIB + GROWTH + 1}), ("heap grew", {"heap": 16 * MIB + HEAP + 1}), ("7 descriptors", {"kinds": {"socket": 2, "repquant.db": 5}, "fds": 7}),
     ("fewer {'socket': 1}", {"kinds": {"repquant.db": 5}, "fds": 5}), ("51 threads", {"threads": 51}), ("1 children", {"children": 1}),
     ("left over", {"left": ["new.1"]}), ("WAL", {"wal": WAL + 1}),
 ])
