@@ -1,7 +1,8 @@
-"""A daemon under mixed load for as long as one likes: clients of all kinds, restarts, kills, quiet moments in which it is measured and the books are checked.
+"""A daemon under mixed load for as long as one likes: clients of all kinds, restarts, kills, quiet moments in which it is measured and the
+books are checked.
 
-soak_load.py has the clients, soak_watch.py the measurements and what they are judged by.  A soak can be put away between two pieces: the daemon goes on, its clients'
-books are kept in a file.
+soak_load.py has the clients, soak_watch.py the measurements and what they are judged by.  A soak can be put away between two pieces: the
+daemon goes on, its clients' books are kept in a file.
 """
 import collections
 import contextlib
@@ -25,8 +26,8 @@ from soak_watch import Watch, children, descriptors, disk, judged, measured
 from support import digest_of
 
 DAY_S = 86400
-OPTIONS = {"keep-free": "0", "uploads": "100000", "webhooks": "1000", "rate": "0", "workers": "2", "outbound-private": "127.0.0.1/32,::1", "max-upload": "16M",
-           "webhook-retries": "0,1,1,2,2,3,3,5,5,5,10,10", "webhook-timeout": "3", "log-level": "info", "threads": "1", **LIMITS}
+OPTIONS = {"keep-free": "0", "uploads": "100000", "webhooks": "1000", "rate": "0", "workers": "2", "outbound-private": "127.0.0.1/32,::1",
+           "max-upload": "16M", "webhook-retries": "0,1,1,2,2,3,3,5,5,5,10,10", "webhook-timeout": "3", "log-level": "info", "threads": "1", **LIMITS}
 KEPT = ("counts", "requests", "done", "days", "life", "born", "rows", "pieces", "seed", "loaded")
 
 
@@ -88,7 +89,8 @@ class Gate:
 def tool(folder, name, *more):
     """A shared library of tests/tools."""
     library = folder / f"{name}.so"
-    subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-shared", "-fPIC", str(ROOT / f"tests/tools/{name}.c"), "-o", str(library), *more], check=True)
+    source = ROOT / f"tests/tools/{name}.c"
+    subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-shared", "-fPIC", str(source), "-o", str(library), *more], check=True)
     return library
 
 
@@ -97,7 +99,8 @@ class Soak:
 
     def __init__(self, folder, program, seed="soak"):
         self.folder, self.program, self.seed = folder, program, seed
-        self.rng, self.mu, self.gate, self.up, self.wrong, self.shared = random.Random(f"{seed} {os.getpid()}"), threading.Lock(), Gate(), threading.Event(), [], {}
+        self.rng, self.wrong, self.shared = random.Random(f"{seed} {os.getpid()}"), [], {}
+        self.mu, self.gate, self.up = threading.Lock(), Gate(), threading.Event()
         self.counts, self.requests, self.done, self.rows = collections.Counter(), collections.Counter(), {}, []
         self.days, self.life, self.born, self.pieces, self.loaded = 0, 0, 0.0, 0, 0.0
         self.threads, self.watch, self.clients, self.receiver = [], None, [], None
@@ -161,7 +164,8 @@ class Soak:
             client.__dict__.update(state["clients"][client.name])
             client.connect()
             if getattr(client, "hook", None):
-                client.expect(client.ask("PATCH", f"/v1/webhooks/{client.hook}", json={"url": f"{self.receiver.url}/{client.name}/200"}, changes=True), 200)
+                url = {"url": f"{self.receiver.url}/{client.name}/200"}
+                client.expect(client.ask("PATCH", f"/v1/webhooks/{client.hook}", json=url, changes=True), 200)
         return self
 
     def adopt(self, pid):
@@ -337,7 +341,8 @@ class Soak:
         self.receiver.instead = {}
         if self.failed():
             return
-        until(lambda: not any(self.daemon("GET", "/v1/queue").json()["jobs"].get(s) for s in ("queued", "running", "canceling")), 180, "an empty queue")
+        open_states = ("queued", "running", "canceling")
+        until(lambda: not any(self.daemon("GET", "/v1/queue").json()["jobs"].get(s) for s in open_states), 180, "an empty queue")
         self.until_nothing_is_sent()
         told = {name: self.gauge(f"repquant_{name}_bytes") for name in ("heap", "database_memory")}
         for session in (self.daemon.session, *(c.session for c in self.clients)):
@@ -405,7 +410,7 @@ class Soak:
         self.threads = []
 
     def judge(self):
-        """After the last quiet moment: every job once, every artifact whole, the disk as the books say, the measurements flat, no errors in the log."""
+        """At the end: every job once, every artifact whole, the disk as the books say, the measurements flat, no errors in the log."""
         self.wrong += self.jobs_wrong()
         used = self.daemon("GET", "/v1/teams/local").json()["used"]
         self.end()
@@ -415,8 +420,8 @@ class Soak:
 
     def not_whole(self):
         """What `repquantd verify` finds in the data folder and in the last backup."""
-        backup = self.folder / "backup"
-        ended = [subprocess.run([REPQUANTD, "verify", folder], capture_output=True, text=True) for folder in (self.daemon.data, backup) if folder.exists()]
+        folders = [p for p in (self.daemon.data, self.folder / "backup") if p.exists()]
+        ended = [subprocess.run([REPQUANTD, "verify", p], capture_output=True, text=True) for p in folders]
         return [e.stdout + e.stderr for e in ended if e.returncode or "all whole" not in e.stdout + e.stderr]
 
     def jobs_wrong(self):
@@ -427,7 +432,8 @@ class Soak:
             for row in page["data"]:
                 rows[row["id"]] = row
             path = page.get("next_cursor") and f"/v1/jobs?limit=200&cursor={page['next_cursor']}"
-        wrong = [f"the key {key} has made {n} jobs" for key, n in collections.Counter(r["request"]["labels"].get("key") for r in rows.values()).items() if n != 1]
+        keys = collections.Counter(r["request"]["labels"].get("key") for r in rows.values())
+        wrong = [f"the key {key} has made {n} jobs" for key, n in keys.items() if n != 1]
         for job_id, (state, _, _) in self.done.items():
             now = rows.pop(job_id, {"state": "deleted"})["state"]
             wrong += [f"{job_id} was {state} and is {now}"] if now != state else self.artifacts_wrong(job_id) if state == "succeeded" else []

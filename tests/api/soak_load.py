@@ -1,7 +1,7 @@
 """The clients of the soak: who uploads and quantizes, who cancels in storms, who reads, who sends rubbish, who administers.
 
-Those that make jobs keep the books of history.py.  All of them live through restarts: whoever gets no answer waits until the daemon is there again, then asks
-about what it does not know, and repeats what has a key.
+Those that make jobs keep the books of history.py.  All of them live through restarts: whoever gets no answer waits until the daemon is there again,
+then asks about what it does not know, and repeats what has a key.
 """
 import contextlib
 import random
@@ -123,7 +123,8 @@ class Storm(Keeper):
     """Twenty jobs at once, and all are canceled at random moments: while they wait, while they start, while they ignore it."""
 
     pace = 0.15
-    SLOW = ["stage quantizing; sleep 3000; result model.onnx late", "stage calibrating; stubborn", "hang", "layer 5; sleep 300; result model.onnx soon"]
+    SLOW = ["stage quantizing; sleep 3000; result model.onnx late", "stage calibrating; stubborn", "hang",
+            "layer 5; sleep 300; result model.onnx soon"]
 
     def __init__(self, soak, name):
         super().__init__(soak, name, {"storm": 1})
@@ -196,8 +197,9 @@ class Reader(Worker):
 
     pace = 4.0
     chores = {"stream": 6, "poll": 4, "part": 6, "report": 3, "page": 5, "log": 2}
-    PAGES = ["/", "/metrics", "/v1/queue", "/v1/queue/history", "/v1/capabilities", "/v1/openapi.json", "/v1/models?limit=20", "/v1/datasets", "/v1/jobs?state=failed",
-             "/v1/recipes", "/v1/whoami", "/healthz", "/readyz", "/v1/teams/local", "/v1/webhooks", "/v1/audit?limit=50"]
+    PAGES = ["/", "/metrics", "/v1/queue", "/v1/queue/history", "/v1/capabilities", "/v1/openapi.json", "/v1/models?limit=20",
+             "/v1/datasets", "/v1/jobs?state=failed", "/v1/recipes", "/v1/whoami", "/healthz", "/readyz", "/v1/teams/local", "/v1/webhooks",
+             "/v1/audit?limit=50"]
 
     def see(self, path, *statuses, **more):
         answer = self.ask("GET", path, **more)
@@ -365,9 +367,11 @@ class Vandal(Worker):
             self.ask("DELETE", path)
 
     def wrong_type(self):
-        body = self.rng.choice([b"[" * 30_000, b'{"type":"quantize","type":"quantize"}', b"\xff\xfe", b"", b"null", b'{"priority":1e400}', b'{"model_id":"mdl_1"}'])
+        body = self.rng.choice([b"[" * 30_000, b'{"type":"quantize","type":"quantize"}', b"\xff\xfe", b"", b"null",
+                                b'{"priority":1e400}', b'{"model_id":"mdl_1"}'])
         type_ = self.rng.choice(["application/json", "text/plain", "multipart/form-data; boundary=x", "application/xml"])
-        self.refused(self.ask("POST", self.rng.choice(["/v1/jobs", "/v1/models", "/v1/webhooks", "/v1/tokens"]), data=body, headers={"Content-Type": type_}))
+        path = self.rng.choice(["/v1/jobs", "/v1/models", "/v1/webhooks", "/v1/tokens"])
+        self.refused(self.ask("POST", path, data=body, headers={"Content-Type": type_}))
 
     def oversize(self):
         """Refused before a byte is sent."""
@@ -406,7 +410,8 @@ class Vandal(Worker):
     def job(self):
         """Of what is not there, or with what cannot be."""
         body = {"type": "quantize", "model_id": self.model, "dataset_id": "ds_" + "0" * 26, "recipe": "minmax-w8a8"}
-        body.update(self.rng.choice([{}, {"recipe": "none"}, {"recipe": {"weights": {"bits": 77}}}, {"model_id": "mdl_" + "0" * 26}, {"priority": 99}, {"more": 1}]))
+        body.update(self.rng.choice([{}, {"recipe": "none"}, {"recipe": {"weights": {"bits": 77}}}, {"model_id": "mdl_" + "0" * 26},
+                                     {"priority": 99}, {"more": 1}]))
         self.refused(self.ask("POST", "/v1/jobs", json=body))
 
 
@@ -469,7 +474,8 @@ class Administrator(Worker):
         own = {"Cookie": answer.headers["Set-Cookie"].split(";")[0], "Authorization": None}
         self.expect(self.ask("GET", "/v1/queue", headers=own), 200)
         self.expect(self.ask("DELETE", "/v1/session", headers=own), 403)
-        self.expect(self.ask("DELETE", "/v1/session", headers={**own, "Sec-Fetch-Site": "same-origin", "X-Repquant-Csrf": answer.json()["csrf_token"]}), 204)
+        own |= {"Sec-Fetch-Site": "same-origin", "X-Repquant-Csrf": answer.json()["csrf_token"]}
+        self.expect(self.ask("DELETE", "/v1/session", headers=own), 204)
 
     def backup(self):
         """Beside the daemon, whatever that does in the meantime; each leaves the folder whole."""

@@ -34,13 +34,17 @@ def summary(told):
     load, found = [r for r in rows if r["what"] == "load"], lives(rows)
     drift = across(found)
     return "\n".join([
-        f"{told['loaded'] / 60:.1f} minutes of load in {told['pieces']} pieces and {told['life']} lives; {sum(total.values())} requests: {dict(sorted(total.items()))}",
+        f"{told['loaded'] / 60:.1f} minutes of load in {told['pieces']} pieces and {told['life']} lives; "
+        f"{sum(total.values())} requests: {dict(sorted(total.items()))}",
         *requests_table(told["requests"]),
         f"jobs by their end: {told['states']}",
         "counted: " + ", ".join(f"{k}: {n}" for k, n in sorted(told["counts"].items())),
         f"under load, {len(load)} measurements: RSS {spread([r['rss'] for r in load], MIB)} MiB, PSS {spread([r['pss'] for r in load], MIB)} MiB, "
-        f"descriptors {spread([r['fds'] for r in load])}, threads {spread([r['threads'] for r in load])}, children {spread([r['children'] for r in load])}, "
-        f"WAL at most {max((r['wal'] for r in rows), default=0) / MIB:.1f} MiB (limit {WAL / MIB:.0f}), scratch at most {max((r['scratch'] for r in rows), default=0) / MIB:.1f} MiB",
+        f"descriptors {spread([r['fds'] for r in load])}, threads {spread([r['threads'] for r in load])}, "
+        f"children {spread([r['children'] for r in load])}, "
+        f"WAL at most {max((r['wal'] for r in rows), default=0) / MIB:.1f} MiB (limit {WAL / MIB:.0f}), "
+        f"scratch at most {max((r['scratch'] for r in rows), default=0) / MIB:.1f} MiB",
         *(life_line(life, quiet) for life, quiet in sorted(found.items())),
-        f"from life to life, at the first quiet moment: {'too few lives' if drift is None else f'{drift / MIB:+.2f} MiB'}; limit within a warm life {GROWTH / MIB:.0f} MiB",
+        f"from life to life, at the first quiet moment: {'too few lives' if drift is None else f'{drift / MIB:+.2f} MiB'}; "
+        f"limit within a warm life {GROWTH / MIB:.0f} MiB",
         f"at the end: database {rows[-1]['db'] / MIB:.1f} MiB, blobs {rows[-1]['blobs'] / MIB:.1f} MiB" if rows else "nothing measured"])

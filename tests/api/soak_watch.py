@@ -11,7 +11,7 @@ import time
 MIB = 1 << 20
 WARM_S = 240                    # a daemon's caches and the heaps of its threads are filled by then
 GROWTH = 4 * MIB                # of a warm daemon's memory, from quiet moment to quiet moment; specs: "RSS growth <= 4 MiB"
-HEAP = 2 * MIB                  # of what malloc has given a warm daemon, SQLite's part aside; what storage/recent.c keeps takes a while to reach its size
+HEAP = 2 * MIB                  # of what malloc has given a warm daemon, SQLite's part aside; storage/recent.c fills for a while
 ACROSS = 8 * MIB                # of the memory of daemons of the same age, from the first one on: the database they serve grows
 WAL = 64 * MIB                  # PRAGMA journal_size_limit
 
@@ -110,7 +110,7 @@ def lives(rows, what="quiet"):
 
 
 def growth(quiet, of=lambda row: row["rss"]):
-    """By how much a daemon's memory grew once it was warm: the most that a later quiet moment had over the first. None if it was never warm for long."""
+    """By how much a warm daemon's memory grew: the most that a later quiet moment had over the first. None if it was not warm for long."""
     warm = [of(row) for row in quiet if row["age"] >= WARM_S]
     return max(warm[1:]) - warm[0] if warm[1:] else None
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """soak.py N - piece N of an hour of mixed load on one data folder, build/soak: 1 to 9 are 400 seconds of load each, `end` is the judgement.
 
-Pieces 1 to 4 are one life of a daemon, which goes on between them. In the others it is ended or killed every minute or two, and at the end of each a day passes. A piece
-goes on where the one before was put away, and needs it; piece 1 begins anew. `stop` ends a daemon that a piece left; `figures` prints what was counted so far.
+Pieces 1 to 4 are one life of a daemon, which goes on between them. In the others it is ended or killed every minute or two, and at the end
+of each a day passes. A piece goes on where the one before was put away, and needs it; piece 1 begins anew. `stop` ends a daemon that a piece
+left; `figures` prints what was counted so far.
 Exit status 1: something does not hold, see tests/api/soak.py and soak_watch.py.
 """
 import json
