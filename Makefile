@@ -36,7 +36,7 @@ TOOLS_CORE := $(O)/tools/raise_opset
 obj       = $(patsubst %.c,$(O)/%.o,$(1))
 show      = @$(if $(V),,printf '  %-5s %s\n' $(1) $(2);) $(if $(V),set -x;)
 # Make again, on all cores unless -j was given.
-AGAIN     = @$(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+AGAIN     = +@$(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 # Beside the ordinary tree.  Instrumented code makes the compiler see truncations and uses that are none.
 ASAN      = CFLAGS=-Wno-error O=build/asan OPT='-O1 -g -fno-omit-frame-pointer' FORTIFY= \
             SAN='-fsanitize=address,undefined -fno-sanitize-recover=all'
