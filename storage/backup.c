@@ -7,7 +7,6 @@
 #include "storage/backup.h"
 
 #include "core/base/clock.h"
-#include "core/base/io.h"
 #include "storage/inner.h"
 #include "storage/snapshot.h"
 
@@ -52,10 +51,9 @@ static bool place_open(struct place *p, const char *path, struct err *e)
 /* Those above are not made: a disk that is not mounted must not become a folder on this one. */
 static bool place_make(struct place *p, const char *path, struct err *e)
 {
-    bool made = mkdir(path, 0700) == 0;
-    if (!made && errno != EEXIST)
-        return err_sys(e, path, "make the folder, in one that must be there");
-    return place_open(p, path, e) && (io_sync_name(p->fd) || !made || err_sys(e, path, "sync the name of"));
+    *p = PLACE_NONE;
+    p->path = path;
+    return store_folder(path, "make the folder, in one that must be there", &p->fd, e);
 }
 
 static bool open_blobs(struct place *p, struct err *e)

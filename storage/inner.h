@@ -146,6 +146,9 @@ bool quota_admit_bytes(struct conn *c, const char *team, uint64_t more, struct e
 bool list_grow(void *items, size_t n, size_t size, struct err *e);
 
 /* blobs/00 to blobs/ff. */
+/* Opens a folder, made if need be, and makes its name durable.  The one above must be there, and may be closed to us where it was not us who made this
+ * one.  make: what is told where it cannot be made. */
+bool store_folder(const char *path, const char *make, int *ret_fd, struct err *e);
 bool store_fan_out(int blobs_fd, const char *path, struct err *e);
 
 /* Reads fd from its start, piece by piece. */

@@ -46,11 +46,15 @@ bool store_fan_out(int blobs_fd, const char *path, struct err *e)
     return sys.fsync(blobs_fd) == 0 || err_sys(e, path, "sync");
 }
 
-/* With its name, for what is acknowledged is below it.  The folder above may be closed to us where it was not us who made this one. */
-static bool data_folder(struct store *s, struct err *e)
+bool store_folder(const char *path, const char *make, int *ret_fd, struct err *e)
 {
-    bool made = mkdir(s->dir, 0700) == 0;
-    return folder(s->dir, &s->dir_fd, e) && (io_sync_name(s->dir_fd) || !made || err_sys(e, s->dir, "sync the name of"));
+    bool made = mkdir(path, 0700) == 0;
+    if (!made && errno != EEXIST)
+        return err_sys(e, path, make);
+    *ret_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*ret_fd < 0)
+        return err_sys(e, path, "open the folder");
+    return io_sync_name(*ret_fd) || !made || err_sys(e, path, "sync the name of");
 }
 
 /*
@@ -111,7 +115,7 @@ static bool open_backup_lock(struct store *s, struct err *e)
 
 static bool open_folders(struct store *s, struct err *e)
 {
-    return data_folder(s, e) && local_disk(s, e) && take_lock(s, e)
+    return store_folder(s->dir, "make the folder", &s->dir_fd, e) && local_disk(s, e) && take_lock(s, e)
         && path_of(s->dir, "blobs", &s->blobs, e) && folder(s->blobs, &s->blobs_fd, e)
         && store_fan_out(s->blobs_fd, s->blobs, e)
         && path_of(s->dir, "scratch", &s->scratch, e) && folder(s->scratch, &s->scratch_fd, e)
