@@ -51,13 +51,17 @@ static void add_policy(struct buf *out, struct embedded style, struct embedded c
     buf_str(out, "\">\n");
 }
 
+/* All of them, or NULL. */
 static json_t *metrics_json(const struct metric_list *m)
 {
     json_t *all = json_object();
-    for (size_t i = 0; i < m->n; i++)
-        json_object_set_new(all, m->items[i].name, json_pack("{s:o, s:o, s:I}", "float", json_finite(m->items[i].x_float), "quantized",
-                                                             json_finite(m->items[i].x_quantized), "samples", (json_int_t)m->items[i].samples));
-    return all;
+    bool ok = all;
+    for (size_t i = 0; ok && i < m->n; i++)
+        ok = json_object_set_new(all, m->items[i].name, metric_json(m->items[i].x_float, m->items[i].x_quantized, m->items[i].samples)) == 0;
+    if (ok)
+        return all;
+    json_decref(all);
+    return NULL;
 }
 
 /* In JSON '<' is only found within strings, where its escape means the same. */

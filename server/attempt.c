@@ -20,6 +20,7 @@
 #include "storage/asset.h"
 #include "storage/blob.h"
 #include "storage/problem.h"
+#include "storage/result.h"
 #include "storage/scratch.h"
 
 #include <stdio.h>
@@ -109,9 +110,7 @@ static bool on_metric(struct attempt *a, const struct child_event *ev, struct er
 {
     if (strlen(ev->name) > 31 || json_object_size(a->metrics) >= MAX_METRICS)
         return true;
-    json_t *metric = json_pack("{s:o, s:o, s:I}", "float", json_finite(ev->x_float), "quantized", json_finite(ev->x_quantized),
-                               "samples", (json_int_t)ev->samples);
-    if (json_object_set_new(a->metrics, ev->name, metric) != 0)
+    if (json_object_set_new(a->metrics, ev->name, metric_json(ev->x_float, ev->x_quantized, ev->samples)) != 0)
         return err_set(e, ERR_MEMORY, "metric", "no memory for a metric; try again");
     return run_metric(a->store, &a->claim, ev->name, ev->x_float, ev->x_quantized, ev->samples, e);
 }

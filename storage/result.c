@@ -125,6 +125,11 @@ void layer_list_release(struct layer_list *l)
 
 /* ---- metrics ---- */
 
+json_t *metric_json(double x_float, double x_quantized, int64_t samples)
+{
+    return json_pack("{s:o, s:o, s:I}", "float", json_finite(x_float), "quantized", json_finite(x_quantized), "samples", (json_int_t)samples);
+}
+
 bool metric_list(struct store *s, const char *team, const char *job_id, struct metric_list *ret, struct err *e)
 {
     struct metric_list l = { 0 };

@@ -5,6 +5,7 @@
 #define STORAGE_RESULT_H
 
 #include "core/base/hash.h"
+#include "core/base/json.h"
 #include "storage/store.h"
 #include "storage/ulid.h"
 
@@ -41,6 +42,8 @@ bool layer_list(struct store *s, const char *team, const char *job_id, enum laye
 void layer_list_release(struct layer_list *l);
 
 struct metric { char name[32]; double x_float, x_quantized; /* NaN: unknown */ int64_t samples; };
+/* {"float", "quantized", "samples"}, as clients see it; NULL without memory. */
+json_t *metric_json(double x_float, double x_quantized, int64_t samples);
 struct metric_list { struct metric *items; size_t n; };
 bool metric_list(struct store *s, const char *team, const char *job_id, struct metric_list *ret, struct err *e);
 void metric_list_release(struct metric_list *l);
