@@ -1,5 +1,5 @@
 // assets.js - the registered models and data sets, and what is inside one.
-import { bytes, card, h, number, state, table, time } from "./dom.js";
+import { bytes, card, facts, h, number, state, table, time } from "./dom.js";
 import { all, get } from "./api.js";
 import { bars, dataLinks } from "./chart.js";
 import { checker } from "./checks.js";
@@ -23,7 +23,7 @@ function head(kind, a) {
     const rows = [["Id", a.id], ["Format", a.format], ["Size", bytes(a.bytes)], ["Digest", a.digest], ["Registered", time(a.created_at)]];
     return [h("h1", null, a.name), h("p", null, h("a", { href: `#/${kind}` }, `All ${kinds[kind].title.toLowerCase()}`), " · ",
         h("a", { href: `#/new?${kinds[kind].option}=${a.id}` }, "New job with it")),
-    h("dl", null, rows.map(([name, value]) => [h("dt", null, name), h("dd", null, value)])),
+    facts(rows),
     a.files.length > 1 && table("Files", [{ title: "File", class: "name", cell: (f) => f.path }, { title: "Size", n: true, cell: (f) => bytes(f.bytes) },
         { title: "Digest", class: "mono", cell: (f) => f.digest }], a.files)];
 }

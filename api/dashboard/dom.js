@@ -62,6 +62,11 @@ export function table(caption, columns, rows) {
         h("tbody", null, rows.map((row) => h("tr", null, columns.map((c) => h("td", { class: c.class || (c.n && "n") }, c.cell(row))))))));
 }
 
+/** What things are called and what they are: rows of [name, value]. */
+export function facts(rows) {
+    return h("dl", null, rows.map(([name, value]) => [h("dt", null, name), h("dd", null, value)]));
+}
+
 export function card(value, what) {
     return h("li", { class: "card" }, h("b", null, value), h("span", null, what));
 }

@@ -1,5 +1,5 @@
 // layer.js - one layer: its weights and inputs before and after, its channels, its softmax codes.
-import { bytes, h, number } from "./dom.js";
+import { bytes, facts, h, number } from "./dom.js";
 import { get } from "./api.js";
 import { codes, histogram, lines, ribbons } from "./chart.js";
 
@@ -23,14 +23,14 @@ function measure(value, unit) {
     return value === null || value === undefined ? "–" : `${number(value)} ${unit}`;
 }
 
-function facts(layer) {
+function factsOf(layer) {
     const rows = [["Role", layer.role], ["Operator", layer.op], ["Block", layer.block || "–"],
         ["Precision", layer.skip_reason ? `float: ${layer.skip_reason}` : layer.actual_precision],
         ["Weights", measure(layer.weight_sqnr_db, "dB")], ["The layer alone", measure(layer.isolated_sqnr_db, "dB")],
         ["With all before it", measure(layer.accumulated_sqnr_db, "dB")], ["Saturated", measure(layer.saturation_pct, "%")],
         ["Gained by reconstruction", measure(layer.reconstruction_gain_db, "dB")], ["Gained by bias correction", measure(layer.bias_correction_gain_db, "dB")],
         ["Size", `${bytes(layer.bytes_after)} of ${bytes(layer.bytes_before)}`]];
-    return h("dl", null, rows.map(([name, value]) => [h("dt", null, name), h("dd", null, value)]));
+    return facts(rows);
 }
 
 export async function layerPage(place, { path: [id, index], signal }) {
@@ -42,7 +42,7 @@ export async function layerPage(place, { path: [id, index], signal }) {
         return;
     }
     place.append(h("h1", null, layer.name), h("nav", { class: "row", "aria-label": "Neighbours" }, to(data[at - 1], "Before"), to(data[at + 1], "After")),
-        facts(layer));
+        factsOf(layer));
     const d = await get(`/v1/jobs/${id}/layers/${layer.index}/details`, signal), name = `${id}-layer-${index}`;
     const w = d.weight || {};
     const plots = [w.histogram_before && histogram("Weights", { before: w.histogram_before, after: w.histogram_after, name: `${name}-weights` }),

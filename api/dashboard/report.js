@@ -1,6 +1,6 @@
 // report.js - the report as one page that needs no network: of the same parts as the dashboard's pages, from numbers that lie in the page itself.
 // The Makefile puts these parts and this one behind each other, as offline.js; api/report_html.c puts that, Chart.js and the numbers into the page.
-import { h, number, table, time } from "./dom.js";
+import { facts, h, number, table, time } from "./dom.js";
 import { bars, dataLinks } from "./chart.js";
 import { columns, errorPlots, layerCell } from "./overview.js";
 import { verdict } from "./verdict.js";
@@ -10,7 +10,7 @@ const { job, model, dataset, metrics, layers, warnings } = JSON.parse(document.g
 function factsOf() {
     const rows = [["Job", job.id], ["Model", model], ["Calibration", dataset], ["Finished", time(job.timestamps.succeeded)],
         ["Engine", job.engine ? job.engine.version : "unknown"]];
-    return h("dl", null, rows.map(([name, value]) => [h("dt", null, name), h("dd", null, value)]));
+    return facts(rows);
 }
 
 /** Bytes of the largest layers, before and after; the files' numbers are of all. */

@@ -3,12 +3,6 @@ import { h, number, problem, table } from "./dom.js";
 import { get } from "./api.js";
 import { dataLinks, heads, ribbons } from "./chart.js";
 
-/** Widest over narrowest, of channels that have a width. */
-function ratio(low, high) {
-    const widths = low.map((v, i) => high[i] - v).filter((w) => w > 0);
-    return widths.length ? Math.max(...widths) / Math.min(...widths) : null;
-}
-
 /** Channel ranges as the model has them, and as its norm gives them once it has taken up the factors. */
 function reparameterized(c) {
     const through = (values) => values.map((v, i) => c.mul ? v * c.mul[i] + c.shift[i] : v);
