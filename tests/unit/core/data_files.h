@@ -208,6 +208,12 @@ static inline void add_end(struct buf *b, uint64_t at, uint64_t entries)
     add(b, 0, 2);
 }
 
+static inline void member_release(struct member *m)
+{
+    buf_release(&m->packed);
+    buf_release(&m->content);
+}
+
 static inline void add_npz(struct buf *b, struct member *m, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -216,10 +222,8 @@ static inline void add_npz(struct buf *b, struct member *m, size_t n)
     for (size_t i = 0; i < n; i++)
         add_central(b, &m[i]);
     add_end(b, at, n);
-    for (size_t i = 0; i < n; i++) {
-        buf_release(&m[i].packed);
-        buf_release(&m[i].content);
-    }
+    for (size_t i = 0; i < n; i++)
+        member_release(&m[i]);
 }
 
 static inline struct member six_member(const char *name)

@@ -250,28 +250,6 @@ static void an_archive_of_pictures_that_cannot_be_one_is_refused(void **state)
     buf_release(&long_text[1].content);
 }
 
-static void too_many_pictures_are_refused(void **state)
-{
-    (void)state;
-    enum { MANY = IMAGES_MAX + 1 };
-    struct member *m = calloc(MANY, sizeof *m);
-    char (*names)[16] = calloc(MANY, sizeof *names);
-    struct buf b = BYTES;
-    assert_true(m && names);
-    for (int i = 0; i < MANY; i++) {
-        snprintf(names[i], sizeof names[i], "%d.png", i);
-        m[i] = (struct member){ .name = names[i], .content = BYTES };
-    }
-    add_npz(&b, m, MANY);
-    struct opened o = opened_shifted(b.p, b.n, "calib.zip", 64 << 20, 0);
-    assert_int_equal(o.e.code, ERR_DATA_LIMIT);
-    assert_non_null(strstr(o.e.text, "more than 20000 pictures"));
-    opened_release(&o);
-    buf_release(&b);
-    free(names);
-    free(m);
-}
-
 static void a_folder_that_is_none_is_refused(void **state)
 {
     (void)state;
@@ -330,7 +308,6 @@ int main(void)
         cmocka_unit_test(an_archive_of_pictures_is_a_data_set),
         cmocka_unit_test(pictures_that_do_not_fit_together_are_refused_by_name),
         cmocka_unit_test(an_archive_of_pictures_that_cannot_be_one_is_refused),
-        cmocka_unit_test(too_many_pictures_are_refused),
         cmocka_unit_test(a_folder_that_is_none_is_refused),
         cmocka_unit_test(a_long_file_of_a_folder_is_refused),
     };

@@ -144,10 +144,8 @@ static void a_directory_longer_than_its_members_is_refused(void **state)
     add_end(&b, at, 1);
     assert_refused(&b, "one of two", ERR_DATA_FORMAT, "more bytes than members");
     buf_release(&b);
-    for (int i = 0; i < 2; i++) {
-        buf_release(&m[i].packed);
-        buf_release(&m[i].content);
-    }
+    for (int i = 0; i < 2; i++)
+        member_release(&m[i]);
 }
 
 /* Of an archive with one member, whose name has five bytes and whose sizes and place are zip64 fields. */
@@ -197,8 +195,7 @@ static void a_length_that_leads_outside_is_refused(void **state)
         for (int k = 0; k < 2; k++)
             patch(&b, begin, rows[i].patch[k]);
         assert_refused(&b, rows[i].label, ERR_DATA_FORMAT, rows[i].says);
-        buf_release(&m.packed);
-        buf_release(&m.content);
+        member_release(&m);
         buf_release(&b);
     }
 }
@@ -218,8 +215,7 @@ static void a_directory_that_ends_in_a_header_is_refused(void **state)
         add_end(&b, at, 2);
         assert_refused(&b, "cut header", ERR_DATA_FORMAT, "directory is not valid");
         buf_release(&header);
-        buf_release(&m.packed);
-        buf_release(&m.content);
+        member_release(&m);
         buf_release(&b);
     }
 }
@@ -266,8 +262,7 @@ static void overlapping_members_are_refused(void **state)
         add_central(&b, &m);
     add_end(&b, at, 100);
     assert_refused(&b, "overlap", ERR_DATA_FORMAT, "overlap");
-    buf_release(&m.packed);
-    buf_release(&m.content);
+    member_release(&m);
     buf_release(&b);
 }
 
@@ -373,8 +368,7 @@ static void a_bad_zip64_end_is_refused(void **state)
             assert_true(o.e.code == ERR_DATA_FORMAT || o.e.code == ERR_DATA_LIMIT);
         assert_int_equal(o.ok, (at >= 12 && at < 16) || (at >= 60 && at < 64) || at >= 72);
         opened_release(&o);
-        buf_release(&m.packed);
-        buf_release(&m.content);
+        member_release(&m);
         buf_release(&b);
     }
 }
@@ -403,8 +397,7 @@ static void end_records_that_differ_are_refused(void **state)
         struct opened o = opened(&b, "calib.npz");
         assert_int_equal(o.ok, rows[i].ok);
         opened_release(&o);
-        buf_release(&m.packed);
-        buf_release(&m.content);
+        member_release(&m);
         buf_release(&b);
     }
 }

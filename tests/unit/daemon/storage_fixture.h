@@ -15,6 +15,7 @@
 #include "storage/blob.h"
 #include "storage/run.h"
 #include "storage/scratch.h"
+#include "storage/webhook.h"
 
 #include <ftw.h>
 #include <stdio.h>
@@ -67,6 +68,14 @@ static inline void fixture_job(struct fixture *f, int priority, char ret[ID_SIZE
         fail_msg("%s: %s", e.where, e.text);
     memcpy(ret, job.id, ID_SIZE);
     job_release(&job);
+}
+
+/* Deliveries that wait to be sent. */
+static inline int64_t fixture_pending(struct fixture *f)
+{
+    struct outbox_counts n;
+    assert_true(outbox_count(f->store, &n, NULL));
+    return n.pending;
 }
 
 static inline void fixture_reopen(struct fixture *f)

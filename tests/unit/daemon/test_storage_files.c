@@ -295,16 +295,24 @@ static struct claim claim_of(struct fixture *f, int lease)
     return c;
 }
 
+/* A job whose first attempt has its folder. */
+static struct claim begun(struct fixture *f, char ret_id[ID_SIZE])
+{
+    int dir;
+    fixture_job(f, 0, ret_id);
+    struct claim c = claim_of(f, 1000000000);
+    assert_true(scratch_make(f->store, &c, &dir, NULL));
+    close(dir);
+    return c;
+}
+
 static void the_journal_of_a_lost_attempt_is_carried_to_the_next(void **state)
 {
     struct fixture *f = *state;
     char id[ID_SIZE], below[128], text[32];
     struct recovery r;
     int dir;
-    fixture_job(f, 0, id);
-    struct claim c = claim_of(f, 1000000000);
-    assert_true(scratch_make(f->store, &c, &dir, NULL));
-    close(dir);
+    struct claim c = begun(f, id);
     snprintf(below, sizeof below, "scratch/%s/1/journal", id);
     put(f, below, "site 1..7");
     snprintf(below, sizeof below, "scratch/%s/1/spill.bin", id);
@@ -333,11 +341,7 @@ static void a_claim_that_ends_without_a_folder_of_its_own_leaves_no_older_one(vo
     struct fixture *f = *state;
     char id[ID_SIZE], below[128];
     struct recovery r;
-    int dir;
-    fixture_job(f, 0, id);
-    struct claim c = claim_of(f, 1000000000);
-    assert_true(scratch_make(f->store, &c, &dir, NULL));
-    close(dir);
+    struct claim c = begun(f, id);
     fixture_reopen(f);
     assert_true(store_recover(f->store, &r, NULL));
     c = claim_of(f, 1000000000);
@@ -354,11 +358,7 @@ static void scratch_of_jobs_that_ended_is_removed_at_start(void **state)
     struct fixture *f = *state;
     char id[ID_SIZE], below[128];
     struct recovery r;
-    int dir;
-    fixture_job(f, 0, id);
-    struct claim c = claim_of(f, 1000000000);
-    assert_true(scratch_make(f->store, &c, &dir, NULL));
-    close(dir);
+    struct claim c = begun(f, id);
     assert_true(run_fail(f->store, &c, "{}", NULL));
     snprintf(below, sizeof below, "scratch/%s/1/deep", id);
     assert_int_equal(mkdir(path_in(f, below), 0), 0);

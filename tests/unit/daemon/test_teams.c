@@ -251,13 +251,6 @@ static void what_a_team_has_is_nobody_elses(void **state)
     }
 }
 
-static int64_t waiting(struct fixture *f)
-{
-    struct outbox_counts n;
-    assert_true(outbox_count(f->store, &n, NULL));
-    return n.pending;
-}
-
 static void a_job_is_told_to_its_own_teams_webhooks(void **state)
 {
     struct fixture *f = *state;
@@ -266,10 +259,10 @@ static void a_job_is_told_to_its_own_teams_webhooks(void **state)
     char secret[WEBHOOK_SECRET_SIZE], job[ID_SIZE];
     must(webhook_create(f->store, "other", &hook_request, &hook, secret, &e), &e);
     fixture_job(f, 0, job);
-    assert_int_equal(waiting(f), 0);
+    assert_int_equal(fixture_pending(f), 0);
     must(webhook_create(f->store, TEAM_LOCAL, &hook_request, &hook, secret, &e), &e);
     fixture_job(f, 0, job);
-    assert_int_equal(waiting(f), 1);
+    assert_int_equal(fixture_pending(f), 1);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)

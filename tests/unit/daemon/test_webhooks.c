@@ -39,13 +39,6 @@ static bool end(struct fixture *f, struct letter *l, enum delivery_state state, 
     return disabled;
 }
 
-static int64_t pending(struct fixture *f)
-{
-    struct outbox_counts n;
-    assert_true(outbox_count(f->store, &n, NULL));
-    return n.pending;
-}
-
 /* ---- the outbox ---- */
 
 static void an_event_is_in_the_outbox_of_who_wants_it_and_of_nobody_else(void **state)
@@ -59,13 +52,13 @@ static void an_event_is_in_the_outbox_of_who_wants_it_and_of_nobody_else(void **
     make_hook(f, "a:443", NULL, all);
     make_hook(f, "b:443", "job.succeeded job.failed", ends);
     fixture_job(f, 0, job);
-    assert_int_equal(pending(f), 1);
+    assert_int_equal(fixture_pending(f), 1);
     assert_true(run_claim(f->store, &terms, &claim, &claimed, NULL));
     job_release(&claimed);
     assert_true(run_progress(f->store, &claim, 1, 2, 0, NULL));           /* nobody asked for that */
-    assert_int_equal(pending(f), 2);
+    assert_int_equal(fixture_pending(f), 2);
     assert_true(run_fail(f->store, &claim, "{\"code\":\"model.invalid\"}", NULL));
-    assert_int_equal(pending(f), 4);
+    assert_int_equal(fixture_pending(f), 4);
     char told[2][128] = { "", "" };                                     /* of all, of ends: in the order of sending */
     while (next(f, "", NULL, &l)) {
         char *at = told[strcmp(l.webhook_id, ends) == 0];
@@ -76,7 +69,7 @@ static void an_event_is_in_the_outbox_of_who_wants_it_and_of_nobody_else(void **
     }
     assert_string_equal(told[0], "job.queued job.started job.failed ");
     assert_string_equal(told[1], "job.failed ");
-    assert_int_equal(pending(f), 0);
+    assert_int_equal(fixture_pending(f), 0);
 }
 
 static void what_is_not_committed_is_not_told(void **state)
@@ -95,11 +88,11 @@ static void what_is_not_committed_is_not_told(void **state)
     r.webhook = &own;
     assert_false(job_insert(f->store, TEAM_LOCAL, &r, &job, &e));
     assert_int_equal(e.code, ERR_QUOTA);
-    assert_int_equal(pending(f), 0);
+    assert_int_equal(fixture_pending(f), 0);
     none.queued = 1;
     assert_true(team_set_quota(f->store, TEAM_LOCAL, &none, NULL));
     assert_true(job_insert(f->store, TEAM_LOCAL, &r, &job, &e));
-    assert_int_equal(pending(f), 2);
+    assert_int_equal(fixture_pending(f), 2);
     fixture_reopen(f);                                                  /* and it is there after a restart */
     assert_true(outbox_count(f->store, &n, NULL));
     assert_int_equal(n.pending, 2);
@@ -136,7 +129,7 @@ static void a_lane_is_one_host_and_port_of_a_team(void **state)
     assert_string_equal(l.webhook_id, a2);
     end(f, &l, DELIVERY_DELIVERED, false);
     assert_false(next(f, "", busy, &l));
-    assert_int_equal(pending(f), 2);
+    assert_int_equal(fixture_pending(f), 2);
 }
 
 static void a_hook_is_disabled_when_its_receiver_is_dead(void **state)
@@ -168,7 +161,7 @@ static void a_hook_is_disabled_when_its_receiver_is_dead(void **state)
         assert_int_equal(h.disabled_at > 0, cases[i].disabled);
         assert_false(next(f, "", NULL, &l));
         assert_true(webhook_delete(f->store, TEAM_LOCAL, id, NULL));
-        assert_int_equal(pending(f), 0);
+        assert_int_equal(fixture_pending(f), 0);
         delivery_release(&first);
         delivery_release(&second);
     }
@@ -212,7 +205,7 @@ static void what_was_kept_long_enough_goes(void **state)
     assert_int_equal(gone.webhooks, 0);                                 /* its job has not ended */
     assert_true(job_cancel(f->store, TEAM_LOCAL, job, NULL, NULL, &made, NULL));
     job_release(&made);
-    assert_int_equal(pending(f), 2);
+    assert_int_equal(fixture_pending(f), 2);
     assert_true(store_forget(f->store, &keep, &gone, NULL));
     assert_int_equal(gone.deliveries + gone.webhooks, 0);               /* what waits is kept */
     while (next(f, "", NULL, &l))
