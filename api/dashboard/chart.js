@@ -34,12 +34,22 @@ export function dataLinks(name, rows) {
 const waiting = new WeakMap();      // canvas: its configuration
 let palette = new Map();
 
-/** A colour of style.css.  Chart.js asks whenever it draws, so that another scheme needs no new chart. */
+/** A colour of style.css, as it is when asked for. */
 const colour = (name, opacity = "") => () => {
     if (!palette.has(name))
         palette.set(name, getComputedStyle(document.documentElement).getPropertyValue(name).trim().replace(/^#(.)(.)(.)$/, "#$1$1$2$2$3$3"));
     return palette.get(name) + opacity;
 };
+
+/**
+ * Gives data sets the colours of the present scheme; each has functions for them in `colours`.  As functions of Chart.js's they would be asked for each
+ * of a thousand points.
+ */
+function paint(data) {
+    for (const set of data.datasets)
+        for (const [member, value] of Object.entries(set.colours))
+            set[member] = value();
+}
 
 const inView = new IntersectionObserver((entries) => entries.filter((e) => e.isIntersecting).forEach((e) => draw(e.target)), { rootMargin: "300px" });
 
@@ -51,6 +61,7 @@ function draw(canvas) {
     for (const chart of Object.values(Chart.instances))
         if (!chart.canvas.isConnected)      // its page has been left
             chart.destroy();
+    paint(config.data);
     new Chart(canvas, config);
 }
 
@@ -59,7 +70,10 @@ Object.assign(Chart.defaults.font, { family: "system-ui, sans-serif", size: FONT
 Chart.defaults.plugins.legend.display = false;      // the key is text of the page
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     palette = new Map();
-    Object.values(Chart.instances).forEach((chart) => chart.update());
+    for (const chart of Object.values(Chart.instances)) {
+        paint(chart.data);
+        chart.update();
+    }
 });
 addEventListener("beforeprint", () => document.querySelectorAll("canvas").forEach(draw));
 
@@ -104,8 +118,10 @@ function nameAxis(names) {
     } } });
 }
 
-const line = (i, more) => ({ borderColor: colour(COLOURS[i]), backgroundColor: colour(COLOURS[i], AREA), borderWidth: 2, borderDash: DASHES[i],
+const line = (i, more) => ({ colours: { borderColor: colour(COLOURS[i]), backgroundColor: colour(COLOURS[i], AREA) }, borderWidth: 2, borderDash: DASHES[i],
     pointRadius: 0, pointHitRadius: 6, ...more });
+
+const fill = (backgroundColor) => ({ backgroundColor });
 
 const titled = (title, label) => ({ callbacks: { title: (items) => items.length ? title(items[0]) : "", label } });
 
@@ -131,7 +147,7 @@ export function bars(title, unit, rows, { name, what = "layer", show = number, m
     const shown = all ? rows : rows.slice(0, most);
     const words = rows.length ? `The first is ${rows[0].label} with ${number(rows[0].value)} ${unit}.` : "There are none.";
     const made = figure(title, [], drawing(`${title}. ${words}`, shown.length * 20 + 50, { type: "bar", plugins: [texts],
-        data: { datasets: [{ data: shown.map((r) => r.value), backgroundColor: colour("--a"), texts: shown.map((r) => show(r.value)), minBarLength: 1 }] },
+        data: { datasets: [{ data: shown.map((r) => r.value), colours: fill(colour("--a")), texts: shown.map((r) => show(r.value)), minBarLength: 1 }] },
         options: { indexAxis: "y", layout: { padding: { right: 60 } },
             scales: { y: nameAxis(shown.map((r) => r.label)), x: axis(unit, [], more) },
             onClick: (_, [at]) => { if (at && shown[at.index].href) location.hash = shown[at.index].href; },
@@ -150,8 +166,10 @@ export function bars(title, unit, rows, { name, what = "layer", show = number, m
 export function lines(title, xTitle, yTitle, series, { name, labels, at, zero } = {}) {
     const n = Math.max(2, ...series.map((one) => one.values.length)), place = (i) => at ? at[i] : i, given = (values, i) => Number.isFinite(values[i]);
     const words = series.map((one) => `${one.name}: from ${number(range(one.values)[0])} to ${number(range(one.values)[1])}`).join("; ");
+    const alone = (values, k) => given(values, k) && !given(values, k - 1) && !given(values, k + 1);
+    const dots = (values) => values.some((_, k) => alone(values, k)) ? values.map((_, k) => alone(values, k) ? 2.5 : 0) : 0;
     const sets = series.map(({ name: label, values }, i) => line(i, { label, data: values.map((v, k) => ({ x: place(k), y: given(values, k) ? v : null })),
-        pointRadius: values.map((_, k) => given(values, k) && !given(values, k - 1) && !given(values, k + 1) ? 2.5 : 0) }));
+        pointRadius: dots(values) }));
     return figure(title, series.map((one, i) => [one.name, `k${i} d${i}`]), drawing(`${title}. ${words}`, 260, { type: "line", data: { datasets: sets },
         options: { interaction: { mode: "index", intersect: false }, scales: { x: axis(xTitle, at ? range(at) : [0, n - 1]),
             y: axis(yTitle, [], { suggestedMin: zero ? 0 : undefined, suggestedMax: zero ? 1 : undefined }) },
@@ -172,7 +190,7 @@ export function histogram(title, { before, after, clips = [], name }) {
     const steps = (one) => [...one.counts.map((c, i) => ({ x: edge(i), y: log(c) })), { x: edge(n), y: 0 }];
     const sets = [line(0, { label: "before", data: steps(before), stepped: true, borderWidth: 0, fill: "origin" }),
         after && line(1, { label: "after", data: steps(after), stepped: true, borderDash: [] }),
-        ...shown.map((c) => line(0, { label: "clip", data: [{ x: c, y: 0 }, { x: c, y: top }], borderColor: colour("--bad"), borderDash: [5, 3] }))];
+        ...shown.map((x) => line(0, { label: "clip", data: [{ x, y: 0 }, { x, y: top }], colours: { borderColor: colour("--bad") }, borderDash: [5, 3] }))];
     const cut = clips.length ? `, clipped at ${clips.map((c) => number(c, 4)).join(" and ")}` : "";
     const words = `Values from ${number(before.min, 4)} to ${number(before.max, 4)}${cut}.`;
     const count = (item) => `${item.dataset.label}: ${number(10 ** item.parsed.y - 1, 0)}`;
@@ -207,7 +225,7 @@ export function ribbons(title, c, { name }) {
 
 /** How often each code occurs. */
 function codeBars(words, counts, height, colours, scales) {
-    const sets = [{ data: counts, backgroundColor: colours, categoryPercentage: 1 }];
+    const sets = [{ data: counts, colours: fill(colours), categoryPercentage: 1 }];
     return drawing(words, height, { type: "bar", data: { labels: counts.map((_, i) => i), datasets: sets },
         options: { scales, plugins: { tooltip: titled((item) => `code ${item.dataIndex}`) } } });
 }
@@ -224,8 +242,8 @@ export function codes(title, counts, words, { name }) {
 export function heads(title, codes, facts, { name }) {
     const small = codes.map((counts, i) => {
         const words = `head ${facts[i].head}: zero ${number(facts[i].zero, 1)} %, saturated ${number(facts[i].saturated, 1)} %`;
-        const colours = counts.map((_, at) => at === counts.length - 1 ? "--b" : at ? "--a" : "--c");
-        return h("div", { class: "head" }, codeBars(`${title}, ${words}`, counts, 64, ({ dataIndex = 1 }) => colour(colours[dataIndex])(),
+        const colours = () => counts.map((_, at) => colour(at === counts.length - 1 ? "--b" : at ? "--a" : "--c")());
+        return h("div", { class: "head" }, codeBars(`${title}, ${words}`, counts, 64, colours,
             { x: { type: "category", display: false }, y: { display: false, beginAtZero: true } }), h("p", null, words));
     });
     return figure(title, [["highest level", "k2 area"], ["levels", "k0 area"], ["zero", "k1 area"]], h("div", { class: "heads" }, small),
@@ -236,7 +254,7 @@ export function heads(title, codes, facts, { name }) {
 export function gantt(title, rows, { name }) {
     const words = `${rows.map((r) => `${r.name} took ${number(r.to - r.from, 1)} s`).join(", ")}.`;
     return figure(title, [], drawing(`${title}. ${words}`, rows.length * 24 + 50, { type: "bar",
-        data: { datasets: [{ data: rows.map((r) => [r.from, r.to]), backgroundColor: colour("--a"), minBarLength: 1 }] },
+        data: { datasets: [{ data: rows.map((r) => [r.from, r.to]), colours: fill(colour("--a")), minBarLength: 1 }] },
         options: { indexAxis: "y", scales: { y: nameAxis(rows.map((r) => r.name)), x: axis("seconds", [0, Math.max(0.001, ...rows.map((r) => r.to))]) },
             plugins: { tooltip: titled((item) => rows[item.dataIndex].name, ({ dataIndex: i }) => `${number(rows[i].to - rows[i].from, 2)} s`) } } }),
     name, [["stage", "from_seconds", "to_seconds"], ...rows.map((r) => [r.name, r.from, r.to])]);
@@ -248,7 +266,7 @@ export function pareto(title, xTitle, yTitle, points, { name }) {
     const across = (title, member) => axis(title, spread(range(points.map((p) => p[member]))), { ticks: { includeBounds: false } });
     const beaten = (p) => points.some((q) => q.x <= p.x && q.y >= p.y && (q.x < p.x || q.y > p.y));
     const sets = points.map((p, i) => ({ label: p.label, data: [{ x: p.x, y: p.y }], pointStyle: SHAPES[i], pointRadius: 7, pointHoverRadius: 8,
-        borderWidth: 2, borderColor: colour(COLOURS[i]), backgroundColor: beaten(p) ? "transparent" : colour(COLOURS[i]),
+        borderWidth: 2, colours: { borderColor: colour(COLOURS[i]), backgroundColor: beaten(p) ? () => "transparent" : colour(COLOURS[i]) },
         texts: [p.label + (beaten(p) ? " (dominated)" : "")], aside: true }));
     const words = points.map((p) => `${p.label}: ${number(p.x)}, ${number(p.y)}`).join("; ");
     const keys = points.map((p, i) => [p.label, `k${i} area`]);

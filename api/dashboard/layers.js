@@ -82,6 +82,9 @@ export async function layersPage(place, { path: [id], query, signal }) {
         show(layers.filter((l) => l.name.includes(filter.value)).sort(compareLayers(key, sign)));
         heads.forEach((th, i) => columns[i].key === key
             ? th.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending") : th.removeAttribute("aria-sort"));
+        remember();
+    }
+    function remember() {
         const address = new URLSearchParams({ sort: key, order: sign > 0 ? "asc" : "desc", ...(filter.value && { filter: filter.value }),
             ...(worst && { worst }) });
         history.replaceState(null, "", `#/jobs/${id}/layers?${address}`);
@@ -91,7 +94,7 @@ export async function layersPage(place, { path: [id], query, signal }) {
         place.append(h("p", null, "No layer is finished yet."));
         return;
     }
-    place.append(...errorPlots(id, layers, { hrefOf: (l) => `#/jobs/${id}/layers/${l.index}`, by: worst, told: (measure) => { worst = measure; draw(); } }),
+    place.append(...errorPlots(id, layers, { hrefOf: (l) => `#/jobs/${id}/layers/${l.index}`, by: worst, told: (measure) => { worst = measure; remember(); } }),
     h("div", { class: "row" }, h("label", { for: "filter" }, "Name holds "), filter,
         dataLinks(`${id}-layers`, [columns.map((c) => c.key), ...layers.map((l) => columns.map((c) => l[c.key]))])),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Layers" },
