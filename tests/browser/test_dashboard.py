@@ -85,6 +85,15 @@ def test_the_pages_are_read_in_the_dark_too(daemon, jobs, browse, accessible, sh
         shot(page, f"{path.replace('/', '-')}-dark")
 
 
+def test_a_plot_follows_the_colours_of_the_page(daemon, jobs, browse):
+    page = browse(daemon, f"/#/jobs/{jobs[0]['id']}/layers", color_scheme="light")
+    seen = "[c.data.datasets[0].borderColor, c.scales.x.options.ticks.color, getComputedStyle(document.documentElement).getPropertyValue('--a').trim()]"
+    light = chart(page, "Error over depth", seen)
+    page.emulate_media(color_scheme="dark")
+    dark = chart(page, "Error over depth", seen)
+    assert light[0] == light[2] != dark[2] == dark[0] and light[1] != dark[1]
+
+
 def test_the_whole_dashboard_is_small_and_parses_no_html(daemon):
     files = sorted((ROOT / "api" / "dashboard").iterdir())
     assert sum(len(gzip.compress(daemon("GET", f"/dashboard/{name}").content)) for name in [*(f.name for f in files), "chart.min.js"]) < 200_000
