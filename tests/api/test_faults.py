@@ -407,6 +407,12 @@ def test_one_point_of_each_scenario_and_class(world):
     assert sum(failed) > 0.8 * len(failed)
 
 
+def test_no_allocation_is_missed_by_a_request_with_an_empty_body(world):
+    """A retry whose empty body found no memory was answered 202 with nothing in it: all its allocations fail once here, not a sample."""
+    for at in range(1, calls(world, "retry")["memory"] + 1):
+        fail_at(world, "retry", "memory", at, False)
+
+
 def start_with(w, kind, at, sticky):
     """Stops the daemon and starts it with a fault: it runs, or ends with a word and a status, and starts when the fault is over.  Whether the fault was met."""
     assert w.daemon.stop() == 0
