@@ -9,7 +9,8 @@
  *
  *  - Those who write at the same time share a commit, and so its fsync: whoever ends while another waits for the
  *    connection leaves the transaction open to that one (a savepoint keeps their changes apart) and sleeps until
- *    it is durable.  Nobody waits for company: alone, each commits at once.
+ *    it is durable.  Nobody waits for company: alone, each commits at once.  Who is woken needs the connection no
+ *    more: behind it the next transaction is under way already.
  *  - Write transactions start with BEGIN IMMEDIATE.  A deferred one that reads first and writes
  *    later fails at once with SQLITE_BUSY_SNAPSHOT when another process wrote in between; the busy
  *    timeout does not apply to that upgrade.
@@ -18,7 +19,7 @@
  *  - After a failed write or fsync the file may not hold what we believe it does, and asking again
  *    would hear "ok" from a kernel that has dropped the pages.  So nothing more is written until a restart.
  *
- * LOCKING  write_mu is held from db_write() to db_write_end(), which lets go of it while it sleeps; read_mu only to take or
+ * LOCKING  write_mu is held from db_write() until db_write_end() has committed or sleeps; read_mu only to take or
  * give back a reader.  Both are leaves, but for the blob store's publish_mu, which is taken before write_mu: so what comes between
  * db_write() and db_write_end() takes no lock that somebody may hold who writes.
  */
@@ -29,6 +30,7 @@
 #include "storage/inner.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -49,21 +51,20 @@ struct touched { char team[TEAM_SIZE], job[ID_SIZE]; };
 /* A write whose changes are in the open transaction, until that is committed.  On the stack of who waits for it. */
 struct sharer {
     struct sharer *next;
-    bool done, ok;
+    sem_t ended;                    /* posted once the two below hold */
+    bool ok;
     struct err why;
 };
 
 struct db {
     atomic_int coming;              /* who waits for write_mu */
     pthread_mutex_t write_mu;       /* guards all up to `changes` */
-    pthread_cond_t committed;       /* some sharers are done */
     struct sharer *sharers;         /* of the open transaction, */
     int nsharers;                   /* so many */
     struct conn writer;
     struct touched touched[TOUCH_MAX];
     int ntouched;
     bool posted;
-    bool full;                      /* the disk was, and on_full has not heard of it */
     sqlite3_int64 changes;          /* the connection's count when the transaction began */
 
     pthread_mutex_t read_mu;        /* guards free_readers */
@@ -73,6 +74,7 @@ struct db {
 
     _Atomic uint64_t commits;
     atomic_bool broken;             /* an I/O error while writing: see above */
+    atomic_bool full;               /* the disk was, and on_full has not heard of it */
     store_watch_fn *watch;          /* set before threads exist */
     void *watch_arg;
     void (*on_full)(void *arg);     /* likewise */
@@ -176,7 +178,6 @@ struct db *db_open(const char *path, struct err *e)
         return NULL;
     }
     pthread_mutex_init(&db->write_mu, NULL);
-    pthread_cond_init(&db->committed, NULL);
     pthread_mutex_init(&db->read_mu, NULL);
     pthread_cond_init(&db->read_free, NULL);
     db->writer.db = db;
@@ -204,7 +205,6 @@ void db_close(struct db *db)
         sqlite3_db_config(db->writer.lite, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     conn_close(&db->writer);        /* last, so that the checkpoint on close is the writer's */
     pthread_mutex_destroy(&db->write_mu);
-    pthread_cond_destroy(&db->committed);
     pthread_mutex_destroy(&db->read_mu);
     pthread_cond_destroy(&db->read_free);
     free(db);
@@ -231,19 +231,24 @@ static bool refuse_broken(struct err *e)
 
 /* ---- the transaction that writes share ---- */
 
-/* The end of the open transaction, for all who share it. */
-static void tell_sharers(struct db *db, bool ok, const struct err *why)
+/* Those who share the open transaction, which ends: the next one is others'. */
+static struct sharer *take_sharers(struct db *db)
 {
-    for (struct sharer *sharer = db->sharers, *next; sharer; sharer = next) {
-        next = sharer->next;        /* before it is done: then it is gone */
+    struct sharer *all = db->sharers;
+    db->sharers = NULL;
+    db->nsharers = 0;
+    return all;
+}
+
+static void tell(struct sharer *all, bool ok, const struct err *why)
+{
+    for (struct sharer *sharer = all, *next; sharer; sharer = next) {
+        next = sharer->next;        /* before it is told: then it is gone */
         sharer->ok = ok;
         if (!ok)
             sharer->why = *why;
-        sharer->done = true;
+        sem_post(&sharer->ended);
     }
-    db->sharers = NULL;
-    db->nsharers = 0;
-    pthread_cond_broadcast(&db->committed);
 }
 
 static void note_failure(struct db *db, int kind)
@@ -252,7 +257,8 @@ static void note_failure(struct db *db, int kind)
         metric_add(METRIC_COMMIT_FAILED, 1);
     if (kind == SQLITE_IOERR)
         atomic_store(&db->broken, true);
-    db->full |= kind == SQLITE_FULL;
+    if (kind == SQLITE_FULL)
+        atomic_store(&db->full, true);
 }
 
 /* COMMIT, or ROLLBACK where it fails. */
@@ -282,35 +288,49 @@ static void take_back(struct db *db)
         return;
     (void)db_exec(lite, "ROLLBACK", NULL);
     err_set(&why, code_of(kind), "database", "a write of the same commit failed; try again");
-    tell_sharers(db, false, &why);
+    tell(take_sharers(db), false, &why);
 }
 
 static bool others_come(const struct db *db) { return atomic_load(&db->coming) > 0 && db->nsharers < SHARE_MAX; }
 
-/* Leaves the transaction to who comes next, and sleeps until it has ended.  write_mu is held before and after. */
+/* Leaves the transaction and write_mu to who comes next, and sleeps until it has ended. */
 static bool share(struct db *db, struct err *e)
 {
     struct sharer me = { .next = db->sharers };
+    sem_init(&me.ended, 0, 0);
     db->sharers = &me;
     db->nsharers++;
-    while (!me.done)
-        pthread_cond_wait(&db->committed, &db->write_mu);
+    pthread_mutex_unlock(&db->write_mu);
+    while (sem_wait(&me.ended) != 0)        /* a signal */
+        ;
+    sem_destroy(&me.ended);
     if (!me.ok && e)
         *e = me.why;
     return me.ok;
 }
 
-/* Makes the open transaction durable, now or with those who come.  False: nothing of it is. */
+/* Makes the open transaction durable, now or with those who come, and lets go of write_mu.  False: nothing of it is. */
 static bool finish(struct db *db, struct err *e)
 {
     if (others_come(db))
         return share(db, e);
     struct err why = { 0 };
     bool ok = commit(db, &why);
-    tell_sharers(db, ok, &why);
+    struct sharer *all = take_sharers(db);
+    pthread_mutex_unlock(&db->write_mu);
+    tell(all, ok, &why);
     if (!ok && e)
         *e = why;
     return ok;
+}
+
+/* Of a write that left nothing: what others have in the transaction must not wait for the next one. */
+static void leave(struct db *db, struct err *e)
+{
+    if (db->sharers)
+        finish(db, e);
+    else
+        pthread_mutex_unlock(&db->write_mu);
 }
 
 static void come(struct db *db, int n)
@@ -332,12 +352,11 @@ struct conn *db_write(struct db *db, struct err *e)
         db->changes = sqlite3_total_changes64(lite);
         return &db->writer;
     }
-    if (db->sharers)
-        finish(db, NULL);
-    pthread_mutex_unlock(&db->write_mu);
+    leave(db, NULL);
     return NULL;
 }
 
+/* Lets go of write_mu. */
 static bool end_shared(struct conn *c, bool ok, struct err *e)
 {
     struct db *db = c->db;
@@ -345,9 +364,7 @@ static bool end_shared(struct conn *c, bool ok, struct err *e)
     if (ok)
         return finish(db, e);
     take_back(db);
-    /* What it failed for may be what another left in this transaction: that is true only when it is durable. */
-    if (db->sharers)
-        finish(db, e);
+    leave(db, e);       /* what it failed for may be what another left in this transaction: that is true only when it is durable */
     return false;
 }
 
@@ -361,10 +378,7 @@ bool db_write_end(struct conn *c, bool ok, struct err *e)
     memcpy(touched, db->touched, (size_t)n * sizeof touched[0]);
     ok = ok && (sqlite3_total_changes64(c->lite) == db->changes || audit_join(c, &joined, e));
     ok = end_shared(c, ok, e);
-    bool full = db->full;
-    db->full = false;
-    pthread_mutex_unlock(&db->write_mu);
-    if (full && db->on_full)
+    if (atomic_exchange(&db->full, false) && db->on_full)
         db->on_full(db->full_arg);
     if (!ok)
         return false;

@@ -89,6 +89,46 @@ static void writes_that_wait_share_one_commit(void **state)
     db_close(db);
 }
 
+static bool join(struct db *db, const char *team, bool fails, struct err *e)
+{
+    struct conn *c = db_write(db, e);
+    return c && db_write_end(c, stmt_exec(c, SQL_SHARE_JOIN, team, NULL, e) && !fails, e);
+}
+
+static void *write_only(void *arg)
+{
+    struct writer *w = arg;
+    struct err e = { 0 };
+    w->ok = join(w->db, w->team, false, &e);
+    return NULL;
+}
+
+/* Else each answer would stand behind the commit of those who come later. */
+static void who_is_told_of_the_commit_needs_the_connection_no_more(void **state)
+{
+    struct writer w[WRITERS] = { 0 };
+    struct db *db = open_db(*state);
+    struct err e = { 0 };
+    struct conn *c = db_write(db, &e);
+    assert_non_null(c);
+    for (int i = 0; i < WRITERS; i++) {
+        w[i].db = db;
+        snprintf(w[i].team, sizeof w[i].team, "team%d", i);
+        assert_int_equal(pthread_create(&w[i].thread, NULL, write_only, &w[i]), 0);
+    }
+    while (metric_value(METRIC_WRITES_WAITING) < WRITERS)
+        sched_yield();
+    assert_true(db_write_end(c, true, &e));     /* its transaction, and those of all who waited */
+    c = db_write(db, &e);
+    assert_non_null(c);
+    for (int i = 0; i < WRITERS; i++) {
+        pthread_join(w[i].thread, NULL);
+        assert_true(w[i].ok);
+    }
+    assert_true(db_write_end(c, true, &e));
+    db_close(db);
+}
+
 static void a_write_that_fails_takes_back_its_own_changes_alone(void **state)
 {
     for (int failing = -1; failing < WRITERS; failing += 4) {       /* the first; some, of which one may be the last */
@@ -116,12 +156,6 @@ static void where_all_fail_nothing_is_committed(void **state)
     assert_int_equal(write_together(*state, db, w, true), 0);
     assert_int_equal(shares(*state, "%"), before);
     db_close(db);
-}
-
-static bool join(struct db *db, const char *team, bool fails, struct err *e)
-{
-    struct conn *c = db_write(db, e);
-    return c && db_write_end(c, stmt_exec(c, SQL_SHARE_JOIN, team, NULL, e) && !fails, e);
 }
 
 /* SQLite then leaves the transaction open, and what is in it must not be committed with the next one's. */
@@ -174,6 +208,7 @@ int main(void)
     sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 0, 0);      /* all memory counts for its limit */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(writes_that_wait_share_one_commit, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(who_is_told_of_the_commit_needs_the_connection_no_more, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_write_that_fails_takes_back_its_own_changes_alone, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(where_all_fail_nothing_is_committed, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(what_no_memory_was_left_to_take_back_is_not_committed_later, fixture_setup, fixture_teardown),
