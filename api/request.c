@@ -111,11 +111,12 @@ void request_answer(struct app *app, struct request *req, struct reply *reply)
     struct audit_note note;
     json_begin();
     audit_begin(&note, req, reply);
-    if (!e.code && (!req->waited || access_still(app, req, &e)))
-        req->route->handle(app, req, reply, &e);
+    reply->slow = false;
+    if (!e.code && (!req->waited || access_still(app, req, &e)) && !req->route->handle(app, req, reply, &e) && !reply->slow && !e.code)
+        err_set(&e, ERR_BUG, "", "the request failed and nobody said why");      /* it must not look like a success */
     if (e.code)
         reply_problem(req, reply, &e);
-    else if (reply->wait_us) {
+    else if (reply->wait_us || reply->slow) {
         audit_enter(NULL);
         return;
     }

@@ -71,6 +71,7 @@ struct request {
     bool underscore;                                /* the name of a header field holds one */
     struct err head;                                /* the first thing found wrong with the head, if any */
     bool waited;                                    /* what a handler asked to wait for has come, or will not: it must answer */
+    bool slow;                                      /* the handler runs where it may take seconds */
 
     /* set by request_open() and request_admit() */
     char id[REQUEST_ID_SIZE];                       /* "req_" + 16 hex digits */
@@ -96,7 +97,8 @@ enum { REPLY_MAX_FIELDS = 12 };
 
 /*
  * What the server sends.  Exactly one of text, borrowed, fd and stream is the body.  With wait_us there is no answer yet: the server
- * calls the handler again when the stream's job has an event, after wait_us at the latest.
+ * calls the handler again when the stream's job has an event, after wait_us at the latest.  With slow there is none either: the handler, on its
+ * route's lane, found that it would take seconds, and is called again on LANE_SLOW.
  */
 struct reply {
     int status;                                     /* 0: 200.  A handler that changes something sets it first: the audit log is told then */
@@ -109,6 +111,7 @@ struct reply {
     uint64_t offset, length;                        /* of the part of fd to send */
     struct stream *stream;                          /* owned */
     int64_t wait_us;
+    bool slow;
     struct err error;                               /* what a problem document is about, in full: for the log */
     bool incomplete;                                /* a field was lost for want of memory: not to be sent */
     bool close;                                     /* the connection ends after this answer */
@@ -135,7 +138,7 @@ bool request_body(struct app *app, struct request *req, const void *data, size_t
 /* Completes the reply with what is still true of a moment ago; false: the handler must be run. */
 bool request_at_hand(struct app *app, struct request *req, struct reply *reply);
 
-/* Runs the handler and completes the reply, whatever happens; with reply->wait_us it is to be called again. */
+/* Runs the handler and completes the reply, whatever happens; with reply->wait_us or reply->slow it is to be called again. */
 void request_answer(struct app *app, struct request *req, struct reply *reply);
 
 /* Aborts an upload that no handler took. */

@@ -48,7 +48,7 @@ const struct route routes[] = {
     { "GET",    "/v1/recipes",                    "models:read",    BODY_NONE, 0,         LANE_HERE, "",                 list_recipes },
     { "GET",    "/v1/recipes/{name}",             "models:read",    BODY_NONE, 0,         LANE_HERE, "",                 get_recipe },
 
-    { "POST",   "/v1/jobs",                       "jobs:write",     BODY_JSON, 512 * KiB, LANE_SLOW, "dry_run",          post_job },
+    { "POST",   "/v1/jobs",                       "jobs:write",     BODY_JSON, 512 * KiB, LANE_IO,   "dry_run",          post_job },
     { "GET",    "/v1/jobs",                       "jobs:read",      BODY_NONE, 0,         LANE_IO,   "state label model_id limit cursor order", list_jobs },
     { "GET",    "/v1/jobs/{job}",                 "jobs:read",      BODY_NONE, 0,         LANE_IO,   "",                 get_job },
     { "DELETE", "/v1/jobs/{job}",                 "jobs:write",     BODY_NONE, 0,         LANE_IO,   "",                 delete_job },

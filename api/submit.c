@@ -203,6 +203,13 @@ static json_t *wish_body(const struct request *req, struct err *e)
 
 /* ---- what it would take ---- */
 
+/* Looking ahead takes a child process: false asks to be called again where there is time for one. */
+static bool may_foresee(const struct request *req, struct reply *reply)
+{
+    reply->slow = !req->slow;
+    return req->slow;
+}
+
 static json_t *foresee(struct app *app, const struct request *req, const struct wish *w, struct err *e)
 {
     struct foresight of = { .model = &w->model, .dataset = w->dataset.id[0] ? &w->dataset : NULL,
@@ -277,12 +284,14 @@ static bool known_estimate(struct app *app, const struct request *req, const str
 }
 
 /* Fills the wish's estimate, where one can be had; false: the job is refused. */
-static bool take_estimate(struct app *app, const struct request *req, struct wish *w, struct err *e)
+static bool take_estimate(struct app *app, const struct request *req, struct wish *w, struct reply *reply, struct err *e)
 {
     json_t *estimate;
     if (!app->foresee)
         return true;
     if (!known_estimate(app, req, w, &estimate, e))
+        return false;
+    if (!estimate && !may_foresee(req, reply))
         return false;
     if (!estimate) {
         json_t *told = foresee(app, req, w, e);
@@ -306,7 +315,7 @@ static bool dry_run(struct app *app, const struct request *req, struct reply *re
     struct wish w = { 0 };
     struct err large = { 0 };
     json_t *body = wish_body(req, e), *told = NULL;
-    bool ok = body && take_wish(app, req, body, &w, e)
+    bool ok = body && take_wish(app, req, body, &w, e) && may_foresee(req, reply)
            && (app->foresee || err_set(e, ERR_BUSY, "dry_run", "nobody can look ahead here"))
            && (told = foresee(app, req, &w, e)) != NULL;
     if (ok && too_large(app, json_object_get(told, "estimate"), &large))
@@ -336,7 +345,7 @@ static bool make_from_body(struct app *app, const struct request *req, const str
     struct wish w = { .request = { .idempotency = *key, .trace = req->trace } };
     struct job job = { 0 };
     json_t *body = wish_body(req, e);
-    bool ok = body && take_wish(app, req, body, &w, e) && take_estimate(app, req, &w, e)
+    bool ok = body && take_wish(app, req, body, &w, e) && take_estimate(app, req, &w, reply, e)
            && job_insert(app->store, req->who.team, &w.request, &job, e);
     wish_release(&w);
     json_decref(body);

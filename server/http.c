@@ -12,7 +12,7 @@
  *                delivered the library refuses one, and the client would see a broken connection, not our 413
  *   on_body      zero or more calls
  *   on_complete  all received: run the handler here, or suspend and hand it over
- *   run_task     on an I/O worker: run the handler, resume; or wait for an event (http_watch.h) and then do so
+ *   run_task     on an I/O worker: run the handler, resume; or wait for an event (http_watch.h) or for a worker with more time, then do so
  *   (resumed)    the library calls again: answer
  *   on_done      exactly once per request that on_target made, also when the client vanished: log and free; what came of
  *                a broken upload is made durable on an I/O worker
@@ -255,6 +255,16 @@ static bool park(struct live *r)
     return false;
 }
 
+/* The handler is run again where seconds hold up nobody; false: the reply says that there is no room. */
+static bool run_slowly(struct live *r)
+{
+    r->req.slow = true;
+    if (io_lane_submit(r->http->lanes[LANE_SLOW], &r->task))
+        return true;
+    refuse_busy(r);
+    return false;
+}
+
 static void run_task(struct io_task *task)
 {
     struct live *r = (struct live *)task;
@@ -264,7 +274,7 @@ static void run_task(struct io_task *task)
         refuse(r, &e);
     } else {
         request_answer(r->http->app, &r->req, &r->reply);
-        if (r->reply.wait_us && park(r))
+        if ((r->reply.wait_us && park(r)) || (r->reply.slow && run_slowly(r)))
             return;
     }
     resume(r);

@@ -3,7 +3,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-enum { MAX_THREADS = 16 };
+enum { MAX_THREADS = 32 };
 
 struct io_lane {
     pthread_mutex_t mu;         /* guards the rest; a leaf, never held while a task runs */

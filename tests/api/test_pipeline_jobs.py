@@ -2,16 +2,18 @@
 import json
 import os
 import random
+import re
 import signal
 import socket
 import sqlite3
 import struct
+import subprocess
 import threading
 import time
 
 import pytest
 import requests
-from conftest import REPQUANT, until
+from conftest import REPQUANT, ROOT, SANITIZER, until
 from support import DIGITS, MODELS, SANITIZED, needs, pictures
 from support import digest_of as sha256_of
 
@@ -224,6 +226,53 @@ def test_a_dry_run_makes_nothing_and_says_what_would_be(make_daemon):
     assert daemon("GET", "/v1/jobs").json()["data"] == []
     assert daemon("POST", "/v1/jobs?dry_run=maybe", json=body).status_code == 400
     assert daemon("POST", "/v1/jobs?dry_run=true", json={**body, "recipe": "none"}).status_code == 422
+
+
+def test_what_takes_seconds_holds_up_no_job_whose_needs_are_known(make_daemon):
+    """More uploads than are looked at at a time, and then a job like one before."""
+    daemon = make_daemon(threads="1")
+    body = inputs(daemon)
+    assert daemon("POST", "/v1/jobs", json=body).status_code == 202
+    looked_at = [threading.Thread(target=daemon.upload, args=("models", f"#inspect sleep 1500;result result.json {{\"n\":{n}}}\n")) for n in range(6)]
+    for upload in looked_at:
+        upload.start()
+    until(lambda: len(children(daemon)) == 2, what="the inspections")
+    assert daemon("POST", "/v1/jobs", json=body).status_code == 202
+    assert all(upload.is_alive() for upload in looked_at)
+    for upload in looked_at:
+        upload.join()
+
+
+@pytest.mark.skipif(bool(SANITIZER), reason="sanitizers do not share a process with another preloaded library")
+def test_jobs_that_come_together_share_their_commits(make_daemon, tmp_path):
+    """As many at a time as there are clients, on a disk that takes 20 ms: not one after the other, and not two lots waiting for each other."""
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-D_GNU_SOURCE", "-o", tmp_path / "slow.so", ROOT / "tests/tools/slow_sync.c"], check=True)
+    daemon = make_daemon(threads="1", rate="0")
+    body = {**inputs(daemon), "not_before": "2090-01-01T00:00:00Z"}
+    daemon.stop()
+    daemon.environment = {"LD_PRELOAD": str(tmp_path / "slow.so"), "SLOW_SYNC_US": "20000"}
+    (daemon.folder / "port").unlink(missing_ok=True)
+    daemon.start()
+
+    def commits():
+        return float(re.search(r"^repquant_database_commit_seconds_count (\d+)", daemon("GET", "/metrics").text, re.M)[1])
+
+    def client():
+        with requests.Session() as session:
+            for _ in range(10):
+                answer = session.post(daemon.url + "/v1/jobs", json=body, headers={"Authorization": f"Bearer {daemon.token}"}, timeout=60)
+                assert answer.status_code == 202
+        done.append(True)
+
+    assert daemon("POST", "/v1/jobs", json=body).status_code == 202       # its needs are foreseen
+    before, done = commits(), []
+    clients = [threading.Thread(target=client) for _ in range(32)]
+    for c in clients:
+        c.start()
+    for c in clients:
+        c.join()
+    assert len(done) == 32
+    assert commits() - before <= 32 * 10 / 4
 
 
 def test_jobs_start_only_when_their_memory_is_free(make_daemon):
