@@ -144,13 +144,13 @@ struct timing { double cpu; int64_t wall; int n; };
 static double each(const struct timing *t) { return t->n ? fmax(t->cpu, 1e-6) / t->n : INFINITY; }
 
 /*
- * The quickest hundredth of a second out of a tenth: what else goes on (a library's threads that wait for work, a machine that wakes)
+ * The quickest hundredth of a second out of three tenths: what else goes on (a library's threads that wait for work, a machine that wakes)
  * only ever adds.  The first run, in which memory is new, does not count unless it took long.
  */
 static bool time_runs(struct state *s, const struct chunks *c, const struct lowering *plain, struct pool *pool, struct err *e)
 {
     enum { RUNS = 1000 };
-    const double enough = 0.1, some = 0.01, slow = 1;
+    const double enough = 0.3, some = 0.01, slow = 1;
     struct timing now = { 0 }, best = { 0 };
     double all = 0;
     for (int i = 0; best.n + now.n == 0 || (i < RUNS && all < enough); i++) {
