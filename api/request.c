@@ -20,12 +20,22 @@ static const char *const header_names[HDR_COUNT] = {
 #undef X
 };
 
+/* For ids in logs, nobody's secrets: one call of the kernel for many requests. */
+static void take_random(unsigned char *ret, size_t n)
+{
+    static _Thread_local unsigned char some[256];
+    static _Thread_local size_t left;
+    if (left < n)
+        left = getrandom(some, sizeof some, 0) == sizeof some ? sizeof some : n;
+    left -= n;
+    memcpy(ret, some + left, n);
+}
+
 void request_open(struct request *req, const char *raw_target)
 {
     unsigned char random[8];
     *req = (struct request){ 0 };
-    if (getrandom(random, sizeof random, 0) != sizeof random)
-        memset(random, 0, sizeof random);           /* an id for logs, nobody's secret */
+    take_random(random, sizeof random);
     memcpy(req->id, "req_", 4);
     for (size_t i = 0; i < 2 * sizeof random; i++)
         req->id[4 + i] = "0123456789abcdef"[random[i / 2] >> (i % 2 ? 0 : 4) & 15];

@@ -50,7 +50,7 @@
 #include <unistd.h>
 
 enum {
-    CONNECTION_BYTES = 128 * 1024,          /* per connection, in use while it is open; half of it is one piece of a body */
+    CONNECTION_BYTES = 64 * 1024,          /* per connection, in use while it is open; half of it is one piece of a body */
     CONNECTIONS_MAX = 4096, DESCRIPTORS_KEPT = 256,
     IO_THREADS = 32, IO_QUEUE = 1024, DISK_THREADS = 8, DISK_QUEUE = 256, SLOW_THREADS = 4, SLOW_QUEUE = 64,
     STACK_BYTES = 512 * 1024,

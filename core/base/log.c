@@ -2,6 +2,7 @@
 
 #include "core/base/clock.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -14,28 +15,54 @@ static _Atomic int least_level = LOG_INFO, format = LOG_JSON;
 void log_set_level(enum log_level least) { least_level = least; }
 void log_set_format(enum log_format f) { format = (int)f; }
 
-static size_t escape(char *out, size_t room, const char *text)
-{
-    size_t n = 0;
-    for (const unsigned char *s = (const unsigned char *)text; *s && n + 8 < room; s++) {
-        if (*s == '"' || *s == '\\')
-            n += (size_t)snprintf(out + n, room - n, "\\%c", *s);
-        else if (*s < 0x20 || *s >= 0x7f)
-            n += (size_t)snprintf(out + n, room - n, "\\u%04x", *s);
-        else
-            out[n++] = (char)*s;
-    }
-    out[n] = '\0';
-    return n;
-}
-
 enum { LINE_SIZE = 8192, VALUE_SIZE = 2600, END = 4 };
 
 /* One line in the making; a field that does not fit is left out. */
 struct line {
-    char text[LINE_SIZE];
     size_t n;
+    bool over;                      /* something did not fit */
+    char text[LINE_SIZE];
 };
+
+static void put(struct line *l, const char *text, size_t n)
+{
+    if (n > sizeof l->text - END - l->n) {
+        l->over = true;
+        return;
+    }
+    memcpy(l->text + l->n, text, n);
+    l->n += n;
+}
+
+static void put_text(struct line *l, const char *text) { put(l, text, strlen(text)); }
+
+/* What is too long for a value is cut. */
+static void put_quoted(struct line *l, const char *text)
+{
+    size_t end = l->n + VALUE_SIZE;
+    char code[8];
+    put(l, "\"", 1);
+    for (; *text && l->n + sizeof code < end; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') {
+            put(l, text, 1);
+            continue;
+        }
+        snprintf(code, sizeof code, c == '"' || c == '\\' ? "\\%c" : "\\u%04x", c);
+        put_text(l, code);
+    }
+    put(l, "\"", 1);
+}
+
+static void put_number(struct line *l, double x)
+{
+    char text[32];
+    if (fabs(x) < 1e9 && x == (int)x)
+        snprintf(text, sizeof text, "%d", (int)x);      /* a tenth of the time */
+    else
+        snprintf(text, sizeof text, "%.15g", x);
+    put_text(l, text);
+}
 
 static bool plain(const char *text)
 {
@@ -44,21 +71,21 @@ static bool plain(const char *text)
 
 static void add_field(struct line *l, const struct log_field *f)
 {
-    char value[VALUE_SIZE];
+    size_t before = l->n;
     if (f->text && !f->text[0])
         return;
-    if (!f->text) {
-        snprintf(value, sizeof value, "%.15g", f->number);
-    } else if (format == LOG_TEXT && plain(f->text)) {
-        snprintf(value, sizeof value, "%s", f->text);
-    } else {
-        value[0] = '"';
-        size_t n = 1 + escape(value + 1, sizeof value - 2, f->text);
-        memcpy(value + n, "\"", 2);
-    }
-    if (strlen(f->name) + strlen(value) + END < sizeof l->text - END - l->n)
-        l->n += (size_t)(format == LOG_JSON ? snprintf(l->text + l->n, sizeof l->text - l->n, ",\"%s\":%s", f->name, value)
-                                            : snprintf(l->text + l->n, sizeof l->text - l->n, " %s=%s", f->name, value));
+    put_text(l, format == LOG_JSON ? ",\"" : " ");
+    put_text(l, f->name);
+    put_text(l, format == LOG_JSON ? "\":" : "=");
+    if (!f->text)
+        put_number(l, f->number);
+    else if (format == LOG_TEXT && plain(f->text))
+        put_text(l, f->text);
+    else
+        put_quoted(l, f->text);
+    if (l->over)
+        l->n = before;
+    l->over = false;
 }
 
 const char *const log_level_name[LOG_LEVELS] = { "debug", "info", "warn", "error" };
@@ -85,7 +112,7 @@ static void begin(struct line *l, enum log_level level, const char *event)
 
 static void send_line(struct line *l)
 {
-    l->n += (size_t)snprintf(l->text + l->n, sizeof l->text - l->n, "%s", format == LOG_JSON ? "}\n" : "\n");
+    l->n += (size_t)snprintf(l->text + l->n, END, "%s", format == LOG_JSON ? "}\n" : "\n");
     ssize_t written = write(STDERR_FILENO, l->text, l->n);
     (void)written;          /* nowhere left to complain */
 }
@@ -95,6 +122,7 @@ void log_fields(enum log_level level, const char *event, const struct log_field 
     struct line l;
     if ((int)level < least_level)
         return;
+    l.over = false;
     begin(&l, level, event);
     for (int i = 0; i < n; i++)
         add_field(&l, &fields[i]);
