@@ -1,7 +1,7 @@
 // rows.js - a table's body of any length, of which only what is in view exists: a browser lays out forty rows in a frame, not a thousand.
 import { h } from "./dom.js";
 
-const BESIDE = 8, WHOLE = 40;      // rows that are there above and below what is in view; so many are all there at once
+const BESIDE = 4, WHOLE = 40;      // rows that are there above and below what is in view; so many are all there at once
 
 /** rowOf(item) makes a row, once; all rows have one height.  Returns what shows a list of items in place of the one before. */
 export function windowed(body, columns, rowOf, signal) {
@@ -13,8 +13,8 @@ export function windowed(body, columns, rowOf, signal) {
         if (items.length <= WHOLE || !height)
             return [0, Math.min(items.length, WHOLE)];
         const top = -edge, first = Math.floor(top / height) - BESIDE, last = Math.ceil((top + innerHeight) / height) + BESIDE;
-        const start = Math.max(0, Math.min(first, items.length - WHOLE));
-        return [start, Math.min(items.length, Math.max(last, start + WHOLE))];
+        const start = Math.max(0, first);
+        return [start, Math.min(items.length, last)];
     }
     /** Rows that stay are not touched, so that the focus stays where it is. */
     function update(edge) {
