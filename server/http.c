@@ -40,6 +40,7 @@
 #include "core/base/metric.h"
 #include "server/http_head.h"
 #include "server/http_io.h"
+#include "server/http_log.h"
 #include "server/http_stream.h"
 
 #include <microhttpd.h>
@@ -322,39 +323,6 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *c, const cha
     return MHD_NO;
 }
 
-static enum log_level level_of(const struct live *r)
-{
-    bool probe = r->req.route && route_lists("/healthz /readyz", r->req.route->pattern);
-    if (r->status >= 500 && r->reply.error.code != ERR_DRAINING)
-        return LOG_ERROR;
-    return probe && r->status == 200 ? LOG_DEBUG : LOG_INFO;
-}
-
-/* The one place that logs a request and what went wrong with it: no query, no header field, so no secret. */
-static void log_request(const struct live *r, enum MHD_RequestTerminationCode how)
-{
-    const struct request *req = &r->req;
-    const struct err *e = &r->reply.error;
-    int64_t tenths = (clock_mono_us() - r->started_us) / 100;
-    const struct log_field fields[] = {
-        { .name = "method", .text = req->method ? req->method : "?" },
-        { .name = "path", .text = req->target.path },
-        { .name = "route", .text = req->route ? req->route->pattern : "" },
-        { .name = "status", .number = r->status },
-        { .name = "ms", .number = (double)tenths / 10 },
-        { .name = "received", .number = (double)req->received },
-        { .name = "request", .text = req->id },
-        { .name = "trace", .text = req->trace },
-        { .name = "token", .text = req->who.id },
-        { .name = "peer", .text = req->peer },
-        { .name = "end", .text = how == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : "cut" },
-        { .name = "error", .text = e->code ? err_slug(e->code) : "" },
-        { .name = "where", .text = e->where },
-        { .name = "detail", .text = e->text },
-    };
-    log_fields(level_of(r), "http.request", fields, sizeof fields / sizeof *fields);
-}
-
 static void forget(struct live *r)
 {
     request_release(&r->req);
@@ -370,7 +338,7 @@ static void on_done(void *cls, struct MHD_Connection *c, void **state, enum MHD_
     struct live *r = *state;
     if (!r)
         return;
-    log_request(r, how);
+    http_log(&r->req, &r->reply, r->status, r->started_us, how == MHD_REQUEST_TERMINATED_COMPLETED_OK);
     metrics_request(&r->req, r->status, (double)(clock_mono_us() - r->started_us) / 1e6, r->reply.stream);
     metric_add(METRIC_HTTP_OPEN, -1);
     reaper_phase(r->conn, CONN_IDLE);
