@@ -70,28 +70,49 @@ static json_t *job_cancellation(const struct job *job)
                      row_text(job->cancel_reason));
 }
 
-json_t *job_json(const struct job *job, bool whole)
+static json_t *common_json(const struct job *job)
 {
     const char *stage = job->state == JOB_RUNNING ? job_stage_name(job->stage) : "";
-    json_t *row = json_pack("{s:s, s:s, s:o, s:s, s:o, s:o, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id", job->id, "type", job->type,
-                            "created_at", job_created(job), "state", job_state_name(job->state), "stage", row_text(stage), "progress", job_progress(job),
-                            "attempt", job->attempt, "max_attempts", job->max_attempts, "warnings", job->warnings,
-                            "retry_of", row_text(job->retry_of), "timestamps", job_times(job), "request", job_request_json(job), "cancellation", job_cancellation(job),
-                            "deadline", row_time(job->deadline),
-                            "result", row_stored(job->summary), "problem", row_stored(job->problem), "urls", job_urls(job));
-    if (row && whole) {
-        json_object_set_new(row, "recipe", row_stored(job->recipe));
-        json_object_set_new(row, "engine", row_stored(job->engine));
-        json_object_set_new(row, "estimate", row_stored(job->estimate));
+    return json_pack("{s:s, s:s, s:o, s:s, s:o, s:o, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id", job->id, "type", job->type,
+                     "created_at", job_created(job), "state", job_state_name(job->state), "stage", row_text(stage), "progress", job_progress(job),
+                     "attempt", job->attempt, "max_attempts", job->max_attempts, "warnings", job->warnings,
+                     "retry_of", row_text(job->retry_of), "timestamps", job_times(job), "request", job_request_json(job), "cancellation", job_cancellation(job),
+                     "deadline", row_time(job->deadline),
+                     "result", row_stored(job->summary), "problem", row_stored(job->problem), "urls", job_urls(job));
+}
+
+/* NULL where row is. */
+static json_t *add_small(json_t *row, const struct job *job)
+{
+    if (row) {
         json_object_set_new(row, "fingerprint", row_text(job->fingerprint));
         json_object_set_new(row, "trace_id", row_text(job->trace));
     }
     return row;
 }
 
-bool reply_job(struct reply *reply, int status, const struct job *job, struct err *e)
+json_t *job_json(const struct job *job, bool whole)
+{
+    json_t *row = common_json(job);
+    if (!row || !whole)
+        return row;
+    json_object_set_new(row, "recipe", row_stored(job->recipe));
+    json_object_set_new(row, "engine", row_stored(job->engine));
+    json_object_set_new(row, "estimate", row_stored(job->estimate));
+    return add_small(row, job);
+}
+
+json_t *job_json_for(struct reply *reply, struct job *job)
+{
+    reply_stored(reply, "recipe", &job->recipe);
+    reply_stored(reply, "engine", &job->engine);
+    reply_stored(reply, "estimate", &job->estimate);
+    return add_small(common_json(job), job);
+}
+
+bool reply_job(struct reply *reply, int status, struct job *job, struct err *e)
 {
     if (status == 202)
         reply_field(reply, "Location", "/v1/jobs/%s", job->id);
-    return reply_json(reply, status, job_json(job, true), e);
+    return reply_json(reply, status, job_json_for(reply, job), e);
 }

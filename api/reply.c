@@ -1,6 +1,8 @@
 #include "api/problem.h"
 #include "api/request.h"
+#include "core/base/buf.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,10 +50,26 @@ void reply_close_file(struct reply *reply)
     reply->fd = -1;
 }
 
+void reply_stored(struct reply *reply, const char *name, char **take_json)
+{
+    assert(reply->nstored < REPLY_MAX_STORED);
+    reply->stored[reply->nstored].name = name;
+    reply->stored[reply->nstored++].text = *take_json;
+    *take_json = NULL;
+}
+
+static void drop_stored(struct reply *reply)
+{
+    for (int i = 0; i < reply->nstored; i++)
+        free(reply->stored[i].text);
+    reply->nstored = 0;
+}
+
 /* Everything but the header fields; they may tell what the problem is about (Allow, WWW-Authenticate). */
 static void drop_body(struct reply *reply)
 {
     json_decref(reply->json);
+    drop_stored(reply);
     free(reply->text);
     free(reply->stream);
     reply_close_file(reply);
@@ -63,12 +81,33 @@ static void drop_body(struct reply *reply)
     reply->wait_us = 0;
 }
 
+/* In front of the brace that ends the object. */
+static void add_stored(struct reply *reply)
+{
+    struct buf text = BUF_INIT(SIZE_MAX);
+    buf_add(&text, reply->text, reply->size - 1);
+    for (int i = 0; i < reply->nstored; i++) {
+        const char *value = reply->stored[i].text ? reply->stored[i].text : "null";
+        buf_printf(&text, ",\"%s\":", reply->stored[i].name);
+        buf_add(&text, value, strlen(value));
+    }
+    buf_add(&text, "}", 2);             /* with the NUL */
+    free(reply->text);
+    if (text.bad)
+        buf_release(&text);
+    reply->text = text.p;
+    reply->size = text.n ? text.n - 1 : 0;
+}
+
 static void serialize(struct reply *reply)
 {
     reply->text = json_short() ? NULL : json_text(reply->json, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(9));
     json_decref(reply->json);
     reply->json = NULL;
     reply->size = reply->text ? strlen(reply->text) : 0;
+    if (reply->text && reply->nstored)
+        add_stored(reply);
+    drop_stored(reply);
 }
 
 void reply_problem(const struct request *req, struct reply *reply, const struct err *e)

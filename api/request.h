@@ -93,7 +93,7 @@ struct request {
     struct err body_error;                          /* the first failure while receiving; the rest is discarded */
 };
 
-enum { REPLY_MAX_FIELDS = 12 };
+enum { REPLY_MAX_FIELDS = 12, REPLY_MAX_STORED = 3 };
 
 /*
  * What the server sends.  Exactly one of text, borrowed, fd and stream is the body.  With wait_us there is no answer yet: the server
@@ -104,6 +104,8 @@ struct reply {
     int status;                                     /* 0: 200.  A handler that changes something sets it first: the audit log is told then */
     const char *type;                               /* static; the Content-Type */
     json_t *json;                                   /* owned; becomes text */
+    int nstored;                                    /* members of `json`, an object that has others, that are text already */
+    struct { const char *name; char *text; } stored[REPLY_MAX_STORED];      /* text: malloc'd JSON, or NULL for null */
     char *text;                                     /* owned, malloc'd */
     const char *borrowed;                           /* static storage */
     size_t size;                                    /* of text or borrowed */
@@ -172,6 +174,9 @@ uint64_t request_body_limit(const struct app *app, const struct request *req);
 void reply_field(struct reply *reply, const char *name, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 bool reply_has(const struct reply *reply, const char *name);
+
+/* Adds *take_json, JSON that was stored as text, to the object that the reply becomes: it is neither parsed nor written again.  Sets it to NULL. */
+void reply_stored(struct reply *reply, const char *name, char **take_json);
 
 /* Takes `json`; NULL is out of memory and becomes an error.  Always true: `return reply_json(...)`. */
 bool reply_json(struct reply *reply, int status, json_t *json, struct err *e);

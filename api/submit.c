@@ -30,9 +30,8 @@ static json_t *webhook_made(const struct job *job, bool secret)
 }
 
 /* The job as it was made or found, and whether it was found: "cache" is "hit" or "miss". */
-static json_t *answer_json(const struct job *job, bool secret, int *ret_status)
+static json_t *finish_answer(json_t *row, const struct job *job, bool secret, int *ret_status)
 {
-    json_t *row = job_json(job, true);
     *ret_status = job->reused && job_state_terminal(job->state) ? 200 : 202;
     if (row && json_object_set_new(row, "cache", json_string(job->reused ? "hit" : "miss")) == 0
         && json_object_set_new(row, "webhook", webhook_made(job, secret)) == 0)
@@ -43,7 +42,7 @@ static json_t *answer_json(const struct job *job, bool secret, int *ret_status)
 
 static char *answer_text(const void *made, int *ret_status)
 {
-    return once_text(answer_json(made, false, ret_status));
+    return once_text(finish_answer(job_json(made, true), made, false, ret_status));
 }
 
 /* ---- the body ---- */
@@ -76,7 +75,7 @@ static bool take_asset(struct app *app, const struct request *req, const json_t 
     struct err missing = { 0 };
     if (!json_get_str(body, key, "", optional, ID_SIZE - 1, ret_id, ERR_REQUEST_JSON, e))
         return false;
-    if (!*ret_id || asset_get(app->store, req->who.team, kind, *ret_id, ret, &missing))
+    if (!*ret_id || asset_find(app->store, req->who.team, kind, *ret_id, ret, &missing))
         return true;
     snprintf(where, sizeof where, "/%s", key);
     if (missing.code == ERR_NOT_FOUND)
@@ -88,8 +87,13 @@ static bool take_asset(struct app *app, const struct request *req, const json_t 
 static bool take_recipe(const json_t *body, struct wish *w, struct err *e)
 {
     const json_t *value = json_object_get(body, "recipe");
+    const char *preset = json_is_string(value) && w->request.dataset_id ? recipe_preset_text(json_string_value(value)) : NULL;
     if (!value)
         return err_set(e, ERR_REQUEST_JSON, "/recipe", "name a recipe (GET /v1/recipes) or give one as an object");
+    if (preset) {
+        w->request.recipe = w->recipe = strdup(preset);
+        return w->recipe || err_sys(e, "/recipe", "keep the recipe");
+    }
     struct recipe *recipe = malloc(sizeof *recipe);     /* tens of kilobytes: not for a thread's stack */
     bool ok = recipe ? recipe_from_json(value, "/recipe", recipe, e) : err_sys(e, "/recipe", "keep the recipe");
     if (ok && !w->request.dataset_id && !recipe->calibration.random_tokens)
@@ -210,8 +214,20 @@ static bool may_foresee(const struct request *req, struct reply *reply)
     return req->slow;
 }
 
-static json_t *foresee(struct app *app, const struct request *req, const struct wish *w, struct err *e)
+/* What is in the asset, where there is one. */
+static bool look_into(struct app *app, const struct request *req, struct asset *a, struct err *e)
 {
+    char id[ID_SIZE];
+    enum asset_kind kind = a->kind;
+    memcpy(id, a->id, sizeof id);
+    asset_release(a);
+    return !id[0] || asset_get(app->store, req->who.team, kind, id, a, e);
+}
+
+static json_t *foresee(struct app *app, const struct request *req, struct wish *w, struct err *e)
+{
+    if (!look_into(app, req, &w->model, e) || !look_into(app, req, &w->dataset, e) || !look_into(app, req, &w->evaluation, e))
+        return NULL;
     struct foresight of = { .model = &w->model, .dataset = w->dataset.id[0] ? &w->dataset : NULL,
                             .evaluation = w->evaluation.id[0] ? &w->evaluation : NULL, .recipe = w->recipe };
     char *text = NULL;
@@ -329,12 +345,12 @@ static bool dry_run(struct app *app, const struct request *req, struct reply *re
     return ok && reply_json(reply, 200, told, e);
 }
 
-/* Takes the job. */
-static bool reply_queued(struct app *app, struct job *job, struct reply *reply, struct err *e)
+/* Takes the job.  With a key the answer has the bytes that are kept to repeat it. */
+static bool reply_queued(struct app *app, struct job *job, const struct idempotency *key, struct reply *reply, struct err *e)
 {
     int status;
     app->kick(app->server);
-    json_t *row = answer_json(job, true, &status);
+    json_t *row = finish_answer(key->key ? job_json(job, true) : job_json_for(reply, job), job, true, &status);
     bool ok = reply_made(reply, status, "/v1/jobs", job->id, row, e);
     job_release(job);
     return ok;
@@ -349,7 +365,7 @@ static bool make_from_body(struct app *app, const struct request *req, const str
            && job_insert(app->store, req->who.team, &w.request, &job, e);
     wish_release(&w);
     json_decref(body);
-    return ok && reply_queued(app, &job, reply, e);
+    return ok && reply_queued(app, &job, key, reply, e);
 }
 
 bool post_job(struct app *app, struct request *req, struct reply *reply, struct err *e)
@@ -365,7 +381,7 @@ static bool make_again(struct app *app, const struct request *req, const struct 
 {
     struct job job = { 0 };
     return request_nothing(req, e) && job_retry(app->store, req->who.team, req->param[0], key, req->trace, &job, e)
-        && reply_queued(app, &job, reply, e);
+        && reply_queued(app, &job, key, reply, e);
 }
 
 bool post_job_retry(struct app *app, struct request *req, struct reply *reply, struct err *e)

@@ -156,22 +156,27 @@ static bool read_files(struct conn *c, const char *team, struct asset *a, struct
     return err_clean(&why, e);
 }
 
-bool asset_get(struct store *s, const char *team, enum asset_kind kind, const char *id, struct asset *ret, struct err *e)
+/* An inventory may be large: it is read if it is wanted. */
+static bool read_row(struct conn *c, const char *team, enum asset_kind kind, const char *id, bool inventory, struct asset *ret, struct err *why)
 {
-    struct asset a = { 0 };
-    struct err why = { 0 };
-    struct conn *c = db_read(s->db);
     struct stmt *q = stmt_begin(c, SQL_ASSET_GET);
     stmt_text(q, 1, team);
     stmt_text(q, 2, kinds[kind].text);
     stmt_text(q, 3, id);
-    bool got = stmt_row(q, &why);
-    if (got) {
-        asset_of_row(q, kind, &a);
-        got = stmt_dup_text(q, 8, &a.inventory, &why);
-    }
+    bool got = stmt_row(q, why);
+    if (got)
+        asset_of_row(q, kind, ret);
+    got = got && (!inventory || stmt_dup_text(q, 8, &ret->inventory, why));
     stmt_end(q);
-    got = got && read_files(c, team, &a, &why);
+    return got;
+}
+
+static bool get(struct store *s, const char *team, enum asset_kind kind, const char *id, bool whole, struct asset *ret, struct err *e)
+{
+    struct asset a = { 0 };
+    struct err why = { 0 };
+    struct conn *c = db_read(s->db);
+    bool got = read_row(c, team, kind, id, whole, &a, &why) && (!whole || read_files(c, team, &a, &why));
     db_read_end(c);
     if (got) {
         *ret = a;
@@ -179,6 +184,16 @@ bool asset_get(struct store *s, const char *team, enum asset_kind kind, const ch
     }
     asset_release(&a);
     return why.code ? err_clean(&why, e) : not_found(kind, id, e);
+}
+
+bool asset_find(struct store *s, const char *team, enum asset_kind kind, const char *id, struct asset *ret, struct err *e)
+{
+    return get(s, team, kind, id, false, ret, e);
+}
+
+bool asset_get(struct store *s, const char *team, enum asset_kind kind, const char *id, struct asset *ret, struct err *e)
+{
+    return get(s, team, kind, id, true, ret, e);
 }
 
 bool asset_list(struct store *s, const char *team, enum asset_kind kind, struct page page, struct asset_list *ret, struct err *e)

@@ -61,7 +61,7 @@ bool disk_take(struct store *s, int fd, uint64_t from, uint64_t bytes, struct er
     return ok;
 }
 
-bool disk_promise_job(struct store *s, struct conn *c, const char *team, const char *id, const struct job_request *r, struct err *e)
+bool disk_promise_job(struct store *s, struct conn *c, const char *team, const struct job_request *r, uint64_t *ret_bytes, struct err *e)
 {
     enum { REPORTS = 64 << 10 };
     uint64_t promised = 0;
@@ -71,23 +71,15 @@ bool disk_promise_job(struct store *s, struct conn *c, const char *team, const c
     stmt_text(q, 3, r->dataset_id ? r->dataset_id : "");
     stmt_text(q, 4, r->eval_dataset_id ? r->eval_dataset_id : "");
     bool ok = stmt_row(q, e);
-    uint64_t needed = ok ? (uint64_t)stmt_get_int(q, 0) + REPORTS : 0;
+    *ret_bytes = ok ? (uint64_t)stmt_get_int(q, 0) + REPORTS : 0;
     stmt_end(q);
     if (!ok || !read_promised(c, &promised, e))
         return false;
     uint64_t room = left(s, promised);
-    if (needed > room)
-        return full(s, "/model_id", needed, room, e);
-    q = stmt_begin(c, SQL_JOB_RESERVE);
-    stmt_text(q, 1, team);
-    stmt_text(q, 2, id);
-    stmt_int(q, 3, (int64_t)needed);
-    ok = stmt_run(q, e);
-    stmt_end(q);
-    if (!ok)
-        return false;
+    if (*ret_bytes > room)
+        return full(s, "/model_id", *ret_bytes, room, e);
     q = stmt_begin(c, SQL_DISK_PROMISE);
-    stmt_int(q, 1, (int64_t)needed);
+    stmt_int(q, 1, (int64_t)*ret_bytes);
     ok = stmt_run(q, e);
     stmt_end(q);
     return ok;

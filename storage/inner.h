@@ -50,8 +50,8 @@ struct store {
  * that much left.
  */
 bool disk_take(struct store *s, int fd, uint64_t from, uint64_t bytes, struct err *e);
-/* In the transaction that queues the job: what its end will need, or ERR_DISK. */
-bool disk_promise_job(struct store *s, struct conn *c, const char *team, const char *id, const struct job_request *r, struct err *e);
+/* In the transaction that queues the job: promises what its end will need, *ret_bytes for its row, or ERR_DISK. */
+bool disk_promise_job(struct store *s, struct conn *c, const char *team, const struct job_request *r, uint64_t *ret_bytes, struct err *e);
 
 /* audit.c for db.c, in a transaction that has changed something: the row of the request it belongs to, if that has none yet; *ret_joined: there is
  * one, and audit_joined() is to be called when it is committed. */

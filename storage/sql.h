@@ -35,6 +35,8 @@
 #define AUDIT_FORGOTTEN "(SELECT coalesce(max(CAST(target AS INTEGER)), 0) FROM audit WHERE action = 'audit.forgotten')"
 #define AUDIT_COLUMNS "seq, at, request, team, token, session, peer, method, action, target, status, code, prev, hash"
 #define SESSION_COLUMNS "id, team, token_id, created_at, expires_at, last_used_at"
+/* Event ?3, unless it is hook ?4.  Asked for each event, so without IN, for which SQLite would make a table each time. */
+#define HOOK_WANTS "disabled_at = 0 AND instr(' ' || events || ' ', ' ' || ?3 || ' ') AND id <> ?4"
 /* Of webhooks h. */
 #define WEBHOOK_COLUMNS "id, team, job_id, name, url, events, created_by, disabled_why, created_at, disabled_at, tried_at, delivered_at," \
     " rotated_until, (SELECT count(*) FROM outbox o WHERE o.webhook_id = h.id AND o.state = 'pending')"
@@ -74,7 +76,6 @@
     X(DISK_PROMISE_KEPT, "UPDATE promised SET bytes = bytes - (SELECT reserved FROM jobs WHERE id = ?1)") \
     X(DISK_PROMISES_SUM, "UPDATE promised SET bytes = (SELECT coalesce(sum(reserved), 0) FROM jobs"     \
                          " WHERE state IN ('queued', 'running', 'canceling'))")                         \
-    X(JOB_RESERVE, "UPDATE jobs SET reserved = ?3 WHERE team = ?1 AND id = ?2")                         \
     /* pictures become arrays on disk: four bytes an element */                                         \
     X(JOB_NEEDS, "SELECT coalesce(sum(CASE WHEN kind = 'model' THEN 3 * bytes WHEN format <> 'images' THEN 2 * bytes ELSE bytes + 4 *" \
                  " coalesce(json_extract(inventory, '$.arrays[0].shape[0]') * json_extract(inventory, '$.arrays[0].shape[1]')" \
@@ -97,8 +98,8 @@
     /* jobs */                                                                                          \
     X(JOB_INSERT, "INSERT INTO jobs (id, team, type, model_id, dataset_id, eval_dataset_id, retry_of, recipe," \
                   " labels, priority, max_attempts, queued_at, not_before, waits, deadline_s, deadline, fingerprint," \
-                  " estimate, memory, trace) VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13 > ?12, ?14," \
-                  " CASE WHEN ?14 > 0 THEN max(?12, ?13) + ?14 * 1000000 ELSE 0 END, ?15, ?16, ?17, ?18)")   \
+                  " estimate, memory, trace, reserved) VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13 > ?12, ?14," \
+                  " CASE WHEN ?14 > 0 THEN max(?12, ?13) + ?14 * 1000000 ELSE 0 END, ?15, ?16, ?17, ?18, ?19)") \
     X(JOB_GET, "SELECT " JOB_COLUMNS " FROM jobs WHERE team = ?1 AND id = ?2")                          \
     X(JOB_LIST_DOWN, "SELECT " JOB_COLUMNS " FROM jobs WHERE team = ?1 AND id < ?2" JOB_FILTER " ORDER BY id DESC LIMIT ?6") \
     X(JOB_LIST_UP, "SELECT " JOB_COLUMNS " FROM jobs WHERE team = ?1 AND id > ?2" JOB_FILTER " ORDER BY id LIMIT ?6") \
@@ -260,8 +261,8 @@
     /* when what it has pending is due */                                                               \
     X(WEBHOOK_DUE, "UPDATE webhooks SET next_due = CASE WHEN disabled_at > 0 THEN 0 ELSE coalesce((SELECT min(due_at) FROM outbox" \
                    " INDEXED BY outbox_due WHERE webhook_id = ?1 AND state = 'pending'), 0) END WHERE id = ?1") \
-    X(WEBHOOK_WANTING, "SELECT id FROM webhooks WHERE team = ?1 AND job_id IN ('', ?2) AND disabled_at = 0" \
-                       " AND instr(' ' || events || ' ', ' ' || ?3 || ' ') AND id <> ?4")               \
+    X(WEBHOOK_WANTING, "SELECT id FROM webhooks WHERE team = ?1 AND job_id = '' AND " HOOK_WANTS        \
+                       " UNION ALL SELECT id FROM webhooks WHERE team = ?1 AND job_id = ?2 AND " HOOK_WANTS)  \
     X(OUTBOX_JOB, "SELECT state, attempt, model_id, dataset_id, eval_dataset_id, retry_of, labels, summary," \
                   " (SELECT max(seq) FROM events WHERE job_id = ?1) FROM jobs WHERE id = ?1")           \
     X(OUTBOX_INSERT, "INSERT INTO outbox (team, id, webhook_id, event_id, type, subject, body, created_at, due_at)" \

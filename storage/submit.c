@@ -79,7 +79,7 @@ static bool cancel_twins(struct store *s, struct conn *c, const char *team, cons
 /* ---- inserting ---- */
 
 static bool insert_job(struct conn *c, const char *team, const char *id, const char *retry_of,
-                       const struct job_request *r, struct err *e)
+                       const struct job_request *r, uint64_t reserved, struct err *e)
 {
     struct stmt *s = stmt_begin(c, SQL_JOB_INSERT);
     stmt_text(s, 1, team);
@@ -100,6 +100,7 @@ static bool insert_job(struct conn *c, const char *team, const char *id, const c
     stmt_text(s, 16, r->estimate);
     stmt_int(s, 17, r->memory);
     stmt_text(s, 18, r->trace ? r->trace : "");
+    stmt_int(s, 19, (int64_t)reserved);
     bool ok = stmt_run(s, e);
     stmt_end(s);
     return ok;
@@ -109,10 +110,11 @@ static bool make_job(struct store *s, struct conn *c, const char *team, const ch
                      struct err *e)
 {
     char id[ID_SIZE], hook[ID_SIZE] = "", secret[WEBHOOK_SECRET_SIZE] = "";
+    uint64_t reserved;
     id_new("job", id);
     bool ok = (r->dedupe != DEDUPE_REPLACE_QUEUED || cancel_twins(s, c, team, r->fingerprint, id, e))
-        && quota_admit_job(c, team, e) && stmt_exec(c, SQL_SHARE_JOIN, team, NULL, e) && insert_job(c, team, id, retry_of, r, e)
-        && disk_promise_job(s, c, team, id, r, e)
+        && quota_admit_job(c, team, e) && stmt_exec(c, SQL_SHARE_JOIN, team, NULL, e)
+        && disk_promise_job(s, c, team, r, &reserved, e) && insert_job(c, team, id, retry_of, r, reserved, e)
         && (!r->webhook || webhook_add(c, team, id, r->webhook, hook, secret, e))
         && (!retry_of[0] || webhook_copy(c, team, retry_of, id, e))
         && event_add(c, team, id, "job.queued", json_pack("{s:s, s:i}", "state", "queued", "attempt", 0), e)

@@ -1,5 +1,7 @@
 #include "core/recipe/recipe.h"
 
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* What all W8A8 presets have in common; ONNX Runtime's uint8 activations, weights per output channel.  Of the reconstruction nothing
@@ -90,10 +92,30 @@ const struct recipe_preset *recipe_presets(size_t *ret_n)
     return presets;
 }
 
-const struct recipe *recipe_preset(const char *name)
+static const struct recipe_preset *find(const char *name)
 {
     for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++)
         if (strcmp(presets[i].name, name) == 0)
-            return &presets[i].recipe;
+            return &presets[i];
     return NULL;
+}
+
+const struct recipe *recipe_preset(const char *name)
+{
+    const struct recipe_preset *preset = find(name);
+    return preset ? &preset->recipe : NULL;
+}
+
+const char *recipe_preset_text(const char *name)
+{
+    static _Atomic(char *) texts[sizeof presets / sizeof presets[0]];
+    const struct recipe_preset *preset = find(name);
+    if (!preset)
+        return NULL;
+    _Atomic(char *) *text = &texts[preset - presets];
+    char *there = atomic_load(text), *made = there ? NULL : recipe_text(&preset->recipe);
+    if (!made || atomic_compare_exchange_strong(text, &there, made))
+        return there ? there : made;
+    free(made);         /* another thread was faster */
+    return there;
 }

@@ -135,6 +135,8 @@ struct recipe_preset {
 const struct recipe_preset *recipe_presets(size_t *ret_n);
 /* The preset's recipe, or NULL. */
 const struct recipe *recipe_preset(const char *name);
+/* Its recipe_text(), which is made once; NULL also without memory. */
+const char *recipe_preset_text(const char *name);
 
 /*
  * Reads a recipe in any of the three forms.  A changed preset that is not given a name of its own

@@ -178,8 +178,13 @@ static void every_preset_is_complete_and_found_by_its_name(void **state)
         struct recipe by_object = parsed(quoted);
         assert_memory_equal(&by_name, &p[i].recipe, sizeof by_name);
         assert_memory_equal(&by_object, &p[i].recipe, sizeof by_object);
+        char *text = recipe_text(&by_name);
+        assert_string_equal(recipe_preset_text(p[i].name), text);
+        assert_ptr_equal(recipe_preset_text(p[i].name), recipe_preset_text(p[i].name));
+        free(text);
     }
     assert_null(recipe_preset("nope"));
+    assert_null(recipe_preset_text("nope"));
 }
 
 static void round_trip(const struct recipe *r)
