@@ -93,6 +93,8 @@ class World:
             patch.setenv("LD_PRELOAD", str(self.library))
             patch.setenv("NTH_FILE", str(self.folder / "board"))
             patch.setenv("ASAN_OPTIONS", BEFORE_ASAN)
+            # A stack that glibc keeps for the next thread keeps allocations with it: as many as there once were resolvers of libcurl at a time.
+            patch.setenv("GLIBC_TUNABLES", "glibc.pthread.stack_cache_size=0")
             self.daemon.start()
 
     def bytes(self):
