@@ -1,4 +1,4 @@
-// rows.js - a table's body of any length, of which only what is in view exists: a browser lays out forty rows in a frame, not a thousand.
+// rows.js - a table's body of any length, of which only what is in view exists: a browser lays out thirty rows in a frame, not a thousand.
 import { h } from "./dom.js";
 
 const BESIDE = 4, WHOLE = 40;      // rows that are there above and below what is in view; so many are all there at once
@@ -13,8 +13,8 @@ export function windowed(body, columns, rowOf, signal) {
         if (items.length <= WHOLE || !height)
             return [0, Math.min(items.length, WHOLE)];
         const top = -edge, first = Math.floor(top / height) - BESIDE, last = Math.ceil((top + innerHeight) / height) + BESIDE;
-        const start = Math.max(0, first);
-        return [start, Math.min(items.length, last)];
+        const start = Math.min(items.length, Math.max(0, first));
+        return [start, Math.max(start, Math.min(items.length, last))];      // none, where the table is out of view
     }
     /** Rows that stay are not touched, so that the focus stays where it is. */
     function update(edge) {
