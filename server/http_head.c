@@ -8,6 +8,7 @@ struct head {
     struct request *req;
     const char *last;               /* the text before: the version, then one value after the other */
     int fields;
+    size_t bytes;                   /* of their names and values */
 };
 
 static void refuse_line_end(struct request *req)
@@ -34,6 +35,8 @@ static enum MHD_Result on_field(void *cls, enum MHD_ValueKind kind, const char *
         err_set(&h->req->head, ERR_REQUEST_HEAD, "head", "at most %d header fields are taken", (int)HEAD_FIELDS_MAX);
     if (name_n + value_n > HEAD_FIELD_MAX)
         err_set(&h->req->head, ERR_REQUEST_HEAD, "head", "a header field of at most %d bytes is taken", (int)HEAD_FIELD_MAX);
+    if ((h->bytes += name_n + value_n) > HEAD_BYTES_MAX)
+        err_set(&h->req->head, ERR_REQUEST_HEAD, "head", "header fields of at most %d bytes in all are taken", (int)HEAD_BYTES_MAX);
     if (!next_line(h->last, name))
         refuse_line_end(h->req);
     h->last = value ? value : name;

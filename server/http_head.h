@@ -15,7 +15,8 @@
 #include <microhttpd.h>
 #include <sys/socket.h>
 
-enum { HEAD_FIELDS_MAX = 100, HEAD_FIELD_MAX = 8192 };
+/* The library itself takes heads up to a connection's memory; what is left of that is the answer's. */
+enum { HEAD_FIELDS_MAX = 100, HEAD_FIELD_MAX = 8192, HEAD_BYTES_MAX = 48 * 1024 };
 
 /* Fills req->header and req->peer; what is wrong goes to req->head. version: as the library gives it. */
 void http_head(struct MHD_Connection *c, const char *version, struct request *req);

@@ -81,6 +81,9 @@ def test_no_other_spelling_leads_to_a_path(daemon, path):
     (b"".join(b"X%d: a\r\n" % i for i in range(120)), 431),
     (b"X: " + b"a" * 8000 + b"\r\n", 200),
     (b"".join(b"X%d: a\r\n" % i for i in range(90)), 200),
+    (b"".join(b"X%d: " % i + b"a" * 8000 + b"\r\n" for i in range(6)), 200),
+    (b"".join(b"X%d: " % i + b"a" * 8000 + b"\r\n" for i in range(7)), 431),
+    (b"".join(b"X%d: " % i + b"a" * 8000 + b"\r\n" for i in range(9)), 431),
 ])
 def test_a_head_is_bounded(daemon, head, expected):
     answer = daemon.raw(b"GET /healthz HTTP/1.1\r\n" + HOST + b"Connection: close\r\n" + head + b"\r\n")
