@@ -22,6 +22,7 @@
 #include "server/task.h"
 #include "server/worker.h"
 #include "storage/audit.h"
+#include "storage/recent.h"
 #include "storage/session.h"
 
 #include <errno.h>
@@ -360,7 +361,8 @@ static void sweep(struct daemon *d)
     warn("session.sweep", &sessions);
 }
 
-/* Waits for the end, which a signal (its number) or the storage (0) brings; once a second writes down what was refused; sweeps now and once an hour. */
+/* Waits for the end, which a signal (its number) or the storage (0) brings; once a second writes down what was refused and drops what is out of
+ * date; sweeps now and once an hour. */
 static int run(struct daemon *d, const sigset_t *mine)
 {
     struct timespec second = { .tv_sec = 1 };
@@ -376,6 +378,7 @@ static int run(struct daemon *d, const sigset_t *mine)
             return 0;
         audit_flush(d->store, &audit);
         warn("audit.flush", &audit);
+        recent_sweep(d->store);
         heap_give_back(&trimmed);
         if (clock_mono_us() - swept < SWEEP_US)
             continue;

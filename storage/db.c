@@ -166,7 +166,8 @@ static bool writer_open(struct db *db, const char *path, struct err *e)
 static bool reader_open(struct conn *c, const char *path, struct err *e)
 {
     return db_connect(path, SQLITE_OPEN_READONLY, &c->lite, e)
-        && db_exec(c->lite, "PRAGMA query_only = ON; PRAGMA wal_autocheckpoint = 0", e)
+        && db_exec(c->lite, "PRAGMA query_only = ON; PRAGMA wal_autocheckpoint = 0;"
+                         "PRAGMA cache_size = -512", e)         /* KiB; the kernel has the pages, and a reader that is seldom needed would fill its own late */
         && (c->stmts = stmt_prepare_all(c->lite, e)) != NULL;
 }
 

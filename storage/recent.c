@@ -66,6 +66,20 @@ void recent_put(struct store *s, const char *key, uint64_t read_at, const void *
     free(old);
 }
 
+void recent_sweep(struct store *s)
+{
+    uint64_t now = db_commits(s->db);
+    pthread_mutex_lock(&s->recent->mu);
+    for (int i = 0; i < SLOTS; i++) {
+        struct slot *slot = &s->recent->slot[i];
+        if (slot->read_at == now)
+            continue;
+        free(slot->p);
+        slot->p = NULL;
+    }
+    pthread_mutex_unlock(&s->recent->mu);
+}
+
 void *recent_get(struct store *s, const char *key, size_t *ret_n)
 {
     void *copy = NULL;

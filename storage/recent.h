@@ -24,6 +24,8 @@ void recent_free(struct recent *r);                 /* NULL is fine */
 uint64_t recent_now(struct store *s);
 /* Keeps a copy of n bytes under the key, which may push another entry out. */
 void recent_put(struct store *s, const char *key, uint64_t read_at, const void *p, size_t n);
+/* Frees what is not true any more: after a commit that is all of it. */
+void recent_sweep(struct store *s);
 /* A copy, malloc'd; NULL if there is none that is still true. */
 void *recent_get(struct store *s, const char *key, size_t *ret_n);
 

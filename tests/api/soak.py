@@ -368,9 +368,16 @@ class Soak:
             return not children(pid) and not there["left"] and (dict(descriptors(pid)) == kinds if kinds else descriptors(pid)["socket"] <= 1)
         with contextlib.suppress(AssertionError):
             until(settled, 30)
+        self.until_given_back()
         row = measured(self.pid(), self.daemon.data)
         row.pop("zombies")
         self.note("quiet", row | told)
+
+    def until_given_back(self):
+        """What free() left to malloc is the system's again within ten seconds (server/heap.h); where nothing was left none of that is seen."""
+        before = measured(self.pid(), self.daemon.data)["rss"]
+        with contextlib.suppress(AssertionError):
+            until(lambda: measured(self.pid(), self.daemon.data)["rss"] < before - (128 << 10), 11)
 
     def check(self):
         """The books, of all at a time; what is through is folded away."""
