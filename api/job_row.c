@@ -81,6 +81,14 @@ static json_t *common_json(const struct job *job)
                      "result", row_stored(job->summary), "problem", row_stored(job->problem), "urls", job_urls(job));
 }
 
+/* What is stored as JSON, and not in lists. */
+static const struct { const char *name; size_t offset; } large[] = {
+    { "recipe", offsetof(struct job, recipe) }, { "engine", offsetof(struct job, engine) }, { "estimate", offsetof(struct job, estimate) },
+};
+enum { LARGE = sizeof large / sizeof large[0] };
+
+static char **large_of(struct job *job, size_t i) { return (char **)(void *)((char *)job + large[i].offset); }
+
 /* NULL where row is. */
 static json_t *add_small(json_t *row, const struct job *job)
 {
@@ -96,17 +104,15 @@ json_t *job_json(const struct job *job, bool whole)
     json_t *row = common_json(job);
     if (!row || !whole)
         return row;
-    json_object_set_new(row, "recipe", row_stored(job->recipe));
-    json_object_set_new(row, "engine", row_stored(job->engine));
-    json_object_set_new(row, "estimate", row_stored(job->estimate));
+    for (size_t i = 0; i < LARGE; i++)
+        json_object_set_new(row, large[i].name, row_stored(*large_of((struct job *)(uintptr_t)job, i)));
     return add_small(row, job);
 }
 
-json_t *job_json_for(struct reply *reply, struct job *job)
+json_t *job_json_moving(struct job *job, struct reply *reply)
 {
-    reply_stored(reply, "recipe", &job->recipe);
-    reply_stored(reply, "engine", &job->engine);
-    reply_stored(reply, "estimate", &job->estimate);
+    for (size_t i = 0; i < LARGE; i++)
+        reply_stored(reply, large[i].name, large_of(job, i));
     return add_small(common_json(job), job);
 }
 
@@ -114,5 +120,5 @@ bool reply_job(struct reply *reply, int status, struct job *job, struct err *e)
 {
     if (status == 202)
         reply_field(reply, "Location", "/v1/jobs/%s", job->id);
-    return reply_json(reply, status, job_json_for(reply, job), e);
+    return reply_json(reply, status, job_json_moving(job, reply), e);
 }

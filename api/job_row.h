@@ -8,8 +8,9 @@
 /* The caller decrefs; NULL without memory.  A list (whole == false) has the same members but the large ones. */
 json_t *job_json(const struct job *job, bool whole);
 
-/* The whole job but for what is stored as JSON, which moves from the job to the reply. */
-json_t *job_json_for(struct reply *reply, struct job *job);
+/* The whole job but for the documents that are stored as JSON: these move from the job to the reply, where they are not parsed, and keep all
+ * digits they have; job_json() gives nine. */
+json_t *job_json_moving(struct job *job, struct reply *reply);
 
 /* The whole job, as above; 202 names it in Location.  Always true, or false with *e: `return reply_job(...)`. */
 bool reply_job(struct reply *reply, int status, struct job *job, struct err *e);

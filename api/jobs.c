@@ -56,7 +56,7 @@ bool get_job(struct app *app, struct request *req, struct reply *reply, struct e
     uint64_t now = recent_now(app->store);
     if (!job_get(app->store, req->who.team, req->param[0], &job, e))
         return false;
-    json_t *row = job_json_for(reply, &job);
+    json_t *row = job_json_moving(&job, reply);
     if (job.state == JOB_QUEUED && queue_position(app->store, req->who.team, job.id, &ahead, NULL) && ahead >= 0)
         json_object_set_new(row, "queue", json_pack("{s:I}", "ahead", (json_int_t)ahead));
     job_release(&job);

@@ -71,7 +71,7 @@ struct request {
     bool underscore;                                /* the name of a header field holds one */
     struct err head;                                /* the first thing found wrong with the head, if any */
     bool waited;                                    /* what a handler asked to wait for has come, or will not: it must answer */
-    bool slow;                                      /* the handler runs where it may take seconds */
+    bool slow;                                      /* the handler runs on LANE_SLOW */
 
     /* set by request_open() and request_admit() */
     char id[REQUEST_ID_SIZE];                       /* "req_" + 16 hex digits */
@@ -175,7 +175,8 @@ void reply_field(struct reply *reply, const char *name, const char *fmt, ...) __
 
 bool reply_has(const struct reply *reply, const char *name);
 
-/* Adds *take_json, JSON that was stored as text, to the object that the reply becomes: it is neither parsed nor written again.  Sets it to NULL. */
+/* Adds *take_json, JSON that was stored as text, to the object that the reply becomes, which has other members: it is neither parsed nor written
+ * again.  Sets it to NULL. */
 void reply_stored(struct reply *reply, const char *name, char **take_json);
 
 /* Takes `json`; NULL is out of memory and becomes an error.  Always true: `return reply_json(...)`. */

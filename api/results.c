@@ -97,7 +97,7 @@ bool get_layer_details(struct app *app, struct request *req, struct reply *reply
 static void name_asset(struct app *app, const struct request *req, enum asset_kind kind, const char *id, char *ret, size_t size)
 {
     struct asset a = { 0 };
-    snprintf(ret, size, "%s", asset_find(app->store, req->who.team, kind, id, &a, NULL) ? a.name : id);
+    snprintf(ret, size, "%s", asset_get_row(app->store, req->who.team, kind, id, &a, NULL) ? a.name : id);
     asset_release(&a);
 }
 

@@ -6,7 +6,7 @@
  * written, and a test walks the table against api/openapi.yaml.
  *
  * A handler sees a struct request and fills a struct reply.  It returns false with *e set to
- * answer with a problem document.
+ * answer with a problem document, or with reply->slow to be called again on LANE_SLOW.
  */
 #ifndef API_ROUTE_H
 #define API_ROUTE_H
@@ -32,9 +32,10 @@ enum body_kind {
 /* Where the handler runs.  The HTTP threads are few and shared, so they never wait. */
 enum lane {
     LANE_HERE,          /* from memory alone: on the HTTP thread */
-    LANE_IO,            /* database and small files: milliseconds, on the I/O workers */
+    LANE_IO,            /* reads of the database and small files: milliseconds, on the I/O workers */
+    LANE_WRITE,         /* waits for a commit, which all who wait share: on many workers of its own, so that readers do not wait for the disk */
     LANE_DISK,          /* finishing a large file: as long as the disk takes, on workers of its own */
-    LANE_SLOW,          /* inspecting an upload in a child: seconds, on workers of its own */
+    LANE_SLOW,          /* a child looks at an upload, or ahead at a job: seconds, on workers of its own */
     LANES
 };
 

@@ -67,21 +67,25 @@ static void wish_release(struct wish *w)
     free(w->estimate);
 }
 
+/* Says of an asset that was not found which member named it. */
+static bool no_asset(const char *key, enum asset_kind kind, const struct err *why, struct err *e)
+{
+    char where[32];
+    snprintf(where, sizeof where, "/%s", key);
+    if (why->code == ERR_NOT_FOUND)
+        return err_set(e, ERR_REQUEST_REFERENCE, where, "there is no %s with this id", kind == ASSET_MODEL ? "model" : "data set");
+    *e = *why;
+    return false;
+}
+
 /* Looks the asset up; *ret is released with the wish. */
 static bool take_asset(struct app *app, const struct request *req, const json_t *body, const char *key, bool optional,
                        enum asset_kind kind, const char **ret_id, struct asset *ret, struct err *e)
 {
-    char where[32];
     struct err missing = { 0 };
     if (!json_get_str(body, key, "", optional, ID_SIZE - 1, ret_id, ERR_REQUEST_JSON, e))
         return false;
-    if (!*ret_id || asset_find(app->store, req->who.team, kind, *ret_id, ret, &missing))
-        return true;
-    snprintf(where, sizeof where, "/%s", key);
-    if (missing.code == ERR_NOT_FOUND)
-        return err_set(e, ERR_REQUEST_REFERENCE, where, "there is no %s with this id", kind == ASSET_MODEL ? "model" : "data set");
-    *e = missing;
-    return false;
+    return !*ret_id || asset_get_row(app->store, req->who.team, kind, *ret_id, ret, &missing) || no_asset(key, kind, &missing, e);
 }
 
 static bool take_recipe(const json_t *body, struct wish *w, struct err *e)
@@ -215,18 +219,20 @@ static bool may_foresee(const struct request *req, struct reply *reply)
 }
 
 /* What is in the asset, where there is one. */
-static bool look_into(struct app *app, const struct request *req, struct asset *a, struct err *e)
+static bool look_into(struct app *app, const struct request *req, const char *key, struct asset *a, struct err *e)
 {
-    char id[ID_SIZE];
-    enum asset_kind kind = a->kind;
-    memcpy(id, a->id, sizeof id);
+    struct asset row = *a;
+    struct err missing = { 0 };
+    if (!row.id[0])
+        return true;
     asset_release(a);
-    return !id[0] || asset_get(app->store, req->who.team, kind, id, a, e);
+    return asset_get(app->store, req->who.team, row.kind, row.id, a, &missing) || no_asset(key, row.kind, &missing, e);
 }
 
 static json_t *foresee(struct app *app, const struct request *req, struct wish *w, struct err *e)
 {
-    if (!look_into(app, req, &w->model, e) || !look_into(app, req, &w->dataset, e) || !look_into(app, req, &w->evaluation, e))
+    if (!look_into(app, req, "model_id", &w->model, e) || !look_into(app, req, "dataset_id", &w->dataset, e)
+        || !look_into(app, req, "eval_dataset_id", &w->evaluation, e))
         return NULL;
     struct foresight of = { .model = &w->model, .dataset = w->dataset.id[0] ? &w->dataset : NULL,
                             .evaluation = w->evaluation.id[0] ? &w->evaluation : NULL, .recipe = w->recipe };
@@ -299,7 +305,7 @@ static bool known_estimate(struct app *app, const struct request *req, const str
     return true;
 }
 
-/* Fills the wish's estimate, where one can be had; false: the job is refused. */
+/* Fills the wish's estimate, where one can be had; false: the job is refused, or the reply is slow. */
 static bool take_estimate(struct app *app, const struct request *req, struct wish *w, struct reply *reply, struct err *e)
 {
     json_t *estimate;
@@ -350,7 +356,7 @@ static bool reply_queued(struct app *app, struct job *job, const struct idempote
 {
     int status;
     app->kick(app->server);
-    json_t *row = finish_answer(key->key ? job_json(job, true) : job_json_for(reply, job), job, true, &status);
+    json_t *row = finish_answer(key->key ? job_json(job, true) : job_json_moving(job, reply), job, true, &status);
     bool ok = reply_made(reply, status, "/v1/jobs", job->id, row, e);
     job_release(job);
     return ok;

@@ -53,7 +53,7 @@
 enum {
     CONNECTION_BYTES = 64 * 1024,          /* per connection, in use while it is open; half of it is one piece of a body */
     CONNECTIONS_MAX = 4096, DESCRIPTORS_KEPT = 256,
-    IO_THREADS = 32, IO_QUEUE = 1024, DISK_THREADS = 8, DISK_QUEUE = 256, SLOW_THREADS = 4, SLOW_QUEUE = 64,
+    IO_THREADS = 16, IO_QUEUE = 1024, WRITE_THREADS = 32, WRITE_QUEUE = 1024, DISK_THREADS = 8, DISK_QUEUE = 256, SLOW_THREADS = 4, SLOW_QUEUE = 64,
     STACK_BYTES = 512 * 1024,
 };
 
@@ -285,6 +285,7 @@ static enum MHD_Result on_complete(struct live *r)
 {
     enum lane lane = r->req.route->lane;
     reaper_phase(r->conn, CONN_RUN);
+    r->req.slow = lane == LANE_SLOW;
     if (request_at_hand(r->http->app, &r->req, &r->reply))
         return answer(r);
     if (lane == LANE_HERE) {
@@ -462,6 +463,7 @@ struct http *http_start(const struct http_options *options, struct app *app, str
     if (h->listener >= 0
         && (h->reaper = reaper_start(options->limits.header_seconds ? &options->limits : &limits_default, e))
         && (h->lanes[LANE_IO] = io_lane_new(IO_THREADS, IO_QUEUE, e))
+        && (h->lanes[LANE_WRITE] = io_lane_new(WRITE_THREADS, WRITE_QUEUE, e))
         && (h->lanes[LANE_DISK] = io_lane_new(DISK_THREADS, DISK_QUEUE, e))
         && (h->lanes[LANE_SLOW] = io_lane_new(SLOW_THREADS, SLOW_QUEUE, e))) {
         h->mhd = start_daemon(h);

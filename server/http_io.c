@@ -1,5 +1,6 @@
 #include "server/http_io.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -42,6 +43,7 @@ static void *lane_main(void *arg)
 struct io_lane *io_lane_new(int threads, int queue_max, struct err *e)
 {
     struct io_lane *lane = calloc(1, sizeof *lane);
+    assert(threads <= MAX_THREADS);
     if (!lane) {
         err_sys(e, "http", "start the I/O workers");
         return NULL;
@@ -50,7 +52,7 @@ struct io_lane *io_lane_new(int threads, int queue_max, struct err *e)
     pthread_cond_init(&lane->changed, NULL);
     lane->last = &lane->first;
     lane->queue_max = queue_max;
-    for (; lane->threads < threads && lane->threads < MAX_THREADS; lane->threads++)
+    for (; lane->threads < threads; lane->threads++)
         if (pthread_create(&lane->thread[lane->threads], NULL, lane_main, lane) != 0) {
             err_set(e, ERR_MEMORY, "http", "no thread for the I/O workers");
             io_lane_free(lane);

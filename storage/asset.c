@@ -186,7 +186,7 @@ static bool get(struct store *s, const char *team, enum asset_kind kind, const c
     return why.code ? err_clean(&why, e) : not_found(kind, id, e);
 }
 
-bool asset_find(struct store *s, const char *team, enum asset_kind kind, const char *id, struct asset *ret, struct err *e)
+bool asset_get_row(struct store *s, const char *team, enum asset_kind kind, const char *id, struct asset *ret, struct err *e)
 {
     return get(s, team, kind, id, false, ret, e);
 }

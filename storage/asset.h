@@ -42,7 +42,7 @@ void asset_release(struct asset *a);
 bool asset_insert(struct store *s, const char *team, struct asset *a, const struct idempotency *key, struct err *e);
 
 /* Without inventory and files, as in lists. */
-bool asset_find(struct store *s, const char *team, enum asset_kind kind, const char *id, struct asset *ret, struct err *e);
+bool asset_get_row(struct store *s, const char *team, enum asset_kind kind, const char *id, struct asset *ret, struct err *e);
 /* With them. */
 bool asset_get(struct store *s, const char *team, enum asset_kind kind, const char *id, struct asset *ret, struct err *e);
 

@@ -36,7 +36,7 @@ static void put(struct line *l, const char *text, size_t n)
 
 static void put_text(struct line *l, const char *text) { put(l, text, strlen(text)); }
 
-/* What is too long for a value is cut. */
+/* What is too long for a value is cut: escapes make it up to six times as long. */
 static void put_quoted(struct line *l, const char *text)
 {
     size_t end = l->n + VALUE_SIZE;

@@ -243,36 +243,61 @@ def test_what_takes_seconds_holds_up_no_job_whose_needs_are_known(make_daemon):
         upload.join()
 
 
-@pytest.mark.skipif(bool(SANITIZER), reason="sanitizers do not share a process with another preloaded library")
-def test_jobs_that_come_together_share_their_commits(make_daemon, tmp_path):
-    """As many at a time as there are clients, on a disk that takes 20 ms: not one after the other, and not two lots waiting for each other."""
+@pytest.fixture
+def on_slow_disk(make_daemon, tmp_path):
+    """A daemon whose disk takes so many milliseconds more for each sync, and a job that waits long, like one that was asked for before."""
+    if SANITIZER:
+        pytest.skip("sanitizers do not share a process with another preloaded library")
     subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-D_GNU_SOURCE", "-o", tmp_path / "slow.so", ROOT / "tests/tools/slow_sync.c"], check=True)
-    daemon = make_daemon(threads="1", rate="0")
-    body = {**inputs(daemon), "not_before": "2090-01-01T00:00:00Z"}
-    daemon.stop()
-    daemon.environment = {"LD_PRELOAD": str(tmp_path / "slow.so"), "SLOW_SYNC_US": "20000"}
-    (daemon.folder / "port").unlink(missing_ok=True)
-    daemon.start()
 
-    def commits():
-        return float(re.search(r"^repquant_database_commit_seconds_count (\d+)", daemon("GET", "/metrics").text, re.M)[1])
+    def make(ms):
+        daemon = make_daemon(threads="1", rate="0")
+        body = {**inputs(daemon), "not_before": "2090-01-01T00:00:00Z"}
+        assert daemon("POST", "/v1/jobs", json=body).status_code == 202
+        daemon.stop()
+        daemon.environment = {"LD_PRELOAD": str(tmp_path / "slow.so"), "SLOW_SYNC_US": str(1000 * ms)}
+        (daemon.folder / "port").unlink(missing_ok=True)
+        return daemon.start(), body
+    return make
 
+
+def number(daemon, series):
+    return float(re.search(rf"^{series} (\d+)", daemon("GET", "/metrics").text, re.M)[1])
+
+
+def post_together(daemon, body, clients, times, done):
     def client():
         with requests.Session() as session:
-            for _ in range(10):
+            for _ in range(times):
                 answer = session.post(daemon.url + "/v1/jobs", json=body, headers={"Authorization": f"Bearer {daemon.token}"}, timeout=60)
                 assert answer.status_code == 202
-        done.append(True)
+                done.append(answer.json()["id"])
 
-    assert daemon("POST", "/v1/jobs", json=body).status_code == 202       # its needs are foreseen
-    before, done = commits(), []
-    clients = [threading.Thread(target=client) for _ in range(32)]
-    for c in clients:
-        c.start()
-    for c in clients:
-        c.join()
-    assert len(done) == 32
-    assert commits() - before <= 32 * 10 / 4
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for t in threads:
+        t.start()
+    return threads
+
+
+def test_jobs_that_come_together_share_their_commits(on_slow_disk):
+    """As many at a time as there are clients: not one after the other, and not two lots waiting for each other."""
+    (daemon, body), done = on_slow_disk(20), []
+    before = number(daemon, "repquant_database_commit_seconds_count")
+    for t in post_together(daemon, body, 32, 10, done):
+        t.join()
+    assert len(set(done)) == 320
+    assert number(daemon, "repquant_database_commit_seconds_count") - before <= 320 / 4
+
+
+def test_who_reads_does_not_wait_for_the_disk_behind_those_who_write(on_slow_disk):
+    (daemon, body), done = on_slow_disk(1500), []
+    threads = post_together(daemon, body, 48, 1, done)
+    until(lambda: number(daemon, "repquant_http_requests_in_flight") > 40, what="more posts than workers")
+    assert daemon("GET", "/v1/queue").status_code == 200 and daemon("GET", "/v1/jobs").status_code == 200
+    assert not done
+    for t in threads:
+        t.join()
+    assert len(set(done)) == 48
 
 
 def test_jobs_start_only_when_their_memory_is_free(make_daemon):
