@@ -356,13 +356,16 @@ def test_a_thousand_layers_are_all_found_by_scrolling_and_keep_what_is_picked(da
     expect(chosen(page, "patch.0", "exclude")).to_be_visible()
 
 
-def open_many(page, daemon, job):
-    """The page of a thousand layers, a real answer repeated; rows out of view do not exist."""
+def open_many(page, daemon, job, count=1000):
+    """The page of so many layers, a real answer repeated; rows out of view do not exist."""
     rows = daemon("GET", f"/v1/jobs/{job}/layers").json()["data"]
-    many = [{**rows[i % len(rows)], "index": i, "name": f"{rows[i % len(rows)]['name']}.{i}"} for i in range(1000)]
+    many = [{**rows[i % len(rows)], "index": i, "name": f"{rows[i % len(rows)]['name']}.{i}"} for i in range(count)]
     page.route("**/v1/jobs/*/layers", lambda route: route.fulfill(json={"data": many, "next_cursor": None}))
     page.goto(f"/#/jobs/{job}/layers")
-    expect(page.get_by_role("table", name="Layers").locator("tbody tr:not(.space)").first).to_be_visible()
+    shown = page.get_by_role("table", name="Layers").locator("tbody tr:not(.space)")
+    page.get_by_role("table", name="Layers").locator("thead").scroll_into_view_if_needed()
+    expect(shown.first).to_be_visible()
+    return shown, [r["name"] for r in many]
 
 
 def test_a_choice_that_is_open_survives_that_its_row_leaves_the_view(daemon, jobs, browse):
@@ -389,3 +392,22 @@ def test_the_rows_in_view_are_there_when_the_window_changes(daemon, jobs, browse
     page.wait_for_function("innerHeight === 700")
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     assert page.evaluate(middle) != "space"
+
+
+def test_a_table_far_above_or_below_the_window_comes_back_whole(daemon, jobs, browse):
+    """In a low window the plots are above it and the next recipe, a line for each layer that is picked, below."""
+    page = browse(daemon)
+    page.set_viewport_size({"width": 800, "height": 400})
+    shown, names = open_many(page, daemon, jobs[0]["id"], 60)
+    for i in range(12):
+        page.get_by_role("button", name=f"keep, next recipe: {names[i]}", exact=True).scroll_into_view_if_needed()
+        choose(page, names[i], "exclude")
+    for end in ("0", "document.documentElement.scrollHeight", "0"):
+        page.evaluate(f"scrollTo(0, {end})")
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        expect(shown).to_have_count(0)
+    page.get_by_label("Name holds").fill(names[5])
+    expect(chosen(page, names[5], "exclude")).to_be_visible()
+    page.get_by_label("Name holds").fill("")
+    page.get_by_role("table", name="Layers").locator("thead").scroll_into_view_if_needed()
+    expect(chosen(page, names[0], "exclude")).to_be_visible()

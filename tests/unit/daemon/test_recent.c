@@ -4,6 +4,8 @@
 #include "storage/recent.h"
 #include "storage/token.h"
 
+#include <malloc.h>
+
 static void an_entry_is_true_until_the_next_commit(void **state)
 {
     struct fixture *f = *state;
@@ -19,6 +21,25 @@ static void an_entry_is_true_until_the_next_commit(void **state)
     assert_null(recent_get(f->store, "a", &n));
     recent_put(f->store, "a", now, "text", 5);          /* it was read before the commit */
     assert_null(recent_get(f->store, "a", &n));
+}
+
+static void a_sweep_frees_what_is_not_true_any_more(void **state)
+{
+    struct fixture *f = *state;
+    size_t n;
+    char *large = calloc(1, RECENT_BYTES_MAX);
+    for (char key[2] = "a"; key[0] <= 'h'; key[0]++)
+        recent_put(f->store, key, recent_now(f->store), large, RECENT_BYTES_MAX);
+    fixture_blob(f, TEAM_LOCAL, "anything at all");
+    recent_put(f->store, "new", recent_now(f->store), large, RECENT_BYTES_MAX);
+    size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
+    recent_sweep(f->store);
+    size_t after = mallinfo2().uordblks + mallinfo2().hblkhd;
+    assert_true(before == 0 || before - after >= 7 * (size_t)RECENT_BYTES_MAX);       /* 0: a sanitizer's malloc */
+    char *kept = recent_get(f->store, "new", &n);
+    assert_non_null(kept);
+    free(kept);
+    free(large);
 }
 
 static void what_is_too_large_is_not_kept(void **state)
@@ -79,6 +100,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         T(an_entry_is_true_until_the_next_commit),
+        T(a_sweep_frees_what_is_not_true_any_more),
         T(what_is_too_large_is_not_kept),
         T(entries_that_share_a_place_are_told_apart),
         T(a_deleted_token_is_refused_at_once),
