@@ -23,6 +23,15 @@ RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\
 FORMATS.checks("date-time")(lambda value: not isinstance(value, str) or bool(RFC3339.fullmatch(value)))
 
 
+def bytes_at_most(validator, limit, value, schema):
+    """The document's maxLength, as its conventions have it."""
+    if isinstance(value, str) and len(value.encode(errors="surrogatepass")) > limit:
+        yield jsonschema.ValidationError(f"{value[:100]!r} has more than {limit} bytes")
+
+
+VALIDATOR = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"maxLength": bytes_at_most})
+
+
 class Document:
     def __init__(self, document):
         self.document, self.checkers = document, {}
@@ -46,7 +55,7 @@ class Document:
         """None, or what the schema says against the value."""
         if id(schema) not in self.checkers:
             whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", "components": self.document["components"], "allOf": [schema]}
-            self.checkers[id(schema)] = jsonschema.Draft202012Validator(whole, format_checker=FORMATS)
+            self.checkers[id(schema)] = VALIDATOR(whole, format_checker=FORMATS)
         return next((error.message[:300] for error in self.checkers[id(schema)].iter_errors(value)), None)
 
     # ---- values of a schema ----
