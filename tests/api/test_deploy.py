@@ -124,7 +124,7 @@ def test_a_real_prometheus_scrapes_the_daemon(make_daemon, tmp_path):
         def ask(path, **query):
             try:
                 return requests.get(f"http://127.0.0.1:{port}/api/v1/{path}", params=query, timeout=10).json()["data"]
-            except (requests.ConnectionError, KeyError):    # it is not up yet
+            except (requests.ConnectionError, requests.exceptions.JSONDecodeError, KeyError):    # it is not up yet, or says so
                 assert server.poll() is None, (tmp_path / "log").read_text()
                 return {}
 
