@@ -135,8 +135,13 @@ def test_a_real_prometheus_scrapes_the_daemon(make_daemon, tmp_path):
         assert float(series("repquant_job_stage_seconds_count{stage=\"quantizing\"}")[0]["value"][1]) == 1
         target = ask("targets")["activeTargets"][0]
         assert (target["health"], target["lastError"]) == ("up", "")
-        known = {row["__name__"] for row in ask("series", **{"match[]": '{__name__=~"repquant_.*"}'})}
-        assert metric_names(" ".join(known)) == metric_names(re.sub(r"^#.*$", "", requests.get(d.url + "/metrics", timeout=20).text, flags=re.M))
+
+        def known():
+            return metric_names(" ".join(row["__name__"] for row in ask("series", **{"match[]": '{__name__=~"repquant_.*"}'})))
+
+        def told():
+            return metric_names(re.sub(r"^#.*$", "", requests.get(d.url + "/metrics", timeout=20).text, flags=re.M))
+        until(lambda: known() == told(), 30, "all series, those too that came after a scrape")
         board = json.loads((DEPLOY / "grafana.json").read_text())
         for expression in [t["expr"] for p in board["panels"] for t in p["targets"]]:
             asked = ask("query", query=expression.replace("$instance", ".*").replace("$__rate_interval", "1m"))
