@@ -1,7 +1,7 @@
 // rows.js - a table's body of any length, of which only what is in view exists: a browser lays out thirty rows in a frame, not a thousand.
 import { h } from "./dom.js";
 
-const BESIDE = 4, WHOLE = 40;      // rows that are there above and below what is in view; so many are all there at once
+const BESIDE = 2, WHOLE = 40;      // rows that are there above and below what is in view; so many are all there at once
 
 /** rowOf(item) makes a row, once; all rows have one height.  Returns what shows a list of items in place of the one before. */
 export function windowed(body, columns, rowOf, signal) {
