@@ -199,12 +199,12 @@ bool request_members(const json_t *object, const char *const *members, const cha
 json_t *request_json(const struct request *req, const char *const *members, bool optional, struct err *e)
 {
     enum { MAX_DEPTH = 16 };
-    if (req->body.n == 0 && !optional) {
+    const bool empty = req->body.n == 0;
+    if (empty && !optional) {
         err_set(e, ERR_REQUEST_JSON, "body", "the body is empty; send a JSON object");
         return NULL;
     }
-    const char *text = req->body.n ? req->body.p : "{}";
-    json_t *object = json_parse(text, req->body.n ? req->body.n : strlen(text), MAX_DEPTH, ERR_REQUEST_JSON, e);
+    json_t *object = json_parse(empty ? "{}" : req->body.p, empty ? 2 : req->body.n, MAX_DEPTH, ERR_REQUEST_JSON, e);
     if (object && request_members(object, members, "", e))
         return object;
     json_decref(object);

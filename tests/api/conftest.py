@@ -59,6 +59,14 @@ def until(condition, seconds=10, what="the condition"):
         time.sleep(0.02)
 
 
+def preloaded(folder, source):
+    """A library of tests/, for LD_PRELOAD, from its source there."""
+    library = pathlib.Path(folder) / pathlib.Path(source).with_suffix(".so").name
+    subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-fno-omit-frame-pointer", "-shared", "-fPIC", "-pthread", ROOT / "tests" / source,
+                    "-o", library, "-ldl"], check=True)
+    return library
+
+
 class Daemon:
     """repquantd on a data folder; start() again after stop() to see what survives."""
 

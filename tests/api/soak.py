@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 
-from conftest import LIMITS, REPQUANTD, ROOT, Daemon, until
+from conftest import LIMITS, REPQUANTD, Daemon, preloaded, until
 from history import GONE, disk_wrong
 from receiver import Receiver, certificate
 from soak_load import Keeper, TurnedAway, clients, kind
@@ -84,14 +84,6 @@ class Gate:
         with self.changed:
             self.is_open, self.over = False, True
             self.changed.notify_all()
-
-
-def tool(folder, name, *more):
-    """A shared library of tests/tools."""
-    library = folder / f"{name}.so"
-    source = ROOT / f"tests/tools/{name}.c"
-    subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-shared", "-fPIC", str(source), "-o", str(library), *more], check=True)
-    return library
 
 
 class Soak:
@@ -185,7 +177,7 @@ class Soak:
         (self.folder / "port").unlink(missing_ok=True)
         if self.days:
             (self.folder / "clock").write_bytes(round(self.days * DAY_S).to_bytes(8, "little"))
-            self.daemon.environment = {"LD_PRELOAD": str(tool(self.folder, "clockshift", "-ldl")), "CLOCK_FILE": str(self.folder / "clock")}
+            self.daemon.environment = {"LD_PRELOAD": str(preloaded(self.folder, "tools/clockshift.c")), "CLOCK_FILE": str(self.folder / "clock")}
         begun = time.monotonic()
         self.daemon.start()
         self.counts["slowest start ms"] = max(self.counts["slowest start ms"], round(1000 * (time.monotonic() - begun)))

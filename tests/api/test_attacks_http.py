@@ -5,13 +5,12 @@ import random
 import socket
 import statistics
 import struct
-import subprocess
 import threading
 import time
 
 import pytest
 import requests
-from conftest import REPQUANTD, ROOT, Daemon, until
+from conftest import REPQUANTD, Daemon, preloaded, until
 from support import SANITIZED
 from test_http_framing import HOST, status
 from test_pipeline_jobs import inputs
@@ -162,9 +161,7 @@ def test_2000_connections_that_send_a_byte_now_and_then_do_not_slow_others(make_
 
 @pytest.fixture(scope="session")
 def clockshift(tmp_path_factory):
-    library = tmp_path_factory.mktemp("clock") / "clockshift.so"
-    subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-shared", "-fPIC", str(ROOT / "tests/tools/clockshift.c"), "-o", str(library)], check=True)
-    return library
+    return preloaded(tmp_path_factory.mktemp("clock"), "tools/clockshift.c")
 
 
 HOUR = 3600

@@ -18,7 +18,7 @@ import time
 
 import pytest
 import requests
-from conftest import ROOT, SANITIZER, Daemon, until
+from conftest import SANITIZER, Daemon, preloaded, until
 
 pytestmark = pytest.mark.skipif(SANITIZER == "tsan", reason="ThreadSanitizer takes no other library before its own")
 ASAN = SANITIZER == "asan"
@@ -309,10 +309,7 @@ HALVES = {"first": list(SCENARIOS)[::2], "second": list(SCENARIOS)[1::2]}      #
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    path = tmp_path_factory.mktemp("nth") / "nth.so"
-    subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-fno-omit-frame-pointer", "-shared", "-fPIC", "-pthread", str(ROOT / "tests/fault/nth.c"),
-                    "-o", str(path), "-ldl"], check=True)
-    return path
+    return preloaded(tmp_path_factory.mktemp("nth"), "fault/nth.c")
 
 
 @pytest.fixture(scope="module")

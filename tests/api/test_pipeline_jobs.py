@@ -2,22 +2,21 @@
 import json
 import os
 import random
-import re
 import signal
 import socket
 import sqlite3
 import struct
-import subprocess
 import threading
 import time
 
 import pytest
 import requests
-from conftest import REPQUANT, ROOT, SANITIZER, until
+from conftest import REPQUANT, SANITIZER, preloaded, until
 from support import DIGITS, MODELS, SANITIZED, needs, pictures
 from support import digest_of as sha256_of
 
 from test_daemon_life import children, kill
+from test_metrics import value
 
 # What the child tells about the job; with the daemon's own settings in it, it is asked once for all jobs that are alike.
 ESTIMATE = {"memory_bytes": 1000, "fixed_bytes": 1000, "seconds": 1, "threads": 1, "budget_bytes": 1 << 30, "samples": 4}
@@ -248,21 +247,17 @@ def on_slow_disk(make_daemon, tmp_path):
     """A daemon whose disk takes so many milliseconds more for each sync, and a job that waits long, like one that was asked for before."""
     if SANITIZER:
         pytest.skip("sanitizers do not share a process with another preloaded library")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-D_GNU_SOURCE", "-o", tmp_path / "slow.so", ROOT / "tests/tools/slow_sync.c"], check=True)
+    library = preloaded(tmp_path, "tools/slow_sync.c")
 
     def make(ms):
         daemon = make_daemon(threads="1", rate="0")
         body = {**inputs(daemon), "not_before": "2090-01-01T00:00:00Z"}
         assert daemon("POST", "/v1/jobs", json=body).status_code == 202
         daemon.stop()
-        daemon.environment = {"LD_PRELOAD": str(tmp_path / "slow.so"), "SLOW_SYNC_US": str(1000 * ms)}
+        daemon.environment = {"LD_PRELOAD": str(library), "SLOW_SYNC_US": str(1000 * ms)}
         (daemon.folder / "port").unlink(missing_ok=True)
         return daemon.start(), body
     return make
-
-
-def number(daemon, series):
-    return float(re.search(rf"^{series} (\d+)", daemon("GET", "/metrics").text, re.M)[1])
 
 
 def post_together(daemon, body, clients, times, done):
@@ -282,17 +277,17 @@ def post_together(daemon, body, clients, times, done):
 def test_jobs_that_come_together_share_their_commits(on_slow_disk):
     """As many at a time as there are clients: not one after the other, and not two lots waiting for each other."""
     (daemon, body), done = on_slow_disk(20), []
-    before = number(daemon, "repquant_database_commit_seconds_count")
+    before = value(daemon, "repquant_database_commit_seconds_count")
     for t in post_together(daemon, body, 32, 10, done):
         t.join()
     assert len(set(done)) == 320
-    assert number(daemon, "repquant_database_commit_seconds_count") - before <= 320 / 4
+    assert value(daemon, "repquant_database_commit_seconds_count") - before <= 320 / 4
 
 
 def test_who_reads_does_not_wait_for_the_disk_behind_those_who_write(on_slow_disk):
     (daemon, body), done = on_slow_disk(1500), []
     threads = post_together(daemon, body, 48, 1, done)
-    until(lambda: number(daemon, "repquant_http_requests_in_flight") > 40, what="more posts than workers")
+    until(lambda: value(daemon, "repquant_http_requests_in_flight") > 40, what="more posts than workers")
     assert daemon("GET", "/v1/queue").status_code == 200 and daemon("GET", "/v1/jobs").status_code == 200
     assert not done
     for t in threads:

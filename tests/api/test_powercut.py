@@ -5,10 +5,9 @@ others could see one. `make test` cuts a few times; test-long at 250 points of e
 """
 import json
 import random
-import subprocess
 
 import pytest
-from conftest import ROOT, Daemon
+from conftest import Daemon, preloaded
 from history import PUBLISH, SUBMITS, UPLOADS, WEBHOOKS, Client, disk_wrong, jobs_of_key, receiver  # noqa: F401  (a fixture)
 from support import SANITIZED
 
@@ -18,9 +17,7 @@ GONE_BY = 137                   # the exit status of a process whose power has f
 
 @pytest.fixture(scope="session")
 def powercut(tmp_path_factory):
-    library = tmp_path_factory.mktemp("powercut") / "powercut.so"
-    subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O1", "-shared", "-fPIC", "-pthread", str(ROOT / "tests/tools/powercut.c"), "-o", str(library), "-ldl"], check=True)
-    return library
+    return preloaded(tmp_path_factory.mktemp("powercut"), "tools/powercut.c")
 
 
 # Chores and the most calls until the power fails; fewer than the daemon makes while it starts would show nothing else.

@@ -10,7 +10,7 @@ import time
 import pytest
 import requests
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
-from conftest import ROOT, SANITIZER, Daemon, until
+from conftest import ROOT, SANITIZER, Daemon, preloaded, until
 from receiver import Mute, Receiver, certificate
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -345,8 +345,7 @@ def test_a_name_of_a_forbidden_address_gets_no_packet(daemon):
 
 def test_a_name_that_changes_its_mind_gets_no_packet(make_daemon, folder, tmp_path, monkeypatch):
     """127.0.0.2 stands for a public address, 127.0.0.1 for one of the inside."""
-    library, answers = tmp_path / "rebind.so", tmp_path / "answers"
-    subprocess.run(["gcc", "-D_GNU_SOURCE", "-shared", "-fPIC", ROOT / "tests/tools/rebind.c", "-o", library, "-ldl"], check=True)
+    library, answers = preloaded(tmp_path, "tools/rebind.c"), tmp_path / "answers"
     outside = Receiver(folder, "127.0.0.2")
     inside = Mute(address="127.0.0.1", port=outside.server_port)
     monkeypatch.setenv("LD_PRELOAD", str(library))

@@ -151,6 +151,14 @@ def browse(chromium):
     assert [w.seen for w in watches if w.seen] == []
 
 
+def repeat_layers(page, daemon, job, count):
+    """Lets the page hear of so many layers, the job's own repeated; returns their rows."""
+    rows = daemon("GET", f"/v1/jobs/{job}/layers").json()["data"]
+    many = [{**rows[i % len(rows)], "index": i, "name": f"{rows[i % len(rows)]['name']}.{i}"} for i in range(count)]
+    page.route("**/v1/jobs/*/layers", lambda route: route.fulfill(json={"data": many, "next_cursor": None}))
+    return many
+
+
 def smallest_print(page):
     """How many pixels high the smallest text of the page's plots is, where a chart is as large on the page as it was drawn."""
     return page.evaluate("""Math.min(...Object.values(Chart.instances).filter((chart) => chart.canvas.isConnected).flatMap((chart) =>

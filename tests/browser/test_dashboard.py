@@ -5,7 +5,7 @@ import re
 import subprocess
 
 import requests
-from conftest import HOSTILE, ROOT, chart, choose, chosen
+from conftest import HOSTILE, ROOT, chart, choose, chosen, repeat_layers
 from playwright.sync_api import expect
 
 
@@ -328,9 +328,7 @@ def test_a_viewer_sees_no_button_that_would_be_refused(daemon, jobs, browse):
 def test_a_thousand_layers_are_all_found_by_scrolling_and_keep_what_is_picked(daemon, jobs, browse):
     """Of a real answer repeated.  Rows out of view do not exist; tests/browser/test_speed.py tells how smooth that is."""
     page = browse(daemon)
-    rows = daemon("GET", f"/v1/jobs/{jobs[0]['id']}/layers").json()["data"]
-    many = [{**rows[i % len(rows)], "index": i, "name": f"{rows[i % len(rows)]['name']}.{i}"} for i in range(1000)]
-    page.route("**/v1/jobs/*/layers", lambda route: route.fulfill(json={"data": many, "next_cursor": None}))
+    many = repeat_layers(page, daemon, jobs[0]["id"], 1000)
     page.goto(f"/#/jobs/{jobs[0]['id']}/layers?sort=name")
     shown = page.get_by_role("table", name="Layers").locator("tbody tr:not(.space)")
     expect(shown.first).to_be_visible()
@@ -358,9 +356,7 @@ def test_a_thousand_layers_are_all_found_by_scrolling_and_keep_what_is_picked(da
 
 def open_many(page, daemon, job, count=1000):
     """The page of so many layers, a real answer repeated; rows out of view do not exist."""
-    rows = daemon("GET", f"/v1/jobs/{job}/layers").json()["data"]
-    many = [{**rows[i % len(rows)], "index": i, "name": f"{rows[i % len(rows)]['name']}.{i}"} for i in range(count)]
-    page.route("**/v1/jobs/*/layers", lambda route: route.fulfill(json={"data": many, "next_cursor": None}))
+    many = repeat_layers(page, daemon, job, count)
     page.goto(f"/#/jobs/{job}/layers")
     shown = page.get_by_role("table", name="Layers").locator("tbody tr:not(.space)")
     page.get_by_role("table", name="Layers").locator("thead").scroll_into_view_if_needed()

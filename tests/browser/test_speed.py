@@ -8,6 +8,7 @@ import time
 from typing import NamedTuple
 
 import pytest
+from conftest import repeat_layers
 from playwright.sync_api import expect
 
 JOBS, LAYERS, RUNS = 10_000, 1_000, 3
@@ -88,11 +89,8 @@ class Frames(NamedTuple):
     processor: tuple
 
     def quiet(self):
-        """
-        Whether the page had the processor whenever it wanted it: then the clock tells of the page and not of others, on this machine or beside it on
-        its host.
-        """
-        return self.processor[1] > 0.9 * self.clock[1]
+        """Whether the page had the processor whenever it wanted it: then the clock tells of the page and not of others."""
+        return self.processor[1] > 0.9 * self.clock[1] or idle()
 
     def __str__(self):
         return (f"{self.drawn} frames, the worst {self.worst:.0f} ms; longest task {self.clock[0]:.0f} ms, {self.processor[0]:.0f} ms of processor time; "
@@ -145,14 +143,12 @@ DRAWN = "() => new Promise((done) => requestAnimationFrame(() => requestAnimatio
 
 def test_a_thousand_layers_scroll_and_sort_without_a_long_frame(daemon, jobs, chromium, browse, shot):
     """
-    Of a real answer repeated.  The trace is the browser's own; frames are those that it reports as presented.  Where the page has to wait for the
-    processor a frame's time tells of others: there the page's own work is judged, the processor time of its longest task, which is longer too where
-    others use the other half of the core.  Each run is judged: the first one makes the rows, and it is the one that people see.
+    Of a real answer repeated.  The trace is the browser's own; frames are those that it reports as presented.  On a machine with more to do than
+    processors a frame's time tells of the others: there the page's own work is judged, the processor time of its longest task.  Each run is judged:
+    the first one makes the rows, and it is the one that people see.
     """
     page = browse(daemon)
-    rows = daemon("GET", f"/v1/jobs/{jobs[0]['id']}/layers").json()["data"]
-    many = [{**rows[i % len(rows)], "index": i, "name": f"{rows[i % len(rows)]['name']}.{i}"} for i in range(LAYERS)]
-    page.route("**/v1/jobs/*/layers", lambda route: route.fulfill(json={"data": many, "next_cursor": None}))
+    repeat_layers(page, daemon, jobs[0]["id"], LAYERS)
     chromium.start_tracing(page=page, categories=TRACED)
     page.goto(f"/#/jobs/{jobs[0]['id']}/layers?sort=name")
     expect(page.get_by_role("table", name="Layers").locator("tbody tr").first).to_be_visible()
@@ -167,8 +163,7 @@ def test_a_thousand_layers_scroll_and_sort_without_a_long_frame(daemon, jobs, ch
     print("1000 layers:", f"opened: {opened}", *seen, sep="\n  ")
     page.get_by_role("table", name="Layers").scroll_into_view_if_needed()
     shot(page, "layers-many", whole=False)
-    assert opened.processor[0] < (100 if opened.quiet() else 200), opened
+    assert opened.processor[0] < 100, opened
     for run in seen:
-        assert run.drawn > 100, run
-        assert run.processor[0] < (50 if run.quiet() else 100), run     # the rest of a frame is for raster and for what puts it on the screen
+        assert run.drawn > 100 and run.processor[0] < 50, run       # the rest of a frame is for raster and for what puts it on the screen
         assert run.worst < 100 or not run.quiet(), run
