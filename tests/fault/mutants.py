@@ -18,6 +18,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 COPY = ROOT / "build" / "mutants" / "tree"
 CAUGHT = ROOT / "build" / "mutants" / "caught"
+BECAME = {True: "lived", False: "caught", None: "its test has no end"}      # by how that test ended
 
 
 def rows():
@@ -51,6 +52,7 @@ def build(test):
 
 
 def passes(test):
+    """None if it has no end."""
     if test.split("/")[0] in ("core", "daemon", "client"):
         command = [f"build/unit/{test}"]
     else:
@@ -59,18 +61,18 @@ def passes(test):
     try:
         return subprocess.run(command, cwd=COPY, capture_output=True, env=environment, timeout=300).returncode == 0
     except subprocess.TimeoutExpired:
-        return False
+        return None
 
 
 def try_one(row):
-    """What became of it: "caught", "lived", "does not fit" or "does not build"."""
+    """What became of it: "caught", "lived", or why that is not known."""
     path = COPY / row["file"]
     text = path.read_text()
     if text.count(row["old"]) != 1:
         return "does not fit"
     path.write_text(text.replace(row["old"], row["new"]))
     try:
-        return "does not build" if not build(row["test"]) else "lived" if passes(row["test"]) else "caught"
+        return BECAME[passes(row["test"])] if build(row["test"]) else "does not build"
     finally:
         path.write_text(text)
 
