@@ -32,6 +32,8 @@ static const int64_t TERM_US = 500000, KILL_US = 1200000;
 static const int64_t LINGER_US = 5000000;   /* between the last event and the exit */
 /* A burst of small layers is fine, a flood is not: each line costs us a transaction. */
 enum { LINES_BURST = 5000, LINES_PER_SECOND = 200 };
+/* Nor is a trickle that lasts for days: each byte stays with the job.  Progress does not, there is one row of it a second at most. */
+static const int64_t BYTES_KEPT = INT64_C(64) << 20;
 
 /* ---- the stopper ---- */
 
@@ -80,7 +82,7 @@ struct child {
     char line[CHILD_LINE_MAX];              /* an event that has not ended */
     size_t line_n;
     double credit;                          /* lines it may still write now */
-    int64_t credit_at;
+    int64_t credit_at, kept;                /* bytes of its lines that stay */
     char ring[CHILD_LOG_SIZE];              /* the last diagnostics */
     size_t ring_n;                          /* bytes ever written to it */
 
@@ -190,7 +192,11 @@ static void take_line(struct child *c, size_t n)
     } else if (!child_event_parse(c->line, n, &ev, NULL)) {
         give_up(c, "wrote something that is no event");
     } else {
-        take_event(c, &ev);
+        c->kept += ev.kind == EVENT_PROGRESS ? 0 : (int64_t)n;
+        if (c->kept > BYTES_KEPT)
+            give_up(c, "wrote more events than are kept");
+        else
+            take_event(c, &ev);
         child_event_release(&ev);
     }
 }

@@ -23,7 +23,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { EXIT_ENVIRONMENT = 3, NICE = 10, NOFILE_SPARE = 64 };
+/* At the soft limit of processor time comes SIGXCPU, which says why it ends; at the hard one SIGKILL, which does not. */
+enum { EXIT_ENVIRONMENT = 3, NICE = 10, NOFILE_SPARE = 64, CPU_GRACE = 5 };
 
 /* ---- the arguments ---- */
 
@@ -61,19 +62,19 @@ static bool parse(int argc, char **argv, struct launch *ret)
 
 /* ---- locking in ---- */
 
-static bool limit(int resource, int64_t value)
+static bool limit(int resource, int64_t value, int64_t grace)
 {
-    rlim_t n = value == INT64_MAX ? RLIM_INFINITY : (rlim_t)value;
-    struct rlimit r = { n, n };
+    bool none = value >= INT64_MAX - grace;
+    struct rlimit r = { none ? RLIM_INFINITY : (rlim_t)value, none ? RLIM_INFINITY : (rlim_t)(value + grace) };
     return setrlimit((__rlimit_resource_t)resource, &r) == 0;
 }
 
 static bool limits(const struct launch *l)
 {
     int64_t files = LAUNCH_FIRST_INPUT_FD + l->inputs + NOFILE_SPARE;
-    return limit(RLIMIT_CORE, 0)                        /* a core file would hold the model, on our disk */
-        && limit(RLIMIT_NOFILE, files) && limit(RLIMIT_FSIZE, l->file_size)
-        && limit(RLIMIT_CPU, l->cpu_seconds) && limit(RLIMIT_AS, l->address_space);
+    return limit(RLIMIT_CORE, 0, 0)                     /* a core file would hold the model, on our disk */
+        && limit(RLIMIT_NOFILE, files, 0) && limit(RLIMIT_FSIZE, l->file_size, 0) && limit(RLIMIT_AS, l->address_space, 0)
+        && limit(RLIMIT_CPU, l->cpu_seconds, CPU_GRACE);
 }
 
 /* Under memory pressure the kernel shall take the job, not the daemon.  Raising it needs no privilege. */

@@ -150,8 +150,8 @@ static bool recover(struct daemon *d, struct err *e)
 static bool save_token(const char *dir, const char *text, struct err *e)
 {
     struct newfile f;
-    bool ok = newfile_open(&f, dir, UINT64_MAX, e) && newfile_write(&f, text, strlen(text), e)
-           && newfile_write(&f, "\n", 1, e) && newfile_commit(&f, "token", 0600, e);
+    bool ok = newfile_open(&f, dir, 0600, UINT64_MAX, e) && newfile_write(&f, text, strlen(text), e)
+           && newfile_write(&f, "\n", 1, e) && newfile_commit(&f, "token", e);
     newfile_abort(&f);
     return ok;
 }

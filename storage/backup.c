@@ -151,9 +151,9 @@ static bool copy_file(int from, const char *name, const char *digest, uint64_t s
     int fd = openat(from, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return err_sys(e, name, "open");
-    bool ok = newfile_open(&c.file, to_dir, UINT64_MAX, e);
+    bool ok = newfile_open(&c.file, to_dir, mode, UINT64_MAX, e);
     if (ok)
-        ok = blob_each_piece(fd, copy_piece, &c, e) && is_the_one(&c, name, digest, size, e) && newfile_commit(&c.file, to_name, mode, e);
+        ok = blob_each_piece(fd, copy_piece, &c, e) && is_the_one(&c, name, digest, size, e) && newfile_commit(&c.file, to_name, e);
     newfile_abort(&c.file);
     close(fd);
     return ok;

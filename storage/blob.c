@@ -41,7 +41,7 @@ bool blob_begin(struct blob_writer *w, struct store *s, const char *team, const 
     *w = BLOB_WRITER_NONE;
     if (digest && !hash_parse(digest, w->want))
         return err_set(e, ERR_REQUEST_INVALID, "digest", "a digest is \"sha256:\" and 64 lower-case hexadecimal digits");
-    if (!newfile_open(&w->file, s->blobs, limit, e))
+    if (!newfile_open(&w->file, s->blobs, 0400, limit, e))
         return false;
     w->store = s;
     w->expected = digest != NULL;
@@ -154,7 +154,7 @@ static bool publish(struct blob_writer *w, struct blob *b, struct err *e)
         return err_sys(e, "upload", "sync");
     pthread_mutex_lock(&s->publish_mu);
     /* Over what may be there: the bytes are the same, or the old ones have rotted. */
-    bool ok = newfile_commit(&w->file, path, 0400, e) && blob_sync_folder(s, path, e);
+    bool ok = newfile_commit(&w->file, path, e) && blob_sync_folder(s, path, e);
     struct conn *c = ok ? db_write(s->db, e) : NULL;
     struct err why = { 0 };
     ok = c && db_write_end(c, blob_add_rows(c, w->team, w->exempt, b, &why), &why);

@@ -17,7 +17,8 @@
  *  - Never open() the database file by hand: close() would drop SQLite's locks.
  *  - Never use a connection after fork().
  *  - After a failed write or fsync the file may not hold what we believe it does, and asking again
- *    would hear "ok" from a kernel that has dropped the pages.  So nothing more is written until a restart.
+ *    would hear "ok" from a kernel that has dropped the pages.  So nothing more is written until a restart; nor
+ *    after a failed fsync of a file elsewhere (io.h): a row must not name what may not be there.
  *
  * LOCKING  write_mu is held from db_write() until db_write_end() has committed or sleeps; read_mu only to take or
  * give back a reader.  Both are leaves, but for the blob store's publish_mu, which is taken before write_mu: so what comes between
@@ -26,6 +27,7 @@
 #include "storage/db.h"
 
 #include "core/base/clock.h"
+#include "core/base/io.h"
 #include "core/base/metric.h"
 #include "storage/inner.h"
 
@@ -346,7 +348,7 @@ struct conn *db_write(struct db *db, struct err *e)
     pthread_mutex_lock(&db->write_mu);
     come(db, -1);
     sqlite3 *lite = db->writer.lite;
-    bool ok = db_broken(db) ? refuse_broken(e) : db->sharers ? db_exec(lite, "SAVEPOINT sharer", e) : begin_alone(lite, e);
+    bool ok = db_broken(db) || io_sync_failed() ? refuse_broken(e) : db->sharers ? db_exec(lite, "SAVEPOINT sharer", e) : begin_alone(lite, e);
     if (ok) {
         db->ntouched = 0;
         db->posted = false;

@@ -105,9 +105,9 @@ static void carry_journal(int job_dir, int64_t from, const char *to)
     int dir = openat(job_dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (dir < 0)
         return;
-    if (scratch_open(dir, "journal", JOURNAL_MAX, &fd, NULL) && newfile_open(&f, to, JOURNAL_MAX, NULL)
+    if (scratch_open(dir, "journal", JOURNAL_MAX, &fd, NULL) && newfile_open(&f, to, 0600, JOURNAL_MAX, NULL)
         && copy_bytes(fd, &f, NULL))
-        newfile_commit(&f, "journal", 0600, NULL);
+        newfile_commit(&f, "journal", NULL);
     newfile_abort(&f);
     if (fd >= 0)
         close(fd);

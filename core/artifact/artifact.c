@@ -375,9 +375,9 @@ bool artifact_save(const struct onnx_model *m, const char *dir, const char *name
     struct save s = { .f = NEWFILE_NONE };
     struct onnx_sink sink = { save_bytes, &s };
     hash_init(&s.h);
-    bool ok = newfile_open(&s.f, dir, UINT64_MAX, e) && onnx_write(m, &sink, e);
+    bool ok = newfile_open(&s.f, dir, 0644, UINT64_MAX, e) && onnx_write(m, &sink, e);
     *ret_size = s.f.size;
-    ok = ok && newfile_commit(&s.f, name, 0644, e);
+    ok = ok && newfile_commit(&s.f, name, e);
     if (ok)
         hash_end(&s.h, ret_digest);
     newfile_abort(&s.f);

@@ -25,7 +25,7 @@ bool io_sync(int fd)
 bool io_sync_name(int dir)
 {
     int above = openat(dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = above >= 0 && sys.fsync(above) == 0;
+    bool ok = above >= 0 && io_sync(above);
     int why = errno;
     if (above >= 0)
         close(above);
@@ -34,6 +34,7 @@ bool io_sync_name(int dir)
 }
 
 bool io_sync_failed(void) { return atomic_load(&sync_failed); }
+void io_sync_forget(void) { atomic_store(&sync_failed, false); }
 
 int io_write_all(int fd, const void *p, size_t n)
 {
@@ -167,7 +168,7 @@ void mapping_rest(const void *p, uint64_t n)
         madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
-bool newfile_open(struct newfile *f, const char *dir, uint64_t limit, struct err *e)
+bool newfile_open(struct newfile *f, const char *dir, mode_t mode, uint64_t limit, struct err *e)
 {
     *f = NEWFILE_NONE;
     f->limit = limit;
@@ -179,7 +180,7 @@ bool newfile_open(struct newfile *f, const char *dir, uint64_t limit, struct err
         if (getrandom(&random, sizeof random, 0) != sizeof random)
             break;
         snprintf(f->name, sizeof f->name, "new.%016llx", (unsigned long long)random);
-        f->fd = openat(f->dir, f->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        f->fd = openat(f->dir, f->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
         if (f->fd < 0 && errno != EEXIST)
             break;
     }
@@ -201,10 +202,9 @@ bool newfile_write(struct newfile *f, const void *p, size_t n, struct err *e)
     return true;
 }
 
-bool newfile_commit(struct newfile *f, const char *name, mode_t mode, struct err *e)
+bool newfile_commit(struct newfile *f, const char *name, struct err *e)
 {
-    bool ok = fchmod(f->fd, mode) == 0 && io_sync(f->fd)
-           && sys.renameat(f->dir, f->name, f->dir, name) == 0;
+    bool ok = io_sync(f->fd) && sys.renameat(f->dir, f->name, f->dir, name) == 0;
     if (ok) {
         f->name[0] = '\0';                 /* nothing left to unlink */
         ok = io_sync(f->dir);
@@ -229,8 +229,7 @@ void newfile_abort(struct newfile *f)
 bool io_save(const char *dir, const char *name, const void *p, size_t n, struct err *e)
 {
     struct newfile f;
-    bool ok = newfile_open(&f, dir, UINT64_MAX, e) && newfile_write(&f, p, n, e)
-           && newfile_commit(&f, name, 0644, e);
+    bool ok = newfile_open(&f, dir, 0644, UINT64_MAX, e) && newfile_write(&f, p, n, e) && newfile_commit(&f, name, e);
     newfile_abort(&f);
     return ok;
 }

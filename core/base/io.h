@@ -37,6 +37,8 @@ bool io_sync(int fd);
 /* Makes the name of an open folder durable, which is in the one above it.  False with errno. */
 bool io_sync_name(int dir);
 bool io_sync_failed(void);
+/* As a restart does; for tests. */
+void io_sync_forget(void);
 
 /* All bytes of fd from its start, at most `limit`, NUL-terminated; the caller frees *ret. */
 bool io_read_all(int fd, const char *where, uint64_t limit, char **ret, size_t *ret_n, struct err *e);
@@ -79,10 +81,10 @@ struct newfile {
 };
 #define NEWFILE_NONE ((struct newfile){ .dir = -1, .fd = -1 })
 
-bool newfile_open(struct newfile *f, const char *dir, uint64_t limit, struct err *e);
+/* mode: the permissions of the finished file less the umask, e.g. 0400; those of the temporary one, too. */
+bool newfile_open(struct newfile *f, const char *dir, mode_t mode, uint64_t limit, struct err *e);
 bool newfile_write(struct newfile *f, const void *p, size_t n, struct err *e);
-/* mode: the permissions of the finished file, e.g. 0400. */
-bool newfile_commit(struct newfile *f, const char *name, mode_t mode, struct err *e);
+bool newfile_commit(struct newfile *f, const char *name, struct err *e);
 void newfile_abort(struct newfile *f);
 
 /* Create, write and commit in one call. */

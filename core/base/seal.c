@@ -7,11 +7,16 @@
  *
  *   clone       threads only; clone3 hides its flags from us, and libc falls back to clone when it is ENOSYS
  *   mmap, mprotect      not executable: all libraries are loaded by now
- *   prlimit64   asking, not setting
+ *   prlimit64   asking, not setting: with it one sets the limits of other processes, too
+ *   tgkill      to itself: abort() and pthread_cancel()
+ *   fcntl       asking for flags (fdopendir()): a pipe can be told to signal its owner, and the owner can be anybody
+ *
+ * fchmod is not in it: the inputs are the store's own files.
  */
 #include "core/base/seal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -34,11 +39,11 @@
 static const int allowed[] = {
     /* files that are open, and those Landlock lets it open */
     SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_pwrite64, SYS_lseek, SYS_close, SYS_fstat, SYS_newfstatat, SYS_openat,
-    SYS_fsync, SYS_fdatasync, SYS_ftruncate, SYS_fallocate, SYS_fadvise64, SYS_fchmod, SYS_fcntl, SYS_renameat, SYS_unlinkat,
+    SYS_fsync, SYS_fdatasync, SYS_ftruncate, SYS_fallocate, SYS_fadvise64, SYS_renameat, SYS_unlinkat,
     /* memory */
     SYS_munmap, SYS_mremap, SYS_madvise, SYS_brk, SYS_mbind,
     /* threads and time */
-    SYS_futex, SYS_sched_yield, SYS_sched_getaffinity, SYS_set_robust_list, SYS_rseq, SYS_getpid, SYS_gettid, SYS_tgkill, SYS_getcpu,
+    SYS_futex, SYS_sched_yield, SYS_sched_getaffinity, SYS_set_robust_list, SYS_rseq, SYS_getpid, SYS_gettid, SYS_getcpu,
     SYS_clock_gettime, SYS_clock_getres, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday, SYS_restart_syscall, SYS_exit, SYS_exit_group,
     SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sigaltstack,
     /* itself */
@@ -48,12 +53,16 @@ static const int allowed[] = {
 #endif
 };
 
+enum { TO_ITSELF = -1 };                /* a value: our process id */
+
 /* Allowed where (argument & mask) == value, otherwise an error. */
-static const struct { int nr, arg; uint32_t mask, value, otherwise; } conditional[] = {
+static const struct { int nr, arg; uint64_t mask; int value; uint32_t otherwise; } conditional[] = {
     { SYS_mmap, 2, PROT_EXEC, 0, SECCOMP_RET_KILL_PROCESS },
     { SYS_mprotect, 2, PROT_EXEC, 0, SECCOMP_RET_KILL_PROCESS },
     { SYS_clone, 0, CLONE_THREAD, CLONE_THREAD, SECCOMP_RET_KILL_PROCESS },
-    { SYS_prlimit64, 2, UINT32_MAX, 0, SECCOMP_RET_ERRNO | EPERM },
+    { SYS_prlimit64, 2, UINT64_MAX, 0, SECCOMP_RET_ERRNO | EPERM },
+    { SYS_tgkill, 0, UINT32_MAX, TO_ITSELF, SECCOMP_RET_KILL_PROCESS },
+    { SYS_fcntl, 1, UINT32_MAX, F_GETFL, SECCOMP_RET_KILL_PROCESS },
 };
 
 static const struct { int nr, error; } refused[] = {
@@ -64,7 +73,7 @@ static const struct { int nr, error; } refused[] = {
 #endif
 };
 
-enum { LENGTH_OF_CONDITION = 6, COUNT_ALLOWED = sizeof allowed / sizeof allowed[0] };
+enum { LENGTH_OF_CONDITION = 9, COUNT_ALLOWED = sizeof allowed / sizeof allowed[0] };
 enum { COUNT_CONDITIONAL = sizeof conditional / sizeof conditional[0], COUNT_REFUSED = sizeof refused / sizeof refused[0] };
 enum { FILTER_MAX = 4 + 2 * COUNT_ALLOWED + LENGTH_OF_CONDITION * COUNT_CONDITIONAL + 2 * COUNT_REFUSED + 1 };
 
@@ -79,8 +88,13 @@ static void load(struct filter *f, size_t at) { put(f, BPF_LD | BPF_W | BPF_ABS,
 static void give(struct filter *f, uint32_t action) { put(f, BPF_RET | BPF_K, action, 0, 0); }
 static void skip_unless(struct filter *f, uint32_t value, unsigned steps) { put(f, BPF_JMP | BPF_JEQ | BPF_K, value, 0, steps); }
 
-/* Low half of an argument: both processors are little-endian. */
-static size_t argument(int i) { return offsetof(struct seccomp_data, args) + (size_t)i * sizeof(uint64_t); }
+/* Go on where a half of an argument has the value under the mask.  Both processors are little-endian. */
+static void compare(struct filter *f, int arg, int half, uint64_t mask, uint64_t value, unsigned otherwise)
+{
+    load(f, offsetof(struct seccomp_data, args) + (size_t)arg * sizeof(uint64_t) + (size_t)half * sizeof(uint32_t));
+    put(f, BPF_ALU | BPF_AND | BPF_K, (uint32_t)(mask >> 32 * half), 0, 0);
+    skip_unless(f, (uint32_t)(value >> 32 * half), otherwise);
+}
 
 static void build(struct filter *f)
 {
@@ -98,10 +112,10 @@ static void build(struct filter *f)
         give(f, SECCOMP_RET_ERRNO | (uint32_t)refused[i].error);
     }
     for (int i = 0; i < COUNT_CONDITIONAL; i++) {
+        uint64_t value = (uint64_t)(conditional[i].value == TO_ITSELF ? getpid() : conditional[i].value);
         skip_unless(f, (uint32_t)conditional[i].nr, LENGTH_OF_CONDITION - 1);
-        load(f, argument(conditional[i].arg));
-        put(f, BPF_ALU | BPF_AND | BPF_K, conditional[i].mask, 0, 0);
-        skip_unless(f, conditional[i].value, 1);
+        compare(f, conditional[i].arg, 0, conditional[i].mask, value, 4);
+        compare(f, conditional[i].arg, 1, conditional[i].mask, value, 1);
         give(f, SECCOMP_RET_ALLOW);
         give(f, conditional[i].otherwise);
     }

@@ -172,7 +172,7 @@ bool npz_write(const char *path, const struct array *arrays, size_t n, struct er
     if (!dir)
         return err_set(e, ERR_MEMORY, path, "no memory to write the archive");
     struct writer w = { .file = NEWFILE_NONE, .directory = BUF_INIT((size_t)64 << 20), .e = e };
-    bool ok = newfile_open(&w.file, dir, UINT64_MAX, e) && write_all(&w, arrays, n) && newfile_commit(&w.file, name, 0644, e);
+    bool ok = newfile_open(&w.file, dir, 0644, UINT64_MAX, e) && write_all(&w, arrays, n) && newfile_commit(&w.file, name, e);
     newfile_abort(&w.file);
     buf_release(&w.directory);
     free(dir);

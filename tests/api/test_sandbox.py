@@ -20,6 +20,10 @@ PROBES = {
     "unix-socket": ("worker.lost", SIGSYS),
     "fork": ("worker.lost", SIGSYS),
     "kill": ("worker.lost", SIGSYS),
+    "tgkill": ("worker.lost", SIGSYS),
+    "owner": ("worker.lost", SIGSYS),
+    "chmod": ("worker.lost", SIGSYS),
+    "limits": ("environment.permission", "limits: Operation not permitted"),
     "ptrace": ("worker.lost", SIGSYS),
     "exec": ("worker.lost", SIGSYS),
     "code": ("worker.lost", SIGSYS),
@@ -80,7 +84,7 @@ def test_without_a_sandbox_the_same_gets_through_and_is_told(make_daemon):
     """The probes can fail to be contained: else the tests above would show nothing."""
     d = make_daemon(sandbox="off")
     assert d("GET", "/v1/capabilities").json()["sandbox"]["level"] == "none"
-    for what in ("read", "socket", "code", "unix-socket"):
+    for what in ("read", "socket", "code", "unix-socket", "tgkill", "owner", "chmod", "limits"):
         ended = d.ended(d.job(f"try {what}", max_attempts=1)["id"])
         assert "got through" in ended["problem"]["detail"], what
         assert ended["engine"]["sandbox"] == "none"

@@ -13,7 +13,7 @@
  *   sleep MS                wait, ending with 3 when the control pipe closes
  *   hang | stubborn         never end: silent; reporting, with SIGTERM ignored
  *   orphan MS               leave a grandchild that lives that long and holds our pipes
- *   flood | longline | garbage                                           misuse the event pipe
+ *   flood | longline | garbage | bulk                                    misuse the event pipe
  *   crash | abort | exit N | quit                                        end without a last word
  *   stderr TEXT             say something to people
  *   problem CODE yes|no TEXT...     end with a problem, retryable or not
@@ -227,6 +227,16 @@ static void do_flood(char **w)
         ;
 }
 
+/* Few lines, long ones, without end. */
+static void do_bulk(char **w)
+{
+    static char text[15000];
+    (void)w;
+    memset(text, 'x', sizeof text - 1);
+    while (dprintf(STDOUT_FILENO, "{\"event\":\"note\",\"text\":\"%s\"}\n", text) > 0)
+        ;
+}
+
 static void do_longline(char **w)
 {
     (void)w;
@@ -304,7 +314,7 @@ static const struct statement { const char *name; void (*run)(char **w); } state
     { "result", do_result }, { "sparse", do_sparse }, { "symlink", do_symlink }, { "hardlink", do_hardlink }, { "fifo", do_fifo },
     { "journal", do_journal }, { "expect-journal", do_expect_journal }, { "facts", do_facts }, { "sleep", do_sleep },
     { "hang", do_hang }, { "stubborn", do_stubborn }, { "orphan", do_orphan }, { "flood", do_flood }, { "longline", do_longline },
-    { "garbage", do_garbage }, { "crash", do_crash }, { "abort", do_abort }, { "exit", do_exit }, { "quit", do_quit },
+    { "garbage", do_garbage }, { "bulk", do_bulk }, { "crash", do_crash }, { "abort", do_abort }, { "exit", do_exit }, { "quit", do_quit },
     { "stderr", do_stderr }, { "problem", do_problem }, { "done", do_done }, { "linger", do_linger }, { "try", do_try },
 };
 
@@ -366,6 +376,7 @@ static int fake_job_main(int argc, char **argv)
         return 2;
     if (chdir(argv[argc - 1]) != 0)
         return 3;
+    parent = getppid();
     if (strcmp(argv[2], "--sealed") == 0 && !(start_old_thread() && seal_process(&e))) {
         dprintf(STDERR_FILENO, "fake_job: %s\n", e.text);
         return 3;

@@ -11,8 +11,13 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+static pid_t parent;                /* the daemon: asked for before the filter, which would not let us */
 
 /* A thread that is there before the filter, as OpenBLAS' are: told to, it opens a socket. */
 static int old_thread_in = -1, old_thread_out = -1;
@@ -48,8 +53,26 @@ static int try_symlink(void) { return symlink("/etc/passwd", "link"); }
 static int try_socket(void) { return socket(AF_INET, SOCK_STREAM, 0); }
 static int try_unix_socket(void) { return socket(AF_UNIX, SOCK_STREAM, 0); }
 static int try_fork(void) { return fork(); }
-static int try_kill(void) { return kill(getppid(), 0); }
-static int try_ptrace(void) { return (int)ptrace(PTRACE_ATTACH, getppid(), 0, 0); }
+static int try_kill(void) { return kill(parent, 0); }
+/* kill() by another name, */
+static int try_tgkill(void) { return (int)syscall(SYS_tgkill, parent, parent, 0); }
+/* and by a pipe that is told whom to signal. */
+static int try_owner(void) { return fcntl(STDOUT_FILENO, F_SETOWN, parent); }
+/* An input is the store's own file. */
+static int try_chmod(void) { return fchmod(4, 0400); }
+
+/* The limits of the daemon; the new ones lie where the lower half of a pointer to them is 0. */
+static int try_limits(void)
+{
+    void *there = (void *)(uintptr_t)(UINT64_C(1) << 32);
+    struct rlimit *at = mmap(there, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (at == MAP_FAILED)
+        return 0;                                       /* shows nothing: the test is to fail */
+    *at = (struct rlimit){ 0, 0 };
+    return (int)syscall(SYS_prlimit64, parent, RLIMIT_CORE, at, NULL);
+}
+
+static int try_ptrace(void) { return (int)ptrace(PTRACE_ATTACH, parent, 0, 0); }
 
 static int try_exec(void)
 {
@@ -104,6 +127,7 @@ static int try_file(void)
 static const struct { const char *name; int (*run)(void); } tries[] = {
     { "read", try_read }, { "write-outside", try_write_outside }, { "reopen", try_reopen }, { "other-process", try_other_process },
     { "symlink", try_symlink }, { "socket", try_socket }, { "unix-socket", try_unix_socket }, { "fork", try_fork }, { "kill", try_kill },
+    { "tgkill", try_tgkill }, { "owner", try_owner }, { "chmod", try_chmod }, { "limits", try_limits },
     { "ptrace", try_ptrace }, { "exec", try_exec }, { "code", try_code }, { "old-thread", try_old_thread }, { "memory", try_memory },
     { "loop", try_loop }, { "stack", try_stack }, { "file", try_file },
 };

@@ -82,6 +82,7 @@ static inline void fixture_reopen(struct fixture *f)
 {
     struct err e = { 0 };
     store_close(f->store);
+    io_sync_forget();
     if (!(f->store = store_open(f->dir, &e)))
         fail_msg("%s: %s", e.where, e.text);
 }

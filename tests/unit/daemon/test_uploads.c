@@ -463,6 +463,10 @@ static void nothing_is_acknowledged_that_could_not_be_synced(void **state)
     assert_int_equal(looked_at(f, u.id).offset, 2);
     assert_true(store_broken(f->store));                    /* for good: the daemon ends, and its next start looks at the disk */
     e = nothing;
+    assert_false(added(f, u.id, 2, "rld", &u, &e));         /* though a sync would say "ok" now */
+    assert_int_equal(e.code, ERR_IO);
+    fixture_reopen(f);
+    e = nothing;
     must(added(f, u.id, 2, "rld", &u, &e), &e);
     assert_string_equal(u.digest, WORLD);
 }

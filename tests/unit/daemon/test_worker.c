@@ -291,6 +291,7 @@ static void a_child_that_misuses_the_event_pipe_is_ended(void **state)
     expect("flood", 1, JOB_FAILED, 1, "without end");
     expect("longline", 1, JOB_FAILED, 1, "does not end");
     expect("garbage", 1, JOB_FAILED, 1, "no event");
+    expect("bulk", 1, JOB_FAILED, 1, "more events than are kept");
 }
 
 /* What it says at its end is bounded, too. */
@@ -326,6 +327,36 @@ static void a_silent_child_and_a_slow_one_are_ended(void **state)
     rig.config.job_seconds = 1;
     start_workers();
     expect("stubborn", 3, JOB_FAILED, 1, "resource.deadline");
+}
+
+static bool any_event(void *arg, const struct child_event *ev, struct err *e)
+{
+    (void)arg, (void)ev, (void)e;
+    return true;
+}
+
+/* The daemon's clock strikes first for a job as it is; this is the kernel's, for a child alone. */
+static void a_child_is_told_apart_that_used_up_its_processor_time(void **state)
+{
+    (void)state;
+    struct stopper stopper;
+    struct child_outcome out;
+    struct err e = { 0 };
+    static const char task[] = "{\"recipe\":{\"fake\":\"try loop\"}}";
+    assert_true(io_save(rig.f->dir, "job.json", task, sizeof task - 1, &e));
+    assert_true(stopper_init(&stopper, &e));
+    struct child_spec spec = {
+        .launch = { .program = "/proc/self/exe", .address_space = ADDRESS_SPACE, .cpu_seconds = 1, .file_size = 1 << 20 },
+        .scratch = open(rig.f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), .deadline_us = 60 * 1000000, .silence_us = 60 * 1000000, .event = any_event,
+    };
+    assert_true(child_run(&spec, &stopper, &out, &e));
+    assert_int_equal(out.end, CHILD_LOST);
+    assert_int_equal(out.problem.code, ERR_DEADLINE);
+    assert_non_null(strstr(out.problem.text, "processor time"));
+    assert_false(out.retryable);
+    child_outcome_release(&out);
+    stopper_release(&stopper);
+    close(spec.scratch);
 }
 
 static void only_plain_files_become_artifacts(void **state)
@@ -588,6 +619,7 @@ int main(int argc, char **argv)
         T(a_child_that_misuses_the_event_pipe_is_ended),
         T(a_child_that_says_too_much_leaves_no_more_than_there_is_room_for),
         T(a_silent_child_and_a_slow_one_are_ended),
+        T(a_child_is_told_apart_that_used_up_its_processor_time),
         T(only_plain_files_become_artifacts),
         T(what_is_done_counts_even_if_the_child_does_not_end),
         T(a_grandchild_does_not_keep_the_worker_or_survive),
