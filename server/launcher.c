@@ -5,8 +5,8 @@
  * What it sets survives exec; what does not (the dumpable flag), and the filter of system calls, which has no room
  * for exec, are the quantizer's own first act (core/base/seal.h).
  *
- * A parent-death signal is not used: it fires when the *thread* that spawned us ends, and the control
- * pipe says the same thing reliably.
+ * A child hears of the daemon's death from its control pipe, and one that does not listen from the kernel: the
+ * signal comes when the *thread* that spawned us ends, and those outlive their children (child.h).
  */
 #include "server/launcher.h"
 
@@ -15,6 +15,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,6 +104,13 @@ static bool lock_in(const struct launch *l)
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && sandbox_enter(l->landlock, l->program, LAUNCH_SCRATCH_FD);
 }
 
+/* False also if the daemon is gone already, and with it who would have been asked to signal. */
+static bool die_with_the_daemon(void)
+{
+    struct pollfd control = { .fd = STDIN_FILENO };
+    return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && (poll(&control, 1, 0) == 0 || (errno = EPIPE, false));
+}
+
 static const char *const kept[] = { "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE" };
 enum { KEPT = sizeof kept / sizeof kept[0], VARIABLES = KEPT + 1 };
 
@@ -140,6 +149,8 @@ int launcher_main(int argc, char **argv)
     /* The session is ours already: posix_spawn() made it, so that the daemon can signal the group from the first instant. */
     umask(077);
     environment(env, text);
+    if (!die_with_the_daemon())
+        return failed("be ended with the daemon");
     if (fchdir(LAUNCH_SCRATCH_FD) != 0)
         return failed("enter the scratch folder");
     if (!only_our_descriptors(&l))

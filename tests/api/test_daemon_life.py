@@ -47,6 +47,15 @@ def test_a_killed_daemon_takes_its_child_along_and_the_job_goes_on_from_its_jour
     until(lambda: not scratch(daemon), what="the scratch folder's end")
 
 
+def test_a_child_that_listens_to_nobody_ends_with_its_daemon(make_daemon):
+    daemon = make_daemon()
+    job = daemon.job("stage quantizing;hang")
+    until(lambda: stage_of(daemon, job) == "quantizing", what="the job running")
+    assert children(daemon)
+    kill(daemon)
+    until(lambda: not children(daemon), 5, "the child's end")
+
+
 def waiting_after_a_kill(daemon, **more):
     """A job whose attempt was lost and which may not run again at the moment: its journal is kept for it."""
     job = daemon.job("journal ab; stage quantizing; sleep 60000", **more)
