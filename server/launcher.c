@@ -29,7 +29,8 @@ enum { EXIT_ENVIRONMENT = 3, NICE = 10, NOFILE_SPARE = 64 };
 
 void launch_argv(const struct launch *l, struct launch_argv *ret)
 {
-    const int64_t numbers[LAUNCH_NUMBERS] = { l->inputs, l->address_space, l->cpu_seconds, l->file_size, l->landlock, l->sealed };
+    const int64_t numbers[LAUNCH_NUMBERS] = { l->inputs, l->address_space, l->cpu_seconds, l->file_size, l->landlock, l->sealed,
+                                              l->grouped };
     static char name[] = "repquantd", flag[] = "--launch";
     ret->argv[0] = name;
     ret->argv[1] = flag;
@@ -55,7 +56,8 @@ static bool parse(int argc, char **argv, struct launch *ret)
         if (errno || *end || end == argv[3 + i] || numbers[i] < 0)
             return false;
     }
-    *ret = (struct launch){ argv[2], numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5] };
+    *ret = (struct launch){ argv[2], numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5],
+                            numbers[6] };
     return ret->inputs < 4096;
 }
 
@@ -74,6 +76,12 @@ static bool limits(const struct launch *l)
     return limit(RLIMIT_CORE, 0)                        /* a core file would hold the model, on our disk */
         && limit(RLIMIT_NOFILE, files) && limit(RLIMIT_FSIZE, l->file_size)
         && limit(RLIMIT_CPU, l->cpu_seconds) && limit(RLIMIT_AS, l->address_space);
+}
+
+/* First of all: what this process does and becomes counts there. */
+static bool enter_group(const struct launch *l)
+{
+    return !l->grouped || write(LAUNCH_FIRST_INPUT_FD + (int)l->inputs, "0", 1) == 1;
 }
 
 /* Under memory pressure the kernel shall take the job, not the daemon.  Raising it needs no privilege. */
@@ -139,6 +147,8 @@ int launcher_main(int argc, char **argv)
     /* The session is ours already: posix_spawn() made it, so that the daemon can signal the group from the first instant. */
     umask(077);
     environment(env, text);
+    if (!enter_group(&l))
+        return failed("enter the control group");
     if (fchdir(LAUNCH_SCRATCH_FD) != 0)
         return failed("enter the scratch folder");
     if (!only_our_descriptors(&l))
