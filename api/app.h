@@ -32,6 +32,7 @@ struct app {
     int metrics;                    /* enum metrics_for */
     const char *sandbox;            /* full, partial or none: what jobs are locked into */
     int64_t landlock;               /* the ABI of it, 0: none */
+    const char *const *cgroup;      /* controllers that bound them, up to NULL; NULL: they have no groups */
     int64_t workers;                /* jobs that run at a time, for people to read */
     int64_t jobs_memory;            /* bytes that all running jobs may take; 0: any */
     int64_t job_threads, job_budget;    /* of each job; an estimate is for these */

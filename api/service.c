@@ -97,11 +97,11 @@ NAMES(names_of_sorts, LAYER_SORTS, layer_sort_name)
 bool get_capabilities(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
     (void)req;
-    json_t *row = json_pack("{s:s, s:s, s:[s], s:[s], s:[s,s,s,s], s:[s,s,s], s:{s:I, s:i}, s:{s:s, s:I}, s:o, s:o, s:o, s:o, s:o}", "service", "repquant",
+    json_t *row = json_pack("{s:s, s:s, s:[s], s:[s], s:[s,s,s,s], s:[s,s,s], s:{s:I, s:i}, s:{s:s, s:I, s:o}, s:o, s:o, s:o, s:o, s:o}", "service", "repquant",
                             "version", app->version, "job_types", "quantize", "model_formats", "onnx",
                             "dataset_formats", "npz", "npy", "safetensors", "images", "report_formats", "json", "csv", "html",
                             "limits", "upload_bytes", (json_int_t)app->max_upload, "files_per_model", ASSET_MAX_FILES,
-                            "sandbox", "level", app->sandbox ? app->sandbox : "none", "landlock_abi", (json_int_t)app->landlock,
+                            "sandbox", "level", app->sandbox ? app->sandbox : "none", "landlock_abi", (json_int_t)app->landlock, "cgroup", json_strings(app->cgroup),
                             "recipes", names_of_recipes(), "recipe_schema", recipe_schema(), "job_states", names_of_states(),
                             "job_stages", names_of_stages(), "layer_sorts", names_of_sorts());
     return reply_json(reply, 200, row, e);

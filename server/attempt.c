@@ -161,12 +161,16 @@ static bool add_model(struct attempt *a, struct err *e)
 
 static bool note_engine(struct attempt *a, int64_t threads, struct err *e)
 {
-    char text[160];
+    const struct config *c = a->of->config;
     struct sandbox box;
-    sandbox_choose(a->of->config->sandbox, &box, NULL);
-    snprintf(text, sizeof text, "{\"version\":\"%s\",\"threads\":%lld,\"memory\":%lld,\"sandbox\":\"%s\"}", engine_version, (long long)threads,
-             (long long)a->of->config->memory, sandbox_level(&box));
-    return run_engine(a->store, &a->claim, text, e);
+    sandbox_choose(c->sandbox, &box, NULL);
+    json_t *doc = json_pack("{s:s, s:I, s:I, s:s, s:o}", "version", engine_version, "threads", (json_int_t)threads, "memory", (json_int_t)c->memory,
+                            "sandbox", sandbox_level(&box), "cgroup", json_strings(cgroups_used(c->cgroups)));
+    char *text = doc ? json_text(doc, JSON_COMPACT) : NULL;
+    json_decref(doc);
+    bool ok = text ? run_engine(a->store, &a->claim, text, e) : err_sys(e, "engine", "write");
+    free(text);
+    return ok;
 }
 
 static bool prepare(struct attempt *a, struct err *e)
@@ -351,6 +355,7 @@ static bool run_child(struct attempt *a, struct child_outcome *out, struct err *
     const struct config *c = a->of->config;
     struct child_spec spec = {
         .launch = task_launch(&a->task, c, a->of->program, task_threads(c), c->job_seconds),
+        .cgroups = c->cgroups, .bounds = task_bounds(&a->task, c, task_threads(c)),
         .scratch = a->task.scratch, .inputs = a->task.inputs,
         .deadline_us = time_left(a), .silence_us = c->silence_seconds * 1000000,
         .event = on_event, .beat = on_beat, .beat_us = BEAT_US, .arg = a,

@@ -78,6 +78,8 @@ struct child {
     struct stopper *stopper;
     struct child_outcome *out;
     struct spawned proc;                    /* its descriptors are -1 once closed */
+    struct cgroup group;
+    struct cgroup_events events;            /* of its group, when that has ended */
 
     char line[CHILD_LINE_MAX];              /* an event that has not ended */
     size_t line_n;
@@ -362,9 +364,25 @@ static bool told(struct child *c, const siginfo_t *info)
     return false;
 }
 
+/* So does its control group, by its counts. */
+static bool told_by_group(struct child *c, const siginfo_t *info)
+{
+    bool killed = info->si_code != CLD_EXITED && info->si_status == SIGKILL;
+    if (killed && c->events.memory)
+        err_set(&c->out->problem, ERR_MEMORY_LIMIT, "", "the job's process went over the %lld bytes of memory it may have, and was ended; use a smaller model,"
+                " fewer or smaller samples, or raise --memory", (long long)c->spec->bounds.memory);
+    else if (c->events.tasks)
+        err_set(&c->out->problem, ERR_WORKER_LOST, "", "the job's process asked for more than the %lld threads it may have, and ended without a result",
+                (long long)c->spec->bounds.tasks);
+    else
+        return false;
+    c->out->retryable = false;
+    return true;
+}
+
 static void describe_exit(struct child *c, const siginfo_t *info)
 {
-    if (told(c, info))
+    if (told(c, info) || told_by_group(c, info))
         return;
     if (info->si_code == CLD_EXITED) {
         err_set(&c->out->problem, ERR_WORKER_LOST, "", "the job's process ended with status %d and without a result", info->si_status);
@@ -407,6 +425,7 @@ static void run(struct child *c)
     c->credit = LINES_BURST;
     c->credit_at = now;
     supervise(c);
+    cgroup_end(c->spec->cgroups, &c->group, &c->events);
     reap(c);
     c->out->log = ring_text(c);
     int fds[] = { c->proc.control, c->proc.events, c->proc.errors, c->proc.pidfd };
@@ -424,9 +443,11 @@ bool child_run(const struct child_spec *spec, struct stopper *stopper, struct ch
     c->spec = spec;
     c->stopper = stopper;
     c->out = ret;
-    bool ok = child_spawn(spec, &c->proc, e);
+    bool ok = cgroup_make(spec->cgroups, &spec->bounds, &c->group, e) && child_spawn(spec, c->group.procs, &c->proc, e);
     if (ok)
         run(c);
+    else
+        cgroup_end(spec->cgroups, &c->group, &c->events);
     free(c);
     return ok;
 }

@@ -3,13 +3,14 @@
  *
  *   child_run():  spawn --> poll: events, diagnostics, exit, stop, clocks --> kill the group --> reap
  *
- * Whatever happens, when child_run() returns no process of the child's session is left and nothing needs to be
- * reaped.  See docs/job.md for what the two ends say to each other.
+ * Whatever happens, when child_run() returns no process of the child's session, and none of its control group, is left and nothing
+ * needs to be reaped.  See docs/job.md for what the two ends say to each other.
  */
 #ifndef SERVER_CHILD_H
 #define SERVER_CHILD_H
 
 #include "core/base/err.h"
+#include "server/cgroup.h"
 #include "server/child_event.h"
 #include "server/launcher.h"
 
@@ -31,7 +32,9 @@ void stopper_stop(struct stopper *s, enum stop why);
 enum stop stopper_why(struct stopper *s);
 
 struct child_spec {
-    struct launch launch;
+    struct launch launch;           /* `grouped` is child_run()'s to say */
+    const struct cgroups *cgroups;  /* where its group is made; NULL: it has none */
+    struct cgroup_bounds bounds;    /* of that */
     int scratch;                    /* its folder */
     const int *inputs;              /* launch.inputs of them; the child sees them from LAUNCH_FIRST_INPUT_FD on */
     int64_t deadline_us, silence_us;

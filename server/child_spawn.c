@@ -109,10 +109,12 @@ static bool watch(struct spawned *s, struct err *e)
     return false;
 }
 
-static bool start(const struct child_spec *spec, const struct pipes *p, struct spawned *s, struct err *e)
+static bool start(const struct child_spec *spec, int group, const struct pipes *p, struct spawned *s, struct err *e)
 {
-    int n = LAUNCH_FIRST_INPUT_FD + (int)spec->launch.inputs;
-    int *sources = calloc((size_t)n, sizeof *sources);
+    struct launch launch = spec->launch;
+    launch.grouped = group >= 0;
+    int n = LAUNCH_FIRST_INPUT_FD + (int)launch.inputs;
+    int *sources = calloc((size_t)n + 1, sizeof *sources);
     if (!sources)
         return err_sys(e, "worker", "prepare a process");
     sources[0] = p->control[0];
@@ -121,7 +123,8 @@ static bool start(const struct child_spec *spec, const struct pipes *p, struct s
     sources[LAUNCH_SCRATCH_FD] = spec->scratch;
     for (int i = LAUNCH_FIRST_INPUT_FD; i < n; i++)
         sources[i] = spec->inputs[i - LAUNCH_FIRST_INPUT_FD];
-    bool ok = spawn(&spec->launch, &s->pid, sources, n, e) && watch(s, e);
+    sources[n] = group;
+    bool ok = spawn(&launch, &s->pid, sources, n + (int)launch.grouped, e) && watch(s, e);
     free(sources);
     return ok;
 }
@@ -139,13 +142,13 @@ static void keep_our_ends(struct spawned *s, const struct pipes *p)
     fcntl(s->errors, F_SETFL, O_NONBLOCK);
 }
 
-bool child_spawn(const struct child_spec *spec, struct spawned *ret, struct err *e)
+bool child_spawn(const struct child_spec *spec, int group, struct spawned *ret, struct err *e)
 {
     struct pipes p;
     struct spawned s = { .pidfd = -1 };
     if (!pipes_open(&p, e))
         return false;
-    if (!start(spec, &p, &s, e)) {
+    if (!start(spec, group, &p, &s, e)) {
         pipes_close(&p);
         return false;
     }

@@ -17,7 +17,7 @@ struct spawned {
     int events, errors;             /* to read from; they do not block */
 };
 
-/* False with *e: there is no process, and nothing is left open. */
-bool child_spawn(const struct child_spec *spec, struct spawned *ret, struct err *e);
+/* group: of its control group, what it enters by; -1: none.  False with *e: there is no process, and nothing is left open. */
+bool child_spawn(const struct child_spec *spec, int group, struct spawned *ret, struct err *e);
 
 #endif

@@ -68,6 +68,7 @@ static const struct option {
     { "inspect-timeout", INT, AT(inspect_seconds), "120", 1, 3600, "seconds looking into an upload may take" },
     { "silence-timeout", INT, AT(silence_seconds), "60", 1, 3600, "seconds after which a silent job is taken for hung" },
     { "sandbox", STR, AT(sandbox), "best-effort", 0, 0, "Landlock and seccomp around jobs: required (else do not start), best-effort (what the kernel has) or off" },
+    { "cgroup", STR, AT(cgroup), "auto", 0, 0, "cgroup v2 folder for groups of jobs' processes, auto (the daemon's own, if delegated by systemd) or off; off too without a sandbox" },
     { "keep-jobs", INT, AT(keep_jobs), "0", 0, 36500, "days that ended jobs are kept; 0: for ever" },
     { "keep-events", INT, AT(keep_events), "90", 0, 36500, "days that events of ended jobs are kept; 0: as long as the job" },
     { "keep-artifacts", INT, AT(keep_artifacts), "0", 0, 36500, "days that artifacts are kept; 0: as long as their job" },

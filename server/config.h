@@ -52,10 +52,14 @@ struct config {
     int64_t silence_seconds;        /* a child silent for so long hangs */
     int64_t keep_jobs, keep_events, keep_artifacts;     /* days after a job's end; 0: for ever */
     const char *sandbox;            /* see server/sandbox.h */
+    const char *cgroup;             /* see server/cgroup.h */
     int64_t keep_deliveries;        /* days after they were made; 0: for ever */
     int64_t keep_audit;             /* days; 0: for ever */
     const char *metrics;            /* who may read them without a token */
     const char *log_level, *log_format;
+
+    /* No option, but what became of one: where children get control groups; NULL: nowhere. */
+    const struct cgroups *cgroups;
 };
 
 /*

@@ -124,6 +124,7 @@ static bool run_child(struct inspect_thread *t, const struct task *task, char **
     struct child_outcome out;
     struct child_spec spec = {
         .launch = task_launch(task, c, t->inspector->program, 1, c->inspect_seconds),
+        .cgroups = c->cgroups, .bounds = task_bounds(task, c, task_threads(c)),
         .scratch = task->scratch, .inputs = task->inputs, .event = ignore_event,
         .deadline_us = c->inspect_seconds * 1000000, .silence_us = c->inspect_seconds * 1000000,
     };

@@ -32,7 +32,8 @@ enum { EXIT_ENVIRONMENT = 3, NICE = 10, NOFILE_SPARE = 64, CPU_GRACE = 5 };
 
 void launch_argv(const struct launch *l, struct launch_argv *ret)
 {
-    const int64_t numbers[LAUNCH_NUMBERS] = { l->inputs, l->address_space, l->cpu_seconds, l->file_size, l->landlock, l->sealed };
+    const int64_t numbers[LAUNCH_NUMBERS] = { l->inputs, l->address_space, l->cpu_seconds, l->file_size, l->landlock, l->sealed,
+                                              l->grouped };
     static char name[] = "repquantd", flag[] = "--launch";
     ret->argv[0] = name;
     ret->argv[1] = flag;
@@ -58,7 +59,8 @@ static bool parse(int argc, char **argv, struct launch *ret)
         if (errno || *end || end == argv[3 + i] || numbers[i] < 0)
             return false;
     }
-    *ret = (struct launch){ argv[2], numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5] };
+    *ret = (struct launch){ argv[2], numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5],
+                            numbers[6] };
     return ret->inputs < 4096;
 }
 
@@ -77,6 +79,12 @@ static bool limits(const struct launch *l)
     return limit(RLIMIT_CORE, 0, 0)                     /* a core file would hold the model, on our disk */
         && limit(RLIMIT_NOFILE, files, 0) && limit(RLIMIT_FSIZE, l->file_size, 0) && limit(RLIMIT_AS, l->address_space, 0)
         && limit(RLIMIT_CPU, l->cpu_seconds, CPU_GRACE);
+}
+
+/* First of all: what this process does and becomes counts there. */
+static bool enter_group(const struct launch *l)
+{
+    return !l->grouped || write(LAUNCH_FIRST_INPUT_FD + (int)l->inputs, "0", 1) == 1;
 }
 
 /* Under memory pressure the kernel shall take the job, not the daemon.  Raising it needs no privilege. */
@@ -151,6 +159,8 @@ int launcher_main(int argc, char **argv)
     environment(env, text);
     if (!die_with_the_daemon())
         return failed("be ended with the daemon");
+    if (!enter_group(&l))
+        return failed("enter the control group");
     if (fchdir(LAUNCH_SCRATCH_FD) != 0)
         return failed("enter the scratch folder");
     if (!only_our_descriptors(&l))

@@ -8,6 +8,7 @@
  *     2       diagnostics
  *     3       the scratch folder
  *     4...    inputs, read-only, by the numbers in job.json
+ *     and     where it enters its control group, if it has one; the quantizer does not get it
  *
  * The launcher locks the process in and becomes `repquant job [--sealed] .`.  It is a program of its own because
  * nothing but exec makes all of that hold for every thread of what runs later.
@@ -30,10 +31,11 @@ struct launch {
     int64_t file_size;              /* bytes of the largest file it may write */
     int64_t landlock;               /* ABI to use; 0: none */
     int64_t sealed;                 /* 1: the program filters its system calls (job --sealed) */
+    int64_t grouped;                /* 1: there is a control group to enter */
 };
 
 /* argv for posix_spawn(); the strings live in the struct. */
-enum { LAUNCH_NUMBERS = 6 };
+enum { LAUNCH_NUMBERS = 7 };
 struct launch_argv { char number[LAUNCH_NUMBERS][24]; char *argv[LAUNCH_NUMBERS + 4]; };
 void launch_argv(const struct launch *l, struct launch_argv *ret);
 

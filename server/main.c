@@ -8,6 +8,7 @@
 #include "core/base/json.h"
 #include "core/base/log.h"
 #include "core/base/version.h"
+#include "server/cgroup.h"
 #include "server/command.h"
 #include "server/config.h"
 #include "server/heap.h"
@@ -50,6 +51,7 @@ struct daemon {
     struct outbound *outbound;
     struct importer *importer;
     struct sandbox sandbox;
+    struct cgroups cgroups;
     struct sender *sender;
     struct app app;
     int metrics;                    /* enum metrics_for */
@@ -299,7 +301,7 @@ static void fill_app(struct daemon *d)
         .store = d->store, .version = engine_version, .max_upload = (uint64_t)d->config.max_upload, .auth = d->config.auth,
         .hosts = d->hosts, .proxies = &d->proxies, .proxy_secret = d->proxy_secret, .rates = d->rates, .guesses = d->guesses,
         .stranger_rows = d->stranger_rows, .workers = d->config.workers, .metrics = d->metrics,
-        .sandbox = sandbox_level(&d->sandbox), .landlock = d->sandbox.landlock,
+        .sandbox = sandbox_level(&d->sandbox), .landlock = d->sandbox.landlock, .cgroup = cgroups_used(&d->cgroups),
         .server = d, .kick = app_kick, .cancel = app_cancel, .inspect = app_inspect, .validate = app_validate,
         .import = app_import, .foresee = app_foresee, .target = app_target,
         .jobs_memory = task_jobs_memory(&d->config), .job_threads = task_threads(&d->config), .job_budget = d->config.memory,
@@ -412,6 +414,13 @@ static int leave(struct daemon *d, int sig, sigset_t *mine)
     return sig ? EXIT_SUCCESS : TRY_AGAIN;
 }
 
+/* Before the jobs of an earlier life are queued again, for it ends their processes; behind the lock of the data folder, for they might be another's. */
+static bool take_cgroup(struct daemon *d, struct err *e)
+{
+    d->config.cgroups = &d->cgroups;
+    return cgroups_open(strcmp(d->config.sandbox, "off") == 0 ? "off" : d->config.cgroup, &d->cgroups, e);
+}
+
 static bool start(struct daemon *d, struct err *e)
 {
     const struct config *c = &d->config;
@@ -427,7 +436,7 @@ static bool start(struct daemon *d, struct err *e)
     store_limit(d->store, &(struct store_limits){ .keep_free = (uint64_t)c->keep_free, .upload_expiry_us = c->upload_seconds * 1000000,
                                                   .uploads_per_team = (int)c->uploads,
                                                   .webhooks_per_team = (int)c->webhooks, .public_url = c->public_url });
-    if (!recover(d, e) || !first_token(d, e))
+    if (!take_cgroup(d, e) || !recover(d, e) || !first_token(d, e))
         return false;
     struct watch_limits readers = { .watchers = (int)c->event_readers, .beat_seconds = (int)c->event_heartbeat };
     if (!(d->watch = watch_start(d->store, readers, e)))   /* before anything that writes about jobs */
@@ -462,6 +471,8 @@ static void stop(struct daemon *d)
     sender_stop(d->sender);                             /* after all that has something to tell */
     outbound_free(d->outbound);
     watch_stop(d->watch);
+    if (d->config.cgroups)
+        cgroups_close(&d->cgroups);
     store_close(d->store);
     if (d->http && d->config.port_file[0])
         unlink(d->config.port_file);

@@ -122,6 +122,17 @@ struct launch task_launch(const struct task *t, const struct config *c, const ch
     };
 }
 
+/*
+ * What it holds at a time, pages of files aside that the kernel takes back when it must: less than what it maps.  As generous: an
+ * estimate is believed twice over.  Threads: its pool, its watcher, its first, and some that a library may start.
+ */
+struct cgroup_bounds task_bounds(const struct task *t, const struct config *c, int64_t threads)
+{
+    enum { SPARE = 16 };
+    int64_t held = GIB + 128 * MIB * threads + 2 * c->memory + 4 * (int64_t)t->bytes;
+    return (struct cgroup_bounds){ .memory = held > 2 * t->foreseen ? held : 2 * t->foreseen, .tasks = threads + SPARE };
+}
+
 uint64_t task_result_limit(const struct task *t) { return 2 * t->bytes + (uint64_t)GIB; }
 
 int64_t task_threads(const struct config *c)

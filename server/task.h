@@ -6,6 +6,7 @@
 #define SERVER_TASK_H
 
 #include "core/base/json.h"
+#include "server/cgroup.h"
 #include "server/config.h"
 #include "server/launcher.h"
 #include "storage/asset.h"
@@ -17,6 +18,7 @@ struct task {
     int inputs[TASK_MAX_INPUTS];    /* open, close-on-exec */
     int ninputs;
     uint64_t bytes;                 /* of all inputs */
+    int64_t foreseen;               /* bytes of memory, by an estimate; 0: there is none */
     int scratch;                    /* the folder, open; -1: none yet */
 };
 #define TASK_NONE ((struct task){ .scratch = -1 })
@@ -37,6 +39,9 @@ bool task_write(const struct task *t, struct err *e);
 
 /* The limits and the sandbox of a process that works on these inputs. */
 struct launch task_launch(const struct task *t, const struct config *c, const char *program, int64_t threads, int64_t seconds);
+
+/* What its control group may have, if it has one. */
+struct cgroup_bounds task_bounds(const struct task *t, const struct config *c, int64_t threads);
 
 /* How many bytes one result may have. */
 uint64_t task_result_limit(const struct task *t);

@@ -93,7 +93,7 @@ struct job {
     enum job_stage stage;
     int64_t done, total;            /* sites */
     int warnings;
-    char *engine;                   /* JSON or NULL: version, threads, memory and sandbox of the attempt */
+    char *engine;                   /* JSON or NULL: version, threads, memory, sandbox and cgroup of the attempt */
     char *problem;                  /* JSON or NULL: why it failed, or why the last attempt was lost */
     char *summary;                  /* JSON or NULL: of a job that succeeded */
 

@@ -11,7 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct sys sys = { .write = write, .pwritev = pwritev, .fsync = fsync, .renameat = renameat, .fstatvfs = fstatvfs };
+struct sys sys = { .write = write, .pwritev = pwritev, .fsync = fsync, .renameat = renameat, .fstatvfs = fstatvfs,
+                   .mkdirat = mkdirat, .unlinkat = unlinkat };
 static atomic_bool sync_failed;
 
 bool io_sync(int fd)

@@ -21,6 +21,8 @@ struct sys {
     int (*fsync)(int fd);
     int (*renameat)(int from_dir, const char *from, int to_dir, const char *to);
     int (*fstatvfs)(int fd, struct statvfs *ret);
+    int (*mkdirat)(int dir, const char *name, mode_t mode);     /* of control groups: they come with files in them */
+    int (*unlinkat)(int dir, const char *name, int flags);      /* likewise */
 };
 extern struct sys sys;
 

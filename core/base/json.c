@@ -222,3 +222,14 @@ bool json_get_str(const json_t *object, const char *key, const char *pointer, bo
 }
 
 json_t *json_finite(double x) { return isfinite(x) ? json_real(x) : json_null(); }
+
+json_t *json_strings(const char *const *list)
+{
+    json_t *all = list ? json_array() : json_null();
+    for (size_t i = 0; list && list[i]; i++)
+        if (json_array_append_new(all, json_string(list[i])) != 0) {
+            json_decref(all);
+            return NULL;
+        }
+    return all;
+}

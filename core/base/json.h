@@ -43,4 +43,7 @@ bool json_short(void);
 /* A real that JSON can carry: NaN and infinities become null. */
 json_t *json_finite(double x);
 
+/* An array of the strings up to NULL; null for no list.  NULL without memory. */
+json_t *json_strings(const char *const *list);
+
 #endif

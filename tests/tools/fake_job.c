@@ -14,7 +14,7 @@
  *   hang | stubborn         never end: silent; reporting, with SIGTERM ignored
  *   orphan MS               leave a grandchild that lives that long and holds our pipes
  *   flood | longline | garbage | bulk                                    misuse the event pipe
- *   crash | abort | exit N | quit                                        end without a last word
+ *   crash | abort | killed | exit N | quit                               end without a last word
  *   stderr TEXT             say something to people
  *   problem CODE yes|no TEXT...     end with a problem, retryable or not
  *   done | linger           end well; say so but do not end
@@ -264,6 +264,12 @@ static void do_abort(char **w)
     abort();
 }
 
+static void do_killed(char **w)
+{
+    (void)w;
+    raise(SIGKILL);
+}
+
 static void do_exit(char **w) { exit((int)number(w[1])); }
 
 static void do_quit(char **w)
@@ -314,7 +320,8 @@ static const struct statement { const char *name; void (*run)(char **w); } state
     { "result", do_result }, { "sparse", do_sparse }, { "symlink", do_symlink }, { "hardlink", do_hardlink }, { "fifo", do_fifo },
     { "journal", do_journal }, { "expect-journal", do_expect_journal }, { "facts", do_facts }, { "sleep", do_sleep },
     { "hang", do_hang }, { "stubborn", do_stubborn }, { "orphan", do_orphan }, { "flood", do_flood }, { "longline", do_longline },
-    { "garbage", do_garbage }, { "bulk", do_bulk }, { "crash", do_crash }, { "abort", do_abort }, { "exit", do_exit }, { "quit", do_quit },
+    { "garbage", do_garbage }, { "bulk", do_bulk }, { "crash", do_crash }, { "abort", do_abort }, { "killed", do_killed },
+    { "exit", do_exit }, { "quit", do_quit },
     { "stderr", do_stderr }, { "problem", do_problem }, { "done", do_done }, { "linger", do_linger }, { "try", do_try },
 };
 

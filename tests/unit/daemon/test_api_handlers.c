@@ -495,8 +495,13 @@ static void about_the_service_is_told_to_whom_it_concerns(void **state)
     fixture_job(a.fixture, 5, id);
     assert_int_equal(api_call(&a, "GET", "/v1/queue", NULL), 200);
     assert_int_equal(json_integer_value(json_object_get(json_object_get(a.json, "jobs"), "queued")), 1);
+    static const char *const bounds[] = { "memory", "pids", NULL };
+    a.app.cgroup = bounds;
     assert_int_equal(api_call(&a, "GET", "/v1/capabilities", NULL), 200);
     assert_true(json_is_object(json_object_get(a.json, "recipe_schema")));
+    const json_t *groups = json_object_get(json_object_get(a.json, "sandbox"), "cgroup");
+    assert_int_equal(json_array_size(groups), 2);
+    assert_string_equal(json_string_value(json_array_get(groups, 1)), "pids");
     assert_int_equal(api_call(&a, "GET", "/v1/recipes", NULL), 200);
     assert_true(json_array_size(api_data(&a)) > 0);
     assert_int_equal(api_call(&a, "GET", "/v1/recipes/minmax-w8a8", NULL), 200);

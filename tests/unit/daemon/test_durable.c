@@ -89,7 +89,7 @@ static void open_book(void)
     book.waiting.n = book.synced.n = 0;
     book.early = false;
     book.real = sys;
-    sys = (struct sys){ noted_write, noted_pwritev, noted_fsync, noted_rename, book.real.fstatvfs };
+    sys = (struct sys){ noted_write, noted_pwritev, noted_fsync, noted_rename, book.real.fstatvfs, book.real.mkdirat, book.real.unlinkat };
 }
 
 static void close_book(void)

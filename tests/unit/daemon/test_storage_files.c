@@ -206,7 +206,7 @@ static void an_upload_is_all_or_nothing_whichever_call_fails(void **state)
         calls = 0;
         fail_at = n;
         fail_errno = n % 2 ? ENOSPC : EIO;
-        sys = (struct sys){ bad_write, bad_pwritev, bad_fsync, bad_rename, real.fstatvfs };
+        sys = (struct sys){ bad_write, bad_pwritev, bad_fsync, bad_rename, real.fstatvfs, real.mkdirat, real.unlinkat };
         done = try_upload(f, &e);
         sys = real;
         io_sync_forget();
