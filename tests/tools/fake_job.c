@@ -11,6 +11,7 @@
  *   journal TEXT | expect-journal TEXT                                   append to it; end with 1 if it is different
  *   facts                   write result.json with what the launcher left us: limits, descriptors, environment
  *   sleep MS                wait, ending with 3 when the control pipe closes
+ *   await PATH              wait until there is such a file, where no sandbox hides it
  *   hang | stubborn         never end: silent; reporting, with SIGTERM ignored
  *   orphan MS               leave a grandchild that lives that long and holds our pipes
  *   flood | longline | garbage                                           misuse the event pipe
@@ -207,6 +208,12 @@ static void do_facts(char **w)
 
 static void do_sleep(char **w) { wait_ms(number(w[1]), true); }
 
+static void do_await(char **w)
+{
+    while (access(w[1], F_OK) != 0)
+        wait_ms(10, true);
+}
+
 static void do_hang(char **w)
 {
     (void)w;
@@ -316,6 +323,7 @@ static const struct statement { const char *name; void (*run)(char **w); } state
     { "stage", do_stage }, { "progress", do_progress }, { "layer", do_layer }, { "warning", do_warning }, { "metric", do_metric },
     { "result", do_result }, { "sparse", do_sparse }, { "symlink", do_symlink }, { "hardlink", do_hardlink }, { "fifo", do_fifo },
     { "journal", do_journal }, { "expect-journal", do_expect_journal }, { "facts", do_facts }, { "sleep", do_sleep },
+    { "await", do_await },
     { "hang", do_hang }, { "stubborn", do_stubborn }, { "orphan", do_orphan }, { "flood", do_flood }, { "longline", do_longline },
     { "garbage", do_garbage }, { "crash", do_crash }, { "abort", do_abort }, { "exit", do_exit }, { "quit", do_quit },
     { "stderr", do_stderr }, { "problem", do_problem }, { "done", do_done }, { "linger", do_linger }, { "try", do_try },

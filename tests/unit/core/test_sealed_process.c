@@ -75,6 +75,7 @@ static void a_sealed_process_belongs_to_nobody_but_root(void **state)
     uid_t user = geteuid() == 0 ? NOBODY : geteuid();
     pid_t child = fork();
     if (child == 0) {
+        close(down[1]);             /* so that it ends when the test does */
         if ((geteuid() == 0 && setresuid(NOBODY, NOBODY, NOBODY) != 0) || prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) != 0)
             _exit(2);
         step(up[1], down[0]);
