@@ -56,6 +56,12 @@ static void be_local(struct request *req)
     snprintf(req->who.scopes, sizeof req->who.scopes, SCOPE_ADMIN);
 }
 
+/* The same for what is no token, is unknown, was revoked or has expired: who guesses does not hear which. */
+static bool no_such_token(struct err *e)
+{
+    return err_set(e, ERR_AUTH_REQUIRED, "Authorization", "send a valid token: Authorization: Bearer rq_...");
+}
+
 /* "Bearer rq_..." */
 static bool by_bearer(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
@@ -65,11 +71,13 @@ static bool by_bearer(struct app *app, struct request *req, struct reply *reply,
         return err_set(e, ERR_AUTH_REQUIRED, "Authorization", "send \"Authorization: Bearer rq_...\"");
     text += 7;
     if (strncmp(text, "rq_", 3) != 0 || strlen(text) >= TOKEN_TEXT_SIZE)
-        return err_set(e, ERR_AUTH_REQUIRED, "Authorization", "the token is not valid");
+        return no_such_token(e);
     req->by = BY_TOKEN;
     if (token_verify(app->store, text, &req->who, &why))
         return true;
-    return (why.code != ERR_AUTH_REQUIRED || limit_guess(app, req, reply, e)) && err_set(e, why.code, why.where, "%s", why.text);
+    if (why.code != ERR_AUTH_REQUIRED)
+        return err_set(e, why.code, why.where, "%s", why.text);
+    return limit_guess(app, req, reply, e) && no_such_token(e);
 }
 
 /* ---- browsers ---- */

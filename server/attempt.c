@@ -259,13 +259,28 @@ static void unwritten(const struct attempt *a, const struct err *why)
     say(a, why->code == ERR_CONFLICT ? LOG_WARN : LOG_ERROR, why->code == ERR_CONFLICT ? "job.stale" : "job.unwritten", why->text);
 }
 
+/* The write that finds the disk full fails and lets go of the ballast (storage/store.c); the next one goes through. */
+static bool worth_another(struct err *e)
+{
+    bool full = e->code == ERR_DISK;
+    if (full)
+        *e = (struct err){ 0 };
+    return full;
+}
+
 /* Our own trouble may pass: the attempt is lost.  The input's never does: the job fails. */
+static bool write_problem(struct attempt *a, const char *text, bool retryable, enum job_state *ret, struct err *e)
+{
+    *ret = JOB_FAILED;
+    return retryable ? run_lost(a->store, &a->claim, text, ret, e) : run_fail(a->store, &a->claim, text, e);
+}
+
 static void end_with_problem(struct attempt *a, const struct err *problem, bool retryable)
 {
     struct err e = { 0 };
-    enum job_state to = JOB_FAILED;
+    enum job_state to;
     char *text = problem_text(problem);
-    bool ok = retryable ? run_lost(a->store, &a->claim, text, &to, &e) : run_fail(a->store, &a->claim, text, &e);
+    bool ok = write_problem(a, text, retryable, &to, &e) || (worth_another(&e) && write_problem(a, text, retryable, &to, &e));
     free(text);
     if (!ok)
         unwritten(a, &e);
@@ -278,7 +293,8 @@ static void end_stopped(struct attempt *a)
 {
     struct err e = { 0 };
     bool drain = stopper_why(a->of->stopper) == STOP_DRAIN;
-    bool ok = drain ? run_requeue(a->store, &a->claim, &e) : run_canceled(a->store, &a->claim, &e);
+    bool (*write)(struct store *, const struct claim *, struct err *) = drain ? run_requeue : run_canceled;
+    bool ok = write(a->store, &a->claim, &e) || (worth_another(&e) && write(a->store, &a->claim, &e));
     if (!ok)
         unwritten(a, &e);
     else

@@ -10,6 +10,7 @@
 #include "core/data/zip.h"
 
 #include "core/data/bytes.h"
+#include "core/data/format.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -177,6 +178,21 @@ static bool read_central(const struct mapping *file, uint64_t limit, const uint8
     return read_local(file, limit, p, entry, where, e);
 }
 
+/* Of the systems that put a file's mode into the upper half of a directory entry's attributes. */
+static bool is_special(const uint8_t *central)
+{
+    enum { UNIX = 3, DARWIN = 19, TYPE = 0170000, FOLDER = 0040000, FILE_ = 0100000 };
+    unsigned type = le16(central + 40) & TYPE, system = central[5];
+    return (system == UNIX || system == DARWIN) && type != 0 && type != FOLDER && type != FILE_;
+}
+
+/* Nothing here follows a link; but what it leads to was meant, and is not there. */
+static bool refuse_special(struct arena *mem, const struct zip_entry *entry, const char *where, struct err *e)
+{
+    const char *name = array_name(mem, entry->name, entry->name_size, where, e);
+    return name && err_set(e, ERR_DATA_FORMAT, name, "this member of the archive is a link or a device, not a file; pack the file itself");
+}
+
 /* ---- all of them ---- */
 
 static int by_start(const void *a, const void *b)
@@ -212,9 +228,12 @@ bool zip_open(struct arena *mem, const struct mapping *file, const char *where, 
     if (!z.entries)
         return false;
     uint64_t at = d.at, end = d.at + d.size, size = 0;
-    for (size_t i = 0; i < z.n; i++, at += size)
+    for (size_t i = 0; i < z.n; i++, at += size) {
         if (!read_central(file, d.at, file->data + at, end - at, &z.entries[i], &size, where, e))
             return false;
+        if (is_special(file->data + at))
+            return refuse_special(mem, &z.entries[i], where, e);
+    }
     if (at != end)
         return damaged(where, e, "the zip directory has more bytes than members");
     qsort(z.entries, z.n, sizeof *z.entries, by_start);

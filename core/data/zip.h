@@ -2,8 +2,8 @@
  * zip.h - the members of a zip archive that a stranger made.
  *
  * The central directory and the local headers must agree, members must not overlap, and names are
- * keys: nothing is ever written under one.  Stored and deflated members only.  What all members
- * together unpack to is at most 1,000 times the file (and 64 KiB more, for small files).
+ * keys: nothing is ever written under one.  Stored and deflated members only, and by their modes, where
+ * they have any, only files and folders: a link is refused.  What all members together unpack to is at most 1,000 times the file (and 64 KiB more, for small files).
  */
 #ifndef CORE_DATA_ZIP_H
 #define CORE_DATA_ZIP_H

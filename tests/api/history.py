@@ -77,7 +77,7 @@ class Client:
 
     def ask(self, method, path, changes=False, **more):
         answer = self.session.request(method, self.daemon.url + path, **{"timeout": 30, **more})
-        if changes and answer.ok and "Idempotent-Replayed" not in answer.headers:
+        if changes and answer.ok:               # one that was answered before, too: it is a request like others
             self.changes.append((answer.headers["X-Request-Id"], answer.status_code))
         return answer
 
@@ -369,7 +369,8 @@ def jobs_of_key(client):
 
 
 def disk_wrong(daemon, clients, used):
-    """Of the data folder of a daemon that has stopped: files, rows and the `used` quota agree; the audit log has each acknowledged change once."""
+    """Of the data folder of a daemon that has stopped: files, rows, the `used` quota and what jobs were promised of the disk agree; the audit log
+    has each acknowledged change once."""
     wrong = []
     files = {f"sha256:{p.name}": p for p in (daemon.data / "blobs").glob("??/*")}
     with contextlib.closing(sqlite3.connect(f"file:{daemon.data / 'repquant.db'}?mode=ro", uri=True)) as lite:
@@ -382,6 +383,8 @@ def disk_wrong(daemon, clients, used):
         unfinished = {r[0] for r in rows("SELECT id FROM uploads")}
         owned = [len(files[r[0]].read_bytes()) for r in rows("SELECT digest FROM blob_owners WHERE team = 'local'") if r[0] in files]
         coming = [r[0] for r in rows("SELECT length FROM uploads WHERE digest = '' AND problem IS NULL")]
+        promised = [rows(sql)[0][0] for sql in ("SELECT bytes FROM promised", "SELECT coalesce(sum(reserved), 0) FROM jobs WHERE state IN "
+                                                "('queued', 'running', 'canceling')")]
         broken = rows("SELECT id, state FROM jobs WHERE state NOT IN ('succeeded', 'failed', 'canceled')")
     wrong += [f"{digest} is a row and no file" for digest in named.keys() - files.keys()]
     wrong += [f"{digest} is a file and no row" for digest in files.keys() - named.keys()]
@@ -394,5 +397,7 @@ def disk_wrong(daemon, clients, used):
     wrong += [f"{r} has not ended" for r in broken]
     if used != {"running": 0, "queued": 0, "bytes": sum(owned) + sum(coming)}:
         wrong.append(f"{used} is in use of the quota, {sum(owned)} bytes are owned and {sum(coming)} on their way")
+    if promised[0] != promised[1]:
+        wrong.append(f"{promised[0]} bytes of the disk are promised to jobs, whose rows say {promised[1]}")
     wrong += [f"{n} rows of the audit log tell of {change}" for c in clients for change in c.changes if (n := noted[change]) != 1]
     return wrong

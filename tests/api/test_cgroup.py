@@ -4,6 +4,8 @@ What the limits are, and what a job is told when it met them, is tests/unit/daem
 """
 import os
 import pathlib
+import signal
+import subprocess
 import tempfile
 import threading
 
@@ -116,18 +118,21 @@ def test_the_real_quantizer_works_in_its_group(folder, make_daemon):
     assert 2 <= max(counts) <= 2 + 8, "pids.max (server/task.c) has twice this room beside --threads"
 
 
-def test_a_child_that_outlived_a_killed_daemon_ends_with_the_next_start(folder, make_daemon):
+def test_what_is_left_in_the_group_of_a_killed_daemons_child_ends_with_the_next_start(folder, make_daemon):
+    """A child itself ends with its daemon; something else stands in for what it might have left."""
     d = make_daemon(cgroup=folder)
     job = d.job("stage quantizing; hang")
-    orphan = until(lambda: processes(folder), 10, "a process")[0]
-    (d.folder / "port").unlink()
-    d.process.kill()
-    d.process.wait()
-    assert alive(orphan), "it shall not hear of it: else the rest shows nothing"
-    d.options["silence-timeout"] = "1"
-    d.start()
-    until(lambda: not alive(orphan), 10, "the orphan's end")
-    assert orphan not in processes(folder)
+    group, [child] = until(lambda: next(((name, pids) for name, pids in groups(folder).items() if pids), None), 10, "a process")
+    with subprocess.Popen(["sleep", "600"]) as left:
+        (folder / group / "cgroup.procs").write_text(str(left.pid))
+        (d.folder / "port").unlink()
+        d.process.kill()
+        d.process.wait()
+        until(lambda: not alive(child), 10, "the child's end")
+        assert left.poll() is None and groups(folder)
+        d.options["silence-timeout"] = "1"
+        d.start()
+        assert left.wait(10) == -signal.SIGKILL
     assert d.ended(job["id"], 60)["state"] == "failed"
     until(lambda: not groups(folder), 10, "the end of all groups")
 

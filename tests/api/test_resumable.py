@@ -1,5 +1,6 @@
 """Resumable uploads: a real tus client whose connection breaks, a daemon that is killed, a disk that is full."""
 import base64
+import contextlib
 import hashlib
 import os
 import random
@@ -185,38 +186,124 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_full_disk_refuses_early_loses_nothing_and_recovers(small_disk, tmp_path, fake_job):
+@pytest.fixture
+def on_small_disk(small_disk, tmp_path, fake_job):
+    """A daemon to be started, with its data there and no sandbox, so that its jobs can wait for a file of the test's."""
     folder = tmp_path / "daemon"
     folder.mkdir()
-    daemon = Daemon(folder, fake_job, {"keep-free": "4M", "max-upload": "1G"})
+    daemon = Daemon(folder, fake_job, {"keep-free": "4M", "max-upload": "1G", "workers": "2", "sandbox": "off"})
     daemon.data = small_disk / "data"
     daemon.options["data"] = str(daemon.data)
-    daemon.start()
-    try:
-        model = daemon.upload("models", "#quantize\n", name="small")
-        kept = os.urandom(8 << 20)
-        assert daemon("PUT", f"/v1/blobs/{digest_of(kept)}", data=kept).status_code == 201
-        path = begin(daemon, 20 << 20)                             # its space is taken now
-        answer = daemon("PUT", "/v1/blobs/sha256:" + "0" * 64, data=b"x" * (30 << 20))
-        assert answer.status_code == 507 and answer.json()["code"] == "resource.disk"
-        refused = daemon("POST", "/v1/uploads", headers={**VERSION, "Upload-Length": str(30 << 20)})
-        assert refused.status_code == 507
-        try:                                                       # of unknown length: refused where it gets too long, perhaps with a cut
-            assert daemon("PUT", "/v1/models?name=chunked", data=iter([b"x" * (1 << 20)] * 40)).status_code == 507
-        except requests.ConnectionError:
-            until(lambda: re.search(r'"path":"/v1/models",.*"end":"cut"', daemon.log.read_text()), what="the cut in the log")
-        part = os.urandom(20 << 20)
-        assert patch(daemon, path, 0, part).status_code == 204     # what was promised holds
-        assert daemon("GET", f"/v1/blobs/{digest_of(kept)}").content == kept
-        assert daemon("GET", f"/v1/models/{model['id']}").status_code == 200
-        big = begin(daemon, int(shutil.disk_usage(small_disk).free - (5 << 20)))
-        assert daemon("GET", "/readyz").status_code in (200, 503)
-        job = {"type": "quantize", "model_id": model["id"], "dataset_id": "ds_none", "recipe": "minmax-w8a8"}
-        assert daemon("POST", "/v1/jobs", json=job).status_code == 422
-        assert daemon("DELETE", big, headers=VERSION).status_code == 204
-        again = begin(daemon, 20 << 20)                            # without a restart
-        assert daemon("DELETE", again, headers=VERSION).status_code == 204
-        assert not daemon.leftovers()
-        assert daemon("GET", f"/v1/blobs/{digest_of(part)}").content == part
-    finally:
-        daemon.stop()
+    yield daemon
+    daemon.stop()
+
+
+def readiness(daemon):
+    answer = daemon("GET", "/readyz")
+    assert answer.status_code == (200 if answer.json()["ready"] else 503)
+    return answer.status_code, answer.json()["checks"]["disk"]
+
+
+def test_a_full_disk_refuses_early_loses_nothing_and_recovers(small_disk, on_small_disk):
+    daemon = on_small_disk.start()
+    model = daemon.upload("models", "#quantize\n", name="small")
+    kept = os.urandom(8 << 20)
+    assert daemon("PUT", f"/v1/blobs/{digest_of(kept)}", data=kept).status_code == 201
+    path = begin(daemon, 20 << 20)                             # its space is taken now
+    answer = daemon("PUT", "/v1/blobs/sha256:" + "0" * 64, data=b"x" * (30 << 20))
+    assert answer.status_code == 507 and answer.json()["code"] == "resource.disk"
+    refused = daemon("POST", "/v1/uploads", headers={**VERSION, "Upload-Length": str(30 << 20)})
+    assert refused.status_code == 507
+    try:                                                       # of unknown length: refused where it gets too long, perhaps with a cut
+        assert daemon("PUT", "/v1/models?name=chunked", data=iter([b"x" * (1 << 20)] * 40)).status_code == 507
+    except requests.ConnectionError:
+        until(lambda: re.search(r'"path":"/v1/models",.*"end":"cut"', daemon.log.read_text()), what="the cut in the log")
+    part = os.urandom(20 << 20)
+    assert patch(daemon, path, 0, part).status_code == 204     # what was promised holds
+    assert daemon("GET", f"/v1/blobs/{digest_of(kept)}").content == kept
+    assert daemon("GET", f"/v1/models/{model['id']}").status_code == 200
+    big = begin(daemon, int(shutil.disk_usage(small_disk).free - (5 << 20)))
+    assert readiness(daemon) == (200, "ok")                    # a MiB is left behind what is kept free
+    assert daemon("DELETE", big, headers=VERSION).status_code == 204
+    again = begin(daemon, 20 << 20)                            # without a restart
+    assert daemon("DELETE", again, headers=VERSION).status_code == 204
+    assert not daemon.leftovers()
+    assert daemon("GET", f"/v1/blobs/{digest_of(part)}").content == part
+
+
+def take_all_there_is(daemon):
+    """Uploads that were accepted until not a byte more was; the last refusal is checked."""
+    paths, size = [], 32 << 20
+    while size:
+        answer = daemon("POST", "/v1/uploads", headers={**VERSION, "Upload-Length": str(size)})
+        if answer.status_code == 201:
+            paths.append(answer.headers["Location"])
+        else:
+            assert answer.status_code == 507 and answer.json()["code"] == "resource.disk", answer.text
+            size //= 2
+    return paths
+
+
+def fill(path):
+    """Takes what its file system has, to the last page."""
+    with open(path, "ab") as f:
+        with contextlib.suppress(OSError):
+            while True:
+                os.posix_fallocate(f.fileno(), os.fstat(f.fileno()).st_size, 4096)
+
+
+def ends_as(daemon, job, state):
+    ended = daemon.ended(job["id"])
+    assert ended["state"] == state, ended["problem"]
+    return ended, daemon("GET", f"/v1/jobs/{job['id']}/artifacts").json()["data"]
+
+
+def test_jobs_and_a_disk_that_fills_while_they_run_and_wait(small_disk, on_small_disk, tmp_path):
+    """First by uploads, up to what is promised and kept free; then to its last byte by another program."""
+    d, go = on_small_disk, [tmp_path / "go-1", tmp_path / "go-2"]
+    d.options["keep-free"] = "12M"                             # more than the ballast, as the default is: what that gives back is for ends alone
+    pid = d.start().process.pid
+
+    def state(job):
+        return d("GET", f"/v1/jobs/{job['id']}").json()["state"]
+
+    assert readiness(d) == (200, "ok")
+    running = [d.job(f"stage preparing; await {path}; result model.onnx {'M' * 2000}", max_attempts=1) for path in go]
+    until(lambda: [state(job) for job in running] == ["running"] * 2, what="both jobs' start")
+    waiting, next_ = d.job("await /nothing"), d.job("await /nothing")
+    body = d.inputs("result model.onnx MODEL")
+    assert state(waiting) == "queued"
+    uploads = take_all_there_is(d)
+    assert readiness(d) == (503, "low")
+    refused = d("POST", "/v1/jobs", json=body)
+    assert refused.status_code == 507 and refused.json()["code"] == "resource.disk", refused.text
+    canceled = d("POST", f"/v1/jobs/{waiting['id']}/cancel")
+    assert canceled.status_code == 202 and canceled.json()["state"] == "canceled"
+    assert ends_as(d, waiting, "canceled")[1] == []
+    go[0].touch()
+    artifact = ends_as(d, running[0], "succeeded")[1][0]       # it was promised the space
+    assert d("GET", f"/v1/artifacts/{artifact['id']}/content").content == b"M" * 2000
+    until(lambda: state(next_) == "running", what="the next job's start")
+
+    other = small_disk / "other"
+    fill(other)
+    assert shutil.disk_usage(small_disk).free == 0
+    go[1].touch()
+    ended, artifacts = ends_as(d, running[1], "failed")        # at once, written into what is kept for that
+    assert artifacts == [] and ended["problem"]["code"] == "worker.lost" and "status 3" in ended["problem"]["detail"], ended["problem"]
+    assert readiness(d) == (503, "low")
+    assert d("POST", "/v1/jobs", json=body).status_code == 507
+    assert d("GET", f"/v1/artifacts/{artifact['id']}/content").content == b"M" * 2000
+    assert d("POST", f"/v1/jobs/{next_['id']}/cancel").status_code == 202
+    assert ends_as(d, next_, "canceled")[1] == []
+    assert d("DELETE", f"/v1/jobs/{waiting['id']}").status_code == 204
+
+    other.unlink()
+    assert readiness(d) == (200, "ok")
+    for path in uploads:
+        assert d("DELETE", path, headers=VERSION).status_code == 204
+    assert d.process.pid == pid and d.process.poll() is None
+    again = d("POST", "/v1/jobs", json=body)
+    assert again.status_code == 202 and len(ends_as(d, again.json(), "succeeded")[1]) == 1
+    assert not d.leftovers() and not any((d.data / "scratch").iterdir())
+    assert d.stop() == 0

@@ -2,10 +2,11 @@
 
 The child is tests/tools/fake_job.c, which locks itself in where the real one does, and then tries what its script says.
 """
+import json
 import pathlib
 
 import pytest
-from conftest import LIMITS, REPQUANT, ROOT, Daemon, until
+from conftest import LIMITS, REPQUANT, ROOT, Daemon, preloaded, until
 
 pytestmark = pytest.mark.skipif("sandbox" in LIMITS, reason="a sanitizer's child needs what the sandbox forbids")
 SIGSYS = "system call that the sandbox forbids"
@@ -72,12 +73,20 @@ def test_the_level_is_told(boxed):
     assert told["level"] == "full" and told["landlock_abi"] >= 1
 
 
-def test_looking_into_an_upload_is_locked_in_too(boxed):
-    answer = boxed("PUT", "/v1/models?name=hostile", data=b"#inspect try read\n")
-    assert answer.status_code >= 400
-    assert "Permission denied" in answer.text or answer.status_code == 500
-    answer = boxed("PUT", "/v1/models?name=hostile", data=b"#inspect try socket\n")
-    assert answer.status_code == 500
+def looked_into(daemon, what):
+    """What the log, not the answer, says of an upload whose child tried something while it was looked into."""
+    answer = daemon("PUT", "/v1/models?name=hostile", data=f"#inspect try {what}\n".encode())
+    assert answer.status_code == 500 and "its log has the details" in answer.json()["detail"], answer.text
+    id_ = answer.headers["X-Request-Id"]
+    line = until(lambda: [line for line in daemon.log.read_text().splitlines() if id_ in line and '"http.request"' in line], what="the request in the log")[0]
+    return json.loads(line)["error"], json.loads(line)["detail"]
+
+
+@pytest.mark.parametrize("what", ["read", "write-outside", "other-process", "socket", "fork", "code"])
+def test_looking_into_an_upload_is_locked_in_too(boxed, what):
+    code, words = PROBES[what]
+    told = looked_into(boxed, what)
+    assert told[0] == code and words in told[1], told
 
 
 def test_without_a_sandbox_the_same_gets_through_and_is_told(make_daemon):
@@ -88,6 +97,48 @@ def test_without_a_sandbox_the_same_gets_through_and_is_told(make_daemon):
         ended = d.ended(d.job(f"try {what}", max_attempts=1)["id"])
         assert "got through" in ended["problem"]["detail"], what
         assert ended["engine"]["sandbox"] == "none"
+        assert looked_into(d, what)[1] == f"{what}: got through"
+
+
+@pytest.fixture(scope="module")
+def old_kernel(tmp_path_factory):
+    return preloaded(tmp_path_factory.mktemp("kernel"), "tools/old_kernel.c")
+
+
+def start_without(folder, program, library, without, mode):
+    d = Daemon(folder, program, {"sandbox": mode})
+    d.environment = {"LD_PRELOAD": str(library), "WITHOUT": without}
+    return d
+
+
+@pytest.mark.parametrize("without, missing", [("landlock", "Landlock"), ("seccomp", "seccomp filters"), ("landlock seccomp", "Landlock")])
+def test_where_the_kernel_lacks_what_is_required_the_daemon_does_not_start(tmp_path, fake_job, old_kernel, without, missing):
+    d = start_without(tmp_path, fake_job, old_kernel, without, "required")
+    d.launch()
+    assert d.process.wait(20) == 2 and not (tmp_path / "port").exists()
+    assert f"this kernel offers no {missing}, which --sandbox=required wants; see deploy/README.md" in d.log.read_text()
+
+
+# What a kernel lacks, the level that leaves, and what becomes of a probe that Landlock stops and of one that the filter stops.
+LESS = {"landlock": ("partial", "read: got through", SIGSYS), "seccomp": ("partial", "read: Permission denied", "socket: got through"),
+        "landlock seccomp": ("none", "read: got through", "socket: got through")}
+
+
+@pytest.mark.parametrize("without", LESS)
+def test_what_the_kernel_has_is_used_and_the_level_is_told(tmp_path, fake_job, old_kernel, without):
+    level, read, socket = LESS[without]
+    d = start_without(tmp_path, fake_job, old_kernel, without, "best-effort").start()
+    try:
+        told = d("GET", "/v1/capabilities").json()["sandbox"]
+        assert told["level"] == level and (told["landlock_abi"] == 0) == ("landlock" in without)
+        for what, words in ("read", read), ("socket", socket):
+            ended = d.ended(d.job(f"try {what}", max_attempts=1)["id"])
+            assert words in ended["problem"]["detail"], ended["problem"]
+            assert ended["engine"]["sandbox"] == level
+            assert words in looked_into(d, what)[1]
+        assert d.ended(d.job("result model.onnx bytes")["id"])["state"] == "succeeded"
+    finally:
+        assert d.stop() == 0
 
 
 def test_a_word_that_is_no_mode_is_refused(make_daemon):

@@ -5,12 +5,13 @@
  * is recipe.fake of DIR/job.json or, so that it also works through the HTTP API, the line of the model's (or data set's)
  * first 4 KiB that begins with "#quantize " or "#inspect ".  A script without an ending ends with `done`.
  *
- *   stage S | progress D T | layer N | warning CODE [N] | metric NAME A B    report
+ *   stage S | progress D T | layer N | warning CODE [N] | metric NAME A B [N]    report; N metrics have a number behind the name
  *   result NAME TEXT...     write a result that `done` will name
  *   sparse NAME BYTES | symlink NAME TARGET | hardlink NAME | fifo NAME    leave something else under that name
  *   journal TEXT | expect-journal TEXT                                   append to it; end with 1 if it is different
  *   facts                   write result.json with what the launcher left us: limits, descriptors, environment
  *   sleep MS                wait, ending with 3 when the control pipe closes
+ *   await PATH              wait until there is such a file, where no sandbox hides it
  *   hang | stubborn         never end: silent; reporting, with SIGTERM ignored
  *   orphan MS               leave a grandchild that lives that long and holds our pipes
  *   flood | longline | garbage | bulk                                    misuse the event pipe
@@ -91,8 +92,9 @@ static void do_warning(char **w)
 
 static void do_metric(char **w)
 {
-    say(json_pack("{s:s, s:s, s:f, s:f, s:i}", "event", "metric", "name", w[1], "float", strtod(w[2], NULL), "quantized",
-                  strtod(w[3], NULL), "samples", 100));
+    for (long i = 0; i < (w[4][0] ? number(w[4]) : 1); i++)
+        say(json_pack("{s:s, s:o, s:f, s:f, s:i}", "event", "metric", "name", w[4][0] ? json_sprintf("%s%ld", w[1], i) : json_string(w[1]),
+                      "float", strtod(w[2], NULL), "quantized", strtod(w[3], NULL), "samples", 100));
 }
 
 static void remember(const char *name) { json_array_append_new(results, json_string(name)); }
@@ -161,6 +163,18 @@ static long long limit_of(int resource)
     return getrlimit((__rlimit_resource_t)resource, &r) == 0 ? (long long)r.rlim_cur : -2;
 }
 
+/* The number in a file of one; -1 without it. */
+static long number_in(const char *path)
+{
+    char text[24] = "-1";
+    FILE *f = fopen(path, "re");
+    if (f && !fgets(text, sizeof text, f))
+        exit(3);
+    if (f)
+        fclose(f);
+    return number(text);
+}
+
 static json_t *open_descriptors(void)
 {
     json_t *list = json_array();
@@ -179,11 +193,11 @@ static void do_facts(char **w)
     json_t *env = json_array();
     for (char **e = environ; *e; e++)
         json_array_append_new(env, json_string(*e));
-    json_t *facts = json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:i, s:b, s:i}", "environment", env, "descriptors", open_descriptors(),
+    json_t *facts = json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:i, s:b, s:i, s:i}", "environment", env, "descriptors", open_descriptors(),
                               "address_space", (json_int_t)limit_of(RLIMIT_AS), "files", (json_int_t)limit_of(RLIMIT_NOFILE),
                               "file_size", (json_int_t)limit_of(RLIMIT_FSIZE), "core", (json_int_t)limit_of(RLIMIT_CORE),
                               "nice", getpriority(PRIO_PROCESS, 0), "no_new_privileges", prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0),
-                              "leads_session", getsid(0) == getpid());
+                              "leads_session", getsid(0) == getpid(), "oom_score_adj", (int)number_in("/proc/self/oom_score_adj"));
     char *text = json_text(facts, JSON_COMPACT);
     if (!text || !io_save(".", "result.json", text, strlen(text), NULL))
         exit(3);
@@ -193,6 +207,12 @@ static void do_facts(char **w)
 }
 
 static void do_sleep(char **w) { wait_ms(number(w[1]), true); }
+
+static void do_await(char **w)
+{
+    while (access(w[1], F_OK) != 0)
+        wait_ms(10, true);
+}
 
 static void do_hang(char **w)
 {
@@ -319,6 +339,7 @@ static const struct statement { const char *name; void (*run)(char **w); } state
     { "stage", do_stage }, { "progress", do_progress }, { "layer", do_layer }, { "warning", do_warning }, { "metric", do_metric },
     { "result", do_result }, { "sparse", do_sparse }, { "symlink", do_symlink }, { "hardlink", do_hardlink }, { "fifo", do_fifo },
     { "journal", do_journal }, { "expect-journal", do_expect_journal }, { "facts", do_facts }, { "sleep", do_sleep },
+    { "await", do_await },
     { "hang", do_hang }, { "stubborn", do_stubborn }, { "orphan", do_orphan }, { "flood", do_flood }, { "longline", do_longline },
     { "garbage", do_garbage }, { "bulk", do_bulk }, { "crash", do_crash }, { "abort", do_abort }, { "killed", do_killed },
     { "exit", do_exit }, { "quit", do_quit },

@@ -114,6 +114,7 @@ struct member {
     const char *central_name;              /* NULL: the same */
     int64_t unpacked_lie, central_unpacked_lie, central_crc_lie, central_start_lie;   /* added to the truth */
     bool zip64, descriptor;
+    unsigned mode;                         /* 0: made on no system that has them */
     uint64_t start;                        /* out */
     struct buf packed;                     /* out */
 };
@@ -181,12 +182,12 @@ static inline void add_central(struct buf *b, const struct member *m)
 {
     const char *name = m->central_name ? m->central_name : m->name;
     add(b, 0x02014b50, 4);
-    add(b, 20, 2);
+    add(b, 20 | (m->mode ? 3 << 8 : 0), 2);
     add_common(b, m, true);
     add(b, strlen(name), 2);
     add(b, m->zip64 ? 28 : 0, 2);
     add(b, 0, 2 + 2 + 2);
-    add(b, 0, 4);
+    add(b, (uint64_t)m->mode << 16, 4);
     add(b, m->zip64 ? 0xFFFFFFFF : m->start + (uint64_t)m->central_start_lie, 4);
     buf_str(b, name);
     if (m->zip64) {

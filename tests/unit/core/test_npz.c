@@ -19,6 +19,7 @@ static void an_npz_is_read_stored_deflated_zip64_or_streamed(void **state)
                 m[i].deflate = form & 1;
                 m[i].zip64 = form & 2;
                 m[i].descriptor = form & 4 && !(form & 2);
+                m[i].mode = form & 1 ? 0100644 : 0;
             }
             struct buf b = BYTES;
             add_npz(&b, m, 2);
@@ -61,6 +62,10 @@ static void crc_differs(struct member *m) { m->central_crc_lie = 1; }
 static void crc_is_wrong(struct member *m) { m->descriptor = true; m->central_crc_lie = 1; }
 static void starts_elsewhere(struct member *m) { m->central_start_lie = 1; }
 static void starts_behind_the_file(struct member *m) { m->central_start_lie = 1 << 30; }
+static void is_a_link(struct member *m) { m->mode = 0120777; }
+static void is_a_device(struct member *m) { m->mode = 0020666; }
+static void is_a_pipe(struct member *m) { m->mode = 0010644; }
+static void is_a_link_with_a_bad_name(struct member *m) { m->mode = 0120777; m->name = "../x"; }
 static void content_is_no_npy(struct member *m) { buf_release(&m->content); buf_str(&m->content, "import os"); }
 static void content_is_too_long(struct member *m) { buf_add(&m->content, "x", 1); }
 static void content_is_too_short(struct member *m) { m->content.n--; }
@@ -100,6 +105,10 @@ static void an_archive_that_lies_is_refused(void **state)
         { "crc wrong", crc_is_wrong, ERR_DATA_FORMAT, "checksum" },
         { "starts elsewhere", starts_elsewhere, ERR_DATA_FORMAT, "no header" },
         { "starts behind", starts_behind_the_file, ERR_DATA_FORMAT, "outside the file" },
+        { "link", is_a_link, ERR_DATA_FORMAT, "a link or a device" },
+        { "device", is_a_device, ERR_DATA_FORMAT, "a link or a device" },
+        { "pipe", is_a_pipe, ERR_DATA_FORMAT, "a link or a device" },
+        { "link with a bad name", is_a_link_with_a_bad_name, ERR_DATA_FORMAT, "name" },
         { "no npy", content_is_no_npy, ERR_DATA_FORMAT, "not a .npy" },
         { "too long", content_is_too_long, ERR_DATA_FORMAT, "its header says 24" },
         { "too short", content_is_too_short, ERR_DATA_FORMAT, "its header says 24" },

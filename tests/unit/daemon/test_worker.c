@@ -241,12 +241,38 @@ static void the_launcher_leaves_the_child_nothing_but_its_task(void **state)
     assert_int_equal(json_array_size(fds), LAUNCH_FIRST_INPUT_FD + 2);      /* 0 to 3, the model, the data set */
     assert_true(json_is_true(json_object_get(facts, "no_new_privileges")));
     assert_int_equal(json_integer_value(json_object_get(facts, "core")), 0);
+    assert_int_equal(json_integer_value(json_object_get(facts, "files")), LAUNCH_FIRST_INPUT_FD + 2 + 64);
     assert_int_equal(json_integer_value(json_object_get(facts, "nice")), 10);
+    assert_int_equal(json_integer_value(json_object_get(facts, "oom_score_adj")), 800);     /* the kernel takes it before the daemon */
     if (ADDRESS_SPACE != INT64_MAX)
         assert_int_equal(json_integer_value(json_object_get(facts, "address_space")), ADDRESS_SPACE);
     assert_int_equal(json_integer_value(json_object_get(facts, "leads_session")), 1);
     json_decref(facts);
     free(text);
+}
+
+static void metrics_and_warnings_without_end_are_cut(void **state)
+{
+    (void)state;
+    char id[ID_SIZE];
+    start_workers();
+    queue("metric m 1 0.5 70;metric a-name-of-thirty-two-characters- 1 1;warning w 1010;result model.onnx bytes", 0, id);
+    struct job job = wait_until(id, has_ended);
+    wants_state(&job, JOB_SUCCEEDED);
+    json_t *summary = json_parse(job.summary, strlen(job.summary), 8, ERR_BUG, NULL);
+    const json_t *metrics = json_object_get(summary, "metrics");
+    assert_int_equal(json_object_size(metrics), 64);
+    assert_non_null(json_object_get(metrics, "m63"));
+    assert_null(json_object_get(metrics, "m64"));
+    assert_int_equal(job.warnings, 1000);
+    json_decref(summary);
+    job_release(&job);
+    queue("metric a-name-of-thirty-two-characters- 1 1;metric a-name-of-thirty-one-characters 1 1;result model.onnx bytes", 0, id);
+    job = wait_until(id, has_ended);
+    wants_state(&job, JOB_SUCCEEDED);
+    assert_null(strstr(job.summary, "thirty-two"));
+    assert_non_null(strstr(job.summary, "thirty-one"));
+    job_release(&job);
 }
 
 /* ---- children that do not ---- */
@@ -614,6 +640,7 @@ int main(int argc, char **argv)
         T(a_child_that_ends_well_leaves_its_results),
         T(what_the_child_says_is_wrong_is_the_jobs_problem),
         T(the_launcher_leaves_the_child_nothing_but_its_task),
+        T(metrics_and_warnings_without_end_are_cut),
         T(a_child_that_crashes_is_tried_again_and_then_the_job_fails),
         T(an_attempt_goes_on_from_the_journal_of_the_lost_one),
         T(a_child_that_misuses_the_event_pipe_is_ended),
