@@ -214,6 +214,12 @@ static void it_begins_with_what_was_looked_at_longest_ago_and_rests(void **state
     assert_int_equal(scrubbed(f, WEEK), 1);                     /* what was looked at before a restart has its turn behind the other */
     assert_int_equal(opens(f, HELLO, false), ERR_CORRUPT);
     assert_int_equal(scrubbed(f, 0), 0);
+    fixture_blob(f, TEAM_LOCAL, "world");
+    fixture_blob(f, TEAM_LOCAL, "hello");
+    alter(f, HELLO, "hellO");
+    set_checked(f, WORLD, 1);
+    assert_int_equal(scrubbed(f, WEEK), 0);                     /* the good one alike */
+    assert_int_equal(scrubbed(f, WEEK), 1);
 }
 
 /* A large file takes several turns, and one that ends in the middle is begun anew. */
