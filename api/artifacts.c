@@ -11,9 +11,9 @@ static json_t *artifact_json(const struct artifact *a)
 {
     char content[96];
     snprintf(content, sizeof content, "/v1/artifacts/%s/content", a->id);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:{s:s}}", "id", a->id, "job_id", a->job_id, "name", a->name,
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:b, s:{s:s}}", "id", a->id, "job_id", a->job_id, "name", a->name,
                      "media_type", a->media_type, "digest", a->digest, "bytes", (json_int_t)a->size,
-                     "created_at", row_time(a->created_at), "urls", "content", content);
+                     "created_at", row_time(a->created_at), "corrupt", (int)a->corrupt, "urls", "content", content);
 }
 
 bool list_job_artifacts(struct app *app, struct request *req, struct reply *reply, struct err *e)
@@ -37,9 +37,5 @@ bool get_artifact(struct app *app, struct request *req, struct reply *reply, str
 bool get_artifact_content(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
     struct artifact a;
-    int fd;
-    uint64_t size;
-    return artifact_get(app->store, req->who.team, req->param[0], &a, e)
-        && blob_open(app->store, req->who.team, a.digest, false, &fd, &size, e)
-        && reply_file(req, reply, fd, size, a.digest, a.name, e);
+    return artifact_get(app->store, req->who.team, req->param[0], &a, e) && reply_stored_file(app, req, reply, a.digest, a.name, e);
 }

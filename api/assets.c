@@ -26,15 +26,15 @@ static json_t *files_json(const struct asset *a)
 {
     json_t *files = json_array();
     for (size_t i = 0; i < a->nfiles; i++)
-        json_array_append_new(files, json_pack("{s:s, s:s, s:I}", "path", a->files[i].path, "digest", a->files[i].digest,
-                                               "bytes", (json_int_t)a->files[i].size));
+        json_array_append_new(files, json_pack("{s:s, s:s, s:I, s:b}", "path", a->files[i].path, "digest", a->files[i].digest,
+                                               "bytes", (json_int_t)a->files[i].size, "corrupt", (int)a->files[i].corrupt));
     return files;
 }
 
 static json_t *asset_json(const struct asset *a, bool whole)
 {
-    json_t *row = json_pack("{s:s, s:s, s:s, s:s, s:I, s:o}", "id", a->id, "name", a->name, "format", a->format,
-                            "digest", a->digest, "bytes", (json_int_t)a->bytes, "created_at", row_time(a->created_at));
+    json_t *row = json_pack("{s:s, s:s, s:s, s:s, s:I, s:o, s:b}", "id", a->id, "name", a->name, "format", a->format,
+                            "digest", a->digest, "bytes", (json_int_t)a->bytes, "created_at", row_time(a->created_at), "corrupt", (int)a->corrupt);
     if (row && whole) {
         json_object_set_new(row, "files", files_json(a));
         json_object_set_new(row, "inventory", row_stored(a->inventory));

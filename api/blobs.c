@@ -26,9 +26,5 @@ bool put_blob(struct app *app, struct request *req, struct reply *reply, struct 
 
 bool get_blob(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
-    int fd;
-    uint64_t size;
-    if (!want_digest(req, e) || !blob_open(app->store, req->who.team, req->param[0], false, &fd, &size, e))
-        return false;
-    return reply_file(req, reply, fd, size, req->param[0], req->param[0], e);
+    return want_digest(req, e) && reply_stored_file(app, req, reply, req->param[0], req->param[0], e);
 }

@@ -11,7 +11,7 @@
 #include "core/base/clock.h"
 #include "core/base/metric.h"
 #include "storage/job.h"
-#include "storage/store.h"
+#include "storage/scrub.h"
 
 #include <arpa/inet.h>
 #include <malloc.h>
@@ -141,7 +141,8 @@ static bool add_webhooks(struct sheet *p, struct app *app, struct err *e)
 static bool add_stored(struct sheet *p, struct app *app, struct err *e)
 {
     struct queue_counts counts;
-    if (!queue_count(app->store, NULL, &counts, e))
+    int64_t corrupt = 0;
+    if (!queue_count(app->store, NULL, &counts, e) || !scrub_count(app->store, &corrupt, e))
         return false;
     head(p, "jobs", "gauge", "", "Jobs by state, of all teams");
     for (int s = 0; s < JOB_STATES; s++)
@@ -151,6 +152,7 @@ static bool add_stored(struct sheet *p, struct app *app, struct err *e)
     gauge(p, "disk_free_bytes", "bytes", "Free bytes of the data folder's file system", (double)available);
     gauge(p, "disk_reserved_bytes", "bytes", "Free bytes that are promised to waiting jobs or kept free", (double)(available > room ? available - room : 0));
     gauge(p, "last_backup_seconds", "seconds", "When a backup was last complete, since the epoch; 0: never", (double)store_last_backup(app->store));
+    gauge(p, "blobs_corrupt", "", "Blobs whose stored bytes are known to have rotted, until they are uploaded again or deleted", (double)corrupt);
     gauge(p, "draining", "", "1 while the service shuts down", atomic_load(&app->draining));
     return add_webhooks(p, app, e);
 }

@@ -22,7 +22,7 @@ const struct route routes[] = {
     { "GET",    "/v1/queue/history",              "jobs:read",      BODY_NONE, 0,         LANE_IO,    "",                 get_queue_history },
 
     { "PUT",    "/v1/blobs/{digest}",             "models:write",   BODY_BLOB, 0,         LANE_DISK,  "",                 put_blob },
-    { "GET",    "/v1/blobs/{digest}",             "models:read",    BODY_NONE, 0,         LANE_IO,    "",                 get_blob },
+    { "GET",    "/v1/blobs/{digest}",             "models:read",    BODY_NONE, 0,         LANE_IO,    "verify",           get_blob },
 
     { "POST",   "/v1/uploads",                    "models:write",   BODY_PART, 0,         LANE_DISK,  "",                 post_upload },
     { "PATCH",  "/v1/uploads/{upload}",           "models:write",   BODY_PART, 0,         LANE_DISK,  "",                 patch_upload },
@@ -61,7 +61,7 @@ const struct route routes[] = {
     { "GET",    "/v1/jobs/{job}/report",          "artifacts:read", BODY_NONE, 0,         LANE_IO,    "format",           get_job_report },
     { "GET",    "/v1/jobs/{job}/artifacts",       "artifacts:read", BODY_NONE, 0,         LANE_IO,    "",                 list_job_artifacts },
     { "GET",    "/v1/artifacts/{artifact}",       "artifacts:read", BODY_NONE, 0,         LANE_IO,    "",                 get_artifact },
-    { "GET",    "/v1/artifacts/{artifact}/content", "artifacts:read", BODY_NONE, 0,       LANE_IO,    "",                 get_artifact_content },
+    { "GET",    "/v1/artifacts/{artifact}/content", "artifacts:read", BODY_NONE, 0,       LANE_IO,    "verify",           get_artifact_content },
 
     { "POST",   "/v1/webhooks",                   "webhooks:write", BODY_JSON, 16 * KiB,  LANE_WRITE, "",                 post_webhook },
     { "GET",    "/v1/webhooks",                   "jobs:write",     BODY_NONE, 0,         LANE_IO,    "job_id limit cursor order", list_webhooks },

@@ -1,5 +1,8 @@
 #include "api/serve.h"
 
+#include "api/app.h"
+#include "storage/blob.h"
+
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -167,4 +170,17 @@ bool reply_file(const struct request *req, struct reply *reply, int fd, uint64_t
     add_repr_digest(reply, digest);
     add_disposition(reply, name);
     return true;
+}
+
+bool reply_stored_file(struct app *app, const struct request *req, struct reply *reply, const char *digest, const char *name, struct err *e)
+{
+    int fd;
+    uint64_t size;
+    const char *asked = request_query(req, "verify");
+    bool verify = asked && strcmp(asked, "1") == 0;
+    if (asked && !verify && strcmp(asked, "0") != 0)
+        return err_set(e, ERR_REQUEST_INVALID, "verify", "\"verify\" is 1 or 0");
+    reply->slow = verify && !req->slow;
+    return !reply->slow && blob_open(app->store, req->who.team, digest, verify, &fd, &size, e)
+        && reply_file(req, reply, fd, size, digest, name, e);
 }

@@ -23,6 +23,10 @@ bool etag_listed(const char *field, const char *etag);
 bool reply_file(const struct request *req, struct reply *reply, int fd, uint64_t size, const char *digest,
                 const char *name, struct err *e);
 
+/* The same of a blob the team owns: ERR_NOT_FOUND, ERR_CORRUPT.  With ?verify=1 its bytes are compared with the digest before the first is sent; that takes
+ * as long as the disk does, so false asks to be called again on LANE_SLOW. */
+bool reply_stored_file(struct app *app, const struct request *req, struct reply *reply, const char *digest, const char *name, struct err *e);
+
 /* Fills the reply with text that only grows: 200, 206 or 416.  Takes the buffer if it returns true. */
 bool reply_part(const struct request *req, struct reply *reply, struct buf *text, struct err *e);
 

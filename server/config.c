@@ -74,6 +74,7 @@ static const struct option {
     { "keep-artifacts", INT, AT(keep_artifacts), "0", 0, 36500, "days that artifacts are kept; 0: as long as their job" },
     { "keep-deliveries", INT, AT(keep_deliveries), "30", 0, 36500, "days that deliveries to webhooks are kept in their log; 0: as long as the webhook" },
     { "keep-audit", INT, AT(keep_audit), "0", 0, 36500, "days that rows of the audit log are kept, at least; 0: for ever" },
+    { "scrub-days", INT, AT(scrub_days), "7", 0, 36500, "days in which all stored files are read once and compared with their digests; 0: never" },
     { "metrics", STR, AT(metrics), "local", 0, 0, "who may read /metrics without a token: local (this machine), nobody or everybody" },
     { "log-level", STR, AT(log_level), "info", 0, 0, "debug, info, warn or error" },
     { "log-format", STR, AT(log_format), "json", 0, 0, "json, or text for people" },

@@ -55,6 +55,7 @@ struct config {
     const char *cgroup;             /* see server/cgroup.h */
     int64_t keep_deliveries;        /* days after they were made; 0: for ever */
     int64_t keep_audit;             /* days; 0: for ever */
+    int64_t scrub_days;             /* in which every stored byte is read and compared once; 0: never */
     const char *metrics;            /* who may read them without a token */
     const char *log_level, *log_format;
 

@@ -24,6 +24,7 @@
 #include "server/worker.h"
 #include "storage/audit.h"
 #include "storage/recent.h"
+#include "storage/scrub.h"
 #include "storage/session.h"
 
 #include <errno.h>
@@ -39,12 +40,13 @@
 #include <unistd.h>
 
 enum { MAX_HOSTS = 32 };
-static const int64_t SWEEP_US = 3600LL * 1000000;
+static const int64_t SWEEP_US = 3600LL * 1000000, DAY_US = 86400LL * 1000000;
 static const int64_t UPLOAD_GRACE_US = 24LL * 3600 * 1000000;  /* to register what was uploaded */
 
 struct daemon {
     struct config config;
     struct store *store;
+    struct scrub scrub;
     struct watch *watch;
     struct inspector *inspector;
     struct workers *workers;
@@ -347,7 +349,6 @@ static void warn(const char *event, const struct err *e)
 /* Forgets what was kept long enough, uploads that nobody registered, and sessions that are over. */
 static void sweep(struct daemon *d)
 {
-    static const int64_t DAY_US = 86400LL * 1000000;
     struct err e = { 0 }, sessions = { 0 };
     struct forgotten f;
     int removed;
@@ -363,8 +364,16 @@ static void sweep(struct daemon *d)
     warn("session.sweep", &sessions);
 }
 
-/* Waits for the end, which a signal (its number) or the storage (0) brings; once a second writes down what was refused and drops what is out of
- * date; sweeps now and once an hour. */
+/* Reads a little of what is stored. */
+static void scrub(struct daemon *d)
+{
+    struct err e = { 0 };
+    if (!scrub_turn(&d->scrub, &e))
+        log_line(LOG_ERROR, "store.scrub", "%s: %s", e.where, e.text);
+}
+
+/* Waits for the end, which a signal (its number) or the storage (0) brings; once a second writes down what was refused, drops what is out of
+ * date and scrubs; sweeps now and once an hour. */
 static int run(struct daemon *d, const sigset_t *mine)
 {
     struct timespec second = { .tv_sec = 1 };
@@ -382,6 +391,7 @@ static int run(struct daemon *d, const sigset_t *mine)
         warn("audit.flush", &audit);
         recent_sweep(d->store);
         heap_give_back(&trimmed);
+        scrub(d);
         if (clock_mono_us() - swept < SWEEP_US)
             continue;
         swept = clock_mono_us();
@@ -438,6 +448,7 @@ static bool start(struct daemon *d, struct err *e)
                                                   .webhooks_per_team = (int)c->webhooks, .public_url = c->public_url });
     if (!take_cgroup(d, e) || !recover(d, e) || !first_token(d, e))
         return false;
+    scrub_begin(&d->scrub, d->store, c->scrub_days * DAY_US);
     struct watch_limits readers = { .watchers = (int)c->event_readers, .beat_seconds = (int)c->event_heartbeat };
     if (!(d->watch = watch_start(d->store, readers, e)))   /* before anything that writes about jobs */
         return false;
@@ -473,6 +484,7 @@ static void stop(struct daemon *d)
     watch_stop(d->watch);
     if (d->config.cgroups)
         cgroups_close(&d->cgroups);
+    scrub_end(&d->scrub);
     store_close(d->store);
     if (d->http && d->config.port_file[0])
         unlink(d->config.port_file);

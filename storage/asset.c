@@ -136,6 +136,7 @@ static void asset_of_row(struct stmt *s, enum asset_kind kind, struct asset *a)
     stmt_get_text(s, 5, a->digest, sizeof a->digest);
     a->bytes = (uint64_t)stmt_get_int(s, 6);
     a->created_at = stmt_get_int(s, 7);
+    a->corrupt = stmt_get_int(s, 8) != 0;
 }
 
 static bool read_files(struct conn *c, const char *team, struct asset *a, struct err *e)
@@ -151,6 +152,7 @@ static bool read_files(struct conn *c, const char *team, struct asset *a, struct
         stmt_get_text(s, 0, f->path, sizeof f->path);
         stmt_get_text(s, 1, f->digest, sizeof f->digest);
         f->size = (uint64_t)stmt_get_int(s, 2);
+        f->corrupt = stmt_get_int(s, 3) != 0;
     }
     stmt_end(s);
     return err_clean(&why, e);
@@ -166,7 +168,7 @@ static bool read_row(struct conn *c, const char *team, enum asset_kind kind, con
     bool got = stmt_row(q, why);
     if (got)
         asset_of_row(q, kind, ret);
-    got = got && (!inventory || stmt_dup_text(q, 8, &ret->inventory, why));
+    got = got && (!inventory || stmt_dup_text(q, 9, &ret->inventory, why));
     stmt_end(q);
     return got;
 }

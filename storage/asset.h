@@ -18,6 +18,7 @@ struct asset_file {
     char path[ASSET_PATH_SIZE];     /* the name the model uses for it: a key, never a path of ours */
     char digest[HASH_TEXT_SIZE];
     uint64_t size;                  /* filled by asset_insert() from the blob's row */
+    bool corrupt;                   /* its bytes have rotted, see scrub.h */
 };
 
 struct asset {
@@ -28,6 +29,7 @@ struct asset {
     char digest[HASH_TEXT_SIZE];    /* of the file, or of the list of files if there are several */
     uint64_t bytes;                 /* of all files */
     int64_t created_at;
+    bool corrupt;                   /* one of its files is */
     char *inventory;                /* JSON, malloc'd; NULL in lists */
     struct asset_file *files;       /* malloc'd; in the order given; NULL in lists */
     size_t nfiles;

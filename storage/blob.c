@@ -12,6 +12,7 @@
 #include "storage/inner.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,27 +93,30 @@ bool blob_sync_folder(struct store *s, const char *path, struct err *e)
     return ok;
 }
 
-static bool owned(struct conn *c, const char *team, const char *digest, uint64_t *ret_size, struct err *e)
+static bool owned(struct conn *c, const char *team, const char *digest, struct blob *ret, struct err *e)
 {
     struct stmt *s = stmt_begin(c, SQL_BLOB_GET);
     stmt_text(s, 1, team);
     stmt_text(s, 2, digest);
     bool got = stmt_row(s, e);
-    if (got)
-        *ret_size = (uint64_t)stmt_get_int(s, 0);
+    if (got) {
+        ret->size = (uint64_t)stmt_get_int(s, 0);
+        ret->corrupt = stmt_get_int(s, 1) != 0;
+    }
     stmt_end(s);
     return got;
 }
 
 bool blob_add_rows(struct conn *c, const char *team, bool exempt, struct blob *b, struct err *e)
 {
-    uint64_t size;
-    b->existed = owned(c, team, b->digest, &size, NULL);
+    struct blob had;
+    b->existed = owned(c, team, b->digest, &had, NULL);
     if (!exempt && !b->existed && !quota_admit_bytes(c, team, b->size, e))
         return false;
     struct stmt *s = stmt_begin(c, SQL_BLOB_INSERT);
     stmt_text(s, 1, b->digest);
     stmt_int(s, 2, (int64_t)b->size);
+    stmt_int(s, 3, clock_now_us());
     bool ok = stmt_run(s, e);
     stmt_end(s);
     s = stmt_begin(c, SQL_BLOB_OWN);
@@ -225,7 +229,7 @@ bool blob_get(struct store *s, const char *team, const char *digest, struct blob
     struct err why = { 0 };
     struct blob b = { .existed = true };
     struct conn *c = db_read(s->db);
-    bool got = owned(c, team, digest, &b.size, &why);
+    bool got = owned(c, team, digest, &b, &why);
     db_read_end(c);
     if (!got)
         return err_clean(&why, e) && err_set(e, ERR_NOT_FOUND, "digest", "there is no blob %.80s; upload it first", digest);
@@ -241,16 +245,28 @@ static bool hash_piece(void *arg, const void *p, size_t n, struct err *e)
     return true;
 }
 
-static bool same_bytes(int fd, const char *digest, struct err *e)
+bool blob_rotted(const char *digest, const char *how, struct err *e)
+{
+    return err_set(e, ERR_CORRUPT, "blob", "the stored bytes of %s %s; upload them again, or run the job again that made them", digest, how);
+}
+
+/* *ret: what has become of the bytes in fd, NULL if they are right. */
+static bool look(int fd, bool rehash, const struct blob *b, const char **ret, struct err *e)
 {
     struct hash h;
     uint8_t got[HASH_SIZE], want[HASH_SIZE];
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return err_sys(e, "blob", "open");
+    *ret = S_ISREG(st.st_mode) && (uint64_t)st.st_size == b->size ? NULL : "have another length";
+    if (*ret || !rehash)
+        return true;
     hash_init(&h);
     if (!blob_each_piece(fd, hash_piece, &h, e))
         return false;
     hash_end(&h, got);
-    return (hash_parse(digest, want) && hash_equal(got, want))
-        || err_set(e, ERR_IO, "blob", "the stored bytes of %s have changed; upload them again", digest);
+    *ret = hash_parse(b->digest, want) && hash_equal(got, want) ? NULL : "have changed";
+    return true;
 }
 
 bool blob_owned(struct store *s, const char *team, const char *digest, struct blob *ret)
@@ -263,34 +279,37 @@ bool blob_owned(struct store *s, const char *team, const char *digest, struct bl
     return true;
 }
 
+int blob_file(struct store *s, const char *digest)
+{
+    char path[BLOB_PATH_SIZE];
+    return blob_path(digest, path) ? openat(s->blobs_fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : (errno = EINVAL, -1);
+}
+
 bool blob_open(struct store *s, const char *team, const char *digest, bool rehash,
                int *ret_fd, uint64_t *ret_size, struct err *e)
 {
-    char path[BLOB_PATH_SIZE];
     struct blob b;
-    struct stat st;
+    const char *how = NULL;
     if (!blob_get(s, team, digest, &b, e))
         return false;
-    blob_path(b.digest, path);
-    int fd = openat(s->blobs_fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &st) != 0) {
-        err_sys(e, "blob", "open");
-        goto bad;
+    if (b.corrupt && !rehash)
+        return blob_rotted(digest, "have rotted", e);
+    int fd = blob_file(s, digest);
+    if (fd < 0 && errno == ENOENT)
+        how = "are gone";
+    else if (fd < 0)
+        return err_sys(e, "blob", "open");
+    bool ok = how || look(fd, rehash, &b, &how, e);
+    if (ok && (how || b.corrupt))
+        blob_mark(s, digest, fd, how != NULL);
+    if (ok && !how) {
+        *ret_fd = fd;
+        *ret_size = b.size;
+        return true;
     }
-    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != b.size) {
-        err_set(e, ERR_IO, "blob", "the stored bytes of %s have another length; upload them again", digest);
-        goto bad;
-    }
-    if (rehash && !same_bytes(fd, digest, e))
-        goto bad;
-    *ret_fd = fd;
-    *ret_size = b.size;
-    return true;
-
-bad:
     if (fd >= 0)
         close(fd);
-    return false;
+    return ok && blob_rotted(digest, how, e);
 }
 
 /* ---- sweeping ---- */

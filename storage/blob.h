@@ -22,6 +22,7 @@ struct blob {
     char digest[HASH_TEXT_SIZE];    /* "sha256:..." */
     uint64_t size;
     bool existed;                   /* this team owned it already */
+    bool corrupt;                   /* of blob_get(): the bytes were found to have rotted, see scrub.h */
 };
 
 /* Memory for one upload; the caller's, e.g. part of a request.  Used by one thread at a time. */
@@ -51,14 +52,15 @@ void blob_abort(struct blob_writer *w);           /* accepts a finished writer *
 /* Publishes what fd holds from its start: the way a job's result becomes a blob. */
 bool blob_adopt(struct store *s, const char *team, int fd, uint64_t limit, struct blob *ret, struct err *e);
 
-/* Whether the team owns it and its file is there in full length; tells nothing of other teams. */
+/* Whether the team owns it, its file is there in full length and nobody has found it rotted; tells nothing of other teams. */
 bool blob_owned(struct store *s, const char *team, const char *digest, struct blob *ret);
 /* ERR_NOT_FOUND unless the team owns it. */
 bool blob_get(struct store *s, const char *team, const char *digest, struct blob *ret, struct err *e);
 
 /*
  * A read-only descriptor (close-on-exec) of a blob the team owns; its size has been compared with the row.
- * With `rehash` the bytes too: a file that rotted is ERR_IO, never input of a job.
+ * With `rehash` the bytes too, as long as that takes: a file that rotted is ERR_CORRUPT, never input of a job, and its row says so from
+ * then on; bytes that are right again lose the mark.  Without, what is marked is ERR_CORRUPT.
  */
 bool blob_open(struct store *s, const char *team, const char *digest, bool rehash,
                int *ret_fd, uint64_t *ret_size, struct err *e);

@@ -163,6 +163,15 @@ bool blob_path(const char *digest, char ret[BLOB_PATH_SIZE]);
 bool blob_add_rows(struct conn *c, const char *team, bool exempt, struct blob *b, struct err *e);
 /* After rows were refused for that: takes the file's name away again if nobody owns the bytes, so that nothing is left.  With s->publish_mu. */
 bool blob_withdraw(struct store *s, const char *path, const struct err *why);
+/*
+ * Into the blob's row: its bytes were found to have rotted, or to be right again.  fd: the file that was read, -1: there is none.  Nothing happens if by now a
+ * new upload has put another file there, or the blob is deleted.  Takes publish_mu, so not within a write.  True: that is news.
+ */
+bool blob_mark(struct store *s, const char *digest, int fd, bool corrupt);
+/* A blob's file for reading, -1 with errno. */
+int blob_file(struct store *s, const char *digest);
+/* ERR_CORRUPT; how: what has become of the bytes. */
+bool blob_rotted(const char *digest, const char *how, struct err *e);
 /* Makes a name in blobs/xx/ durable. */
 bool blob_sync_folder(struct store *s, const char *path, struct err *e);
 

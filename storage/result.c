@@ -167,7 +167,7 @@ void metric_list_release(struct metric_list *l)
 
 static void artifact_of_row(struct stmt *s, struct artifact *a)
 {
-    *a = (struct artifact){ .size = (uint64_t)stmt_get_int(s, 5), .created_at = stmt_get_int(s, 6) };
+    *a = (struct artifact){ .size = (uint64_t)stmt_get_int(s, 5), .created_at = stmt_get_int(s, 6), .corrupt = stmt_get_int(s, 7) != 0 };
     stmt_get_text(s, 0, a->id, sizeof a->id);
     stmt_get_text(s, 1, a->job_id, sizeof a->job_id);
     stmt_get_text(s, 2, a->name, sizeof a->name);

@@ -54,6 +54,7 @@ struct artifact {
     char digest[HASH_TEXT_SIZE];
     uint64_t size;
     int64_t created_at;
+    bool corrupt;                   /* its bytes have rotted, see scrub.h */
 };
 struct artifact_list { struct artifact *items; size_t n; };
 bool artifact_list(struct store *s, const char *team, const char *job_id, struct artifact_list *ret, struct err *e);

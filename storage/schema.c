@@ -193,6 +193,12 @@ static const char *const steps[] = {
     /* 10: rows of the audit log that it says are forgotten may go, see audit.h. */
     "CREATE INDEX audit_forgotten ON audit (CAST(target AS INTEGER)) WHERE action = 'audit.forgotten';"
     "DROP TRIGGER audit_keeps_its_rows;" AUDIT_KEEPS_ITS_ROWS ";",
+
+    /* 11: when a blob's bytes were last compared with its digest, and since when they are known to be others, see scrub.h; 0: never, they are not. */
+    "ALTER TABLE blobs ADD COLUMN checked_at INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE blobs ADD COLUMN corrupt_at INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX blobs_checked ON blobs (checked_at);"
+    "CREATE INDEX blobs_corrupt ON blobs (corrupt_at) WHERE corrupt_at > 0;",
 };
 enum { STEPS = sizeof steps / sizeof steps[0] };
 

@@ -25,6 +25,9 @@
     " AND max(coalesce(canceled_at, 0), coalesce(failed_at, 0), coalesce(succeeded_at, 0))"
 #define ASSET_COLUMNS "id, team, kind, name, format, digest, bytes, created_at"
 #define ARTIFACT_COLUMNS "id, job_id, name, media_type, digest, size, created_at"
+/* Behind these columns: whether bytes of it have rotted. */
+#define ASSET_ROTTED ", EXISTS (SELECT 1 FROM asset_files f JOIN blobs b ON b.digest = f.digest WHERE f.asset_id = assets.id AND b.corrupt_at > 0)"
+#define ARTIFACT_ROTTED ", (SELECT b.corrupt_at > 0 FROM blobs b WHERE b.digest = artifacts.digest)"
 #define UPLOAD_COLUMNS "id, length, offset, hash, want, metadata, source, digest, problem, created_at, expires_at"
 #define TOKEN_COLUMNS "id, team, name, scopes, created_at, expires_at, last_used_at, created_by, hash"
 /* Whether one more job of the team `of` may run. */
@@ -47,10 +50,12 @@
 #define SQL_STATEMENTS(X)                                                                               \
     X(PING, "SELECT count(*) FROM (SELECT 1 FROM jobs LIMIT 1)")                                        \
     /* blobs */                                                                                         \
-    X(BLOB_INSERT, "INSERT INTO blobs (digest, size) VALUES (?1, ?2) ON CONFLICT DO NOTHING")           \
+    /* whoever brings the bytes brings them anew */                                                     \
+    X(BLOB_INSERT, "INSERT INTO blobs (digest, size, checked_at) VALUES (?1, ?2, ?3)"                   \
+                   " ON CONFLICT DO UPDATE SET checked_at = excluded.checked_at, corrupt_at = 0")       \
     X(BLOB_OWN, "INSERT INTO blob_owners (team, digest, created_at) VALUES (?1, ?2, ?3)"                \
                 " ON CONFLICT DO UPDATE SET created_at = excluded.created_at")                          \
-    X(BLOB_GET, "SELECT b.size FROM blob_owners o JOIN blobs b USING (digest)"                          \
+    X(BLOB_GET, "SELECT b.size, b.corrupt_at FROM blob_owners o JOIN blobs b USING (digest)"                          \
                 " WHERE o.team = ?1 AND o.digest = ?2")                                                 \
     X(BLOB_KNOWN, "SELECT 1 FROM blobs WHERE digest = ?1")                                              \
     X(BLOB_DISOWN, "DELETE FROM blob_owners AS o WHERE o.created_at < ?1"                               \
@@ -59,6 +64,11 @@
     X(BLOB_ORPHAN, "SELECT digest FROM blobs AS b"                                                      \
                    " WHERE NOT EXISTS (SELECT 1 FROM blob_owners o WHERE o.digest = b.digest) LIMIT 1") \
     X(BLOB_DELETE, "DELETE FROM blobs WHERE digest = ?1")                                               \
+    X(BLOB_MARK, "UPDATE blobs SET corrupt_at = ?2, checked_at = ?3 WHERE digest = ?1 AND (corrupt_at > 0) <> (?2 > 0)") \
+    X(BLOB_CHECKED, "UPDATE blobs SET checked_at = ?2 WHERE digest = ?1")                               \
+    X(BLOB_OLDEST, "SELECT digest, corrupt_at FROM blobs INDEXED BY blobs_checked ORDER BY checked_at LIMIT ?1") \
+    X(BLOB_TOTAL, "SELECT count(*), coalesce(sum(size), 0) FROM blobs")                                 \
+    X(BLOB_CORRUPT, "SELECT count(*) FROM blobs INDEXED BY blobs_corrupt WHERE corrupt_at > 0")         \
     /* uploads in parts */                                                                              \
     X(UPLOAD_INSERT, "INSERT INTO uploads (team, " UPLOAD_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, NULL, ?10, ?11)") \
     X(UPLOAD_GET, "SELECT " UPLOAD_COLUMNS " FROM uploads WHERE team = ?1 AND id = ?2")                 \
@@ -86,11 +96,12 @@
                     " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")                                     \
     X(ASSET_FILE_INSERT, "INSERT INTO asset_files (asset_id, position, team, path, digest, size)"       \
                          " VALUES (?2, ?3, ?1, ?4, ?5, ?6)")                                            \
-    X(ASSET_GET, "SELECT " ASSET_COLUMNS ", inventory FROM assets WHERE team = ?1 AND kind = ?2 AND id = ?3") \
-    X(ASSET_FILES, "SELECT path, digest, size FROM asset_files WHERE team = ?1 AND asset_id = ?2 ORDER BY position") \
-    X(ASSET_LIST_DOWN, "SELECT " ASSET_COLUMNS " FROM assets WHERE team = ?1 AND kind = ?2 AND id < ?3" \
+    X(ASSET_GET, "SELECT " ASSET_COLUMNS ASSET_ROTTED ", inventory FROM assets WHERE team = ?1 AND kind = ?2 AND id = ?3") \
+    X(ASSET_FILES, "SELECT f.path, f.digest, f.size, b.corrupt_at FROM asset_files f JOIN blobs b ON b.digest = f.digest" \
+                   " WHERE f.team = ?1 AND f.asset_id = ?2 ORDER BY f.position")                         \
+    X(ASSET_LIST_DOWN, "SELECT " ASSET_COLUMNS ASSET_ROTTED " FROM assets WHERE team = ?1 AND kind = ?2 AND id < ?3" \
                        " ORDER BY id DESC LIMIT ?4")                                                    \
-    X(ASSET_LIST_UP, "SELECT " ASSET_COLUMNS " FROM assets WHERE team = ?1 AND kind = ?2 AND id > ?3"   \
+    X(ASSET_LIST_UP, "SELECT " ASSET_COLUMNS ASSET_ROTTED " FROM assets WHERE team = ?1 AND kind = ?2 AND id > ?3"   \
                      " ORDER BY id LIMIT ?4")                                                           \
     X(ASSET_BUSY, "SELECT id FROM jobs WHERE state IN ('queued', 'running', 'canceling')"               \
                   " AND team = ?1 AND ?2 IN (model_id, dataset_id, eval_dataset_id) LIMIT 1")           \
@@ -114,7 +125,8 @@
                     " AND (q.priority > j.priority OR q.priority = j.priority AND q.id < j.id))")       \
     X(JOB_DELETE, "DELETE FROM jobs WHERE team = ?1 AND id = ?2")                                       \
     X(JOB_TWIN, "SELECT id FROM jobs WHERE team = ?1 AND fingerprint = ?2 AND (state IN ('queued', 'running')" \
-                " OR state = 'succeeded' AND EXISTS (SELECT 1 FROM artifacts a WHERE a.job_id = jobs.id))" \
+                " OR state = 'succeeded' AND EXISTS (SELECT 1 FROM artifacts a WHERE a.job_id = jobs.id)" \
+                " AND NOT EXISTS (SELECT 1 FROM artifacts a JOIN blobs b ON b.digest = a.digest WHERE a.job_id = jobs.id AND b.corrupt_at > 0))" \
                 " ORDER BY state = 'succeeded' DESC, id DESC LIMIT 1")                                  \
     X(JOB_TWIN_QUEUED, "SELECT id FROM jobs WHERE team = ?1 AND fingerprint = ?2 AND state = 'queued' LIMIT 1") \
     X(JOB_ESTIMATE, "SELECT estimate FROM jobs WHERE team = ?1 AND fingerprint = ?2 AND estimate IS NOT NULL" \
@@ -200,9 +212,9 @@
                        " ORDER BY json_extract(row, ?3) DESC NULLS LAST, CASE WHEN ?3 IS NULL THEN idx END DESC, idx") \
     X(METRIC_LIST, "SELECT name, x_float, x_quantized, samples FROM metrics WHERE team = ?1 AND job_id = ?2" \
                    " ORDER BY rowid")                                                                   \
-    X(ARTIFACT_LIST, "SELECT " ARTIFACT_COLUMNS " FROM artifacts WHERE team = ?1 AND job_id = ?2 ORDER BY id") \
-    X(ARTIFACT_GET, "SELECT " ARTIFACT_COLUMNS " FROM artifacts WHERE team = ?1 AND id = ?2")           \
-    X(ARTIFACT_FIND, "SELECT " ARTIFACT_COLUMNS " FROM artifacts WHERE team = ?1 AND job_id = ?2 AND name = ?3") \
+    X(ARTIFACT_LIST, "SELECT " ARTIFACT_COLUMNS ARTIFACT_ROTTED " FROM artifacts WHERE team = ?1 AND job_id = ?2 ORDER BY id") \
+    X(ARTIFACT_GET, "SELECT " ARTIFACT_COLUMNS ARTIFACT_ROTTED " FROM artifacts WHERE team = ?1 AND id = ?2")           \
+    X(ARTIFACT_FIND, "SELECT " ARTIFACT_COLUMNS ARTIFACT_ROTTED " FROM artifacts WHERE team = ?1 AND job_id = ?2 AND name = ?3") \
     /* tokens */                                                                                        \
     X(TOKEN_INSERT, "INSERT INTO tokens (id, team, name, scopes, hash, created_at, expires_at, created_by)" \
                     " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8)")                                         \

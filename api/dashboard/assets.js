@@ -23,6 +23,7 @@ function head(kind, a) {
     const rows = [["Id", a.id], ["Format", a.format], ["Size", bytes(a.bytes)], ["Digest", a.digest], ["Registered", time(a.created_at)]];
     return [h("h1", null, a.name), h("p", null, h("a", { href: `#/${kind}` }, `All ${kinds[kind].title.toLowerCase()}`), " · ",
         h("a", { href: `#/new?${kinds[kind].option}=${a.id}` }, "New job with it")),
+    a.corrupt && h("p", { class: "note warn" }, "Stored bytes of it have rotted. Jobs with it fail until the file is uploaded again."),
     facts(rows),
     a.files.length > 1 && table("Files", [{ title: "File", class: "name", cell: (f) => f.path }, { title: "Size", n: true, cell: (f) => bytes(f.bytes) },
         { title: "Digest", class: "mono", cell: (f) => f.digest }], a.files)];

@@ -88,6 +88,7 @@
     X(PERMISSION, "environment.permission", 500, 3, 0, "The system refused access")            \
     X(NO_FILE, "environment.no_such_file", 404, 1, 0, "The file does not exist")               \
     X(IO, "environment.io", 500, 3, 1, "Reading or writing failed")                            \
+    X(CORRUPT, "storage.corrupt", 410, 3, 0, "The stored bytes are no longer those of their digest") \
     X(BLAS, "environment.blas", 500, 3, 0, "The BLAS library computes wrong results")          \
     X(CONFIG, "environment.config", 500, 2, 0, "The configuration is not valid")               \
     X(WORKER_LOST, "worker.lost", 500, 3, 1, "The job's process ended without a result")       \

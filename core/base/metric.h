@@ -29,7 +29,8 @@
     X(WEBHOOK_DISABLED, COUNTER, "webhook_disabled", "", "Webhooks that were disabled because their receiver was", "", "")        \
     X(COMMIT_SECONDS, HISTOGRAM, "database_commit_seconds", "seconds", "Making a write transaction durable", "", "")                \
     X(WRITES_WAITING, GAUGE, "database_waiting_writes", "", "Write transactions that wait for the one before; they share its commit", "", "") \
-    X(COMMIT_FAILED, COUNTER, "database_failed_writes", "", "Write transactions that could not be committed", "", "")
+    X(COMMIT_FAILED, COUNTER, "database_failed_writes", "", "Write transactions that could not be committed", "", "")               \
+    X(ROTTED, COUNTER, "blobs_rotted", "", "Blobs whose stored bytes were found to be altered or gone", "", "")
 
 enum metric_id {
 #define X(name, kind, text, unit, help, label, words) METRIC_##name,

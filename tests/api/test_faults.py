@@ -1,4 +1,4 @@
-"""The n-th call of a class fails, once or from then on, in 31 scenarios: the daemon lives or stops for a restart, and keeps what it has acknowledged.
+"""The n-th call of a class fails, once or from then on, in 32 scenarios: the daemon lives or stops for a restart, and keeps what it has acknowledged.
 
 tests/fault/nth.c is preloaded and told through a shared page. `make test` tries one point of each scenario and class; test-long all of them, and a
 sample with AddressSanitizer, whose leak detector looks at each end of a daemon: the fixture no_report then fails the test.
@@ -294,6 +294,20 @@ def fetched(w):
         w.ask("DELETE", begun.headers["Location"], headers=TUS)
 
 
+def rotted(w):
+    """Bytes altered on the disk are given to nobody; those of an upload that was acknowledged are there."""
+    data = w.bytes()
+    _, digest = w.put_blob(data)
+    if not w.blobs.pop(digest, None):
+        return
+    path = w.daemon.data / "blobs" / digest[7:9] / digest[7:]
+    path.unlink()
+    path.write_bytes(data[::-1])
+    told = [w.ask("GET", f"/v1/blobs/{digest}?verify=1") for _ in range(2)]
+    assert all(answer is None or answer.status_code >= 400 for answer in told)
+    w.put_blob(data)
+
+
 SCENARIOS = {
     "health": asks("GET", "/healthz"), "readiness": asks("GET", "/readyz"), "metrics": asks("GET", "/metrics"), "page": asks("GET", "/"),
     "capabilities": asks("GET", "/v1/capabilities"), "queue": asks("GET", "/v1/queue"), "blob": blob, "blob again": blob_again, "chunked": chunked,
@@ -302,7 +316,7 @@ SCENARIOS = {
     "events": asks("GET", "/v1/jobs/{w.done}/events"), "stream": stream, "artifact": asks("GET", "/v1/artifacts/{w.artifact}/content"),
     "range": asks("GET", "/v1/artifacts/{w.artifact}/content", headers={"Range": "bytes=1-2"}), "token": token, "team": team, "session": session,
     "audit": asks("GET", "/v1/audit"), "refused": asks("POST", "/v1/jobs", data=b"{"),
-    "hook": hook, "import": fetched,
+    "hook": hook, "import": fetched, "rotted": rotted,
 }
 HALVES = {"first": list(SCENARIOS)[::2], "second": list(SCENARIOS)[1::2]}      # for pieces of test-long
 

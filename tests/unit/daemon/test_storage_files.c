@@ -115,7 +115,7 @@ static void a_blob_that_rotted_is_never_opened_and_an_upload_heals_it(void **sta
     assert_int_equal(chmod(path_in(f, at), 0600), 0);
     put(f, at, "hellO");
     assert_false(blob_open(f->store, TEAM_LOCAL, FIXTURE_DIGEST, true, &fd, &size, &e));
-    assert_int_equal(e.code, ERR_IO);
+    assert_int_equal(e.code, ERR_CORRUPT);
     put(f, at, "hell");
     assert_false(blob_open(f->store, TEAM_LOCAL, FIXTURE_DIGEST, false, &fd, &size, NULL));
     fixture_blob(f, TEAM_LOCAL, "hello");

@@ -428,7 +428,7 @@ static void a_blob_that_rotted_never_reaches_a_child(void **state)
     fputs("hellO", file);
     fclose(file);
     start_workers();
-    expect("result model.onnx x", 1, JOB_FAILED, 1, "environment.io");
+    expect("result model.onnx x", 3, JOB_FAILED, 1, "storage.corrupt");
 }
 
 /* ---- ends that somebody asks for ---- */
