@@ -480,11 +480,11 @@ static void stop(struct daemon *d)
     inspector_stop(d->inspector);
     importer_stop(d->importer);
     sender_stop(d->sender);                             /* after all that has something to tell */
+    scrub_end(&d->scrub);
     outbound_free(d->outbound);
     watch_stop(d->watch);
     if (d->config.cgroups)
         cgroups_close(&d->cgroups);
-    scrub_end(&d->scrub);
     store_close(d->store);
     if (d->http && d->config.port_file[0])
         unlink(d->config.port_file);

@@ -34,7 +34,7 @@ def test_systemd_finds_the_units_tight(unit, most):
 
 @tool("promtool")
 def test_prometheus_takes_its_configuration_and_rules():
-    assert "11 rules found" in accepted("promtool", "check", "rules", "prometheus-rules.yml")
+    assert "12 rules found" in accepted("promtool", "check", "rules", "prometheus-rules.yml")
     accepted("promtool", "check", "config", "prometheus.yml")
 
 
