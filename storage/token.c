@@ -177,21 +177,24 @@ bool secret_well_formed(const char *prefix, const char *text)
     return strncmp(text, prefix, 3) == 0 && strspn(text + 3, digits) == TOKEN_DIGITS && text[3 + TOKEN_DIGITS] == '\0';
 }
 
-/* A token is asked about with every request. */
+/* A token is asked about with every request.  What is kept says whose it is, as who may do what hangs on it. */
 static bool find_soon(struct store *s, const char *hash, struct token *ret, struct err *e)
 {
-    char key[RECENT_KEY_SIZE];
+    struct row { char hash[TOKEN_HASH_SIZE]; struct token token; } row = { 0 };
     size_t n;
-    snprintf(key, sizeof key, "token %s", hash);
-    struct token *kept = recent_get(s, key, &n);
+    struct recent_key key = recent_key("token", "", hash);
+    struct row *kept = recent_get(s, &key, &n);
     uint64_t now = recent_now(s);
-    bool known = kept != NULL;
-    if (known)
-        *ret = *kept;
-    else if ((known = find(s, hash, ret, e)))
-        recent_put(s, key, now, ret, sizeof *ret);
+    bool at_hand = kept && n == sizeof row && strcmp(kept->hash, hash) == 0;
+    if (at_hand)
+        *ret = kept->token;
     free(kept);
-    return known;
+    if (at_hand || !find(s, hash, ret, e))
+        return at_hand;
+    snprintf(row.hash, sizeof row.hash, "%s", hash);
+    row.token = *ret;
+    recent_put(s, &key, now, &row, sizeof row);
+    return true;
 }
 
 /* hash: NULL for what cannot be one. */
