@@ -1,5 +1,7 @@
 #include "core/base/json.h"
 
+#include "core/base/utf8.h"
+
 #include <math.h>
 #include <setjmp.h>
 #include <stdio.h>
@@ -222,3 +224,13 @@ bool json_get_str(const json_t *object, const char *key, const char *pointer, bo
 }
 
 json_t *json_finite(double x) { return isfinite(x) ? json_real(x) : json_null(); }
+
+json_t *json_mended(const char *text)
+{
+    if (utf8_valid(text))
+        return json_string(text);
+    char *copy = strdup(text);
+    json_t *mended = copy ? json_string(utf8_mend(copy)) : NULL;
+    free(copy);
+    return mended;
+}
