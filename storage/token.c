@@ -85,12 +85,16 @@ static bool is_free(struct conn *c, const char *hash, struct err *e)
     return !taken || err_set(e, ERR_CONFLICT, "/identity", "this identity has a token already; delete that one first");
 }
 
+bool token_text(char ret[TOKEN_TEXT_SIZE], struct err *e) { return secret_make("rq_", ret, e); }
+
 bool token_issue(struct store *s, const char *team, const struct token_request *request, struct token *ret,
                  char ret_text[TOKEN_TEXT_SIZE], struct err *e)
 {
     char text[TOKEN_TEXT_SIZE] = "", hash[TOKEN_HASH_SIZE];
     struct token t = { .created_at = clock_now_us(), .expires_at = request->expires_at };
-    if (!request->identity && !secret_make("rq_", text, e))
+    if (request->text)
+        snprintf(text, sizeof text, "%s", request->text);
+    else if (!request->identity && !token_text(text, e))
         return false;
     id_new("tok", t.id);
     snprintf(t.team, sizeof t.team, "%s", team);

@@ -2,6 +2,7 @@
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 
@@ -148,6 +149,46 @@ def test_the_first_token_is_shown_once_and_kept_for_its_owner(make_daemon):
     daemon.start()
     assert daemon.log.read_text().count(daemon.token) == 1
     assert daemon.token.encode() not in (daemon.data / "repquant.db").read_bytes()
+
+
+def change(daemon, *statements):
+    """Stops it and changes its database."""
+    assert daemon.process is None or daemon.stop() == 0
+    with sqlite3.connect(daemon.data / "repquant.db") as db:
+        for statement in statements:
+            db.execute(statement)
+    db.close()
+
+
+def fails_to_start(daemon):
+    daemon.launch()
+    assert daemon.process.wait(20) != 0, daemon.log.read_text()
+    daemon.process = None
+
+
+def test_a_first_token_that_cannot_be_saved_does_not_lock_the_service(make_daemon):
+    daemon = make_daemon()
+    change(daemon, "DELETE FROM tokens")
+    (daemon.data / "token").unlink()
+    (daemon.data / "token").mkdir()                 # no file can take its place
+    fails_to_start(daemon)
+    (daemon.data / "token").rmdir()
+    daemon.start()
+    assert daemon("GET", "/v1/whoami").json()["role"] == "admin"
+    assert len(daemon("GET", "/v1/tokens").json()["data"]) == 1
+
+
+def test_a_first_token_that_was_saved_and_not_made_is_made_anew(make_daemon):
+    daemon = make_daemon()
+    first = daemon.token
+    # No administrator is left, and the table takes no other row of the team.
+    change(daemon, "UPDATE tokens SET scopes = 'jobs:read'", "CREATE UNIQUE INDEX one ON tokens (team)")
+    fails_to_start(daemon)
+    saved = (daemon.data / "token").read_text().strip()
+    assert saved != first and saved not in daemon.log.read_text()       # what is shown works
+    change(daemon, "DROP INDEX one")
+    daemon.start()
+    assert daemon.token not in (first, saved) and daemon("GET", "/v1/whoami").json()["role"] == "admin"
 
 
 def test_when_the_last_administrators_token_has_expired_the_next_start_makes_one(make_daemon):
