@@ -1,4 +1,6 @@
 """How the daemon starts, is killed, and ends; what survives on disk."""
+import ctypes
+import os
 import re
 import signal
 import socket
@@ -129,6 +131,24 @@ def test_a_second_signal_ends_it_at_once(make_daemon, monkeypatch):
     (daemon.folder / "port").unlink(missing_ok=True)
     daemon.start()
     assert not daemon.leftovers()                   # what the cut upload left was swept
+
+
+@pytest.mark.parametrize("niceness", [5, 19])
+def test_jobs_run_under_a_daemon_of_low_priority(make_daemon, niceness):
+    """A priority that was lowered cannot be raised again without a capability, and need not be."""
+    def lower():
+        PR_CAPBSET_DROP, CAP_SYS_NICE = 24, 23
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
+        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_SYS_NICE, 0, 0, 0)     # fails where there is none to drop
+    daemon = make_daemon()
+    assert daemon.stop() == 0
+    daemon.how = {"preexec_fn": lower}
+    daemon.start()
+    job = daemon.job("sleep 30000")
+    (child,) = until(lambda: children(daemon), what="the child")
+    until(lambda: os.getpriority(os.PRIO_PROCESS, int(child.split()[0])) == max(niceness, 10), what="the child's priority")
+    assert daemon("POST", f"/v1/jobs/{job['id']}/cancel").status_code == 202
+    assert daemon.ended(job["id"])["state"] == "canceled"
 
 
 def test_a_data_folder_has_one_daemon(make_daemon):
