@@ -37,10 +37,22 @@ bool request_digits(const char *text, uint64_t *ret)
     return true;
 }
 
+/* The library takes any bytes for one; from here on it is a token (RFC 9110, 5.6.2). */
+static bool check_method(const char *method, struct err *e)
+{
+    enum { METHOD_MAX = 32 };
+    static const char token[] = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    size_t n = strspn(method, token);
+    return (n > 0 && n <= METHOD_MAX && !method[n])
+        || err_set(e, ERR_REQUEST_FRAMING, "method", "the method must be a word of at most %d ASCII letters, like GET", (int)METHOD_MAX);
+}
+
 static bool check_framing(const struct request *req, struct err *e)
 {
     const char *length = req->header[HDR_CONTENT_LENGTH], *coding = req->header[HDR_TRANSFER_ENCODING];
     uint64_t n;
+    if (!check_method(req->method, e))
+        return false;
     if (req->head.code) {
         *e = req->head;
         return false;

@@ -42,17 +42,13 @@ bool delete_job(struct app *app, struct request *req, struct reply *reply, struc
     return job_delete(app->store, req->who.team, req->param[0], e);
 }
 
-static const char *recent_job(const struct request *req, char key[RECENT_KEY_SIZE])
-{
-    snprintf(key, RECENT_KEY_SIZE, "job %.63s %.40s", req->who.team, req->param[0]);
-    return key;
-}
+static struct recent_key recent_job(const struct request *req) { return recent_key("job", req->who.team, req->param[0]); }
 
 bool get_job(struct app *app, struct request *req, struct reply *reply, struct err *e)
 {
     struct job job = { 0 };
     int64_t ahead = -1;
-    char key[RECENT_KEY_SIZE];
+    struct recent_key key = recent_job(req);
     uint64_t now = recent_now(app->store);
     if (!job_get(app->store, req->who.team, req->param[0], &job, e))
         return false;
@@ -64,14 +60,14 @@ bool get_job(struct app *app, struct request *req, struct reply *reply, struct e
         return false;
     reply_seal(reply);
     if (reply->text)
-        recent_put(app->store, recent_job(req, key), now, reply->text, reply->size);
+        recent_put(app->store, &key, now, reply->text, reply->size);
     return true;
 }
 
 bool job_at_hand(struct app *app, struct request *req, struct reply *reply)
 {
-    char key[RECENT_KEY_SIZE];
-    reply->text = recent_get(app->store, recent_job(req, key), &reply->size);
+    struct recent_key key = recent_job(req);
+    reply->text = recent_get(app->store, &key, &reply->size);
     if (!reply->text)
         return false;
     reply->status = 200;

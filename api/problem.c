@@ -3,19 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-json_t *problem_string(const char *text)
-{
-    json_t *whole = json_string(text);
-    if (whole)
-        return whole;
-    char safe[512];
-    snprintf(safe, sizeof safe, "%s", text);
-    for (char *s = safe; *s; s++)
-        if (*s & 0x80)
-            *s = '?';
-    return json_string(safe);
-}
-
 /* 507 and 503 say what the client can do about it; what else is ours is nobody's business. */
 static const char *detail(const struct err *e, int status)
 {
@@ -33,10 +20,10 @@ json_t *problem_json(const struct err *e, const char *instance, const char *requ
     char type[96];
     snprintf(type, sizeof type, "urn:repquant:problem:%s", err_slug(e->code));
     json_t *doc = json_pack("{s:s, s:s, s:i, s:s, s:o, s:o, s:s, s:b}", "type", type, "title", err_title(e->code),
-                            "status", status, "code", err_slug(e->code), "detail", problem_string(detail(e, status)),
-                            "instance", problem_string(instance), "request_id", request_id,
+                            "status", status, "code", err_slug(e->code), "detail", json_mended(detail(e, status)),
+                            "instance", json_mended(instance), "request_id", request_id,
                             "retryable", err_retryable(e->code));
     if (doc && e->where[0] && status < 500)
-        json_object_set_new(doc, e->where[0] == '/' ? "pointer" : "where", problem_string(e->where));
+        json_object_set_new(doc, e->where[0] == '/' ? "pointer" : "where", json_mended(e->where));
     return doc;
 }

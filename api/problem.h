@@ -12,7 +12,4 @@
  */
 json_t *problem_json(const struct err *e, const char *instance, const char *request_id);
 
-/* A JSON string of text that may be cut in the middle of a character; bytes that are not UTF-8 become '?'. */
-json_t *problem_string(const char *text);
-
 #endif

@@ -12,7 +12,7 @@ json_t *row_time(int64_t us)
 
 json_t *row_text(const char *text)
 {
-    return text && *text ? json_string(text) : json_null();
+    return text && *text ? json_mended(text) : json_null();
 }
 
 json_t *row_stored(const char *json)

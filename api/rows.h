@@ -6,7 +6,7 @@
 #include "storage/store.h"
 
 json_t *row_time(int64_t us);                 /* RFC 3339, or null for 0 */
-json_t *row_text(const char *text);           /* null for "" and NULL */
+json_t *row_text(const char *text);           /* null for "" and NULL; json_mended() */
 json_t *row_stored(const char *json);         /* JSON that was stored as text; null for NULL */
 
 /* asc, desc or NULL. */

@@ -7,6 +7,8 @@
  */
 #include "api/request.h"
 
+#include "core/base/utf8.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,39 +23,6 @@ static int hex_digit(char c)
         return c - '0';
     c = (char)(c | 0x20);
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* Length of the well-formed UTF-8 sequence at s, or 0. */
-static size_t utf8_sequence(const unsigned char *s)
-{
-    static const struct { unsigned char mask, lead; unsigned least; } forms[] = {
-        { 0x80, 0x00, 0 }, { 0xe0, 0xc0, 0x80 }, { 0xf0, 0xe0, 0x800 }, { 0xf8, 0xf0, 0x10000 },
-    };
-    for (size_t n = 0; n < 4; n++) {
-        if ((s[0] & forms[n].mask) != forms[n].lead)
-            continue;
-        unsigned rune = s[0] & (unsigned char)~forms[n].mask;
-        for (size_t i = 1; i <= n; i++) {
-            if ((s[i] & 0xc0) != 0x80)      /* also stops at the terminating NUL */
-                return 0;
-            rune = rune << 6 | (s[i] & 0x3fu);
-        }
-        bool surrogate = rune >= 0xd800 && rune <= 0xdfff;
-        return rune < forms[n].least || rune > 0x10ffff || surrogate ? 0 : n + 1;
-    }
-    return 0;
-}
-
-static bool utf8_valid(const char *text)
-{
-    const unsigned char *s = (const unsigned char *)text;
-    while (*s) {
-        size_t n = utf8_sequence(s);
-        if (!n)
-            return false;
-        s += n;
-    }
-    return true;
 }
 
 /* Decodes s in place; `plus` also turns '+' into a space, as forms do. */

@@ -76,6 +76,15 @@ static bool next_pair(const char **s, const char **ret_key, size_t *ret_key_n, c
     return *ret_key_n > 0;
 }
 
+/* The header field brings them back, and JSON does. */
+static bool printable(const char *text)
+{
+    for (; *text; text++)
+        if (*text < 0x20 || *text > 0x7e)
+            return false;
+    return true;
+}
+
 /* The digest that the metadata announces, if they do, as "sha256:..." in ret. */
 static bool take_metadata(const struct request *req, char ret[HASH_TEXT_SIZE], struct err *e)
 {
@@ -85,6 +94,8 @@ static bool take_metadata(const struct request *req, char ret[HASH_TEXT_SIZE], s
     ret[0] = '\0';
     if (metadata && strlen(metadata) >= UPLOAD_METADATA_SIZE)
         return err_set(e, ERR_REQUEST_INVALID, "Upload-Metadata", "send at most %d bytes of metadata", UPLOAD_METADATA_SIZE - 1);
+    if (metadata && !printable(metadata))
+        return err_set(e, ERR_REQUEST_INVALID, "Upload-Metadata", "send keys of ASCII characters, and values in base64, as tus wants them");
     for (const char *s = metadata; s && *s && next_pair(&s, &key, &key_n, &value, &value_n);) {
         if (key_n != 6 || memcmp(key, "sha256", 6) != 0)
             continue;

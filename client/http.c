@@ -178,69 +178,97 @@ static int on_watch(void *arg, curl_off_t total, curl_off_t now, curl_off_t up_t
     return interrupted();
 }
 
-static void set_connection(struct exchange *x)
+/* libcurl copies texts and may lack the memory: a request that goes out without one of these is another request. */
+#define SET(option, value) (ok = ok && curl_easy_setopt(c, option, value) == CURLE_OK)
+
+static bool set_connection(struct exchange *x)
 {
     CURL *c = x->s->curl;
+    bool ok = true;
     curl_easy_reset(c);
-    curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    SET(CURLOPT_PROTOCOLS_STR, "http,https");
+    SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    SET(CURLOPT_FOLLOWLOCATION, 0L);
+    SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     if (strncmp(x->s->url, "http://", 7) == 0)
-        curl_easy_setopt(c, CURLOPT_PROXY, "");         /* a proxy would read the token */
+        SET(CURLOPT_PROXY, "");         /* a proxy would read the token */
     if (x->s->ca)
-        curl_easy_setopt(c, CURLOPT_CAINFO, x->s->ca);
-    curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+        SET(CURLOPT_CAINFO, x->s->ca);
+    SET(CURLOPT_NOSIGNAL, 1L);
     /* On a connection that was used before, libcurl sends again by itself when it breaks without an answer. */
-    curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, (long)(x->r->once || x->r->single));
-    curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_SECONDS);
-    curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, (long)SLOW_BYTES);
+    SET(CURLOPT_FRESH_CONNECT, (long)(x->r->once || x->r->single));
+    SET(CURLOPT_CONNECTTIMEOUT, (long)CONNECT_SECONDS);
+    SET(CURLOPT_LOW_SPEED_LIMIT, (long)SLOW_BYTES);
     /* Before the service answers that a model is registered, it has looked into all of it. */
-    curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)(x->r->once ? INSPECT_SECONDS : SLOW_SECONDS));
-    curl_easy_setopt(c, CURLOPT_EXPECT_100_TIMEOUT_MS, (long)EXPECT_MS);
-    curl_easy_setopt(c, CURLOPT_USERAGENT, "repquantctl/" VERSION);
-    curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, on_watch);
-    curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
-    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_bytes);
-    curl_easy_setopt(c, CURLOPT_WRITEDATA, x);
+    SET(CURLOPT_LOW_SPEED_TIME, (long)(x->r->once ? INSPECT_SECONDS : SLOW_SECONDS));
+    SET(CURLOPT_EXPECT_100_TIMEOUT_MS, (long)EXPECT_MS);
+    SET(CURLOPT_USERAGENT, "repquantctl/" VERSION);
+    SET(CURLOPT_XFERINFOFUNCTION, on_watch);
+    SET(CURLOPT_NOPROGRESS, 0L);
+    SET(CURLOPT_WRITEFUNCTION, on_bytes);
+    SET(CURLOPT_WRITEDATA, x);
+    return ok;
 }
 
-static void set_body(struct exchange *x)
+static bool set_body(struct exchange *x)
 {
     CURL *c = x->s->curl;
+    bool ok = true;
     const struct http_request *r = x->r;
     if (r->fd > 0) {
-        curl_easy_setopt(c, CURLOPT_UPLOAD, 1L);
-        curl_easy_setopt(c, CURLOPT_INFILESIZE_LARGE, (curl_off_t)r->length);
-        curl_easy_setopt(c, CURLOPT_READFUNCTION, on_read);
-        curl_easy_setopt(c, CURLOPT_READDATA, x);
-        curl_easy_setopt(c, CURLOPT_SEEKFUNCTION, on_seek);
-        curl_easy_setopt(c, CURLOPT_SEEKDATA, x);
+        SET(CURLOPT_UPLOAD, 1L);
+        SET(CURLOPT_INFILESIZE_LARGE, (curl_off_t)r->length);
+        SET(CURLOPT_READFUNCTION, on_read);
+        SET(CURLOPT_READDATA, x);
+        SET(CURLOPT_SEEKFUNCTION, on_seek);
+        SET(CURLOPT_SEEKDATA, x);
     } else if (strcmp(r->method, "POST") == 0) {
-        curl_easy_setopt(c, CURLOPT_POST, 1L);
-        curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->json ? r->json : "");
+        SET(CURLOPT_POST, 1L);
+        SET(CURLOPT_POSTFIELDS, r->json ? r->json : "");
     } else if (strcmp(r->method, "HEAD") == 0) {
-        curl_easy_setopt(c, CURLOPT_NOBODY, 1L);
+        SET(CURLOPT_NOBODY, 1L);
     }
-    curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, strcmp(r->method, "HEAD") == 0 ? NULL : r->method);
+    SET(CURLOPT_CUSTOMREQUEST, strcmp(r->method, "HEAD") == 0 ? NULL : r->method);
+    return ok;
 }
 
-static struct curl_slist *fields(const struct exchange *x)
+static bool add_field(struct curl_slist **list, const char *text)
+{
+    struct curl_slist *longer = curl_slist_append(*list, text);
+    if (longer)
+        *list = longer;
+    return longer;
+}
+
+/* All of them; *ret is the caller's in any case. */
+static bool list_fields(const struct exchange *x, struct curl_slist **ret)
 {
     char text[320];
-    struct curl_slist *list = NULL;
+    bool ok = true;
+    *ret = NULL;
     if (x->s->token[0]) {
         snprintf(text, sizeof text, "Authorization: Bearer %s", x->s->token);
-        list = curl_slist_append(list, text);
+        ok = add_field(ret, text);
     }
     if (x->r->json)
-        list = curl_slist_append(list, "Content-Type: application/json");
+        ok = ok && add_field(ret, "Content-Type: application/json");
     else if (strcmp(x->r->method, "POST") == 0)
-        list = curl_slist_append(list, "Content-Type:");
+        ok = ok && add_field(ret, "Content-Type:");
     for (const char *const *field = x->r->fields; *field; field++)
-        list = curl_slist_append(list, *field);
-    return list;
+        ok = ok && add_field(ret, *field);
+    return ok;
 }
+
+static bool set_request(struct exchange *x, const char *url, char detail[CURL_ERROR_SIZE], struct curl_slist **ret_fields)
+{
+    CURL *c = x->s->curl;
+    bool ok = list_fields(x, ret_fields) && set_connection(x) && set_body(x);
+    SET(CURLOPT_URL, url);
+    SET(CURLOPT_HTTPHEADER, *ret_fields);
+    SET(CURLOPT_ERRORBUFFER, detail);
+    return ok || fail(x->f, EXIT_ENVIRONMENT, "client.memory", "", "no memory for the request");
+}
+#undef SET
 
 /* What can pass: the daemon restarts, a cable is pulled.  What will not: a certificate, a name that does not exist. */
 static bool passing(CURLcode code)
@@ -294,15 +322,13 @@ static bool send_once(struct service *s, const struct http_request *r, struct ht
     struct exchange x = { .s = s, .r = r, .a = ret, .f = f, .body = BUF_INIT(MAX_BODY) };
     *ret = (struct http_answer){ 0 };
     snprintf(url, sizeof url, "%s%s", s->url, r->path);
-    set_connection(&x);
-    set_body(&x);
-    struct curl_slist *list = fields(&x);
-    curl_easy_setopt(s->curl, CURLOPT_URL, url);
-    curl_easy_setopt(s->curl, CURLOPT_HTTPHEADER, list);
-    curl_easy_setopt(s->curl, CURLOPT_ERRORBUFFER, detail);
-    CURLcode code = curl_easy_perform(s->curl);
-    bool ok = code == CURLE_OK ? take_answer(&x) : network_failed(&x, code, detail);
-    curl_easy_setopt(s->curl, CURLOPT_ERRORBUFFER, NULL);
+    struct curl_slist *list;
+    bool ok = set_request(&x, url, detail, &list);
+    if (ok) {
+        CURLcode code = curl_easy_perform(s->curl);
+        ok = code == CURLE_OK ? take_answer(&x) : network_failed(&x, code, detail);
+    }
+    curl_easy_reset(s->curl);           /* what it was told lies here */
     curl_slist_free_all(list);
     buf_release(&x.body);
     return ok;

@@ -6,6 +6,7 @@
 #include "server/import.h"
 
 #include "core/base/log.h"
+#include "core/base/utf8.h"
 #include "server/outbound.h"
 #include "storage/problem.h"
 
@@ -150,7 +151,8 @@ bool importer_add(struct importer *i, const char *team, const char *url, const c
     char source[UPLOAD_SOURCE_SIZE];
     if (!outbound_check(i->outbound, url, true, e))
         return false;
-    snprintf(source, sizeof source, "%.*s", (int)strcspn(url, "?#"), url);      /* a presigned URL's query is a secret */
+    size_t n = strcspn(url, "?#");              /* a presigned URL's query is a secret */
+    snprintf(source, sizeof source, "%.*s", (int)utf8_fit(url, n < sizeof source ? n : sizeof source - 1), url);
     struct upload_wish wish = { .length = -1, .want = want, .source = source };
     struct order *o = calloc(1, sizeof *o);
     if (!o || !(o->url = strdup(url))) {

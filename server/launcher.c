@@ -165,7 +165,8 @@ int launcher_main(int argc, char **argv)
         return failed("enter the scratch folder");
     if (!only_our_descriptors(&l))
         return failed("close descriptors");
-    if (setpriority(PRIO_PROCESS, 0, NICE) != 0)
+    /* Lower than that already, it may stay: without a capability nobody can raise it. */
+    if (getpriority(PRIO_PROCESS, 0) < NICE && setpriority(PRIO_PROCESS, 0, NICE) != 0)
         return failed("lower the priority");
     first_for_the_oom_killer();
     if (!limits(&l))

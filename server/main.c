@@ -160,11 +160,15 @@ static bool save_token(const char *dir, const char *text, struct err *e)
     return ok;
 }
 
-/* Somebody must be able to make the first token, and the next one when the last administrator's has expired. */
+/*
+ * Somebody must be able to make the first token, and the next one when the last administrator's has expired.  The file is safe before the
+ * token is valid: a valid one that nobody knows would lock everybody out, as the next start would make none.
+ */
 static bool first_token(struct daemon *d, struct err *e)
 {
     struct token t;
-    char text[TOKEN_TEXT_SIZE];
+    char text[TOKEN_TEXT_SIZE], same[TOKEN_TEXT_SIZE];
+    struct token_request request = { .name = "made at start", .scopes = "admin", .text = text };
     bool any;
     if (!d->config.auth)
         return true;
@@ -172,12 +176,12 @@ static bool first_token(struct daemon *d, struct err *e)
         return false;
     if (any)
         return true;
-    bool ok = token_create(d->store, TEAM_LOCAL, "made at start", "admin", 0, &t, text, e)
-           && save_token(store_dir(d->store), text, e);
+    bool ok = token_text(text, e) && save_token(store_dir(d->store), text, e) && token_issue(d->store, TEAM_LOCAL, &request, &t, same, e);
     if (ok)
         printf("The administrator's token, shown once and kept in %s/token:\n%s\n", store_dir(d->store), text);
     (void)fflush(stdout);
     explicit_bzero(text, sizeof text);
+    explicit_bzero(same, sizeof same);
     return ok;
 }
 

@@ -236,42 +236,60 @@ static size_t take_head(char *p, size_t one, size_t n, void *arg)
     return 0;
 }
 
-static void set_options(struct exchange *x, const char *url, struct curl_slist *fields)
+/* libcurl copies texts and may lack the memory: a request that goes out without one of these is another request. */
+static bool set_options(struct exchange *x, const char *url, struct curl_slist *fields)
 {
     CURL *c = x->curl;
     const struct outbound_request *r = x->r;
-    curl_easy_setopt(c, CURLOPT_URL, url);
-    curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "https");
-    curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    curl_easy_setopt(c, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
-    curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(c, CURLOPT_PROXY, "");
-    curl_easy_setopt(c, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
-    curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 1L);
-    curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 2L);
+    bool ok = true;
+#define SET(option, value) (ok = ok && curl_easy_setopt(c, option, value) == CURLE_OK)
+    SET(CURLOPT_URL, url);
+    SET(CURLOPT_PROTOCOLS_STR, "https");
+    SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    SET(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+    SET(CURLOPT_FOLLOWLOCATION, 0L);
+    SET(CURLOPT_PROXY, "");
+    SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+    SET(CURLOPT_SSL_VERIFYPEER, 1L);
+    SET(CURLOPT_SSL_VERIFYHOST, 2L);
     if (x->o->ca[0])
-        curl_easy_setopt(c, CURLOPT_CAINFO, x->o->ca);
-    curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, (long)CONNECT_SECONDS);
-    curl_easy_setopt(c, CURLOPT_TIMEOUT, (long)r->seconds);
-    curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, (long)SLOW_BYTES);
-    curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, (long)SLOW_SECONDS);
-    curl_easy_setopt(c, CURLOPT_OPENSOCKETFUNCTION, open_socket);
-    curl_easy_setopt(c, CURLOPT_OPENSOCKETDATA, x);
-    curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, take_bytes);
-    curl_easy_setopt(c, CURLOPT_WRITEDATA, x);
-    curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, take_head);
-    curl_easy_setopt(c, CURLOPT_HEADERDATA, x);
-    curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, watch);
-    curl_easy_setopt(c, CURLOPT_XFERINFODATA, x);
-    curl_easy_setopt(c, CURLOPT_NOPROGRESS, 0L);
-    curl_easy_setopt(c, CURLOPT_USERAGENT, "repquant/" VERSION);
-    curl_easy_setopt(c, CURLOPT_HTTPHEADER, fields);
+        SET(CURLOPT_CAINFO, x->o->ca);
+    SET(CURLOPT_NOSIGNAL, 1L);
+    SET(CURLOPT_CONNECTTIMEOUT, (long)CONNECT_SECONDS);
+    SET(CURLOPT_TIMEOUT, (long)r->seconds);
+    SET(CURLOPT_LOW_SPEED_LIMIT, (long)SLOW_BYTES);
+    SET(CURLOPT_LOW_SPEED_TIME, (long)SLOW_SECONDS);
+    SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
+    SET(CURLOPT_OPENSOCKETDATA, x);
+    SET(CURLOPT_WRITEFUNCTION, take_bytes);
+    SET(CURLOPT_WRITEDATA, x);
+    SET(CURLOPT_HEADERFUNCTION, take_head);
+    SET(CURLOPT_HEADERDATA, x);
+    SET(CURLOPT_XFERINFOFUNCTION, watch);
+    SET(CURLOPT_XFERINFODATA, x);
+    SET(CURLOPT_NOPROGRESS, 0L);
+    SET(CURLOPT_USERAGENT, "repquant/" VERSION);
+    SET(CURLOPT_HTTPHEADER, fields);
     if (strcmp(r->method, "POST") == 0) {
-        curl_easy_setopt(c, CURLOPT_POST, 1L);
-        curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->body);
-        curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_n);
+        SET(CURLOPT_POST, 1L);
+        SET(CURLOPT_POSTFIELDS, r->body);
+        SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_n);
     }
+#undef SET
+    return ok || err_set(x->e, ERR_MEMORY, "/url", "no memory for a request");
+}
+
+/* All of them or none; *ret is NULL where there are none. */
+static bool list_fields(const char *const *fields, struct curl_slist **ret, struct err *e)
+{
+    *ret = NULL;
+    for (const char *const *f = fields; f && *f; f++) {
+        struct curl_slist *longer = curl_slist_append(*ret, *f);
+        if (!longer)
+            return err_set(e, ERR_MEMORY, "/url", "no memory for the head of a request");
+        *ret = longer;
+    }
+    return true;
 }
 
 /* What the caller's functions said comes first; it made libcurl stop. */
@@ -288,31 +306,36 @@ static bool outcome(const struct exchange *x, CURLcode code)
     return err_set(x->e, ERR_TARGET_FAILED, "/url", "the server could not be asked: %s", curl_easy_strerror(code));
 }
 
+/* Sends it and looks at what came; *ret_next as in exchange(). */
+static bool perform(struct exchange *x, struct outbound_answer *ret, char **ret_next)
+{
+    long status = 0;
+    curl_off_t wait = 0;
+    char *next = NULL;
+    CURLcode code = curl_easy_perform(x->curl);
+    bool ok = (code != CURLE_OK || tell_head(x)) && outcome(x, code);
+    curl_easy_getinfo(x->curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(x->curl, CURLINFO_RETRY_AFTER, &wait);
+    *ret = (struct outbound_answer){ .status = (int)status, .retry_after = wait };
+    if (!ok || !x->redirect)
+        return ok;
+    if (curl_easy_getinfo(x->curl, CURLINFO_REDIRECT_URL, &next) != CURLE_OK || !next)
+        return err_set(x->e, ERR_TARGET_FAILED, "/url", "the server redirects to nowhere");
+    *ret_next = strdup(next);
+    return *ret_next || err_sys(x->e, "/url", "copy");
+}
+
 /* One request; *ret_next: where a redirect leads, malloc'd, or NULL. */
 static bool exchange(struct outbound *o, const struct outbound_request *r, const char *url, struct outbound_answer *ret, char **ret_next,
                      struct err *e)
 {
     struct exchange x = { .o = o, .r = r, .curl = curl_easy_init(), .e = e };
-    struct curl_slist *fields = NULL;
-    long status = 0;
-    curl_off_t wait = 0;
-    char *next = NULL;
+    struct curl_slist *fields;
     *ret_next = NULL;
     *ret = (struct outbound_answer){ 0 };
     if (!x.curl)
         return err_set(e, ERR_MEMORY, "/url", "no memory for a request");
-    for (const char *const *f = r->fields; f && *f; f++)
-        fields = curl_slist_append(fields, *f);
-    set_options(&x, url, fields);
-    CURLcode code = curl_easy_perform(x.curl);
-    bool ok = (code != CURLE_OK || tell_head(&x)) && outcome(&x, code);
-    curl_easy_getinfo(x.curl, CURLINFO_RESPONSE_CODE, &status);
-    curl_easy_getinfo(x.curl, CURLINFO_RETRY_AFTER, &wait);
-    *ret = (struct outbound_answer){ .status = (int)status, .retry_after = wait };
-    if (ok && x.redirect && curl_easy_getinfo(x.curl, CURLINFO_REDIRECT_URL, &next) == CURLE_OK && next)
-        *ret_next = strdup(next);
-    if (ok && x.redirect && !*ret_next)
-        ok = err_set(e, ERR_TARGET_FAILED, "/url", "the server redirects to nowhere");
+    bool ok = list_fields(r->fields, &fields, e) && set_options(&x, url, fields) && perform(&x, ret, ret_next);
     curl_slist_free_all(fields);
     curl_easy_cleanup(x.curl);
     return ok;

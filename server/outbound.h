@@ -48,7 +48,7 @@ struct outbound_answer {
 
 /*
  * True: an answer came and was taken whole, whatever its status.  ERR_TARGET: it may not go there; nothing was sent.
- * ERR_TARGET_FAILED: no answer, not over TLS, too slow, too large, cut off; ERR_DRAINING: stopped; else what head or take said.
+ * ERR_TARGET_FAILED: no answer, not over TLS, too slow, too large, cut off; ERR_DRAINING: stopped; ERR_MEMORY; else what head or take said.
  */
 bool outbound_run(struct outbound *o, const struct outbound_request *r, struct outbound_answer *ret, struct err *e);
 

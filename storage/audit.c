@@ -2,6 +2,7 @@
 
 #include "core/base/buf.h"
 #include "core/base/clock.h"
+#include "core/base/utf8.h"
 #include "storage/inner.h"
 
 #include <stdio.h>
@@ -43,12 +44,14 @@ static bool follow(struct conn *c, struct audit *row, struct err *e)
 static bool insert(struct conn *c, const struct audit *given, struct err *e)
 {
     struct audit row = *given;
+    char *const texts[] = { row.request, row.team, row.token, row.session, row.peer, row.method, row.action, row.target };
     row.prev[0] = '\0';
     row.at = row.at / 1000 * 1000;
+    for (int i = 0; i < 8; i++)
+        utf8_mend(texts[i]);                /* a row stays, and must always be one that can be shown */
     if (!follow(c, &row, e) || !hash_row(&row, e))
         return false;
     struct stmt *q = stmt_begin(c, SQL_AUDIT_INSERT);
-    const char *const texts[] = { row.request, row.team, row.token, row.session, row.peer, row.method, row.action, row.target };
     stmt_int(q, 1, row.seq);
     stmt_int(q, 2, row.at);
     for (int i = 0; i < 8; i++)

@@ -6,7 +6,8 @@
  *
  *     prev, seq, at, request, team, token, session, peer, method, action, target, status, code
  *
- * each as the export writes it ("" for null); prev of the first row is "".
+ * each as the export writes it ("" for null); prev of the first row is "".  Bytes that are no UTF-8 are replaced before a row is written; one that
+ * an older version wrote with them is shown with "?" there, and its hash is that of the bytes.
  *
  * What is kept for a time only (store_forget()) is announced first: a row `audit.forgotten` has in its target the seq of the last row that goes, and the
  * trigger lets no row behind that one go.  The log then begins behind it, with the prev that its first row always had.

@@ -1,10 +1,8 @@
 #include "storage/recent.h"
 
-#include "core/base/hash.h"
 #include "storage/inner.h"
 
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,8 +12,8 @@ struct recent {
     pthread_mutex_t mu;             /* guards the slots; a leaf */
     struct slot {
         uint64_t read_at;
-        char key[RECENT_KEY_SIZE];  /* "": empty */
-        void *p;
+        struct recent_key key;
+        void *p;                    /* NULL: empty */
         size_t n;
     } slot[SLOTS];
 };
@@ -38,7 +36,20 @@ void recent_free(struct recent *r)
     free(r);
 }
 
-static struct slot *slot_of(struct recent *r, const char *key) { return &r->slot[hash_name(key) % SLOTS]; }
+struct recent_key recent_key(const char *kind, const char *of, const char *asked)
+{
+    struct recent_key key;
+    struct hash h;
+    hash_init(&h);
+    hash_add(&h, kind, strlen(kind) + 1);           /* with the NUL, so that nothing moves from one text into the next */
+    hash_add(&h, of, strlen(of) + 1);
+    hash_add(&h, asked, strlen(asked) + 1);
+    hash_end(&h, key.digest);
+    return key;
+}
+
+_Static_assert(SLOTS == 256, "a byte of the digest is a place");
+static struct slot *slot_of(struct recent *r, const struct recent_key *key) { return &r->slot[key->digest[0]]; }
 
 static void *copy_of(const void *p, size_t n)
 {
@@ -50,15 +61,15 @@ static void *copy_of(const void *p, size_t n)
 
 uint64_t recent_now(struct store *s) { return db_commits(s->db); }
 
-void recent_put(struct store *s, const char *key, uint64_t read_at, const void *p, size_t n)
+void recent_put(struct store *s, const struct recent_key *key, uint64_t read_at, const void *p, size_t n)
 {
-    void *copy = n <= RECENT_BYTES_MAX && strlen(key) < RECENT_KEY_SIZE ? copy_of(p, n) : NULL;
+    void *copy = n <= RECENT_BYTES_MAX ? copy_of(p, n) : NULL;
     if (!copy)
         return;
     pthread_mutex_lock(&s->recent->mu);
     struct slot *slot = slot_of(s->recent, key);
     void *old = slot->p;
-    snprintf(slot->key, sizeof slot->key, "%s", key);
+    slot->key = *key;
     slot->read_at = read_at;
     slot->p = copy;
     slot->n = n;
@@ -80,12 +91,12 @@ void recent_sweep(struct store *s)
     pthread_mutex_unlock(&s->recent->mu);
 }
 
-void *recent_get(struct store *s, const char *key, size_t *ret_n)
+void *recent_get(struct store *s, const struct recent_key *key, size_t *ret_n)
 {
     void *copy = NULL;
     pthread_mutex_lock(&s->recent->mu);
     struct slot *slot = slot_of(s->recent, key);
-    if (slot->p && slot->read_at == db_commits(s->db) && strcmp(slot->key, key) == 0 && (copy = copy_of(slot->p, slot->n)))
+    if (slot->p && slot->read_at == db_commits(s->db) && hash_equal(slot->key.digest, key->digest) && (copy = copy_of(slot->p, slot->n)))
         *ret_n = slot->n;
     pthread_mutex_unlock(&s->recent->mu);
     return copy;

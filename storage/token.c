@@ -85,12 +85,16 @@ static bool is_free(struct conn *c, const char *hash, struct err *e)
     return !taken || err_set(e, ERR_CONFLICT, "/identity", "this identity has a token already; delete that one first");
 }
 
+bool token_text(char ret[TOKEN_TEXT_SIZE], struct err *e) { return secret_make("rq_", ret, e); }
+
 bool token_issue(struct store *s, const char *team, const struct token_request *request, struct token *ret,
                  char ret_text[TOKEN_TEXT_SIZE], struct err *e)
 {
     char text[TOKEN_TEXT_SIZE] = "", hash[TOKEN_HASH_SIZE];
     struct token t = { .created_at = clock_now_us(), .expires_at = request->expires_at };
-    if (!request->identity && !secret_make("rq_", text, e))
+    if (request->text)
+        snprintf(text, sizeof text, "%s", request->text);
+    else if (!request->identity && !token_text(text, e))
         return false;
     id_new("tok", t.id);
     snprintf(t.team, sizeof t.team, "%s", team);
@@ -177,21 +181,24 @@ bool secret_well_formed(const char *prefix, const char *text)
     return strncmp(text, prefix, 3) == 0 && strspn(text + 3, digits) == TOKEN_DIGITS && text[3 + TOKEN_DIGITS] == '\0';
 }
 
-/* A token is asked about with every request. */
+/* A token is asked about with every request.  What is kept says whose it is, as who may do what hangs on it. */
 static bool find_soon(struct store *s, const char *hash, struct token *ret, struct err *e)
 {
-    char key[RECENT_KEY_SIZE];
+    struct row { char hash[TOKEN_HASH_SIZE]; struct token token; } row = { 0 };
     size_t n;
-    snprintf(key, sizeof key, "token %s", hash);
-    struct token *kept = recent_get(s, key, &n);
+    struct recent_key key = recent_key("token", "", hash);
+    struct row *kept = recent_get(s, &key, &n);
     uint64_t now = recent_now(s);
-    bool known = kept != NULL;
-    if (known)
-        *ret = *kept;
-    else if ((known = find(s, hash, ret, e)))
-        recent_put(s, key, now, ret, sizeof *ret);
+    bool at_hand = kept && n == sizeof row && strcmp(kept->hash, hash) == 0;
+    if (at_hand)
+        *ret = kept->token;
     free(kept);
-    return known;
+    if (at_hand || !find(s, hash, ret, e))
+        return at_hand;
+    snprintf(row.hash, sizeof row.hash, "%s", hash);
+    row.token = *ret;
+    recent_put(s, &key, now, &row, sizeof row);
+    return true;
 }
 
 /* hash: NULL for what cannot be one. */

@@ -30,8 +30,12 @@ struct token_request {
     const char *name, *scopes;
     int64_t expires_at;                 /* 0: never */
     const char *created_by;             /* NULL: the daemon itself */
-    const char *identity;               /* NULL: a secret is made */
+    const char *identity;               /* NULL: it has a secret */
+    const char *text;                   /* the secret, from token_text(); NULL: one is made */
 };
+
+/* A token that is none yet, for who must have it in a safe place before token_issue() makes it valid. */
+bool token_text(char ret[TOKEN_TEXT_SIZE], struct err *e);
 
 /*
  * *ret_text is the token itself: shown once, stored nowhere; "" for an identity, which has none.  A team that has no row yet gets

@@ -1,6 +1,7 @@
 #include "core/artifact/builder.h"
 
 #include "core/base/hash.h"
+#include "core/base/utf8.h"
 
 #include <string.h>
 
@@ -75,9 +76,10 @@ static void *grown(struct builder *b, void *old, size_t n, size_t *room, size_t 
 
 const char *builder_name(struct builder *b, const char *stem, const char *suffix)
 {
+    int n = (int)utf8_fit(stem, 900);
     for (int i = 1; !b->bad; i++) {
-        const char *name = i == 1 ? arena_printf(b->mem, b->e, "%.900s%s", stem, suffix)
-                                  : arena_printf(b->mem, b->e, "%.900s%s_%d", stem, suffix, i);
+        const char *name = i == 1 ? arena_printf(b->mem, b->e, "%.*s%s", n, stem, suffix)
+                                  : arena_printf(b->mem, b->e, "%.*s%s_%d", n, stem, suffix, i);
         if (!name)
             b->bad = true;
         else if (take(b, name))

@@ -1,5 +1,7 @@
 #include "core/base/err.h"
 
+#include "core/base/utf8.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -26,6 +28,8 @@ bool (err_set)(struct err *e, enum err_code code, const char *where, const char 
     va_start(ap, fmt);
     vsnprintf(e->text, sizeof e->text, fmt, ap);
     va_end(ap);
+    utf8_mend(e->where);        /* both are cut, hold what strangers sent, and become JSON */
+    utf8_mend(e->text);
     return false;
 }
 
@@ -54,11 +58,13 @@ bool (err_sys)(struct err *e, const char *where, const char *what)
 
 const char *err_node(char *buf, size_t size, size_t index, const char *name, const char *op)
 {
+    enum { NAME_MAX_BYTES = 80, OP_MAX_BYTES = 40 };
+    int op_n = (int)utf8_fit(op, OP_MAX_BYTES);
     if (name && name[0])
-        snprintf(buf, size, "node %zu '%.80s' (%.40s)", index, name, op);
+        snprintf(buf, size, "node %zu '%.*s' (%.*s)", index, (int)utf8_fit(name, NAME_MAX_BYTES), name, op_n, op);
     else
-        snprintf(buf, size, "node %zu (%.40s)", index, op);
-    return buf;
+        snprintf(buf, size, "node %zu (%.*s)", index, op_n, op);
+    return utf8_mend(buf);
 }
 
 static enum err_code checked(enum err_code code)

@@ -1,5 +1,7 @@
 #include "core/base/json.h"
 
+#include "core/base/utf8.h"
+
 #include <math.h>
 #include <setjmp.h>
 #include <stdio.h>
@@ -232,4 +234,14 @@ json_t *json_strings(const char *const *list)
             return NULL;
         }
     return all;
+}
+
+json_t *json_mended(const char *text)
+{
+    if (utf8_valid(text))
+        return json_string(text);
+    char *copy = strdup(text);
+    json_t *mended = copy ? json_string(utf8_mend(copy)) : NULL;
+    free(copy);
+    return mended;
 }

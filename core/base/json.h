@@ -40,6 +40,9 @@ char *json_text(const json_t *value, size_t flags);
 void json_begin(void);
 bool json_short(void);
 
+/* A text that may be any bytes: those that are no UTF-8 become '?' (utf8_mend()).  NULL without memory. */
+json_t *json_mended(const char *text);
+
 /* A real that JSON can carry: NaN and infinities become null. */
 json_t *json_finite(double x);
 

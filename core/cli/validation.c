@@ -1,5 +1,6 @@
 #include "core/cli/validation.h"
 
+#include "core/base/utf8.h"
 #include "core/exec/run.h"
 
 #include <inttypes.h>
@@ -41,6 +42,7 @@ __attribute__((format(printf, 4, 5))) static void warn(struct report *r, const c
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    utf8_mend(text);
     add(r, "warning", code, array, text);
 }
 
@@ -56,9 +58,9 @@ static bool check_inputs(struct report *r, struct loaded_data *d, const struct i
         if (!ok)
             add(r, "error", err_slug(why.code), why.where, why.text);
         else {
-            snprintf(text, sizeof text, "%s %s fits the model's input \"%.60s\"", dtype_name(s.inputs[0]->t.dtype),
-                     shape_text(&s.inputs[0]->t.shape, shape, sizeof shape), specs[i].name);
-            add(r, "ok", "dataset.input", specs[i].name, text);
+            snprintf(text, sizeof text, "%s %s fits the model's input \"%.*s\"", dtype_name(s.inputs[0]->t.dtype),
+                     shape_text(&s.inputs[0]->t.shape, shape, sizeof shape), (int)utf8_fit(specs[i].name, 60), specs[i].name);
+            add(r, "ok", "dataset.input", specs[i].name, utf8_mend(text));
         }
         all = all && ok;
     }

@@ -6,6 +6,7 @@
  */
 #include "core/graph/import.h"
 
+#include "core/base/utf8.h"
 #include "core/graph/body.h"
 #include "core/graph/check.h"
 #include "core/graph/link.h"
@@ -172,7 +173,7 @@ static bool input_shape(const struct onnx_value *o, struct symbols *s, struct sh
         if (o->shape.dim[i] >= 0)
             continue;
         const char *name = o->dim_param[i] ? o->dim_param[i] : "";
-        snprintf(made, sizeof made, "%.120s[%d]", o->name, i);
+        snprintf(made, sizeof made, "%.*s[%d]", (int)utf8_fit(o->name, 120), o->name, i);
         ret->dim[i] = -symbol_named(s, name[0] ? name : made).sym;
     }
     return symbols_ok(s) || err_set(e, ERR_MEMORY, o->name, "no memory for the names of dimensions");

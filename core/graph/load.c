@@ -4,6 +4,7 @@
  * What the pass writes out from bodies (functions, If, Loop) passes values on as such bodies do; a second resolve looks
  * through that.
  */
+#include "core/base/utf8.h"
 #include "core/graph/body.h"
 #include "core/graph/import.h"
 #include "core/graph/infer.h"
@@ -69,7 +70,11 @@ static bool rename_twice(struct graph *g, struct slot *list, int n, const char *
     return true;
 }
 
-static const char *longer(struct graph *g, const char *name, int number) { return arena_printf(g->mem, NULL, "%.900s_%d", name, number); }
+static const char *longer(struct graph *g, const char *name, int number)
+{
+    return arena_printf(g->mem, NULL, "%.*s_%d", (int)utf8_fit(name, 900), name, number);
+}
+
 static const char *rename_value(struct graph *g, int at, const char *name) { return g->values[at].name = longer(g, name, at); }
 static const char *rename_node(struct graph *g, int at, const char *name) { return g->nodes[at].name = longer(g, name, at); }
 

@@ -6,6 +6,8 @@
  */
 #include "core/graph/roles.h"
 
+#include "core/base/utf8.h"
+
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -73,6 +75,7 @@ const char *roles_layer_name(struct arena *mem, const char *node_name, const cha
     }
     if (meaningless(name))
         snprintf(name, sizeof name, "%s", fallback);
+    utf8_mend(name);
     return arena_strndup(mem, name, strlen(name), e);
 }
 

@@ -1,37 +1,14 @@
 /* text.c - names from a stranger's file: what may be one, and how to print it. */
 #include "core/onnx/message.h"
 
-#include <stdio.h>
-#include <string.h>
+#include "core/base/utf8.h"
 
-/* Bytes of the UTF-8 sequence at s, 0 if there is none: no overlong forms, no surrogates, nothing above U+10FFFF. */
-static size_t sequence(const uint8_t *s, size_t n)
-{
-    static const struct { uint8_t first_lo, first_hi, second_lo, second_hi; size_t n; } rows[] = {
-        { 0xc2, 0xdf, 0x80, 0xbf, 2 }, { 0xe0, 0xe0, 0xa0, 0xbf, 3 }, { 0xe1, 0xec, 0x80, 0xbf, 3 },
-        { 0xed, 0xed, 0x80, 0x9f, 3 }, { 0xee, 0xef, 0x80, 0xbf, 3 }, { 0xf0, 0xf0, 0x90, 0xbf, 4 },
-        { 0xf1, 0xf3, 0x80, 0xbf, 4 }, { 0xf4, 0xf4, 0x80, 0x8f, 4 },
-    };
-    if (s[0] < 0x80)
-        return s[0] != 0;
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        if (s[0] < rows[i].first_lo || s[0] > rows[i].first_hi)
-            continue;
-        if (n < rows[i].n || s[1] < rows[i].second_lo || s[1] > rows[i].second_hi)
-            return 0;
-        for (size_t k = 2; k < rows[i].n; k++)
-            if ((s[k] & 0xc0) != 0x80)
-                return 0;
-        return rows[i].n;
-    }
-    return 0;
-}
+#include <stdio.h>
 
 bool text_is_name(const char *s, size_t n)
 {
-    const uint8_t *p = (const uint8_t *)s;
     for (size_t i = 0, step; i < n; i += step)
-        if ((step = sequence(p + i, n - i)) == 0)
+        if ((step = utf8_sequence(s + i, n - i)) == 0)
             return false;
     return true;
 }

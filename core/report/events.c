@@ -1,5 +1,7 @@
 #include "core/report/events.h"
 
+#include "core/base/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -36,7 +38,7 @@ void events_warning(const struct events *ev, const char *code, const char *where
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    ev->warning(ev->arg, code, where, text);
+    ev->warning(ev->arg, code, where, utf8_mend(text));
 }
 
 void events_metric(const struct events *ev, const char *name, double reference, double quantized, int64_t samples)

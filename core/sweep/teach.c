@@ -1,6 +1,7 @@
 /* teach.c - one block on core/learn: what is taught, from where, and what becomes of the result. */
 #include "core/sweep/blocks.h"
 
+#include "core/base/utf8.h"
 #include "core/learn/learn.h"
 #include "core/report/layer_row.h"
 
@@ -245,6 +246,7 @@ static bool refuse(struct lesson *a, const struct err *why, struct err *e)
     if (why->code != ERR_MODEL_OP && why->code != ERR_DATA_SHAPE && why->code != ERR_MODEL_INVALID)
         return err_set(e, why->code, why->where, "%s", why->text);
     snprintf(a->b->result.reason, sizeof a->b->result.reason, "%.120s: %.70s", why->where, why->text);
+    utf8_mend(a->b->result.reason);
     events_warning(a->w->t->events, "distillation.refused", a->b->name, "the block keeps what its layers decided: %s: %s", why->where, why->text);
     return true;
 }

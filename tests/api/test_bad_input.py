@@ -13,7 +13,8 @@ import sys
 import numpy as np
 import pytest
 from conftest import REPQUANT, ROOT, Daemon, until
-from hostile import bad_arrays, damaged, lies, one, other_kinds, tensor
+from hostile import bad_arrays, damaged, lies, model, one, other_kinds, tensor, value
+from onnx import helper
 from support import DIGITS, SANITIZED, repquant
 from test_recipe_schema import REFUSED as RECIPES
 
@@ -173,6 +174,15 @@ def problem(answer, code):
 def register(service, kind, name, content):
     # requests would send an empty body chunked; a length of zero is what curl sends.
     return service("PUT", f"/v1/{kind}", params={"name": name}, data=content, headers={"Content-Length": str(len(content))}, timeout=60)
+
+
+@pytest.mark.parametrize("shift", range(3))
+def test_a_problem_with_a_long_name_is_told(service, shift):
+    """Where the name is cut, no character is: the line that the child tells it with is JSON."""
+    node = helper.make_node("Foo", ["x"], ["y"], "a" * shift + "中" * 100)
+    content = model([node], [value("x", [4])], [value("y", [4])])
+    said = problem(register(service, "models", "named", content), "model.")
+    assert "'" + "a" * shift + "中" * 20 in said["where"] and "?" not in said["where"], said
 
 
 @pytest.fixture(scope="module")

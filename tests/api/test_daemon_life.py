@@ -1,7 +1,10 @@
 """How the daemon starts, is killed, and ends; what survives on disk."""
+import ctypes
+import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 
@@ -139,6 +142,24 @@ def test_a_second_signal_ends_it_at_once(make_daemon, monkeypatch):
     assert not daemon.leftovers()                   # what the cut upload left was swept
 
 
+@pytest.mark.parametrize("niceness", [5, 19])
+def test_jobs_run_under_a_daemon_of_low_priority(make_daemon, niceness):
+    """A priority that was lowered cannot be raised again without a capability, and need not be."""
+    def lower():
+        PR_CAPBSET_DROP, CAP_SYS_NICE = 24, 23
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
+        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_SYS_NICE, 0, 0, 0)     # fails where there is none to drop
+    daemon = make_daemon()
+    assert daemon.stop() == 0
+    daemon.how = {"preexec_fn": lower}
+    daemon.start()
+    job = daemon.job("sleep 30000")
+    (child,) = until(lambda: children(daemon), what="the child")
+    until(lambda: os.getpriority(os.PRIO_PROCESS, int(child.split()[0])) == max(niceness, 10), what="the child's priority")
+    assert daemon("POST", f"/v1/jobs/{job['id']}/cancel").status_code == 202
+    assert daemon.ended(job["id"])["state"] == "canceled"
+
+
 def test_a_data_folder_has_one_daemon(make_daemon):
     daemon = make_daemon()
     second = subprocess.run([REPQUANTD, f"--data={daemon.data}", "--port=0", f"--repquant={daemon.options['repquant']}"],
@@ -157,6 +178,46 @@ def test_the_first_token_is_shown_once_and_kept_for_its_owner(make_daemon):
     daemon.start()
     assert daemon.log.read_text().count(daemon.token) == 1
     assert daemon.token.encode() not in (daemon.data / "repquant.db").read_bytes()
+
+
+def change(daemon, *statements):
+    """Stops it and changes its database."""
+    assert daemon.process is None or daemon.stop() == 0
+    with sqlite3.connect(daemon.data / "repquant.db") as db:
+        for statement in statements:
+            db.execute(statement)
+    db.close()
+
+
+def fails_to_start(daemon):
+    daemon.launch()
+    assert daemon.process.wait(20) != 0, daemon.log.read_text()
+    daemon.process = None
+
+
+def test_a_first_token_that_cannot_be_saved_does_not_lock_the_service(make_daemon):
+    daemon = make_daemon()
+    change(daemon, "DELETE FROM tokens")
+    (daemon.data / "token").unlink()
+    (daemon.data / "token").mkdir()                 # no file can take its place
+    fails_to_start(daemon)
+    (daemon.data / "token").rmdir()
+    daemon.start()
+    assert daemon("GET", "/v1/whoami").json()["role"] == "admin"
+    assert len(daemon("GET", "/v1/tokens").json()["data"]) == 1
+
+
+def test_a_first_token_that_was_saved_and_not_made_is_made_anew(make_daemon):
+    daemon = make_daemon()
+    first = daemon.token
+    # No administrator is left, and the table takes no other row of the team.
+    change(daemon, "UPDATE tokens SET scopes = 'jobs:read'", "CREATE UNIQUE INDEX one ON tokens (team)")
+    fails_to_start(daemon)
+    saved = (daemon.data / "token").read_text().strip()
+    assert saved != first and saved not in daemon.log.read_text()       # what is shown works
+    change(daemon, "DROP INDEX one")
+    daemon.start()
+    assert daemon.token not in (first, saved) and daemon("GET", "/v1/whoami").json()["role"] == "admin"
 
 
 def test_when_the_last_administrators_token_has_expired_the_next_start_makes_one(make_daemon):

@@ -49,6 +49,8 @@ AMBIGUOUS = {
     "no colon": b"GET /healthz HTTP/1.1\r\n" + HOST + b"garbage\r\n\r\n" + SECOND,
     "no version": b"GET /healthz\r\n\r\n",
     "absolute form": b"GET http://localhost/healthz HTTP/1.1\r\n" + HOST + b"\r\n" + SECOND,
+    "a method of other bytes": b"\xff\xfe /healthz HTTP/1.1\r\n" + HOST + b"\r\n" + SECOND,
+    "a method that is no token": b"GE(T /healthz HTTP/1.1\r\n" + HOST + b"\r\n" + SECOND,
     "authority form": b"CONNECT localhost:80 HTTP/1.1\r\n" + HOST + b"\r\n" + SECOND,
 }
 

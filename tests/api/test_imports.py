@@ -108,6 +108,13 @@ def imported(daemon, url, **more):
     return until(lambda: (row := daemon("GET", path).json()) and (row["digest"] or row["problem"]) and row, 20, "the import's end")
 
 
+@pytest.mark.parametrize("shift", range(2))
+def test_a_long_source_is_cut_between_characters(importer, server, shift):
+    url = f"{server.url}/" + "a" * shift + "ж" * 200
+    row = imported(importer, url)
+    assert row["problem"] and url.startswith(row["source"]) and 250 <= len(row["source"].encode()) <= 255, row
+
+
 @pytest.mark.parametrize("path", ["good", "unsized", "hop/2", "good?X-Amz-Signature=unspoken"])
 def test_a_file_of_a_listed_host_becomes_a_blob(importer, server, path):
     row = imported(importer, f"{server.url}/{path}", **({"digest": DIGEST} if path == "good" else {}))

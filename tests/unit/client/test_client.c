@@ -10,6 +10,7 @@
 #include "client/fetch.h"
 #include "client/sha256.h"
 #include "client/show.h"
+#include "tests/unit/scarce_curl.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -239,6 +240,35 @@ static void a_problem_becomes_an_exit_code(void **state)
     assert_string_equal(f.code, "http.302");
 }
 
+static void a_request_that_lacks_something_is_not_sent(void **state)
+{
+    const struct http_request requests[] = {
+        { .method = "GET", .path = "/v1/jobs", .fields = { "Range: bytes=1-", "If-Range: x" }, .single = true },
+        { .method = "POST", .path = "/v1/jobs", .json = "{}", .single = true },
+        { .method = "PATCH", .path = "/v1/uploads/x", .fields = { "Upload-Offset: 0" }, .fd = 1, .length = 5, .single = true },
+    };
+    struct service s = { .url = "https://localhost", .token = "rq_x", .ca = "/dev/null" };
+    struct failure f = { 0 };
+    (void)state;
+    assert_true(service_open(&s, &f));
+    for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+        for (scarce.refuse = 1;; scarce.refuse++) {
+            struct http_answer answer;
+            f = (struct failure){ 0 };
+            scarce.told = scarce.performed = 0;
+            assert_false(http_send(&s, &requests[i], &answer, &f));
+            http_release(&answer);
+            if (scarce.told < scarce.refuse)
+                break;
+            assert_int_equal(scarce.performed, 0);
+            assert_string_equal(f.code, "client.memory");
+        }
+        assert_int_equal(scarce.performed, 1);
+        assert_in_range(scarce.refuse, 15, 60);
+    }
+    service_close(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -254,6 +284,7 @@ int main(void)
         cmocka_unit_test(options_come_in_any_order),
         cmocka_unit_test(options_that_are_wrong_are_usage),
         cmocka_unit_test(a_problem_becomes_an_exit_code),
+        cmocka_unit_test(a_request_that_lacks_something_is_not_sent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

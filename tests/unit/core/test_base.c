@@ -44,6 +44,38 @@ static void every_code_has_a_family_status_and_exit_code(void **state)
     assert_int_equal(err_from_slug("no.such"), ERR_NONE);
 }
 
+/* What is said about a stranger's file goes into JSON, which takes whole characters only. */
+static void an_error_holds_whole_characters(void **state)
+{
+    static const char broken[] = "a\xff\xfe z\xd0";
+    char name[300], where[160];
+    (void)state;
+    for (size_t shift = 0; shift < 4; shift++) {
+        struct err e = { 0 }, of_node = { 0 };
+        memset(name, 'a', shift);
+        for (size_t i = shift; i < sizeof name; i++)
+            name[i] = "\xe4\xb8\xad"[(i - shift) % 3];
+        name[sizeof name - 1 - (sizeof name - 1 - shift) % 3] = '\0';
+        err_set(&e, ERR_MODEL_OP, name, "%s%s", name, name);
+        err_set(&of_node, ERR_MODEL_OP, err_node(where, sizeof where, 3, name, "Foo"), "%.80s", name);
+        const char *const texts[] = { e.where, e.text, of_node.where, of_node.text };
+        for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+            json_t *json = json_string(texts[i]);
+            if (!json)
+                fail_msg("shift %zu, text %zu: %s", shift, i, texts[i]);
+            json_decref(json);
+        }
+        assert_in_range(strlen(e.where), sizeof e.where - 4, sizeof e.where - 1);      /* no more is lost than a character */
+        assert_in_range(strlen(e.text), sizeof e.text - 4, sizeof e.text - 1);
+        assert_null(strchr(of_node.where, '?'));
+        assert_non_null(strstr(of_node.where, "' (Foo)"));
+    }
+    struct err e = { 0 };
+    err_set(&e, ERR_IO, broken, "%s", broken);
+    assert_string_equal(e.where, "a?? z");
+    assert_string_equal(e.text, "a?? z");
+}
+
 static void errno_decides_the_code(void **state)
 {
     (void)state;
@@ -366,6 +398,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_error_wins),
         cmocka_unit_test(every_code_has_a_family_status_and_exit_code),
+        cmocka_unit_test(an_error_holds_whole_characters),
         cmocka_unit_test(errno_decides_the_code),
         cmocka_unit_test(arena_blocks_are_aligned_zeroed_and_bounded),
         cmocka_unit_test(large_blocks_of_a_paged_arena_rest),

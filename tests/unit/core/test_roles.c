@@ -3,6 +3,8 @@
 
 #include "tests/unit/core/sweep_fixture.h"
 
+#include "core/base/utf8.h"
+
 struct found { struct builder *b; struct graph *g; struct roles r; };
 
 static struct found find(int64_t opset, const char *values, const char *nodes, const char *outputs)
@@ -280,6 +282,11 @@ static void layers_are_called_what_people_call_them(void **state)
         longest[i] = '/';
     longest[sizeof longest - 1] = '\0';
     assert_true(strlen(roles_layer_name(mem, longest, "", "node7", &e)) < 400);
+    for (size_t i = 0; i < sizeof longest; i++)
+        longest[i] = "\xe4\xb8\xad"[i % 3];
+    longest[sizeof longest - 2] = '\0';
+    assert_true(utf8_valid(roles_layer_name(mem, longest, "", "node7", &e)));      /* reports are JSON */
+    assert_true(utf8_valid(roles_layer_name(mem, "", longest, "node7", &e)));
     arena_free(mem);
 }
 

@@ -1,6 +1,10 @@
 /* What is decided from the head of a request: framing, host, site, token, type, length. */
 #include "tests/unit/daemon/api_fixture.h"
 
+#include "storage/audit.h"
+
+#include <sqlite3.h>
+
 struct head { const char *name, *value; };
 
 /* Admits a request of exactly these fields; returns the status of the refusal, 0 if its body may come. */
@@ -52,6 +56,46 @@ static void a_message_whose_ends_are_in_doubt_is_refused_and_the_connection_clos
             fail_msg("head %zu: %d %s", i, a.reply.status, api_text(&a, "detail"));
     }
     assert_int_equal(admit(&a, "GET", "/healthz", (struct head[]){ HOST, { NULL } }), 0);
+    api_close(&a);
+}
+
+/* The library takes any bytes. */
+static void a_method_that_is_no_word_is_refused_before_anything_else(void **state)
+{
+    static const char *const bad[] = { "\xff\xfe", "G\xd0\x96T", "", "GE(T", "G\x01T", "GET/", "A23456789012345678901234567890123" };
+    static const char *const good[] = { "FOO", "M-SEARCH", "get", "!#$%&'*+-.^_`|~09", "A2345678901234567890123456789012" };
+    struct api a;
+    api_open(&a, *state);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        if (admit(&a, bad[i], "/v1/jobs", (struct head[]){ { "Host", "evil.example" }, { NULL } }) != 400
+            || strcmp(api_text(&a, "code"), "request.framing") != 0 || strcmp(api_text(&a, "where"), "method") != 0 || !a.closed)
+            fail_msg("%s: %d %s", bad[i], a.reply.status, api_text(&a, "detail"));
+    }
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        if (admit(&a, good[i], "/v1/jobs", (struct head[]){ HOST, { NULL } }) != 405)
+            fail_msg("%s: %d", good[i], a.reply.status);
+    api_close(&a);
+}
+
+/* One that is in the log would be for ever: rows cannot be taken out. */
+static void bytes_that_are_no_text_do_not_end_the_audit_log(void **state)
+{
+    struct fixture *f = *state;
+    struct api a;
+    struct audit row = { .at = 1, .method = "\xff\xfe", .target = "/\xd0", .status = 421 };
+    char path[300];
+    sqlite3 *lite;
+    api_open(&a, f);
+    assert_true(audit_add(f->store, &row, NULL));
+    assert_int_equal(api_call(&a, "GET", "/v1/audit", NULL), 200);
+    assert_non_null(strstr(a.reply.text, "\"method\":\"??\""));
+    snprintf(path, sizeof path, "%s/repquant.db", f->dir);
+    assert_int_equal(sqlite3_open(path, &lite), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(lite, "INSERT INTO audit SELECT seq + 1, at, 'req', team, token, session, peer, CAST(x'fefe' AS TEXT), action,"
+                                  " target, 422, code, hash, hash FROM audit ORDER BY seq DESC LIMIT 1", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(lite);
+    assert_int_equal(api_call(&a, "GET", "/v1/audit?order=desc", NULL), 200);
+    assert_non_null(strstr(a.reply.text, "\"method\":\"??\",\"action\":\"/v1/audit\",\"target\":\"/v1/audit\",\"status\":422"));
     api_close(&a);
 }
 
@@ -198,6 +242,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_STORE(a_message_whose_ends_are_in_doubt_is_refused_and_the_connection_closed),
+        WITH_STORE(a_method_that_is_no_word_is_refused_before_anything_else),
+        WITH_STORE(bytes_that_are_no_text_do_not_end_the_audit_log),
         WITH_STORE(only_the_hosts_we_are_are_served),
         WITH_STORE(a_page_of_another_site_cannot_act_without_a_token),
         WITH_STORE(every_kind_of_bad_token_gets_the_same_answer),

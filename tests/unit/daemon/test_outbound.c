@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "server/outbound.h"
+#include "tests/unit/scarce_curl.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -101,12 +102,36 @@ static void urls_are_refused_before_anything_is_asked(void **state)
     assert_int_equal(e.code, ERR_CONFIG);
 }
 
+/* A webhook without its signature, or with the system's certificates instead of the operator's, must not go out. */
+static void a_request_that_lacks_something_is_not_sent(void **state)
+{
+    static const char *const fields[] = { "Webhook-Id: 1", "Webhook-Signature: 2", NULL };
+    const struct outbound_request r = { .method = "POST", .url = "https://8.8.8.8/hook", .fields = fields, .body = "{}", .body_n = 2, .seconds = 5 };
+    struct outbound_answer answer;
+    struct outbound *o = outbound_new("", "", "/dev/null", NULL);
+    (void)state;
+    assert_non_null(o);
+    for (scarce.refuse = 1;; scarce.refuse++) {
+        struct err e = { 0 };
+        scarce.told = scarce.performed = 0;
+        assert_false(outbound_run(o, &r, &answer, &e));
+        if (scarce.told < scarce.refuse)
+            break;
+        if (scarce.performed || e.code != ERR_MEMORY)
+            fail_msg("without the %d. of what it is told: %d sent, %s", scarce.refuse, scarce.performed, err_slug(e.code));
+    }
+    assert_int_equal(scarce.performed, 1);
+    assert_in_range(scarce.refuse, 20, 60);
+    outbound_free(o);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_public_addresses_are_connected_to),
         cmocka_unit_test(networks_that_are_listed_are_open_and_only_these),
         cmocka_unit_test(urls_are_refused_before_anything_is_asked),
+        cmocka_unit_test(a_request_that_lacks_something_is_not_sent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

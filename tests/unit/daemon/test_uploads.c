@@ -598,11 +598,48 @@ static void a_data_set_is_held_against_a_model(void **state)
 #define WITH_STORE(f) cmocka_unit_test_setup_teardown(f, fixture_setup, fixture_teardown)
 #define ON_A_DISK(f) cmocka_unit_test_setup_teardown(f, own_disk_setup, own_disk_teardown)
 
+/* What a field brings back is JSON and a field again: neither takes any bytes. */
+static void metadata_are_ascii(void **state)
+{
+    static const char *const bad[] = { "name \xff\xfe", "na\xd0\x96 bQ==", "name bQ==,x\x80 bQ==", "name\tbQ==", "name bQ==\x7f" };
+    struct api a;
+    char path[80];
+    api_open(&a, *state);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        if (api_tus(&a, "POST", "/v1/uploads", NULL, LIST("Upload-Length", "5", "Upload-Metadata", bad[i])) != 400
+            || strcmp(api_text(&a, "where"), "Upload-Metadata") != 0)
+            fail_msg("%s: %d", bad[i], a.status);
+    }
+    assert_int_equal(api_tus(&a, "POST", "/v1/uploads", NULL, LIST("Upload-Length", "5", "Upload-Metadata", "name bQ==,empty, a~ bQ==")), 201);
+    snprintf(path, sizeof path, "%s", api_field(&a, "Location"));
+    assert_int_equal(api_tus(&a, "HEAD", path, NULL, LIST(NULL)), 200);
+    api_close(&a);
+}
+
+/* As one could be made before only ASCII was taken. */
+static void an_upload_with_other_metadata_is_shown_still(void **state)
+{
+    struct api a;
+    struct upload_part part;
+    struct upload u;
+    char path[80];
+    api_open(&a, *state);
+    struct upload_wish w = { .length = 5, .metadata = "name \xff\xfe" };
+    assert_true(upload_begin(&part, a.fixture->store, TEAM_LOCAL, &w, NULL) && upload_end(&part, &u, NULL));
+    snprintf(path, sizeof path, "/v1/uploads/%s", u.id);
+    upload_release(&u);
+    assert_int_equal(api_tus(&a, "GET", path, NULL, LIST(NULL)), 200);
+    assert_string_equal(api_text(&a, "metadata"), "name ??");
+    api_close(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_saved_hash_tells_nothing_but_the_hash),
         cmocka_unit_test(the_hash_goes_on_where_it_stopped_and_is_made_again_if_it_is_lost),
+        WITH_STORE(metadata_are_ascii),
+        WITH_STORE(an_upload_with_other_metadata_is_shown_still),
         WITH_STORE(parts_become_a_blob_over_restarts),
         WITH_STORE(an_offset_that_is_not_the_uploads_is_refused),
         WITH_STORE(more_bytes_than_declared_are_refused_and_the_rest_is_kept),
