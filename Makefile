@@ -230,7 +230,10 @@ coverage:    ## statement coverage of the parsers (95 % at least) and of the res
 
 FUZZERS  := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 # Those of the daemon's side.
-FUZZ_DAEMON := address child_event details http job request state
+FUZZ_DAEMON := address backup child_event details http inventory job request state
+# Those whose inputs are changed by what knows their format.
+FUZZ_MUTATED := data graph onnx picture
+MUTATORS := $(patsubst %.c,build/fuzz/%.o,$(wildcard tests/fuzz/mutate*.c))
 fuzz:    ## libFuzzer on every parser, 60 seconds each (FUZZ_SECONDS=n for another time)
 	@scripts/setup fuzz
 	$(AGAIN) fuzz-programs
@@ -241,11 +244,13 @@ fuzz-programs: $(O)/libcore.a
 	@$(MAKE) --no-print-directory CC=clang-14 O=build/fuzz OPT='-O1 -g' FORTIFY= HARDEN= WARN=-w \
 	    SAN='-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all' $(FUZZERS:%=build/fuzz/fuzz_%)
 # What reads strangers' bytes; the kernels are written for gcc's vectors, and come from the ordinary build.
-READERS  := $(foreach folder,base data onnx graph recipe,$(wildcard core/$(folder)/*.c)) core/quant/quantizer.c core/quant/levels.c core/quant/observer.c
+READERS  := $(foreach folder,base data onnx graph recipe,$(wildcard core/$(folder)/*.c)) $(patsubst %,core/quant/%.c,quantizer levels observer weight_grid)
 $(O)/libreaders.a: $(call obj,$(READERS))
 FUZZ_LINK = $(call show,LD,$@)clang-14 -fsanitize=address,undefined,fuzzer $^
 $(FUZZ_DAEMON:%=build/fuzz/fuzz_%): build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libdaemon.a
 	$(FUZZ_LINK) $(LIBS_DAEMON) -lcmocka -o $@
+$(FUZZ_MUTATED:%=build/fuzz/fuzz_%): build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o $(MUTATORS) build/fuzz/libreaders.a
+	$(FUZZ_LINK) $(LIBS_CORE) -o $@
 build/fuzz/fuzz_codes: build/libcore.a
 build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libreaders.a
 	$(FUZZ_LINK) $(LIBS_CORE) -o $@

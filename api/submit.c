@@ -246,13 +246,21 @@ static json_t *foresee(struct app *app, const struct request *req, struct wish *
     return told;
 }
 
-static int64_t memory_of(const json_t *estimate) { return json_integer_value(json_object_get(estimate, "memory_bytes")); }
+/* A number of the estimate, which is told by the process that looked into a stranger's model: what no machine has is cut, so that sums cannot
+ * overflow. */
+static int64_t number_of(const json_t *estimate, const char *name)
+{
+    int64_t most = (int64_t)1 << 53, n = json_integer_value(json_object_get(estimate, name));
+    return n < 0 ? 0 : n > most ? most : n;
+}
+
+static int64_t memory_of(const json_t *estimate) { return number_of(estimate, "memory_bytes"); }
 
 /* Too large for this service, with what would make it fit. */
 static bool too_large(const struct app *app, const json_t *estimate, struct err *e)
 {
-    int64_t bytes = memory_of(estimate), budget = json_integer_value(json_object_get(estimate, "budget_bytes"));
-    int64_t floor = json_integer_value(json_object_get(estimate, "fixed_bytes")), samples = json_integer_value(json_object_get(estimate, "samples"));
+    int64_t bytes = memory_of(estimate), budget = number_of(estimate, "budget_bytes");
+    int64_t floor = number_of(estimate, "fixed_bytes"), samples = number_of(estimate, "samples");
     int64_t limit = app->jobs_memory, MIB = 1 << 20;
     if (!limit || bytes <= limit)
         return false;

@@ -90,7 +90,14 @@ static bool ignore_event(void *arg, const struct child_event *ev, struct err *e)
     return true;
 }
 
-/* What the child wrote is JSON, or it is nothing we pass on. */
+bool inspect_result_ok(const char *text, size_t n, struct err *e)
+{
+    json_t *value = json_parse(text, n, RESULT_DEPTH, ERR_BUG, e);
+    bool ok = value && (json_is_object(value) || err_set(e, ERR_BUG, "result.json", "the inventory is no JSON object"));
+    json_decref(value);
+    return ok;
+}
+
 static bool read_result(const struct task *t, char **ret, struct err *e)
 {
     int fd;
@@ -100,9 +107,7 @@ static bool read_result(const struct task *t, char **ret, struct err *e)
         return false;
     bool ok = io_read_all(fd, "result.json", RESULT_MAX, &text, &n, e);
     close(fd);
-    json_t *value = ok ? json_parse(text, n, RESULT_DEPTH, ERR_BUG, e) : NULL;
-    ok = json_is_object(value) || err_set(e, ERR_BUG, "result.json", "the inventory is no JSON object");
-    json_decref(value);
+    ok = ok && inspect_result_ok(text, n, e);
     if (ok)
         *ret = text;
     else

@@ -40,4 +40,7 @@ bool inspect_submit(struct inspector *i, const struct inspect_wish *w, inspect_d
 /* The same for a caller that may wait: the result JSON, malloc'd, in *ret_json. */
 bool inspect_wait(struct inspector *i, const struct inspect_wish *w, char **ret_json, struct err *e);
 
+/* Whether this is a result that is passed on: a JSON object, of 64 levels at most.  ERR_BUG: the child did not write what it should. */
+bool inspect_result_ok(const char *text, size_t n, struct err *e);
+
 #endif

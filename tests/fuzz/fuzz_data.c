@@ -4,6 +4,8 @@
  *
  * corpus-data holds the seeds: small files of each format as numpy and safetensors write them.
  */
+#include "tests/fuzz/mutate.h"
+
 #include "core/data/dataset.h"
 
 #include <stdlib.h>
@@ -27,6 +29,12 @@ static void check_samples(struct arena *mem, const struct dataset *d)
     struct err e = { 0 };
     if (dataset_samples(mem, d, specs, n, &s, &e) != (e.code == ERR_NONE))
         abort();
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
+{
+    static mutator *const by[] = { mutate_safetensors, mutate_npy, mutate_zip, NULL };
+    return mutate(by, data, size, max, seed);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -2,6 +2,8 @@
  * Any bytes that the ONNX reader takes: loading them as a graph refuses them by name, or gives a graph that holds what
  * graph.h says of a loaded one.  Constants are not computed (the kernels are not what is looked at here).
  */
+#include "tests/fuzz/mutate.h"
+
 #include "core/base/arena.h"
 #include "core/graph/graph.h"
 #include "core/graph/roles.h"
@@ -21,6 +23,12 @@ static void check_node(const struct graph *g, int at)
         assert(n->in[i] < g->n_values && (n->in[i] < 0 || g->values[n->in[i]].producer < at));
     for (int i = 0; i < n->n_out; i++)
         assert(n->out[i] < g->n_values && (n->out[i] < 0 || g->values[n->out[i]].producer == at));
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
+{
+    static mutator *const by[] = { mutate_wire, NULL };
+    return mutate(by, data, size, max, seed);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

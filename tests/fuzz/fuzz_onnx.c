@@ -3,6 +3,8 @@
  * bytes.  The input's first bytes also stand for a file of external data, "w.bin"; few, because many tensors may be
  * the same range of it.
  */
+#include "tests/fuzz/mutate.h"
+
 #include "core/base/arena.h"
 #include "core/base/buf.h"
 #include "core/onnx/onnx.h"
@@ -27,6 +29,12 @@ static struct buf written(const struct onnx_model *m)
     bool ok = onnx_write(m, &(struct onnx_sink){ keep, &b }, NULL);
     assert(ok);
     return b;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
+{
+    static mutator *const by[] = { mutate_wire, NULL };
+    return mutate(by, data, size, max, seed);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

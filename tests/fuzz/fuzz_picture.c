@@ -2,6 +2,8 @@
  * fuzz_picture.c - libFuzzer over what an image data set is made of.  The first byte says what the rest is: a picture, which is decoded,
  * framed and turned into numbers; a preprocess.json; a labels.csv; or a whole archive.
  */
+#include "tests/fuzz/mutate.h"
+
 #include "core/data/dataset.h"
 #include "core/data/labels.h"
 #include "core/data/preprocess.h"
@@ -82,6 +84,12 @@ static void try_archive(const uint8_t *data, size_t size)
         abort();
     json_decref(about);
     arena_free(mem);
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
+{
+    static mutator *const by[] = { mutate_png, mutate_zip, NULL };
+    return size > 1 ? mutate(by, data + 1, size - 1, max - 1, seed) + 1 : LLVMFuzzerMutate(data, size, max);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

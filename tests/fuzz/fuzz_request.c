@@ -1,12 +1,16 @@
 /*
- * fuzz_request.c - libFuzzer over the small parsers of a request, a line for each: target, Range, If-None-Match, digest, base64, trusted proxies,
- * X-Forwarded-For; then fields of a head.
+ * fuzz_request.c - libFuzzer over the small parsers of a request, a line for each: target (with a cursor in its query), Range,
+ * If-None-Match, digest, base64, trusted proxies, X-Forwarded-For, token; then fields of a head, cookies among them.
  */
+#include "api/access.h"
 #include "api/request.h"
+#include "api/rows.h"
 #include "api/serve.h"
 #include "core/base/hash.h"
+#include "storage/inner.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,6 +87,50 @@ static void check_proxies(const char *trusted, const char *forwarded)
     assert(memchr(peer, 0, sizeof peer) && peer[0]);
 }
 
+/* What a page begins behind is an id, character for character. */
+static void check_page(const struct request *req)
+{
+    static const char *const prefixes[] = { "job", "mdl", "tok", "ses" };
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
+        struct page page;
+        struct err e = { 0 };
+        if (!row_page(req, prefixes[i], &page, &e)) {
+            assert((e.code == ERR_REQUEST_INVALID || e.code == ERR_REQUEST_JSON) && e.text[0]);
+            continue;
+        }
+        assert(1 <= page.limit && page.limit <= 200 && e.code == ERR_NONE);
+        if (page.cursor)
+            assert(strlen(page.cursor) == 30 && memcmp(page.cursor, prefixes[i], 3) == 0 && page.cursor[3] == '_'
+                   && strspn(page.cursor + 4, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") == 26);
+    }
+}
+
+static void check_token(const char *line)
+{
+    bool digits = true;
+    for (const char *s = line; *s; s++)
+        digits &= s < line + 3 || (*s >= '0' && *s <= '9') || (*s >= 'A' && *s <= 'Z') || (*s >= 'a' && *s <= 'z');
+    assert(secret_well_formed("rq_", line) == (strlen(line) == 46 && memcmp(line, "rq_", 3) == 0 && digits));
+}
+
+/* The secret stands in the field, behind its name. */
+static void check_cookie(const struct request *req)
+{
+    static const char name[] = ACCESS_COOKIE "=";
+    char secret[TOKEN_TEXT_SIZE], pair[sizeof name + TOKEN_TEXT_SIZE], csrf[HASH_HEX_SIZE];
+    const char *field = req->header[HDR_COOKIE];
+    memset(secret, 'x', sizeof secret);
+    if (!access_cookie(req, secret)) {
+        assert(!field || strncmp(field, name, sizeof name - 1) != 0);
+        return;
+    }
+    assert(memchr(secret, 0, sizeof secret) && !strchr(secret, ';'));
+    snprintf(pair, sizeof pair, "%s%s", name, secret);
+    assert(strstr(field, pair));
+    access_csrf(secret, csrf);
+    assert(strspn(csrf, "0123456789abcdef") == HASH_HEX_SIZE - 1);
+}
+
 static void check_head(const char *target, char *rest)
 {
     struct request req;
@@ -94,6 +142,8 @@ static void check_head(const char *target, char *rest)
             *value++ = 0;
         request_field(&req, line, value ? value : "", value ? strlen(value) : 0);
     }
+    check_page(&req);
+    check_cookie(&req);
     request_trace(&req);
     assert(strlen(req.trace) == 0 || strspn(req.trace, "0123456789abcdef") == 32);
     memset(req.header, 0, sizeof req.header);
@@ -102,7 +152,7 @@ static void check_head(const char *target, char *rest)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    enum { LINES = 7 };
+    enum { LINES = 8 };
     char *text = strndup((const char *)data, size), *rest = text;
     const char *line[LINES];
     assert(text);
@@ -116,6 +166,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_digest(line[3]);
     check_base64(line[4]);
     check_proxies(line[5], line[6]);
+    check_token(line[7]);
     check_head(line[0], rest);
     free(text);
     return 0;

@@ -109,6 +109,10 @@ static inline int api_call_with(struct api *a, const char *method, const char *t
         if (body)
             assert_true(request_body(&a->app, &a->req, body, strlen(body)));
         request_answer(&a->app, &a->req, &a->reply);
+        if (a->reply.slow) {
+            a->req.slow = true;
+            request_answer(&a->app, &a->req, &a->reply);
+        }
     }
     memset(a->req.header, 0, sizeof a->req.header);     /* they point into this frame */
     a->json = a->reply.text ? json_loads(a->reply.text, 0, NULL) : NULL;

@@ -210,6 +210,28 @@ static int post_with_key_to(struct api *a, const char *path, const char *body, c
 
 static int post_with_key(struct api *a, const char *body, const char *key) { return post_with_key_to(a, "/v1/jobs", body, key); }
 
+static bool foresee_numbers_at_the_ends(void *server, const char *team, const struct foresight *of, char **ret_json, struct err *e)
+{
+    (void)server, (void)team, (void)of, (void)e;
+    *ret_json = strdup("{\"estimate\": {\"memory_bytes\": 9223372036854775807, \"fixed_bytes\": -4611686018427387904, \"budget_bytes\": -1,"
+                       " \"samples\": 4611686018427387904}, \"problems\": []}");
+    return *ret_json;
+}
+
+/* The process that looks into a stranger's model may no longer be ours. */
+static void an_estimate_that_no_machine_could_give_refuses_the_job_in_numbers_that_do_not_overflow(void **state)
+{
+    struct api a;
+    api_open(&a, *state);
+    a.app.foresee = foresee_numbers_at_the_ends;
+    a.app.jobs_memory = 1 << 30;
+    assert_int_equal(api_call(&a, "POST", "/v1/jobs", job_body(&a, "\"minmax-w8a8\"", "")), err_http_status(ERR_MEMORY_LIMIT));
+    assert_string_equal(api_text(&a, "code"), err_slug(ERR_MEMORY_LIMIT));
+    if (!strstr(api_text(&a, "detail"), "about 8589934592 MiB") || !strstr(api_text(&a, "detail"), "about 1073741824 of the 9007199254740992"))
+        fail_msg("%s", api_text(&a, "detail"));
+    api_close(&a);
+}
+
 static void a_repeated_request_with_the_same_key_makes_one_job(void **state)
 {
     struct api a;
@@ -526,6 +548,7 @@ int main(void)
         WITH_STORE(one_step_uploads_take_their_name_from_the_query_or_the_path),
         WITH_STORE(a_job_is_queued_with_its_complete_recipe),
         WITH_STORE(a_job_that_could_not_run_is_refused_when_it_is_asked_for),
+        WITH_STORE(an_estimate_that_no_machine_could_give_refuses_the_job_in_numbers_that_do_not_overflow),
         WITH_STORE(a_repeated_request_with_the_same_key_makes_one_job),
         WITH_STORE(a_key_also_covers_models_and_data_sets),
         WITH_STORE(a_key_also_covers_a_retry),
