@@ -179,7 +179,7 @@ static void a_text_cut_inside_a_character_is_still_a_problem(void **state)
     err_set(&e, ERR_REQUEST_INVALID, "x\xc3", "caf\xc3");
     json_t *doc = problem_json(&e, "/\xff", "req_1");
     assert_non_null(doc);
-    assert_string_equal(json_string_value(json_object_get(doc, "detail")), "caf?");
+    assert_string_equal(json_string_value(json_object_get(doc, "detail")), "caf");
     json_decref(doc);
 }
 
