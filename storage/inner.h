@@ -166,7 +166,13 @@ bool blob_withdraw(struct store *s, const char *path, const struct err *why);
 /* Makes a name in blobs/xx/ durable. */
 bool blob_sync_folder(struct store *s, const char *path, struct err *e);
 
-/* ---- uploads: upload_row.c for upload.c, but the last ---- */
+/* ---- uploads: upload_file.c and upload_row.c for upload.c, but the last ---- */
+
+/* Opens the file as the row knows it: what came after the offset was never acknowledged.  hash: as the row has it.  A file that has been given a
+ * digest's name is left alone and its bytes below the offset are copied, which takes the space and time of as many. */
+bool upload_file_open(struct upload_part *p, const char *hash, struct err *e);
+/* Before it gets its digest's name: has the bytes that came, no others, and no space but theirs, all on disk. */
+bool upload_file_seal(const struct upload_state *st, struct err *e);
 
 /* The row of an upload that has not expired.  ret_hash (HASH_STATE_SIZE) and ret_want (HASH_TEXT_SIZE) may be NULL. */
 bool upload_row_get(struct store *s, const char *team, const char *id, struct upload *ret, char *ret_hash, char *ret_want, struct err *e);

@@ -160,21 +160,6 @@ bool upload_begin(struct upload_part *p, struct store *s, const char *team, cons
     return false;
 }
 
-/* The file as the row knows it: what came after the offset was never acknowledged. */
-static bool open_file(struct upload_part *p, const char *hash, struct err *e)
-{
-    struct hash had;
-    struct stat file;
-    struct upload_state *st = &p->state;
-    st->fd = openat(p->store->blobs_fd, st->id, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-    if (st->fd < 0 || fstat(st->fd, &file) != 0)
-        return err_sys(e, "upload", "open the file");
-    if ((uint64_t)file.st_size < st->at)
-        return err_set(e, ERR_IO, "upload", "bytes of %s are missing; delete it and begin a new one", st->id);
-    spool_begin(&st->spool, p->store->spooler, st->fd, st->at, hash_load(hash, &had) ? &had : NULL);
-    return true;
-}
-
 bool upload_resume(struct upload_part *p, struct store *s, const char *team, const char *id, uint64_t offset, struct err *e)
 {
     struct upload u;
@@ -205,7 +190,7 @@ bool upload_resume(struct upload_part *p, struct store *s, const char *team, con
             ok = err_set(e, ERR_UPLOAD_OFFSET, "Upload-Offset", "the upload stands at %llu; go on from there", (unsigned long long)u.offset);
         upload_release(&u);
     }
-    ok = ok && open_file(p, hash, e);
+    ok = ok && upload_file_open(p, hash, e);
     if (ok)
         settled(p);
     else
@@ -340,8 +325,8 @@ static bool publish(struct store *s, const struct upload_state *st, struct blob 
 {
     char path[BLOB_PATH_SIZE];
     blob_path(b->digest, path);
-    if ((st->taken > st->at && ftruncate(st->fd, (off_t)st->at) != 0) || !io_sync(st->fd))
-        return err_sys(e, "upload", "sync");
+    if (!upload_file_seal(st, e))
+        return false;
     pthread_mutex_lock(&s->publish_mu);
     bool ok = name_bytes(s, st, path, e), counted = !st->fresh && !st->source[0];     /* since it began: see upload_row_insert() */
     struct conn *c = ok ? db_write(s->db, e) : NULL;

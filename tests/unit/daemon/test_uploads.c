@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/fsuid.h>
 
 #define HELLO FIXTURE_DIGEST            /* of "hello" */
 #define WORLD "sha256:486ea46224d1bb4fb680f34f7c9ad96a8f24ec88be73ea8e5a6c65260e9cb8a7"     /* of "world" */
@@ -173,6 +174,87 @@ static void a_crash_keeps_what_was_acknowledged_and_forgets_the_rest(void **stat
     assert_int_equal(looked_at(f, u.id).offset, 2);
     must(added(f, u.id, 2, "rld", &u, &e), &e);
     assert_string_equal(u.digest, WORLD);
+}
+
+/* What a crash before the commit of an upload's last part leaves: all bytes, read-only, with the digest as a second name. */
+static void cut_at_the_commit(struct fixture *f, const char *id, const char *bytes, const char *digest)
+{
+    char path[400], name[400];
+    snprintf(path, sizeof path, "%s/blobs/%s", f->dir, id);
+    int fd = open(path, O_WRONLY | O_TRUNC);
+    assert_int_equal(write(fd, bytes, strlen(bytes)), (ssize_t)strlen(bytes));
+    assert_int_equal(fchmod(fd, 0400), 0);
+    close(fd);
+    if (!digest)
+        return;
+    snprintf(name, sizeof name, "%s/blobs/%.2s/%s", f->dir, digest + 7, digest + 7);
+    remove(name);
+    assert_int_equal(link(path, name), 0);
+}
+
+static void bytes_that_are_another_teams_blob_are_never_written_to(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = nothing;
+    int fd;
+    uint64_t size;
+    fixture_blob(f, "other", "world");
+    struct upload u = begun(f, TEAM_LOCAL, 5, NULL, "wo");
+    cut_at_the_commit(f, u.id, "world", WORLD);
+    must(added(f, u.id, 2, "RLD", &u, &e), &e);
+    must(blob_open(f->store, "other", WORLD, true, &fd, &size, &e), &e);
+    close(fd);
+    must(blob_open(f->store, TEAM_LOCAL, u.digest, true, &fd, &size, &e), &e);
+    close(fd);
+    u = begun(f, TEAM_LOCAL, 5, NULL, "wo");
+    cut_at_the_commit(f, u.id, "world", WORLD);
+    must(added(f, u.id, 2, "R", &u, &e), &e);              /* nor with a part that is not the last */
+    must(blob_open(f->store, "other", WORLD, true, &fd, &size, &e), &e);
+    close(fd);
+    fixture_reopen(f);
+    must(added(f, u.id, 3, "LD", &u, &e), &e);
+    must(blob_open(f->store, TEAM_LOCAL, u.digest, true, &fd, &size, &e), &e);
+    close(fd);
+}
+
+static int give_away(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+{
+    (void)st, (void)kind, (void)ftw;
+    return lchown(path, 65534, 65534);
+}
+
+/* With the file rights of a daemon that is not root. */
+static void an_upload_cut_at_its_commit_is_finished_without_roots_rights(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = nothing;
+    struct upload u = begun(f, TEAM_LOCAL, 5, NULL, "wo");
+    cut_at_the_commit(f, u.id, "world", NULL);
+    bool root = geteuid() == 0;
+    if (root) {
+        assert_int_equal(nftw(f->dir, give_away, 16, FTW_PHYS), 0);
+        setfsuid(65534);                                    /* of this thread alone */
+    }
+    bool ok = added(f, u.id, 2, "rld", &u, &e);
+    if (root)
+        setfsuid(0);
+    must(ok, &e);
+    assert_string_equal(u.digest, WORLD);
+}
+
+static void only_the_bytes_that_were_hashed_get_the_digest(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = nothing;
+    struct upload u = begun(f, TEAM_LOCAL, 5, NULL, "wo");
+    char path[400];
+    int fd;
+    uint64_t size;
+    cut_at_the_commit(f, u.id, "worldly", NULL);            /* more than the row ever knew */
+    assert_int_equal(chmod((snprintf(path, sizeof path, "%s/blobs/%s", f->dir, u.id), path), 0600), 0);
+    must(added(f, u.id, 2, "rld", &u, &e), &e);
+    must(blob_open(f->store, TEAM_LOCAL, WORLD, true, &fd, &size, &e), &e);
+    close(fd);
 }
 
 static void an_upload_whose_bytes_are_gone_says_so(void **state)
@@ -608,6 +690,9 @@ int main(void)
         WITH_STORE(more_bytes_than_declared_are_refused_and_the_rest_is_kept),
         WITH_STORE(a_broken_connection_keeps_what_came_but_not_under_a_checksum),
         WITH_STORE(a_crash_keeps_what_was_acknowledged_and_forgets_the_rest),
+        WITH_STORE(bytes_that_are_another_teams_blob_are_never_written_to),
+        WITH_STORE(an_upload_cut_at_its_commit_is_finished_without_roots_rights),
+        WITH_STORE(only_the_bytes_that_were_hashed_get_the_digest),
         WITH_STORE(an_upload_whose_bytes_are_gone_says_so),
         WITH_STORE(who_asks_takes_over_from_who_writes),
         WITH_STORE(another_teams_upload_does_not_exist_even_while_it_is_written),
