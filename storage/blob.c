@@ -141,7 +141,7 @@ static bool known(struct store *s, const char *hex, bool *ret, struct err *e)
 bool blob_withdraw(struct store *s, const char *path, const struct err *why)
 {
     bool is_known = true;
-    return why->code == ERR_QUOTA && known(s, path + 3, &is_known, NULL) && !is_known && unlinkat(s->blobs_fd, path, 0) == 0;
+    return why->code && !store_broken(s) && known(s, path + 3, &is_known, NULL) && !is_known && unlinkat(s->blobs_fd, path, 0) == 0;
 }
 
 static bool publish(struct blob_writer *w, struct blob *b, struct err *e)

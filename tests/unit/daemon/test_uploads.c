@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sqlite3.h>
 #include <sys/fsuid.h>
 
 #define HELLO FIXTURE_DIGEST            /* of "hello" */
@@ -240,6 +241,37 @@ static void an_upload_cut_at_its_commit_is_finished_without_roots_rights(void **
         setfsuid(0);
     must(ok, &e);
     assert_string_equal(u.digest, WORLD);
+}
+
+static void in_the_database(struct fixture *f, const char *sql)
+{
+    char path[400];
+    sqlite3 *lite = NULL;
+    snprintf(path, sizeof path, "%s/repquant.db", f->dir);
+    assert_int_equal(sqlite3_open_v2(path, &lite, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(lite, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(lite);
+}
+
+static void a_last_part_whose_rows_are_refused_leaves_no_blob_and_is_sent_again(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = nothing;
+    char path[400];
+    struct stat before, after;
+    struct upload u = begun(f, TEAM_LOCAL, 5, NULL, "wo"), done;
+    in_the_database(f, "CREATE TRIGGER no BEFORE UPDATE ON uploads WHEN NEW.digest <> '' BEGIN SELECT RAISE(ABORT, 'no'); END");
+    assert_false(added(f, u.id, 2, "rld", &done, &e));
+    snprintf(path, sizeof path, "%s/blobs/%.2s/%s", f->dir, WORLD + 7, WORLD + 7);
+    assert_int_equal(access(path, F_OK), -1);
+    in_the_database(f, "DROP TRIGGER no");
+    snprintf(path, sizeof path, "%s/blobs/%s", f->dir, u.id);
+    assert_int_equal(stat(path, &before), 0);
+    e = nothing;
+    must(added(f, u.id, 2, "rld", &done, &e), &e);
+    snprintf(path, sizeof path, "%s/blobs/%.2s/%s", f->dir, WORLD + 7, WORLD + 7);
+    assert_int_equal(stat(path, &after), 0);
+    assert_int_equal(after.st_ino, before.st_ino);          /* nothing had to be copied */
 }
 
 static void only_the_bytes_that_were_hashed_get_the_digest(void **state)
@@ -692,6 +724,7 @@ int main(void)
         WITH_STORE(a_crash_keeps_what_was_acknowledged_and_forgets_the_rest),
         WITH_STORE(bytes_that_are_another_teams_blob_are_never_written_to),
         WITH_STORE(an_upload_cut_at_its_commit_is_finished_without_roots_rights),
+        WITH_STORE(a_last_part_whose_rows_are_refused_leaves_no_blob_and_is_sent_again),
         WITH_STORE(only_the_bytes_that_were_hashed_get_the_digest),
         WITH_STORE(an_upload_whose_bytes_are_gone_says_so),
         WITH_STORE(who_asks_takes_over_from_who_writes),
