@@ -15,7 +15,6 @@
 #include "api/rows.h"
 #include "api/uploads.h"
 #include "core/base/metric.h"
-#include "storage/team.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -125,13 +124,6 @@ static bool check_type(const struct request *req, bool body, struct err *e)
     return true;
 }
 
-/* A blob that is sent once more costs the team nothing more. */
-static bool owned(const struct app *app, const struct request *req)
-{
-    struct blob blob;
-    return blob_get(app->store, req->who.team, req->target.segment[req->target.segments - 1], &blob, NULL);
-}
-
 static bool check_length(const struct app *app, const struct request *req, bool *ret_body, struct err *e)
 {
     const char *length = req->header[HDR_CONTENT_LENGTH];
@@ -145,10 +137,10 @@ static bool check_length(const struct app *app, const struct request *req, bool 
         return err_set(e, ERR_REQUEST_TOO_LARGE, "Content-Length", "this path takes at most %llu bytes",
                        (unsigned long long)limit);
     *ret_body = chunked || n > 0;
-    return req->route->body != BODY_BLOB || quota_check_bytes(app->store, req->who.team, owned(app, req) ? 0 : n, e);
+    return true;
 }
 
-/* The disk space of the declared bytes is taken before they are sent. */
+/* The disk space of the declared bytes, and their part of the quota, are taken before they are sent. */
 static bool begin_blob(const struct app *app, struct request *req, struct err *e)
 {
     const char *last = req->target.segment[req->target.segments - 1], *length = req->header[HDR_CONTENT_LENGTH];

@@ -44,16 +44,23 @@ bool blob_begin(struct blob_writer *w, struct store *s, const char *team, const 
     if (!newfile_open(&w->file, s->blobs, 0400, limit, e))
         return false;
     w->store = s;
+    struct blob b;
     w->expected = digest != NULL;
+    w->known = digest && blob_get(s, team, digest, &b, NULL);
     snprintf(w->team, sizeof w->team, "%s", team);
     spool_begin(&w->spool, s->spooler, w->file.fd, 0, NULL);
     return true;
 }
 
-bool blob_reserve(struct blob_writer *w, uint64_t bytes, struct err *e)
+/* Space for at least `need` bytes, if there is room for `bytes` of them. */
+static bool take(struct blob_writer *w, uint64_t need, uint64_t bytes, struct err *e)
 {
     if (bytes > w->file.limit)
         bytes = w->file.limit;
+    if (need > bytes)
+        need = bytes;
+    if (!w->exempt && !w->known && !hold_bytes(&w->hold, w->store, w->team, need, &bytes, e))
+        return false;
     if (bytes <= w->taken)
         return true;
     if (!disk_take(w->store, w->file.fd, w->taken, bytes - w->taken, e))
@@ -62,11 +69,13 @@ bool blob_reserve(struct blob_writer *w, uint64_t bytes, struct err *e)
     return true;
 }
 
+bool blob_reserve(struct blob_writer *w, uint64_t bytes, struct err *e) { return take(w, bytes, bytes, e); }
+
 /* A body of unknown length takes space in steps that grow with it. */
 static bool reserve_more(struct blob_writer *w, size_t n, struct err *e)
 {
     uint64_t step = w->file.size < TAKE_MIN ? TAKE_MIN : w->file.size < TAKE_MAX ? w->file.size : TAKE_MAX;
-    return w->file.size + n <= w->taken || blob_reserve(w, w->file.size + n + step, e);
+    return w->file.size + n <= w->taken || take(w, w->file.size + n, w->file.size + n + step, e);
 }
 
 bool blob_write(struct blob_writer *w, const void *p, size_t n, struct err *e)
@@ -149,6 +158,7 @@ static bool publish(struct blob_writer *w, struct blob *b, struct err *e)
     char path[BLOB_PATH_SIZE];
     struct store *s = w->store;
     blob_path(b->digest, path);
+    hold_blob(&w->hold, b->digest);
     /* Space that was taken and not used goes back.  The long fsync happens before the lock; newfile_commit()'s finds nothing to do. */
     if ((w->taken > w->file.size && ftruncate(w->file.fd, (off_t)w->file.size) != 0) || !io_sync(w->file.fd))
         return err_sys(e, "upload", "sync");
@@ -185,6 +195,7 @@ void blob_abort(struct blob_writer *w)
 {
     spool_end(&w->spool);
     newfile_abort(&w->file);
+    hold_end(&w->hold);
     w->store = NULL;
 }
 

@@ -17,6 +17,7 @@
 #ifndef STORAGE_UPLOAD_H
 #define STORAGE_UPLOAD_H
 
+#include "storage/hold.h"
 #include "storage/spool.h"
 #include "storage/store.h"
 #include "storage/ulid.h"
@@ -65,12 +66,13 @@ struct upload_part {
     struct store *store;                    /* NULL: not open */
     struct upload_part *next;               /* guarded by store->parts_mu, as `settling` and `stolen` */
     bool settling, stolen;
+    struct hold hold;                       /* of what no row counts yet; the part's whole time */
     pthread_mutex_t mu;                     /* guards `state` */
     struct upload_state state;
 };
 
 /*
- * A new upload.  ERR_DISK without the space for its length, ERR_QUOTA when the team has too many.  It gets its row, and the
+ * A new upload.  ERR_DISK without the space for its length, ERR_QUOTA when the team has too many or may not have so many bytes.  It gets its row, and the
  * client its name, in upload_end().
  */
 bool upload_begin(struct upload_part *p, struct store *s, const char *team, const struct upload_wish *w, struct err *e);
@@ -81,7 +83,7 @@ bool upload_resume(struct upload_part *p, struct store *s, const char *team, con
 /* Before the first byte: the part will have this checksum, "sha1 <base64>".  ERR_REQUEST_INVALID. */
 bool upload_expect(struct upload_part *p, const char *checksum, struct err *e);
 
-/* Says how long an upload of unknown length is, and takes the space. */
+/* Says how long an upload of unknown length is, and takes the space.  ERR_DISK, ERR_QUOTA. */
 bool upload_set_length(struct upload_part *p, uint64_t length, struct err *e);
 
 bool upload_write(struct upload_part *p, const void *data, size_t n, struct err *e);

@@ -110,14 +110,15 @@ bool upload_row_delete(struct store *s, const char *team, const char *id, bool *
     return db_write_end(c, ok, e);
 }
 
-bool upload_few_enough(struct store *s, const char *team, struct err *e)
+bool upload_few_enough(struct store *s, const char *team, const struct held *held, struct err *e)
 {
     struct err why = { 0 };
     struct conn *c = db_read(s->db);
     struct stmt *q = stmt_begin(c, SQL_UPLOAD_OPEN);
     stmt_text(q, 1, team);
     stmt_int(q, 2, clock_now_us());
-    int64_t open = stmt_row(q, &why) ? stmt_get_int(q, 0) : 0;
+    stmt_text(q, 3, held_rows(held));
+    int64_t open = stmt_row(q, &why) ? stmt_get_int(q, 0) + held->uploads : 0;
     stmt_end(q);
     db_read_end(c);
     if (why.code)

@@ -2,6 +2,8 @@
 #include "tests/unit/daemon/api_fixture.h"
 
 #include "core/base/io.h"
+#include "core/base/metric.h"
+#include "storage/team.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -406,6 +408,121 @@ static void uploads_expire_and_are_bounded(void **state)
     assert_false(file_there(f, id));
 }
 
+/* ---- what is under way counts ---- */
+
+static int64_t used_by(struct fixture *f, const char *team)
+{
+    struct team t;
+    struct err e = nothing;
+    must(team_get(f->store, team, &t, &e), &e);
+    return t.used.bytes;
+}
+
+static void refused_for_quota(bool ok, struct err *e)
+{
+    assert_false(ok);
+    assert_int_equal(e->code, ERR_QUOTA);
+    *e = nothing;
+}
+
+static void requests_under_way_take_no_more_than_the_quota_together(void **state)
+{
+    struct fixture *f = *state;
+    struct upload_part one, two;
+    struct blob_writer w;
+    struct blob b;
+    struct err e = nothing;
+    struct upload_wish six = { .length = 6 }, ten = { .length = 10 };
+    must(team_create(f->store, "small", &(struct quota){ QUOTA_NONE, QUOTA_NONE, 10 }, &e), &e);
+    must(upload_begin(&one, f->store, "small", &six, &e), &e);
+    refused_for_quota(upload_begin(&two, f->store, "small", &six, &e), &e);
+    must(blob_begin(&w, f->store, "small", NULL, 100, &e), &e);
+    refused_for_quota(blob_reserve(&w, 5, &e), &e);
+    must(blob_reserve(&w, 4, &e) && blob_write(&w, "worl", 4, &e), &e);
+    refused_for_quota(blob_write(&w, "d", 1, &e), &e);
+    assert_int_equal(used_by(f, "small"), 10);
+    blob_abort(&w);
+    upload_abandon(&one);
+    assert_int_equal(used_by(f, "small"), 0);
+    must(upload_begin(&one, f->store, "small", &ten, &e) && upload_write(&one, "helloworld", 10, &e), &e);
+    must(upload_begin(&two, f->store, TEAM_LOCAL, &ten, &e), &e);         /* another team's */
+    upload_abandon(&two);
+    struct upload u;
+    must(upload_end(&one, &u, &e), &e);
+    upload_release(&u);
+    assert_int_equal(used_by(f, "small"), 10);
+    must(blob_begin(&w, f->store, "small", u.digest, 100, &e) && blob_reserve(&w, 10, &e) && blob_write(&w, "helloworld", 10, &e)
+         && blob_finish(&w, &b, &e), &e);                           /* once more, which costs nothing more */
+    assert_int_equal(used_by(f, "small"), 10);
+    assert_int_equal(metric_value(METRIC_UPLOAD_HELD), 0);
+}
+
+static void a_body_of_unknown_length_may_fill_the_quota_and_not_more(void **state)
+{
+    struct fixture *f = *state;
+    struct blob_writer w;
+    struct upload_part p;
+    struct upload u;
+    struct err e = nothing;
+    struct upload_wish six = { .length = 6 }, import = { .length = -1, .source = "https://files.example/x" };
+    must(team_create(f->store, "small", &(struct quota){ QUOTA_NONE, QUOTA_NONE, 10 }, &e), &e);
+    must(blob_begin(&w, f->store, "small", NULL, 100, &e) && blob_write(&w, "hello", 5, &e), &e);
+    refused_for_quota(upload_begin(&p, f->store, "small", &six, &e), &e);
+    must(blob_write(&w, "world", 5, &e), &e);
+    refused_for_quota(blob_write(&w, "!", 1, &e), &e);
+    blob_abort(&w);
+    must(upload_begin(&p, f->store, "small", &import, &e) && upload_end(&p, &u, &e), &e);
+    upload_release(&u);
+    must(upload_resume(&p, f->store, "small", u.id, 0, &e), &e);
+    refused_for_quota(upload_set_length(&p, 11, &e), &e);
+    must(upload_write(&p, "helloworld", 10, &e), &e);
+    refused_for_quota(upload_write(&p, "!", 1, &e), &e);
+    must(upload_set_length(&p, 10, &e) && upload_end(&p, &u, &e), &e);
+    upload_release(&u);
+    assert_int_equal(used_by(f, "small"), 10);
+    assert_int_equal(metric_value(METRIC_UPLOAD_HELD), 0);
+}
+
+static void what_is_held_and_has_its_rows_already_counts_once(void **state)
+{
+    struct fixture *f = *state;
+    struct hold blob = { 0 }, upload = { 0 };
+    struct err e = nothing;
+    uint64_t five = 5, nine = 9;
+    must(team_create(f->store, "small", &(struct quota){ QUOTA_NONE, QUOTA_NONE, 23 }, &e), &e);
+    store_limit(f->store, &(struct store_limits){ .upload_expiry_us = 3600LL * 1000000, .uploads_per_team = 2 });
+    must(hold_bytes(&blob, f->store, "small", 5, &five, &e), &e);
+    fixture_blob(f, "small", "hello");
+    assert_int_equal(used_by(f, "small"), 10);
+    hold_blob(&blob, HELLO);
+    assert_int_equal(used_by(f, "small"), 5);
+    struct upload u = begun(f, "small", 9, NULL, "w");
+    must(hold_upload(&upload, f->store, "small", u.id, &e) && hold_bytes(&upload, f->store, "small", 9, &nine, &e), &e);
+    assert_int_equal(used_by(f, "small"), 14);
+    begun(f, "small", 0, NULL, "");
+    hold_end(&blob);
+    hold_end(&upload);
+    hold_end(&upload);
+    assert_int_equal(used_by(f, "small"), 14);
+}
+
+static void uploads_without_a_row_are_bounded_too(void **state)
+{
+    struct fixture *f = *state;
+    struct upload_part p[3];
+    struct upload_wish w = { .length = 5 };
+    struct err e = nothing;
+    store_limit(f->store, &(struct store_limits){ .upload_expiry_us = 3600LL * 1000000, .uploads_per_team = 2 });
+    begun(f, TEAM_LOCAL, 5, NULL, "w");
+    must(upload_begin(&p[0], f->store, TEAM_LOCAL, &w, &e), &e);
+    refused_for_quota(upload_begin(&p[1], f->store, TEAM_LOCAL, &w, &e), &e);
+    must(upload_begin(&p[2], f->store, "other", &w, &e), &e);
+    upload_abandon(&p[0]);
+    must(upload_begin(&p[1], f->store, TEAM_LOCAL, &w, &e), &e);
+    upload_abandon(&p[1]);
+    upload_abandon(&p[2]);
+}
+
 static void a_file_without_a_row_goes_at_the_next_start(void **state)
 {
     struct fixture *f = *state;
@@ -732,6 +849,10 @@ int main(void)
         WITH_STORE(wrong_bytes_end_the_upload),
         WITH_STORE(bytes_another_team_has_are_stored_once_and_belong_to_both),
         WITH_STORE(uploads_expire_and_are_bounded),
+        WITH_STORE(requests_under_way_take_no_more_than_the_quota_together),
+        WITH_STORE(a_body_of_unknown_length_may_fill_the_quota_and_not_more),
+        WITH_STORE(what_is_held_and_has_its_rows_already_counts_once),
+        WITH_STORE(uploads_without_a_row_are_bounded_too),
         WITH_STORE(a_file_without_a_row_goes_at_the_next_start),
         ON_A_DISK(disk_space_is_taken_when_an_upload_begins),
         ON_A_DISK(a_job_is_promised_its_space_or_refused),
