@@ -204,8 +204,6 @@ bool upload_is_written(struct store *s, const char *id);    /* whether a part is
 
 /* Removes files of uploads that no row names. */
 void upload_sweep_files(struct store *s);
-/* Removes uploads that were abandoned. */
-bool upload_sweep(struct store *s, struct err *e);
 
 /* Reserves the space of DIR/ballast if there is plenty; else does nothing. */
 void ballast_make(struct store *s);

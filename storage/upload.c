@@ -146,7 +146,6 @@ bool upload_begin(struct upload_part *p, struct store *s, const char *team, cons
     snprintf(st->want, sizeof st->want, "%s", w->want ? w->want : "");
     snprintf(st->metadata, sizeof st->metadata, "%s", w->metadata ? w->metadata : "");
     snprintf(st->source, sizeof st->source, "%s", w->source ? w->source : "");
-    upload_sweep(s, NULL);              /* what others have abandoned makes room, without waiting for the hour */
     bool ok = hold_upload(&p->hold, s, team, st->id, e);
     if (ok) {
         st->fd = openat(s->blobs_fd, st->id, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -161,7 +160,7 @@ bool upload_begin(struct upload_part *p, struct store *s, const char *team, cons
     return false;
 }
 
-bool upload_resume(struct upload_part *p, struct store *s, const char *team, const char *id, uint64_t offset, struct err *e)
+static bool go_on(struct upload_part *p, struct store *s, const char *team, const char *id, uint64_t offset, bool import, struct err *e)
 {
     struct upload u;
     char hash[HASH_STATE_SIZE];
@@ -175,6 +174,10 @@ bool upload_resume(struct upload_part *p, struct store *s, const char *team, con
     }
     memcpy(st->source, u.source, sizeof st->source);
     upload_release(&u);
+    if (!st->source[0] != !import) {
+        leave(p);
+        return err_set(e, ERR_CONFLICT, "id", "the bytes of an import come from its URL alone; begin an upload of your own");
+    }
     p->settling = true;                                             /* until it is whole nobody may take it over */
     bool mine = enter(p);
     if (!mine)
@@ -197,6 +200,16 @@ bool upload_resume(struct upload_part *p, struct store *s, const char *team, con
     else
         leave(p);
     return ok;
+}
+
+bool upload_resume(struct upload_part *p, struct store *s, const char *team, const char *id, uint64_t offset, struct err *e)
+{
+    return go_on(p, s, team, id, offset, false, e);
+}
+
+bool upload_resume_import(struct upload_part *p, struct store *s, const char *team, const char *id, struct err *e)
+{
+    return go_on(p, s, team, id, 0, true, e);
 }
 
 static bool expect(struct upload_state *st, const char *checksum, struct err *e)

@@ -77,8 +77,10 @@ struct upload_part {
  */
 bool upload_begin(struct upload_part *p, struct store *s, const char *team, const struct upload_wish *w, struct err *e);
 
-/* The next part.  ERR_NOT_FOUND; ERR_UPLOAD_OFFSET (e's text names the right one); ERR_UPLOAD_BUSY. */
+/* The next part.  ERR_NOT_FOUND; ERR_UPLOAD_OFFSET (e's text names the right one); ERR_UPLOAD_BUSY; ERR_CONFLICT. */
 bool upload_resume(struct upload_part *p, struct store *s, const char *team, const char *id, uint64_t offset, struct err *e);
+/* The one part of an import; upload_resume() is ERR_CONFLICT for it. */
+bool upload_resume_import(struct upload_part *p, struct store *s, const char *team, const char *id, struct err *e);
 
 /* Before the first byte: the part will have this checksum, "sha1 <base64>".  ERR_REQUEST_INVALID. */
 bool upload_expect(struct upload_part *p, const char *checksum, struct err *e);
@@ -96,6 +98,9 @@ bool upload_end(struct upload_part *p, struct upload *ret, struct err *e);
 
 /* The same without an answer: keeps what arrived of a part without a checksum.  May take a disk's time; accepts {0}. */
 void upload_abandon(struct upload_part *p);
+
+/* Removes uploads that were abandoned: their rows, and their bytes, which takes a disk's time. */
+bool upload_sweep(struct store *s, struct err *e);
 
 /* Where it stands; takes it over from whoever writes to it. */
 bool upload_get(struct store *s, const char *team, const char *id, struct upload *ret, struct err *e);

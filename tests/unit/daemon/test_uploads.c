@@ -346,6 +346,29 @@ static void another_teams_upload_does_not_exist_even_while_it_is_written(void **
     upload_abandon(&p);
 }
 
+static void an_import_is_the_importers_to_write(void **state)
+{
+    struct api a;
+    struct upload_part p;
+    struct upload u;
+    struct err e = nothing;
+    char path[128];
+    struct upload_wish w = { .length = -1, .source = "https://files.example/x" };
+    api_open(&a, *state);
+    must(upload_begin(&p, a.fixture->store, TEAM_LOCAL, &w, &e) && upload_end(&p, &u, &e), &e);
+    upload_release(&u);
+    snprintf(path, sizeof path, "/v1/uploads/%s", u.id);
+    assert_int_equal(api_tus(&a, "PATCH", path, "hello", LIST("Upload-Offset", "0")), 409);
+    assert_string_equal(api_text(&a, "code"), "resource.conflict");
+    assert_int_equal(looked_at(a.fixture, u.id).offset, 0);
+    must(upload_resume_import(&p, a.fixture->store, TEAM_LOCAL, u.id, &e), &e);
+    must(upload_write(&p, "hello", 5, &e) && upload_set_length(&p, 5, &e) && upload_end(&p, &u, &e), &e);
+    upload_release(&u);
+    struct upload ours = begun(a.fixture, TEAM_LOCAL, 5, NULL, "w");
+    assert_false(upload_resume_import(&p, a.fixture->store, TEAM_LOCAL, ours.id, &e));
+    api_close(&a);
+}
+
 static void wrong_bytes_end_the_upload(void **state)
 {
     struct fixture *f = *state;
@@ -404,6 +427,9 @@ static void uploads_expire_and_are_bounded(void **state)
     assert_int_equal(e.code, ERR_NOT_FOUND);
     assert_true(file_there(f, id));
     e = nothing;
+    must(upload_begin(&p, f->store, TEAM_LOCAL, &w, &e), &e);
+    upload_abandon(&p);
+    assert_true(file_there(f, id));                         /* a request does not wait for the removal of others' bytes */
     must(store_sweep(f->store, 3600LL * 1000000, &removed, &e), &e);
     assert_false(file_there(f, id));
 }
@@ -473,7 +499,7 @@ static void a_body_of_unknown_length_may_fill_the_quota_and_not_more(void **stat
     blob_abort(&w);
     must(upload_begin(&p, f->store, "small", &import, &e) && upload_end(&p, &u, &e), &e);
     upload_release(&u);
-    must(upload_resume(&p, f->store, "small", u.id, 0, &e), &e);
+    must(upload_resume_import(&p, f->store, "small", u.id, &e), &e);
     refused_for_quota(upload_set_length(&p, 11, &e), &e);
     must(upload_write(&p, "helloworld", 10, &e), &e);
     refused_for_quota(upload_write(&p, "!", 1, &e), &e);
@@ -846,6 +872,7 @@ int main(void)
         WITH_STORE(an_upload_whose_bytes_are_gone_says_so),
         WITH_STORE(who_asks_takes_over_from_who_writes),
         WITH_STORE(another_teams_upload_does_not_exist_even_while_it_is_written),
+        WITH_STORE(an_import_is_the_importers_to_write),
         WITH_STORE(wrong_bytes_end_the_upload),
         WITH_STORE(bytes_another_team_has_are_stored_once_and_belong_to_both),
         WITH_STORE(uploads_expire_and_are_bounded),
