@@ -12,7 +12,6 @@
 #include "api/handlers.h"
 #include "api/problem.h"
 #include "api/request.h"
-#include "api/rows.h"
 #include "api/uploads.h"
 #include "core/base/metric.h"
 
@@ -168,14 +167,12 @@ static bool begin_body(struct app *app, struct request *req, bool body, struct e
 }
 
 /* Bytes that this team owns need not be sent again, if the client asks before it sends. */
-static bool known_blob(const struct app *app, const struct request *req, struct reply *reply)
+static bool known_blob(const struct app *app, const struct request *req)
 {
     struct blob blob;
     const char *expect = req->header[HDR_EXPECT];
-    if (req->route->handle != put_blob || !expect || strcasecmp(expect, "100-continue") != 0
-        || !blob_owned(app->store, req->who.team, req->param[0], &blob))
-        return false;
-    return reply_blob(reply, &blob, NULL) && reply->status == 200;
+    return req->route->handle == put_blob && expect && strcasecmp(expect, "100-continue") == 0
+        && blob_owned(app->store, req->who.team, req->param[0], &blob);
 }
 
 static bool admit(struct app *app, struct request *req, struct reply *reply, char *allow, size_t allow_size, bool *ret_body, struct err *e)
@@ -193,14 +190,15 @@ bool request_admit(struct app *app, struct request *req, struct reply *reply)
     char allow[128] = "";
     bool body = false;
     uploads_fields(req, reply);
-    bool ok = admit(app, req, reply, allow, sizeof allow, &body, &e), known = ok && known_blob(app, req, reply);
-    if (ok && !known && begin_body(app, req, body, &e)) {
+    bool ok = admit(app, req, reply, allow, sizeof allow, &body, &e);
+    req->known = ok && known_blob(app, req);
+    if (ok && !req->known && begin_body(app, req, body, &e)) {
         req->sending = req->route->body == BODY_BLOB || req->part;
         metric_add(METRIC_UPLOADS, req->sending);
         return true;
     }
-    if (known) {
-        /* answered */
+    if (req->known) {
+        /* the handler answers: it has a promise to write down */
     } else if (e.code == ERR_METHOD && strcmp(req->method, "OPTIONS") == 0) {
         reply->status = 204;
         reply_field(reply, "Allow", "%s", allow);
@@ -214,6 +212,7 @@ bool request_admit(struct app *app, struct request *req, struct reply *reply)
     /* What follows on the connection is a body nobody will read. */
     const char *length = req->header[HDR_CONTENT_LENGTH];
     reply->close = reply->close || req->header[HDR_TRANSFER_ENCODING] || (length && strcmp(length, "0") != 0);
-    reply_seal(reply);
+    if (!req->known)
+        reply_seal(reply);
     return false;
 }

@@ -113,6 +113,37 @@ static bool owned(struct conn *c, const char *team, const char *digest, uint64_t
     return got;
 }
 
+static bool own(struct conn *c, const char *team, const char *digest, struct err *e)
+{
+    struct stmt *s = stmt_begin(c, SQL_BLOB_OWN);
+    stmt_text(s, 1, team);
+    stmt_text(s, 2, digest);
+    stmt_int(s, 3, clock_now_us());
+    bool ok = stmt_run(s, e);
+    stmt_end(s);
+    return ok;
+}
+
+bool blob_renew(struct conn *c, const char *team, struct blob *b, struct err *e)
+{
+    struct err why = { 0 };
+    b->existed = owned(c, team, b->digest, &b->size, &why);
+    if (!b->existed)
+        return err_clean(&why, e) && err_set(e, ERR_BUSY, "digest", "the blob %.80s has just been removed; send the request again", b->digest);
+    return own(c, team, b->digest, e);
+}
+
+bool blob_keep(struct store *s, const char *team, const char *digest, struct blob *ret, struct err *e)
+{
+    struct blob b = { 0 };
+    snprintf(b.digest, sizeof b.digest, "%s", digest);
+    struct conn *c = db_write(s->db, e);
+    if (!c || !db_write_end(c, blob_renew(c, team, &b, e), e))
+        return false;
+    *ret = b;
+    return true;
+}
+
 bool blob_add_rows(struct conn *c, const char *team, bool exempt, struct blob *b, struct err *e)
 {
     uint64_t size;
@@ -124,13 +155,7 @@ bool blob_add_rows(struct conn *c, const char *team, bool exempt, struct blob *b
     stmt_int(s, 2, (int64_t)b->size);
     bool ok = stmt_run(s, e);
     stmt_end(s);
-    s = stmt_begin(c, SQL_BLOB_OWN);
-    stmt_text(s, 1, team);
-    stmt_text(s, 2, b->digest);
-    stmt_int(s, 3, clock_now_us());
-    ok = ok && stmt_run(s, e);
-    stmt_end(s);
-    return ok;
+    return ok && own(c, team, b->digest, e);
 }
 
 static bool known(struct store *s, const char *hex, bool *ret, struct err *e)

@@ -59,6 +59,9 @@ bool blob_owned(struct store *s, const char *team, const char *digest, struct bl
 /* ERR_NOT_FOUND unless the team owns it. */
 bool blob_get(struct store *s, const char *team, const char *digest, struct blob *ret, struct err *e);
 
+/* Renews the time a blob that nothing uses yet is kept for its team.  ERR_BUSY if the team owns it no more: it has just been removed. */
+bool blob_keep(struct store *s, const char *team, const char *digest, struct blob *ret, struct err *e);
+
 /*
  * A read-only descriptor (close-on-exec) of a blob the team owns; its size has been compared with the row.
  * With `rehash` the bytes too: a file that rotted is ERR_IO, never input of a job.

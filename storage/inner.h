@@ -177,8 +177,10 @@ bool blob_path(const char *digest, char ret[BLOB_PATH_SIZE]);
 /* The rows of a blob whose file has its name.  ERR_QUOTA if the team may have no more, unless it owned the bytes or is exempt.
  * Fills b->existed. */
 bool blob_add_rows(struct conn *c, const char *team, bool exempt, struct blob *b, struct err *e);
-/* After rows that were not written: takes the file's name away again if nobody owns the bytes, so that nothing is left.  Where a commit may have reached the
- * disk all the same (store_broken()) the next start decides.  With s->publish_mu. */
+/* The same of one the team owns already. */
+bool blob_renew(struct conn *c, const char *team, struct blob *b, struct err *e);
+/* After rows that were not written: takes the file's name away again if nobody owns the bytes, so that nothing is left.  Where a commit may have
+ * reached the disk all the same (store_broken()) the next start decides.  With s->publish_mu. */
 bool blob_withdraw(struct store *s, const char *path, const struct err *why);
 /* Makes a name in blobs/xx/ durable. */
 bool blob_sync_folder(struct store *s, const char *path, struct err *e);

@@ -105,7 +105,7 @@ bool upload_sweep(struct store *s, struct err *e);
 /* Where it stands; takes it over from whoever writes to it. */
 bool upload_get(struct store *s, const char *team, const char *id, struct upload *ret, struct err *e);
 
-/* An upload that is complete from the start, because the team owns these bytes. */
+/* An upload that is complete from the start, because the team owns these bytes; they are kept as if they had been sent.  ERR_BUSY as blob_keep(). */
 bool upload_known(struct store *s, const char *team, const struct upload_wish *w, struct upload *ret, struct err *e);
 
 /* Ends it for good.  Its blob, if it has become one, stays. */

@@ -150,8 +150,11 @@ bool upload_known(struct store *s, const char *team, const struct upload_wish *w
     id_new("upl", st.id);
     snprintf(st.team, sizeof st.team, "%s", team);
     snprintf(st.metadata, sizeof st.metadata, "%s", w->metadata ? w->metadata : "");
+    struct blob b = { 0 };
+    snprintf(b.digest, sizeof b.digest, "%s", w->want);
     struct conn *c = db_write(s->db, e);
-    return c && db_write_end(c, upload_row_insert(s, c, &st, w->want, e), e) && upload_row_get(s, team, st.id, ret, NULL, NULL, e);
+    return c && db_write_end(c, blob_renew(c, team, &b, e) && upload_row_insert(s, c, &st, w->want, e), e)
+        && upload_row_get(s, team, st.id, ret, NULL, NULL, e);
 }
 
 static bool set_problem(struct store *s, enum sql which, const char *one, const char *two, const char *three, struct err *e)

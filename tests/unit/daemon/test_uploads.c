@@ -835,6 +835,38 @@ static void a_digest_tells_another_team_nothing(void **state)
     api_close(&a);
 }
 
+static void what_is_said_to_be_known_is_kept_as_if_it_had_been_sent(void **state)
+{
+    struct api a;
+    struct blob b;
+    struct err e = nothing;
+    int removed;
+    static const char old[] = "UPDATE blob_owners SET created_at = 1";
+    static const char metadata[] = "sha256 NDg2ZWE0NjIyNGQxYmI0ZmI2ODBmMzRmN2M5YWQ5NmE4ZjI0ZWM4OGJlNzNlYThlNWE2YzY1MjYwZTljYjhhNw==";
+    api_open(&a, *state);
+    struct store *s = a.fixture->store;
+    fixture_blob(a.fixture, TEAM_LOCAL, "world");
+    in_the_database(a.fixture, old);
+    assert_int_equal(api_call_with(&a, "PUT", "/v1/blobs/" WORLD, "world", LIST("Expect", "100-continue")), 200);
+    assert_int_equal(a.req.received, 0);
+    assert_true(a.closed);
+    must(store_sweep(s, 3600LL * 1000000, &removed, &e) && blob_get(s, TEAM_LOCAL, WORLD, &b, &e), &e);
+    in_the_database(a.fixture, old);
+    assert_int_equal(api_tus(&a, "POST", "/v1/uploads", NULL, LIST("Upload-Length", "5", "Upload-Metadata", metadata)), 201);
+    assert_string_equal(api_field(&a, "Upload-Offset"), "5");
+    must(store_sweep(s, 3600LL * 1000000, &removed, &e) && blob_get(s, TEAM_LOCAL, WORLD, &b, &e), &e);
+    in_the_database(a.fixture, old);
+    assert_int_equal(api_call(&a, "POST", "/v1/imports", "{\"url\":\"https://files.example/x\",\"digest\":\"" WORLD "\"}"), 202);
+    must(store_sweep(s, 3600LL * 1000000, &removed, &e) && blob_get(s, TEAM_LOCAL, WORLD, &b, &e), &e);
+    in_the_database(a.fixture, old);
+    must(store_sweep(s, 3600LL * 1000000, &removed, &e), &e);
+    assert_false(blob_get(s, TEAM_LOCAL, WORLD, &b, &e));
+    e = nothing;
+    assert_false(blob_keep(s, TEAM_LOCAL, WORLD, &b, &e));
+    assert_int_equal(e.code, ERR_BUSY);
+    api_close(&a);
+}
+
 static void a_data_set_is_held_against_a_model(void **state)
 {
     struct api a;
@@ -888,6 +920,7 @@ int main(void)
         WITH_STORE(the_protocol_is_kept),
         WITH_STORE(an_upload_can_begin_with_its_bytes_or_be_empty),
         WITH_STORE(a_digest_tells_another_team_nothing),
+        WITH_STORE(what_is_said_to_be_known_is_kept_as_if_it_had_been_sent),
         WITH_STORE(a_data_set_is_held_against_a_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
