@@ -12,10 +12,8 @@
 #include "api/handlers.h"
 #include "api/problem.h"
 #include "api/request.h"
-#include "api/rows.h"
 #include "api/uploads.h"
 #include "core/base/metric.h"
-#include "storage/team.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -137,13 +135,6 @@ static bool check_type(const struct request *req, bool body, struct err *e)
     return true;
 }
 
-/* A blob that is sent once more costs the team nothing more. */
-static bool owned(const struct app *app, const struct request *req)
-{
-    struct blob blob;
-    return blob_get(app->store, req->who.team, req->target.segment[req->target.segments - 1], &blob, NULL);
-}
-
 static bool check_length(const struct app *app, const struct request *req, bool *ret_body, struct err *e)
 {
     const char *length = req->header[HDR_CONTENT_LENGTH];
@@ -157,10 +148,10 @@ static bool check_length(const struct app *app, const struct request *req, bool 
         return err_set(e, ERR_REQUEST_TOO_LARGE, "Content-Length", "this path takes at most %llu bytes",
                        (unsigned long long)limit);
     *ret_body = chunked || n > 0;
-    return req->route->body != BODY_BLOB || quota_check_bytes(app->store, req->who.team, owned(app, req) ? 0 : n, e);
+    return true;
 }
 
-/* The disk space of the declared bytes is taken before they are sent. */
+/* The disk space of the declared bytes, and their part of the quota, are taken before they are sent. */
 static bool begin_blob(const struct app *app, struct request *req, struct err *e)
 {
     const char *last = req->target.segment[req->target.segments - 1], *length = req->header[HDR_CONTENT_LENGTH];
@@ -188,14 +179,12 @@ static bool begin_body(struct app *app, struct request *req, bool body, struct e
 }
 
 /* Bytes that this team owns need not be sent again, if the client asks before it sends. */
-static bool known_blob(const struct app *app, const struct request *req, struct reply *reply)
+static bool known_blob(const struct app *app, const struct request *req)
 {
     struct blob blob;
     const char *expect = req->header[HDR_EXPECT];
-    if (req->route->handle != put_blob || !expect || strcasecmp(expect, "100-continue") != 0
-        || !blob_owned(app->store, req->who.team, req->param[0], &blob))
-        return false;
-    return reply_blob(reply, &blob, NULL) && reply->status == 200;
+    return req->route->handle == put_blob && expect && strcasecmp(expect, "100-continue") == 0
+        && blob_owned(app->store, req->who.team, req->param[0], &blob);
 }
 
 static bool admit(struct app *app, struct request *req, struct reply *reply, char *allow, size_t allow_size, bool *ret_body, struct err *e)
@@ -213,14 +202,15 @@ bool request_admit(struct app *app, struct request *req, struct reply *reply)
     char allow[128] = "";
     bool body = false;
     uploads_fields(req, reply);
-    bool ok = admit(app, req, reply, allow, sizeof allow, &body, &e), known = ok && known_blob(app, req, reply);
-    if (ok && !known && begin_body(app, req, body, &e)) {
+    bool ok = admit(app, req, reply, allow, sizeof allow, &body, &e);
+    req->known = ok && known_blob(app, req);
+    if (ok && !req->known && begin_body(app, req, body, &e)) {
         req->sending = req->route->body == BODY_BLOB || req->part;
         metric_add(METRIC_UPLOADS, req->sending);
         return true;
     }
-    if (known) {
-        /* answered */
+    if (req->known) {
+        /* the handler answers: it has a promise to write down */
     } else if (e.code == ERR_METHOD && strcmp(req->method, "OPTIONS") == 0) {
         reply->status = 204;
         reply_field(reply, "Allow", "%s", allow);
@@ -234,6 +224,7 @@ bool request_admit(struct app *app, struct request *req, struct reply *reply)
     /* What follows on the connection is a body nobody will read. */
     const char *length = req->header[HDR_CONTENT_LENGTH];
     reply->close = reply->close || req->header[HDR_TRANSFER_ENCODING] || (length && strcmp(length, "0") != 0);
-    reply_seal(reply);
+    if (!req->known)
+        reply_seal(reply);
     return false;
 }

@@ -89,6 +89,7 @@ struct request {
     struct upload_part *part;                       /* BODY_PART, owned; the handler ends it with upload_end() */
     struct blob_writer *upload;                     /* BODY_BLOB, owned; the handler ends it with blob_finish() */
     bool sending;                                   /* it brings a file, and is counted */
+    bool known;                                     /* a file the team owns: the handler answers without its bytes */
     uint64_t received, discarded;
     struct err body_error;                          /* the first failure while receiving; the rest is discarded */
 };
@@ -131,7 +132,7 @@ void request_field(struct request *req, const char *name, const char *value, siz
 /* After the last field: which trace the request belongs to. */
 void request_trace(struct request *req);
 
-/* Body bytes are to come iff true; false: the reply is complete and the body is not read. */
+/* Body bytes are to come iff true; false: the body is not read, and the reply is complete unless req->known: then request_answer() makes it. */
 bool request_admit(struct app *app, struct request *req, struct reply *reply);
 
 /* Stores a piece of the body, or remembers why not and discards it.  False: cut the connection. */

@@ -10,7 +10,6 @@
 #include "api/app.h"
 #include "api/handlers.h"
 #include "api/rows.h"
-#include "storage/team.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -136,11 +135,9 @@ static bool begin_patch(struct app *app, struct request *req, bool body, struct 
         && new_part(req, e) && upload_resume(req->part, app->store, req->who.team, req->param[0], offset, e);
 }
 
-/* The quota of the declared bytes is asked now, before they are sent; it counts them from when the row of the upload is written. */
 static bool begin(struct app *app, struct request *req, const struct upload_wish *wish, struct err *e)
 {
-    return quota_check_bytes(app->store, req->who.team, wish->length > 0 ? (uint64_t)wish->length : 0, e)
-        && new_part(req, e) && upload_begin(req->part, app->store, req->who.team, wish, e);
+    return new_part(req, e) && upload_begin(req->part, app->store, req->who.team, wish, e);
 }
 
 static bool begin_post(struct app *app, struct request *req, struct err *e)

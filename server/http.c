@@ -195,6 +195,23 @@ static enum MHD_Result answer(struct live *r)
     return ok;
 }
 
+static void run_task(struct io_task *task);
+static void refuse_busy(struct live *r);
+static void resume(struct live *r);
+
+/* The handler runs on a lane. */
+static enum MHD_Result hand_over(struct live *r, enum lane lane)
+{
+    reaper_phase(r->conn, CONN_RUN);
+    r->task.run = run_task;
+    MHD_suspend_connection(r->connection);  /* before the worker can resume it */
+    if (io_lane_submit(r->http->lanes[lane], &r->task))
+        return MHD_YES;
+    refuse_busy(r);
+    resume(r);
+    return MHD_YES;
+}
+
 static enum MHD_Result on_head(struct live *r, const char *method, const char *version)
 {
     r->req.method = method;
@@ -205,6 +222,8 @@ static enum MHD_Result on_head(struct live *r, const char *method, const char *v
         reaper_phase(r->conn, CONN_BODY);
         return MHD_YES;
     }
+    if (r->req.known)
+        return hand_over(r, LANE_WRITE);
     if (!r->reply.close) {
         r->stage = LIVE_ANSWER;             /* nothing follows: answered on the next call, the connection can go on */
         return MHD_YES;
@@ -292,13 +311,7 @@ static enum MHD_Result on_complete(struct live *r)
         request_answer(r->http->app, &r->req, &r->reply);
         return answer(r);
     }
-    r->task.run = run_task;
-    MHD_suspend_connection(r->connection);  /* before the worker can resume it */
-    if (io_lane_submit(r->http->lanes[lane], &r->task))
-        return MHD_YES;
-    refuse_busy(r);
-    resume(r);
-    return MHD_YES;
+    return hand_over(r, lane);
 }
 
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *c, const char *url, const char *method,
@@ -319,6 +332,8 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *c, const cha
         *n = 0;                             /* all taken */
         return MHD_YES;
     case LIVE_ANSWER:
+        if (r->req.known && r->reply.close)
+            reaper_linger(r->http->reaper, r->conn);
         return answer(r);
     }
     return MHD_NO;

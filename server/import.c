@@ -74,7 +74,7 @@ static bool fetch(struct importer *i, const struct order *o, struct upload *ret,
         .head = take_head, .take = take_bytes, .arg = &t,
     };
     struct outbound_answer answer;
-    if (!upload_resume(&t.part, i->store, o->team, o->id, 0, e))
+    if (!upload_resume_import(&t.part, i->store, o->team, o->id, e))
         return false;
     if (outbound_run(i->outbound, &r, &answer, e) && (t.sized || upload_set_length(&t.part, t.taken, e)))
         return upload_end(&t.part, ret, e);

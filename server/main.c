@@ -26,6 +26,7 @@
 #include "storage/recent.h"
 #include "storage/scrub.h"
 #include "storage/session.h"
+#include "storage/upload.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -377,13 +378,13 @@ static void scrub(struct daemon *d)
 }
 
 /* Waits for the end, which a signal (its number) or the storage (0) brings; once a second writes down what was refused, drops what is out of
- * date and scrubs; sweeps now and once an hour. */
+ * date, uploads that were abandoned among it (that makes room), and scrubs; sweeps now and once an hour. */
 static int run(struct daemon *d, const sigset_t *mine)
 {
     struct timespec second = { .tv_sec = 1 };
     sweep(d);
     for (int64_t swept = clock_mono_us(), trimmed = swept;;) {
-        struct err audit = { 0 };
+        struct err audit = { 0 }, uploads = { 0 };
         int sig = sigtimedwait(mine, NULL, &second);
         if (sig > 0)
             return sig;
@@ -393,6 +394,8 @@ static int run(struct daemon *d, const sigset_t *mine)
             return 0;
         audit_flush(d->store, &audit);
         warn("audit.flush", &audit);
+        upload_sweep(d->store, &uploads);
+        warn("upload.sweep", &uploads);
         recent_sweep(d->store);
         heap_give_back(&trimmed);
         scrub(d);

@@ -45,16 +45,23 @@ bool blob_begin(struct blob_writer *w, struct store *s, const char *team, const 
     if (!newfile_open(&w->file, s->blobs, 0400, limit, e))
         return false;
     w->store = s;
+    struct blob b;
     w->expected = digest != NULL;
+    w->known = digest && blob_get(s, team, digest, &b, NULL);
     snprintf(w->team, sizeof w->team, "%s", team);
     spool_begin(&w->spool, s->spooler, w->file.fd, 0, NULL);
     return true;
 }
 
-bool blob_reserve(struct blob_writer *w, uint64_t bytes, struct err *e)
+/* Space for at least `need` bytes, if there is room for `bytes` of them. */
+static bool take(struct blob_writer *w, uint64_t need, uint64_t bytes, struct err *e)
 {
     if (bytes > w->file.limit)
         bytes = w->file.limit;
+    if (need > bytes)
+        need = bytes;
+    if (!w->exempt && !w->known && !hold_bytes(&w->hold, w->store, w->team, need, &bytes, e))
+        return false;
     if (bytes <= w->taken)
         return true;
     if (!disk_take(w->store, w->file.fd, w->taken, bytes - w->taken, e))
@@ -63,11 +70,13 @@ bool blob_reserve(struct blob_writer *w, uint64_t bytes, struct err *e)
     return true;
 }
 
+bool blob_reserve(struct blob_writer *w, uint64_t bytes, struct err *e) { return take(w, bytes, bytes, e); }
+
 /* A body of unknown length takes space in steps that grow with it. */
 static bool reserve_more(struct blob_writer *w, size_t n, struct err *e)
 {
     uint64_t step = w->file.size < TAKE_MIN ? TAKE_MIN : w->file.size < TAKE_MAX ? w->file.size : TAKE_MAX;
-    return w->file.size + n <= w->taken || blob_reserve(w, w->file.size + n + step, e);
+    return w->file.size + n <= w->taken || take(w, w->file.size + n, w->file.size + n + step, e);
 }
 
 bool blob_write(struct blob_writer *w, const void *p, size_t n, struct err *e)
@@ -107,6 +116,37 @@ static bool owned(struct conn *c, const char *team, const char *digest, struct b
     return got;
 }
 
+static bool own(struct conn *c, const char *team, const char *digest, struct err *e)
+{
+    struct stmt *s = stmt_begin(c, SQL_BLOB_OWN);
+    stmt_text(s, 1, team);
+    stmt_text(s, 2, digest);
+    stmt_int(s, 3, clock_now_us());
+    bool ok = stmt_run(s, e);
+    stmt_end(s);
+    return ok;
+}
+
+bool blob_renew(struct conn *c, const char *team, struct blob *b, struct err *e)
+{
+    struct err why = { 0 };
+    b->existed = owned(c, team, b->digest, &b->size, &why);
+    if (!b->existed)
+        return err_clean(&why, e) && err_set(e, ERR_BUSY, "digest", "the blob %.80s has just been removed; send the request again", b->digest);
+    return own(c, team, b->digest, e);
+}
+
+bool blob_keep(struct store *s, const char *team, const char *digest, struct blob *ret, struct err *e)
+{
+    struct blob b = { 0 };
+    snprintf(b.digest, sizeof b.digest, "%s", digest);
+    struct conn *c = db_write(s->db, e);
+    if (!c || !db_write_end(c, blob_renew(c, team, &b, e), e))
+        return false;
+    *ret = b;
+    return true;
+}
+
 bool blob_add_rows(struct conn *c, const char *team, bool exempt, struct blob *b, struct err *e)
 {
     struct blob had;
@@ -119,13 +159,7 @@ bool blob_add_rows(struct conn *c, const char *team, bool exempt, struct blob *b
     stmt_int(s, 3, clock_now_us());
     bool ok = stmt_run(s, e);
     stmt_end(s);
-    s = stmt_begin(c, SQL_BLOB_OWN);
-    stmt_text(s, 1, team);
-    stmt_text(s, 2, b->digest);
-    stmt_int(s, 3, clock_now_us());
-    ok = ok && stmt_run(s, e);
-    stmt_end(s);
-    return ok;
+    return ok && own(c, team, b->digest, e);
 }
 
 static bool known(struct store *s, const char *hex, bool *ret, struct err *e)
@@ -145,7 +179,7 @@ static bool known(struct store *s, const char *hex, bool *ret, struct err *e)
 bool blob_withdraw(struct store *s, const char *path, const struct err *why)
 {
     bool is_known = true;
-    return why->code == ERR_QUOTA && known(s, path + 3, &is_known, NULL) && !is_known && unlinkat(s->blobs_fd, path, 0) == 0;
+    return why->code && !store_broken(s) && known(s, path + 3, &is_known, NULL) && !is_known && unlinkat(s->blobs_fd, path, 0) == 0;
 }
 
 static bool publish(struct blob_writer *w, struct blob *b, struct err *e)
@@ -153,6 +187,7 @@ static bool publish(struct blob_writer *w, struct blob *b, struct err *e)
     char path[BLOB_PATH_SIZE];
     struct store *s = w->store;
     blob_path(b->digest, path);
+    hold_blob(&w->hold, b->digest);
     /* Space that was taken and not used goes back.  The long fsync happens before the lock; newfile_commit()'s finds nothing to do. */
     if ((w->taken > w->file.size && ftruncate(w->file.fd, (off_t)w->file.size) != 0) || !io_sync(w->file.fd))
         return err_sys(e, "upload", "sync");
@@ -189,6 +224,7 @@ void blob_abort(struct blob_writer *w)
 {
     spool_end(&w->spool);
     newfile_abort(&w->file);
+    hold_end(&w->hold);
     w->store = NULL;
 }
 

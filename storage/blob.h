@@ -14,6 +14,7 @@
 #define STORAGE_BLOB_H
 
 #include "core/base/io.h"
+#include "storage/hold.h"
 #include "storage/spool.h"
 #include "storage/store.h"
 #include "storage/ulid.h"
@@ -33,6 +34,8 @@ struct blob_writer {
     struct spool spool;
     bool exempt;                    /* from the team's quota: a result of a job that was accepted */
     bool expected;                  /* the digest was announced */
+    bool known;                     /* it is of bytes the team owns: they cost it nothing more */
+    struct hold hold;
     uint64_t taken;                 /* bytes of disk space it has */
     uint8_t want[HASH_SIZE];
 };
@@ -41,9 +44,9 @@ struct blob_writer {
 /* digest: "sha256:..." if announced, else NULL.  At most `limit` bytes will be taken. */
 bool blob_begin(struct blob_writer *w, struct store *s, const char *team, const char *digest,
                 uint64_t limit, struct err *e);
-/* Takes the disk space of `bytes` in advance; ERR_DISK, so that nobody sends what will not fit. */
+/* Takes the disk space of `bytes` in advance; ERR_DISK or ERR_QUOTA, so that nobody sends what will not fit. */
 bool blob_reserve(struct blob_writer *w, uint64_t bytes, struct err *e);
-/* ERR_REQUEST_TOO_LARGE over the limit, ERR_DISK when the disk is full. */
+/* ERR_REQUEST_TOO_LARGE over the limit, ERR_DISK when the disk is full, ERR_QUOTA when the team's quota is. */
 bool blob_write(struct blob_writer *w, const void *p, size_t n, struct err *e);
 /* Publishes; ERR_UPLOAD_DIGEST if the bytes are not those announced, ERR_QUOTA if they are too many for the team.  The writer is finished either way. */
 bool blob_finish(struct blob_writer *w, struct blob *ret, struct err *e);
@@ -56,6 +59,9 @@ bool blob_adopt(struct store *s, const char *team, int fd, uint64_t limit, struc
 bool blob_owned(struct store *s, const char *team, const char *digest, struct blob *ret);
 /* ERR_NOT_FOUND unless the team owns it. */
 bool blob_get(struct store *s, const char *team, const char *digest, struct blob *ret, struct err *e);
+
+/* Renews the time a blob that nothing uses yet is kept for its team.  ERR_BUSY if the team owns it no more: it has just been removed. */
+bool blob_keep(struct store *s, const char *team, const char *digest, struct blob *ret, struct err *e);
 
 /*
  * A read-only descriptor (close-on-exec) of a blob the team owns; its size has been compared with the row.

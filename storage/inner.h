@@ -4,10 +4,12 @@
 #ifndef STORAGE_INNER_H
 #define STORAGE_INNER_H
 
+#include "core/base/buf.h"
 #include "core/base/json.h"
 #include "storage/audit.h"
 #include "storage/blob.h"
 #include "storage/db.h"
+#include "storage/hold.h"
 #include "storage/job.h"
 #include "storage/recent.h"
 #include "storage/stmt.h"
@@ -39,7 +41,8 @@ struct store {
         int64_t dropped;
     } audit;                        /* refusals on their way to the table */
     pthread_mutex_t publish_mu;     /* orders the naming of blobs against their removal; taken before a write */
-    pthread_mutex_t room_mu;        /* orders those who take disk space */
+    pthread_mutex_t room_mu;        /* orders those who take disk space; guards the list below */
+    struct hold *holds;             /* what requests under way take of their teams' quotas */
     pthread_mutex_t parts_mu;       /* guards the list below and what upload.h says; taken before a part's own lock */
     pthread_cond_t parts_changed;
     struct upload_part *parts;      /* uploads somebody is writing to */
@@ -130,17 +133,30 @@ bool secret_make(const char *prefix, char ret[TOKEN_TEXT_SIZE], struct err *e);
 void secret_hash(const char *text, char ret[HASH_HEX_SIZE]);
 bool secret_well_formed(const char *prefix, const char *text);
 
+/* hold.c: what requests of a team hold.  From when it was read on, `rows` that are written of it are not to be counted. */
+struct held {
+    uint64_t bytes;
+    int uploads;
+    struct buf rows;                /* ids and digests */
+};
+bool held_read(struct store *s, const char *team, struct held *ret, struct err *e);
+void held_release(struct held *h);
+const char *held_rows(const struct held *h);        /* accepts NULL; never is */
+
 /* The team's row, made if there is none. */
 bool team_ensure(struct conn *c, const char *team, struct err *e);
 /* A team that has no row has no limits. */
 struct team;
 struct quota;
 bool team_read(struct conn *c, const char *name, struct team *ret, struct err *e);
-bool team_read_used(struct conn *c, const char *name, struct quota *ret, struct err *e);
+/* held: is added, and its rows are not counted; NULL: nothing is held. */
+bool team_read_used(struct conn *c, const char *name, const struct held *held, struct quota *ret, struct err *e);
 
 /* May the team queue one more job, store `more` bytes more?  ERR_QUOTA says which limit, and what helps. */
 bool quota_admit_job(struct conn *c, const char *team, struct err *e);
 bool quota_admit_bytes(struct conn *c, const char *team, uint64_t more, struct err *e);
+/* May it take `need` bytes beside what is held?  Then *bytes, which are not fewer, become as many as there is room for. */
+bool quota_grant(struct conn *c, const char *team, const struct held *held, uint64_t need, uint64_t *bytes, struct err *e);
 
 /* Makes room for items[n] in the malloc'd array that `items` points to; zeroes it. */
 bool list_grow(void *items, size_t n, size_t size, struct err *e);
@@ -161,7 +177,10 @@ bool blob_path(const char *digest, char ret[BLOB_PATH_SIZE]);
 /* The rows of a blob whose file has its name.  ERR_QUOTA if the team may have no more, unless it owned the bytes or is exempt.
  * Fills b->existed. */
 bool blob_add_rows(struct conn *c, const char *team, bool exempt, struct blob *b, struct err *e);
-/* After rows were refused for that: takes the file's name away again if nobody owns the bytes, so that nothing is left.  With s->publish_mu. */
+/* The same of one the team owns already. */
+bool blob_renew(struct conn *c, const char *team, struct blob *b, struct err *e);
+/* After rows that were not written: takes the file's name away again if nobody owns the bytes, so that nothing is left.  Where a commit may have
+ * reached the disk all the same (store_broken()) the next start decides.  With s->publish_mu. */
 bool blob_withdraw(struct store *s, const char *path, const struct err *why);
 /*
  * Into the blob's row: its bytes were found to have rotted, or to be right again.  fd: the file that was read, -1: there is none.  Nothing happens if by now a
@@ -175,7 +194,13 @@ bool blob_rotted(const char *digest, const char *how, struct err *e);
 /* Makes a name in blobs/xx/ durable. */
 bool blob_sync_folder(struct store *s, const char *path, struct err *e);
 
-/* ---- uploads: upload_row.c for upload.c, but the last ---- */
+/* ---- uploads: upload_file.c and upload_row.c for upload.c, but the last ---- */
+
+/* Opens the file as the row knows it: what came after the offset was never acknowledged.  hash: as the row has it.  A file that has been given a
+ * digest's name is left alone and its bytes below the offset are copied, which takes the space and time of as many. */
+bool upload_file_open(struct upload_part *p, const char *hash, struct err *e);
+/* Before it gets its digest's name: has the bytes that came, no others, and no space but theirs, all on disk. */
+bool upload_file_seal(const struct upload_state *st, struct err *e);
 
 /* The row of an upload that has not expired.  ret_hash (HASH_STATE_SIZE) and ret_want (HASH_TEXT_SIZE) may be NULL. */
 bool upload_row_get(struct store *s, const char *team, const char *id, struct upload *ret, char *ret_hash, char *ret_want, struct err *e);
@@ -184,14 +209,12 @@ bool upload_row_update(struct store *s, struct conn *c, const struct upload_stat
 bool upload_row_end(struct store *s, struct conn *c, const struct upload_state *st, const char *digest, struct err *e);
 bool upload_row_delete(struct store *s, const char *team, const char *id, bool *ret_was, struct err *e);
 /* ERR_QUOTA when the team has as many unfinished ones as it may. */
-bool upload_few_enough(struct store *s, const char *team, struct err *e);
+bool upload_few_enough(struct store *s, const char *team, const struct held *held, struct err *e);
 bool upload_none(const char *id, struct err *e);            /* ERR_NOT_FOUND */
 bool upload_is_written(struct store *s, const char *id);    /* whether a part is open */
 
 /* Removes files of uploads that no row names. */
 void upload_sweep_files(struct store *s);
-/* Removes uploads that were abandoned. */
-bool upload_sweep(struct store *s, struct err *e);
 
 /* Reserves the space of DIR/ballast if there is plenty; else does nothing. */
 void ballast_make(struct store *s);

@@ -73,7 +73,8 @@
     X(UPLOAD_INSERT, "INSERT INTO uploads (team, " UPLOAD_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, NULL, ?10, ?11)") \
     X(UPLOAD_GET, "SELECT " UPLOAD_COLUMNS " FROM uploads WHERE team = ?1 AND id = ?2")                 \
     X(UPLOAD_KNOWN, "SELECT 1 FROM uploads WHERE id = ?1 AND digest = '' AND problem IS NULL")          \
-    X(UPLOAD_OPEN, "SELECT count(*) FROM uploads WHERE team = ?1 AND digest = '' AND problem IS NULL AND expires_at >= ?2") \
+    X(UPLOAD_OPEN, "SELECT count(*) FROM uploads WHERE team = ?1 AND digest = '' AND problem IS NULL AND expires_at >= ?2" \
+                   " AND NOT instr(?3, id)") \
     X(UPLOAD_PROGRESS, "UPDATE uploads SET offset = ?3, hash = ?4, expires_at = ?5, length = ?6 WHERE team = ?1 AND id = ?2") \
     X(UPLOAD_FINISH, "UPDATE uploads SET offset = ?3, length = ?3, hash = '', digest = ?4, expires_at = ?5 WHERE team = ?1 AND id = ?2") \
     X(UPLOAD_FAIL, "UPDATE uploads SET problem = ?3 WHERE team = ?1 AND id = ?2")                       \
@@ -232,10 +233,13 @@
     X(TEAM_QUOTA, "UPDATE teams SET max_running = ?2, max_queued = ?3, max_bytes = ?4 WHERE name = ?1") \
     X(TEAM_GET, "SELECT " TEAM_COLUMNS " FROM teams WHERE name = ?1")                                   \
     X(TEAM_LIST, "SELECT " TEAM_COLUMNS " FROM teams ORDER BY name")                                    \
+    /* ?2: ids of uploads and digests that are counted as what requests hold, see hold.h; "" for none */   \
     X(TEAM_USED, "SELECT (SELECT count(*) FROM jobs WHERE state IN ('running', 'canceling') AND team = ?1)," \
                  " (SELECT count(*) FROM jobs WHERE state = 'queued' AND team = ?1),"                   \
-                 " (SELECT coalesce(sum(b.size), 0) FROM blob_owners o JOIN blobs b USING (digest) WHERE o.team = ?1)"  \
-                 " + (SELECT coalesce(sum(max(length, 0)), 0) FROM uploads WHERE team = ?1 AND digest = '' AND problem IS NULL)") \
+                 " (SELECT coalesce(sum(b.size), 0) FROM blob_owners o JOIN blobs b USING (digest) WHERE o.team = ?1" \
+                 " AND NOT instr(?2, o.digest))"                                                        \
+                 " + (SELECT coalesce(sum(max(length, 0)), 0) FROM uploads WHERE team = ?1 AND digest = '' AND problem IS NULL" \
+                 " AND NOT instr(?2, id))") \
     X(TEAM_HAS, "SELECT EXISTS (SELECT 1 FROM tokens WHERE team = ?1), EXISTS (SELECT 1 FROM jobs WHERE team = ?1)," \
                 " EXISTS (SELECT 1 FROM assets WHERE team = ?1), EXISTS (SELECT 1 FROM blob_owners WHERE team = ?1)"   \
                 " OR EXISTS (SELECT 1 FROM uploads WHERE team = ?1)," \

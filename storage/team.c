@@ -82,13 +82,16 @@ static void team_of_row(struct stmt *q, struct team *t)
     stmt_get_text(q, 0, t->name, sizeof t->name);
 }
 
-bool team_read_used(struct conn *c, const char *name, struct quota *ret, struct err *e)
+bool team_read_used(struct conn *c, const char *name, const struct held *held, struct quota *ret, struct err *e)
 {
     struct stmt *q = stmt_begin(c, SQL_TEAM_USED);
     stmt_text(q, 1, name);
+    stmt_text(q, 2, held_rows(held));
     bool got = stmt_row(q, e);
     if (got)
         *ret = (struct quota){ stmt_get_int(q, 0), stmt_get_int(q, 1), stmt_get_int(q, 2) };
+    if (got && held && __builtin_add_overflow(ret->bytes, held->bytes, &ret->bytes))
+        ret->bytes = INT64_MAX;
     stmt_end(q);
     return got;
 }
@@ -107,9 +110,13 @@ bool team_read(struct conn *c, const char *name, struct team *ret, struct err *e
 
 bool team_get(struct store *s, const char *name, struct team *ret, struct err *e)
 {
+    struct held held;
+    if (!held_read(s, name, &held, e))
+        return false;
     struct conn *c = db_read(s->db);
-    bool ok = team_read(c, name, ret, e) && (ret->name[0] || no_team(name, e)) && team_read_used(c, name, &ret->used, e);
+    bool ok = team_read(c, name, ret, e) && (ret->name[0] || no_team(name, e)) && team_read_used(c, name, &held, &ret->used, e);
     db_read_end(c);
+    held_release(&held);
     return ok;
 }
 

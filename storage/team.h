@@ -28,9 +28,6 @@ bool team_create(struct store *s, const char *name, const struct quota *quota, s
 bool team_get(struct store *s, const char *name, struct team *ret, struct err *e);
 bool team_set_quota(struct store *s, const char *name, const struct quota *quota, struct err *e);
 
-/* Whether `more` bytes would be taken now, see ERR_QUOTA's text; asked again, in the transaction that stores them. */
-bool quota_check_bytes(struct store *s, const char *name, uint64_t more, struct err *e);
-
 struct team_list { struct team *items; size_t n; };
 bool team_list(struct store *s, struct team_list *ret, struct err *e);      /* all, by name */
 void team_list_release(struct team_list *l);

@@ -64,6 +64,7 @@ static void leave(struct upload_part *p)
     spool_end(&p->state.spool);
     if (p->state.fd >= 0)
         close(p->state.fd);
+    hold_end(&p->hold);
     pthread_mutex_destroy(&p->mu);
     p->store = NULL;
 }
@@ -145,8 +146,7 @@ bool upload_begin(struct upload_part *p, struct store *s, const char *team, cons
     snprintf(st->want, sizeof st->want, "%s", w->want ? w->want : "");
     snprintf(st->metadata, sizeof st->metadata, "%s", w->metadata ? w->metadata : "");
     snprintf(st->source, sizeof st->source, "%s", w->source ? w->source : "");
-    upload_sweep(s, NULL);              /* what others have abandoned makes room, without waiting for the hour */
-    bool ok = upload_few_enough(s, team, e);
+    bool ok = hold_upload(&p->hold, s, team, st->id, e);
     if (ok) {
         st->fd = openat(s->blobs_fd, st->id, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         ok = st->fd >= 0 || err_sys(e, "upload", "create the file");
@@ -160,22 +160,7 @@ bool upload_begin(struct upload_part *p, struct store *s, const char *team, cons
     return false;
 }
 
-/* The file as the row knows it: what came after the offset was never acknowledged. */
-static bool open_file(struct upload_part *p, const char *hash, struct err *e)
-{
-    struct hash had;
-    struct stat file;
-    struct upload_state *st = &p->state;
-    st->fd = openat(p->store->blobs_fd, st->id, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-    if (st->fd < 0 || fstat(st->fd, &file) != 0)
-        return err_sys(e, "upload", "open the file");
-    if ((uint64_t)file.st_size < st->at)
-        return err_set(e, ERR_IO, "upload", "bytes of %s are missing; delete it and begin a new one", st->id);
-    spool_begin(&st->spool, p->store->spooler, st->fd, st->at, hash_load(hash, &had) ? &had : NULL);
-    return true;
-}
-
-bool upload_resume(struct upload_part *p, struct store *s, const char *team, const char *id, uint64_t offset, struct err *e)
+static bool go_on(struct upload_part *p, struct store *s, const char *team, const char *id, uint64_t offset, bool import, struct err *e)
 {
     struct upload u;
     char hash[HASH_STATE_SIZE];
@@ -189,6 +174,10 @@ bool upload_resume(struct upload_part *p, struct store *s, const char *team, con
     }
     memcpy(st->source, u.source, sizeof st->source);
     upload_release(&u);
+    if (!st->source[0] != !import) {
+        leave(p);
+        return err_set(e, ERR_CONFLICT, "id", "the bytes of an import come from its URL alone; begin an upload of your own");
+    }
     p->settling = true;                                             /* until it is whole nobody may take it over */
     bool mine = enter(p);
     if (!mine)
@@ -205,12 +194,22 @@ bool upload_resume(struct upload_part *p, struct store *s, const char *team, con
             ok = err_set(e, ERR_UPLOAD_OFFSET, "Upload-Offset", "the upload stands at %llu; go on from there", (unsigned long long)u.offset);
         upload_release(&u);
     }
-    ok = ok && open_file(p, hash, e);
+    ok = ok && upload_file_open(p, hash, e);
     if (ok)
         settled(p);
     else
         leave(p);
     return ok;
+}
+
+bool upload_resume(struct upload_part *p, struct store *s, const char *team, const char *id, uint64_t offset, struct err *e)
+{
+    return go_on(p, s, team, id, offset, false, e);
+}
+
+bool upload_resume_import(struct upload_part *p, struct store *s, const char *team, const char *id, struct err *e)
+{
+    return go_on(p, s, team, id, 0, true, e);
 }
 
 static bool expect(struct upload_state *st, const char *checksum, struct err *e)
@@ -242,6 +241,9 @@ static bool set_length(struct upload_part *p, uint64_t length, struct err *e)
     if (length < st->at || length > INT64_MAX)
         return err_set(e, ERR_UPLOAD_INCOMPLETE, "Upload-Length", "%llu bytes have arrived of %llu", (unsigned long long)st->at,
                        (unsigned long long)length);
+    uint64_t held = length;
+    if ((length > st->taken || st->fresh) && !hold_bytes(&p->hold, p->store, st->team, length, &held, e))
+        return false;
     if (length > st->taken) {
         if (!disk_take(p->store, st->fd, st->taken, length - st->taken, e))
             return false;
@@ -270,9 +272,10 @@ static bool add_bytes(struct upload_part *p, const void *data, size_t n, struct 
         return err_set(e, ERR_REQUEST_TOO_LARGE, "body", "the upload has %lld bytes, more are sent", (long long)st->length);
     if (st->at + n > st->taken) {
         enum { STEP = 16 << 20 };
-        if (!disk_take(p->store, st->fd, st->taken, st->at + n + STEP - st->taken, e))
+        uint64_t more = st->at + n + STEP;
+        if (!hold_bytes(&p->hold, p->store, st->team, st->at + n, &more, e) || !disk_take(p->store, st->fd, st->taken, more - st->taken, e))
             return false;
-        st->taken = st->at + n + STEP;
+        st->taken = more;
     }
     if (!spool_add(&st->spool, data, n, e))
         return false;
@@ -336,12 +339,15 @@ static bool name_bytes(struct store *s, const struct upload_state *st, const cha
     return ok && blob_sync_folder(s, path, e);
 }
 
-static bool publish(struct store *s, const struct upload_state *st, struct blob *b, struct err *e)
+static bool publish(struct upload_part *p, struct blob *b, struct err *e)
 {
+    struct store *s = p->store;
+    const struct upload_state *st = &p->state;
     char path[BLOB_PATH_SIZE];
     blob_path(b->digest, path);
-    if ((st->taken > st->at && ftruncate(st->fd, (off_t)st->at) != 0) || !io_sync(st->fd))
-        return err_sys(e, "upload", "sync");
+    if (!upload_file_seal(st, e))
+        return false;
+    hold_blob(&p->hold, b->digest);
     pthread_mutex_lock(&s->publish_mu);
     bool ok = name_bytes(s, st, path, e), counted = !st->fresh && !st->source[0];     /* since it began: see upload_row_insert() */
     struct conn *c = ok ? db_write(s->db, e) : NULL;
@@ -355,8 +361,10 @@ static bool publish(struct store *s, const struct upload_state *st, struct blob 
 }
 
 /* All bytes are there.  Wrong ones are thrown away with the upload: sending the rest again would not help. */
-static bool finish(struct store *s, struct upload_state *st, struct err *e)
+static bool finish(struct upload_part *p, struct err *e)
 {
+    struct store *s = p->store;
+    struct upload_state *st = &p->state;
     uint8_t digest[HASH_SIZE];
     struct blob b = { .size = st->at };
     bool was;
@@ -365,7 +373,7 @@ static bool finish(struct store *s, struct upload_state *st, struct err *e)
     hash_end(&st->spool.hash, digest);
     hash_text(digest, b.digest);
     if (!st->want[0] || strcmp(st->want, b.digest) == 0)
-        return publish(s, st, &b, e);
+        return publish(p, &b, e);
     audit_expect_failure(ERR_UPLOAD_DIGEST);
     if (!st->fresh && !st->source[0])       /* who watches an import wants to see why */
         upload_row_delete(s, st->team, st->id, &was, NULL);
@@ -384,14 +392,16 @@ static bool sum_is_right(struct upload_state *st, struct err *e)
                    (unsigned long long)st->start);
 }
 
-static bool end_part(struct store *s, struct upload_state *st, struct err *e)
+static bool end_part(struct upload_part *p, struct err *e)
 {
+    struct store *s = p->store;
+    struct upload_state *st = &p->state;
     if (!sum_is_right(st, e)) {
         forget_part(s, st);
         return false;
     }
     bool complete = st->length >= 0 && st->at == (uint64_t)st->length;
-    if (complete ? finish(s, st, e) : keep_part(s, st, e))
+    if (complete ? finish(p, e) : keep_part(s, st, e))
         return true;
     if (st->fresh)
         unlinkat(s->blobs_fd, st->id, 0);
@@ -404,7 +414,7 @@ bool upload_end(struct upload_part *p, struct upload *ret, struct err *e)
     struct store *s = p->store;
     memcpy(id, p->state.id, sizeof id);
     memcpy(team, p->state.team, sizeof team);
-    bool ok = settle(p) ? end_part(s, &p->state, e)
+    bool ok = settle(p) ? end_part(p, e)
                         : taken_away(e);
     leave(p);
     return ok && upload_row_get(s, team, id, ret, NULL, NULL, e);

@@ -17,6 +17,7 @@
 #ifndef STORAGE_UPLOAD_H
 #define STORAGE_UPLOAD_H
 
+#include "storage/hold.h"
 #include "storage/spool.h"
 #include "storage/store.h"
 #include "storage/ulid.h"
@@ -65,23 +66,26 @@ struct upload_part {
     struct store *store;                    /* NULL: not open */
     struct upload_part *next;               /* guarded by store->parts_mu, as `settling` and `stolen` */
     bool settling, stolen;
+    struct hold hold;                       /* of what no row counts yet; the part's whole time */
     pthread_mutex_t mu;                     /* guards `state` */
     struct upload_state state;
 };
 
 /*
- * A new upload.  ERR_DISK without the space for its length, ERR_QUOTA when the team has too many.  It gets its row, and the
+ * A new upload.  ERR_DISK without the space for its length, ERR_QUOTA when the team has too many or may not have so many bytes.  It gets its row, and the
  * client its name, in upload_end().
  */
 bool upload_begin(struct upload_part *p, struct store *s, const char *team, const struct upload_wish *w, struct err *e);
 
-/* The next part.  ERR_NOT_FOUND; ERR_UPLOAD_OFFSET (e's text names the right one); ERR_UPLOAD_BUSY. */
+/* The next part.  ERR_NOT_FOUND; ERR_UPLOAD_OFFSET (e's text names the right one); ERR_UPLOAD_BUSY; ERR_CONFLICT. */
 bool upload_resume(struct upload_part *p, struct store *s, const char *team, const char *id, uint64_t offset, struct err *e);
+/* The one part of an import; upload_resume() is ERR_CONFLICT for it. */
+bool upload_resume_import(struct upload_part *p, struct store *s, const char *team, const char *id, struct err *e);
 
 /* Before the first byte: the part will have this checksum, "sha1 <base64>".  ERR_REQUEST_INVALID. */
 bool upload_expect(struct upload_part *p, const char *checksum, struct err *e);
 
-/* Says how long an upload of unknown length is, and takes the space. */
+/* Says how long an upload of unknown length is, and takes the space.  ERR_DISK, ERR_QUOTA. */
 bool upload_set_length(struct upload_part *p, uint64_t length, struct err *e);
 
 bool upload_write(struct upload_part *p, const void *data, size_t n, struct err *e);
@@ -95,10 +99,13 @@ bool upload_end(struct upload_part *p, struct upload *ret, struct err *e);
 /* The same without an answer: keeps what arrived of a part without a checksum.  May take a disk's time; accepts {0}. */
 void upload_abandon(struct upload_part *p);
 
+/* Removes uploads that were abandoned: their rows, and their bytes, which takes a disk's time. */
+bool upload_sweep(struct store *s, struct err *e);
+
 /* Where it stands; takes it over from whoever writes to it. */
 bool upload_get(struct store *s, const char *team, const char *id, struct upload *ret, struct err *e);
 
-/* An upload that is complete from the start, because the team owns these bytes. */
+/* An upload that is complete from the start, because the team owns these bytes; they are kept as if they had been sent.  ERR_BUSY as blob_keep(). */
 bool upload_known(struct store *s, const char *team, const struct upload_wish *w, struct upload *ret, struct err *e);
 
 /* Ends it for good.  Its blob, if it has become one, stays. */

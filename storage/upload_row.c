@@ -110,14 +110,15 @@ bool upload_row_delete(struct store *s, const char *team, const char *id, bool *
     return db_write_end(c, ok, e);
 }
 
-bool upload_few_enough(struct store *s, const char *team, struct err *e)
+bool upload_few_enough(struct store *s, const char *team, const struct held *held, struct err *e)
 {
     struct err why = { 0 };
     struct conn *c = db_read(s->db);
     struct stmt *q = stmt_begin(c, SQL_UPLOAD_OPEN);
     stmt_text(q, 1, team);
     stmt_int(q, 2, clock_now_us());
-    int64_t open = stmt_row(q, &why) ? stmt_get_int(q, 0) : 0;
+    stmt_text(q, 3, held_rows(held));
+    int64_t open = stmt_row(q, &why) ? stmt_get_int(q, 0) + held->uploads : 0;
     stmt_end(q);
     db_read_end(c);
     if (why.code)
@@ -149,8 +150,11 @@ bool upload_known(struct store *s, const char *team, const struct upload_wish *w
     id_new("upl", st.id);
     snprintf(st.team, sizeof st.team, "%s", team);
     snprintf(st.metadata, sizeof st.metadata, "%s", w->metadata ? w->metadata : "");
+    struct blob b = { 0 };
+    snprintf(b.digest, sizeof b.digest, "%s", w->want);
     struct conn *c = db_write(s->db, e);
-    return c && db_write_end(c, upload_row_insert(s, c, &st, w->want, e), e) && upload_row_get(s, team, st.id, ret, NULL, NULL, e);
+    return c && db_write_end(c, blob_renew(c, team, &b, e) && upload_row_insert(s, c, &st, w->want, e), e)
+        && upload_row_get(s, team, st.id, ret, NULL, NULL, e);
 }
 
 static bool set_problem(struct store *s, enum sql which, const char *one, const char *two, const char *three, struct err *e)
@@ -205,7 +209,7 @@ static bool next_expired(struct store *s, char id[ID_SIZE], char team[TEAM_SIZE]
     return err_clean(&why, e);
 }
 
-static bool sweep(struct store *s, struct err *e)
+bool upload_sweep(struct store *s, struct err *e)
 {
     char id[ID_SIZE] = "", team[TEAM_SIZE];
     bool was, ok;
@@ -216,14 +220,6 @@ static bool sweep(struct store *s, struct err *e)
             return false;
         unlinkat(s->blobs_fd, id, 0);
     }
-    return ok;
-}
-
-bool upload_sweep(struct store *s, struct err *e)
-{
-    struct audit_scope *was = audit_enter(NULL);        /* a request may do it in passing; it is not what was asked for */
-    bool ok = sweep(s, e);
-    audit_enter(was);
     return ok;
 }
 

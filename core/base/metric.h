@@ -18,6 +18,7 @@
     X(HTTP_OPEN, GAUGE, "http_requests_in_flight", "", "Requests that have begun and not ended", "", "")                          \
     X(EVENT_READERS, GAUGE, "event_readers", "", "Streams of events and long polls", "", "")                                      \
     X(UPLOADS, GAUGE, "uploads_in_flight", "", "Requests that are sending a file", "", "")                                        \
+    X(UPLOAD_HELD, GAUGE, "upload_held_bytes", "bytes", "Of quotas, taken by requests that are sending a file and have no row yet", "", "")            \
     X(UPLOAD_BYTES, COUNTER, "upload_bytes", "bytes", "Bytes of files received", "", "")                                          \
     X(QUEUE_WAIT, HISTOGRAM, "queue_wait_seconds", "seconds", "From a job's last queueing to its claim", "", "")                    \
     X(STAGE_SECONDS, HISTOGRAM, "job_stage_seconds", "seconds", "A running job's time in one stage", "stage",                      \

@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import json
 import re
+import socket
 import sqlite3
 import subprocess
 import time
@@ -95,7 +96,7 @@ def test_bytes_are_refused_before_they_are_sent_and_never_by_half(make_daemon):
         return ask("PUT", f"/v1/blobs/sha256:{digest}", data=iter([data]) if chunked else data)
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda n: put(n, chunked=n % 2), range(8)))
+        answers = list(pool.map(put, range(8)))
     assert sorted(a.status_code for a in answers) == [201] * 2 + [403] * 6
     for answer in answers:
         if answer.status_code == 403:
@@ -110,6 +111,45 @@ def test_bytes_are_refused_before_they_are_sent_and_never_by_half(make_daemon):
     assert connection.getresponse().status == 403
     connection.close()
     assert not daemon.leftovers()
+
+
+def test_bodies_of_unknown_length_take_their_steps_of_the_quota(make_daemon):
+    """A step may be all that is left, so of many at the same moment fewer may end than there is room for; never none, and never more."""
+    daemon = make_daemon()
+    ask = make_team(daemon, "red", max_bytes=250_000)
+
+    def put(seed):
+        data = hashlib.sha256(str(seed).encode()).digest() * 3125
+        return ask("PUT", f"/v1/blobs/sha256:{hashlib.sha256(data).hexdigest()}", data=iter([data]) if seed % 2 else data).status_code
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        codes = list(pool.map(put, range(8)))
+    assert set(codes) == {201, 403} and codes.count(201) in (1, 2)
+    assert ask("GET", "/v1/teams/red").json()["used"]["bytes"] == 100_000 * codes.count(201)
+    assert put(9 if codes.count(201) == 1 else codes.index(201)) in (200, 201)      # alone it may have all that is left
+    assert not daemon.leftovers()
+
+
+def test_slow_senders_together_reserve_no_more_than_the_quota(make_daemon):
+    daemon = make_daemon()
+    used = lambda: daemon("GET", "/v1/teams/red").json()["used"]["bytes"]
+    make_team(daemon, "red", max_bytes=5_000_000)
+    token = make_token(daemon, team="red", role="member")["token"]
+    head = f"Host: localhost\r\nAuthorization: Bearer {token}\r\n"
+    tus = "POST /v1/uploads HTTP/1.1\r\nTus-Resumable: 1.0.0\r\nUpload-Length: 4900000\r\nContent-Type: application/offset+octet-stream\r\n"
+    put = "PUT /v1/models?name=x HTTP/1.1\r\n"
+    senders = []
+    for line in [tus, put] * 4:
+        senders.append(socket.create_connection(("127.0.0.1", daemon.port), timeout=10))
+        senders[-1].sendall(f"{line}{head}Content-Length: 4900000\r\n\r\n".encode() + b"x" * 1000)
+        until(lambda: used() == 4_900_000, what="the place of the first")
+    for refused in senders[1:]:
+        assert refused.recv(12) == b"HTTP/1.1 403"
+    files = [p for p in (daemon.data / "blobs").iterdir() if p.is_file()]
+    assert sum(p.stat().st_blocks * 512 for p in files) < 5_500_000
+    for sender in senders:
+        sender.close()
+    until(lambda: used() == 0, what="the end of what was held")
 
 
 def test_an_upload_in_parts_has_its_place_from_its_beginning(make_daemon):

@@ -60,6 +60,7 @@ def test_what_happens_is_counted(make_daemon):
     assert value(d, 'repquant_job_stage_seconds_count{stage="preparing"}') == 1 == value(d, 'repquant_job_stage_seconds_count{stage="quantizing"}')
     assert value(d, 'repquant_jobs{state="canceled"}') == 1 and value(d, "repquant_database_commit_seconds_count") > 5
     assert value(d, "repquant_upload_bytes_total") > 20 and value(d, "repquant_uploads_in_flight") == 0
+    assert value(d, "repquant_upload_held_bytes") == 0
     assert value(d, "repquant_disk_free_bytes") > 0 <= value(d, "repquant_disk_reserved_bytes")
     assert value(d, "repquant_http_requests_in_flight") >= 1, "this one"
     assert value(d, "repquant_database_memory_bytes") > 0 and (SANITIZED or value(d, "repquant_heap_bytes") > value(d, "repquant_database_memory_bytes"))

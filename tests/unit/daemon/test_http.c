@@ -382,6 +382,24 @@ static void a_refusal_comes_instead_of_100_continue(void **state)
     site_close(s);
 }
 
+static void a_blob_that_is_known_is_answered_instead_of_100_continue(void **state)
+{
+    struct site *s = site_open(state);
+    char buf[4096];
+    for (int i = 0; i < 3; i++) {
+        int fd = client(s);
+        say(fd, "PUT /v1/blobs/" FIXTURE_DIGEST " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+        if (i > 0)
+            say(fd, i == 1 ? "hel" : "hello");              /* who does not wait */
+        hear(fd, buf, sizeof buf, true);
+        assert_int_equal(status_of(buf), 200);
+        assert_null(strstr(buf, "100 Continue"));
+        assert_non_null(strstr(buf, "Connection: close"));
+        close(fd);
+    }
+    site_close(s);
+}
+
 static void *stop_it(void *arg)
 {
     http_stop(((struct site *)arg)->http, 10);
@@ -471,6 +489,7 @@ int main(void)
         WITH_STORE(no_second_request_is_smuggled_behind_doubtful_framing),
         WITH_STORE(an_early_refusal_reaches_a_client_that_is_still_sending),
         WITH_STORE(a_refusal_comes_instead_of_100_continue),
+        WITH_STORE(a_blob_that_is_known_is_answered_instead_of_100_continue),
         WITH_STORE(stopping_lets_requests_under_way_finish),
         cmocka_unit_test(an_address_is_told_as_its_client_is_known),
         WITH_STORE(a_taken_port_and_a_host_name_are_refused_with_the_address),

@@ -2,9 +2,13 @@
 #include "tests/unit/daemon/api_fixture.h"
 
 #include "core/base/io.h"
+#include "core/base/metric.h"
+#include "storage/team.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sqlite3.h>
+#include <sys/fsuid.h>
 
 #define HELLO FIXTURE_DIGEST            /* of "hello" */
 #define WORLD "sha256:486ea46224d1bb4fb680f34f7c9ad96a8f24ec88be73ea8e5a6c65260e9cb8a7"     /* of "world" */
@@ -175,6 +179,118 @@ static void a_crash_keeps_what_was_acknowledged_and_forgets_the_rest(void **stat
     assert_string_equal(u.digest, WORLD);
 }
 
+/* What a crash before the commit of an upload's last part leaves: all bytes, read-only, with the digest as a second name. */
+static void cut_at_the_commit(struct fixture *f, const char *id, const char *bytes, const char *digest)
+{
+    char path[400], name[400];
+    snprintf(path, sizeof path, "%s/blobs/%s", f->dir, id);
+    int fd = open(path, O_WRONLY | O_TRUNC);
+    assert_int_equal(write(fd, bytes, strlen(bytes)), (ssize_t)strlen(bytes));
+    assert_int_equal(fchmod(fd, 0400), 0);
+    close(fd);
+    if (!digest)
+        return;
+    snprintf(name, sizeof name, "%s/blobs/%.2s/%s", f->dir, digest + 7, digest + 7);
+    remove(name);
+    assert_int_equal(link(path, name), 0);
+}
+
+static void bytes_that_are_another_teams_blob_are_never_written_to(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = nothing;
+    int fd;
+    uint64_t size;
+    fixture_blob(f, "other", "world");
+    struct upload u = begun(f, TEAM_LOCAL, 5, NULL, "wo");
+    cut_at_the_commit(f, u.id, "world", WORLD);
+    must(added(f, u.id, 2, "RLD", &u, &e), &e);
+    must(blob_open(f->store, "other", WORLD, true, &fd, &size, &e), &e);
+    close(fd);
+    must(blob_open(f->store, TEAM_LOCAL, u.digest, true, &fd, &size, &e), &e);
+    close(fd);
+    u = begun(f, TEAM_LOCAL, 5, NULL, "wo");
+    cut_at_the_commit(f, u.id, "world", WORLD);
+    must(added(f, u.id, 2, "R", &u, &e), &e);              /* nor with a part that is not the last */
+    must(blob_open(f->store, "other", WORLD, true, &fd, &size, &e), &e);
+    close(fd);
+    fixture_reopen(f);
+    must(added(f, u.id, 3, "LD", &u, &e), &e);
+    must(blob_open(f->store, TEAM_LOCAL, u.digest, true, &fd, &size, &e), &e);
+    close(fd);
+}
+
+static int give_away(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+{
+    (void)st, (void)kind, (void)ftw;
+    return lchown(path, 65534, 65534);
+}
+
+/* With the file rights of a daemon that is not root. */
+static void an_upload_cut_at_its_commit_is_finished_without_roots_rights(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = nothing;
+    struct upload u = begun(f, TEAM_LOCAL, 5, NULL, "wo");
+    cut_at_the_commit(f, u.id, "world", NULL);
+    bool root = geteuid() == 0;
+    if (root) {
+        assert_int_equal(nftw(f->dir, give_away, 16, FTW_PHYS), 0);
+        setfsuid(65534);                                    /* of this thread alone */
+    }
+    bool ok = added(f, u.id, 2, "rld", &u, &e);
+    if (root)
+        setfsuid(0);
+    must(ok, &e);
+    assert_string_equal(u.digest, WORLD);
+}
+
+static void in_the_database(struct fixture *f, const char *sql)
+{
+    char path[400];
+    sqlite3 *lite = NULL;
+    snprintf(path, sizeof path, "%s/repquant.db", f->dir);
+    assert_int_equal(sqlite3_open_v2(path, &lite, SQLITE_OPEN_READWRITE, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(lite, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(lite);
+}
+
+static void a_last_part_whose_rows_are_refused_leaves_no_blob_and_is_sent_again(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = nothing;
+    char path[400];
+    struct stat before, after;
+    struct upload u = begun(f, TEAM_LOCAL, 5, NULL, "wo"), done;
+    in_the_database(f, "CREATE TRIGGER no BEFORE UPDATE ON uploads WHEN NEW.digest <> '' BEGIN SELECT RAISE(ABORT, 'no'); END");
+    assert_false(added(f, u.id, 2, "rld", &done, &e));
+    snprintf(path, sizeof path, "%s/blobs/%.2s/%s", f->dir, WORLD + 7, WORLD + 7);
+    assert_int_equal(access(path, F_OK), -1);
+    in_the_database(f, "DROP TRIGGER no");
+    snprintf(path, sizeof path, "%s/blobs/%s", f->dir, u.id);
+    assert_int_equal(stat(path, &before), 0);
+    e = nothing;
+    must(added(f, u.id, 2, "rld", &done, &e), &e);
+    snprintf(path, sizeof path, "%s/blobs/%.2s/%s", f->dir, WORLD + 7, WORLD + 7);
+    assert_int_equal(stat(path, &after), 0);
+    assert_int_equal(after.st_ino, before.st_ino);          /* nothing had to be copied */
+}
+
+static void only_the_bytes_that_were_hashed_get_the_digest(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = nothing;
+    struct upload u = begun(f, TEAM_LOCAL, 5, NULL, "wo");
+    char path[400];
+    int fd;
+    uint64_t size;
+    cut_at_the_commit(f, u.id, "worldly", NULL);            /* more than the row ever knew */
+    assert_int_equal(chmod((snprintf(path, sizeof path, "%s/blobs/%s", f->dir, u.id), path), 0600), 0);
+    must(added(f, u.id, 2, "rld", &u, &e), &e);
+    must(blob_open(f->store, TEAM_LOCAL, WORLD, true, &fd, &size, &e), &e);
+    close(fd);
+}
+
 static void an_upload_whose_bytes_are_gone_says_so(void **state)
 {
     struct fixture *f = *state;
@@ -228,6 +344,29 @@ static void another_teams_upload_does_not_exist_even_while_it_is_written(void **
     e = nothing;
     must(upload_write(&p, "orld", 4, &e), &e);              /* and nobody took it over */
     upload_abandon(&p);
+}
+
+static void an_import_is_the_importers_to_write(void **state)
+{
+    struct api a;
+    struct upload_part p;
+    struct upload u;
+    struct err e = nothing;
+    char path[128];
+    struct upload_wish w = { .length = -1, .source = "https://files.example/x" };
+    api_open(&a, *state);
+    must(upload_begin(&p, a.fixture->store, TEAM_LOCAL, &w, &e) && upload_end(&p, &u, &e), &e);
+    upload_release(&u);
+    snprintf(path, sizeof path, "/v1/uploads/%s", u.id);
+    assert_int_equal(api_tus(&a, "PATCH", path, "hello", LIST("Upload-Offset", "0")), 409);
+    assert_string_equal(api_text(&a, "code"), "resource.conflict");
+    assert_int_equal(looked_at(a.fixture, u.id).offset, 0);
+    must(upload_resume_import(&p, a.fixture->store, TEAM_LOCAL, u.id, &e), &e);
+    must(upload_write(&p, "hello", 5, &e) && upload_set_length(&p, 5, &e) && upload_end(&p, &u, &e), &e);
+    upload_release(&u);
+    struct upload ours = begun(a.fixture, TEAM_LOCAL, 5, NULL, "w");
+    assert_false(upload_resume_import(&p, a.fixture->store, TEAM_LOCAL, ours.id, &e));
+    api_close(&a);
 }
 
 static void wrong_bytes_end_the_upload(void **state)
@@ -288,8 +427,126 @@ static void uploads_expire_and_are_bounded(void **state)
     assert_int_equal(e.code, ERR_NOT_FOUND);
     assert_true(file_there(f, id));
     e = nothing;
+    must(upload_begin(&p, f->store, TEAM_LOCAL, &w, &e), &e);
+    upload_abandon(&p);
+    assert_true(file_there(f, id));                         /* a request does not wait for the removal of others' bytes */
     must(store_sweep(f->store, 3600LL * 1000000, &removed, &e), &e);
     assert_false(file_there(f, id));
+}
+
+/* ---- what is under way counts ---- */
+
+static int64_t used_by(struct fixture *f, const char *team)
+{
+    struct team t;
+    struct err e = nothing;
+    must(team_get(f->store, team, &t, &e), &e);
+    return t.used.bytes;
+}
+
+static void refused_for_quota(bool ok, struct err *e)
+{
+    assert_false(ok);
+    assert_int_equal(e->code, ERR_QUOTA);
+    *e = nothing;
+}
+
+static void requests_under_way_take_no_more_than_the_quota_together(void **state)
+{
+    struct fixture *f = *state;
+    struct upload_part one, two;
+    struct blob_writer w;
+    struct blob b;
+    struct err e = nothing;
+    struct upload_wish six = { .length = 6 }, ten = { .length = 10 };
+    must(team_create(f->store, "small", &(struct quota){ QUOTA_NONE, QUOTA_NONE, 10 }, &e), &e);
+    must(upload_begin(&one, f->store, "small", &six, &e), &e);
+    refused_for_quota(upload_begin(&two, f->store, "small", &six, &e), &e);
+    must(blob_begin(&w, f->store, "small", NULL, 100, &e), &e);
+    refused_for_quota(blob_reserve(&w, 5, &e), &e);
+    must(blob_reserve(&w, 4, &e) && blob_write(&w, "worl", 4, &e), &e);
+    refused_for_quota(blob_write(&w, "d", 1, &e), &e);
+    assert_int_equal(used_by(f, "small"), 10);
+    blob_abort(&w);
+    upload_abandon(&one);
+    assert_int_equal(used_by(f, "small"), 0);
+    must(upload_begin(&one, f->store, "small", &ten, &e) && upload_write(&one, "helloworld", 10, &e), &e);
+    must(upload_begin(&two, f->store, TEAM_LOCAL, &ten, &e), &e);         /* another team's */
+    upload_abandon(&two);
+    struct upload u;
+    must(upload_end(&one, &u, &e), &e);
+    upload_release(&u);
+    assert_int_equal(used_by(f, "small"), 10);
+    must(blob_begin(&w, f->store, "small", u.digest, 100, &e) && blob_reserve(&w, 10, &e) && blob_write(&w, "helloworld", 10, &e)
+         && blob_finish(&w, &b, &e), &e);                           /* once more, which costs nothing more */
+    assert_int_equal(used_by(f, "small"), 10);
+    assert_int_equal(metric_value(METRIC_UPLOAD_HELD), 0);
+}
+
+static void a_body_of_unknown_length_may_fill_the_quota_and_not_more(void **state)
+{
+    struct fixture *f = *state;
+    struct blob_writer w;
+    struct upload_part p;
+    struct upload u;
+    struct err e = nothing;
+    struct upload_wish six = { .length = 6 }, import = { .length = -1, .source = "https://files.example/x" };
+    must(team_create(f->store, "small", &(struct quota){ QUOTA_NONE, QUOTA_NONE, 10 }, &e), &e);
+    must(blob_begin(&w, f->store, "small", NULL, 100, &e) && blob_write(&w, "hello", 5, &e), &e);
+    refused_for_quota(upload_begin(&p, f->store, "small", &six, &e), &e);
+    must(blob_write(&w, "world", 5, &e), &e);
+    refused_for_quota(blob_write(&w, "!", 1, &e), &e);
+    blob_abort(&w);
+    must(upload_begin(&p, f->store, "small", &import, &e) && upload_end(&p, &u, &e), &e);
+    upload_release(&u);
+    must(upload_resume_import(&p, f->store, "small", u.id, &e), &e);
+    refused_for_quota(upload_set_length(&p, 11, &e), &e);
+    must(upload_write(&p, "helloworld", 10, &e), &e);
+    refused_for_quota(upload_write(&p, "!", 1, &e), &e);
+    must(upload_set_length(&p, 10, &e) && upload_end(&p, &u, &e), &e);
+    upload_release(&u);
+    assert_int_equal(used_by(f, "small"), 10);
+    assert_int_equal(metric_value(METRIC_UPLOAD_HELD), 0);
+}
+
+static void what_is_held_and_has_its_rows_already_counts_once(void **state)
+{
+    struct fixture *f = *state;
+    struct hold blob = { 0 }, upload = { 0 };
+    struct err e = nothing;
+    uint64_t five = 5, nine = 9;
+    must(team_create(f->store, "small", &(struct quota){ QUOTA_NONE, QUOTA_NONE, 23 }, &e), &e);
+    store_limit(f->store, &(struct store_limits){ .upload_expiry_us = 3600LL * 1000000, .uploads_per_team = 2 });
+    must(hold_bytes(&blob, f->store, "small", 5, &five, &e), &e);
+    fixture_blob(f, "small", "hello");
+    assert_int_equal(used_by(f, "small"), 10);
+    hold_blob(&blob, HELLO);
+    assert_int_equal(used_by(f, "small"), 5);
+    struct upload u = begun(f, "small", 9, NULL, "w");
+    must(hold_upload(&upload, f->store, "small", u.id, &e) && hold_bytes(&upload, f->store, "small", 9, &nine, &e), &e);
+    assert_int_equal(used_by(f, "small"), 14);
+    begun(f, "small", 0, NULL, "");
+    hold_end(&blob);
+    hold_end(&upload);
+    hold_end(&upload);
+    assert_int_equal(used_by(f, "small"), 14);
+}
+
+static void uploads_without_a_row_are_bounded_too(void **state)
+{
+    struct fixture *f = *state;
+    struct upload_part p[3];
+    struct upload_wish w = { .length = 5 };
+    struct err e = nothing;
+    store_limit(f->store, &(struct store_limits){ .upload_expiry_us = 3600LL * 1000000, .uploads_per_team = 2 });
+    begun(f, TEAM_LOCAL, 5, NULL, "w");
+    must(upload_begin(&p[0], f->store, TEAM_LOCAL, &w, &e), &e);
+    refused_for_quota(upload_begin(&p[1], f->store, TEAM_LOCAL, &w, &e), &e);
+    must(upload_begin(&p[2], f->store, "other", &w, &e), &e);
+    upload_abandon(&p[0]);
+    must(upload_begin(&p[1], f->store, TEAM_LOCAL, &w, &e), &e);
+    upload_abandon(&p[1]);
+    upload_abandon(&p[2]);
 }
 
 static void a_file_without_a_row_goes_at_the_next_start(void **state)
@@ -578,6 +835,38 @@ static void a_digest_tells_another_team_nothing(void **state)
     api_close(&a);
 }
 
+static void what_is_said_to_be_known_is_kept_as_if_it_had_been_sent(void **state)
+{
+    struct api a;
+    struct blob b;
+    struct err e = nothing;
+    int removed;
+    static const char old[] = "UPDATE blob_owners SET created_at = 1";
+    static const char metadata[] = "sha256 NDg2ZWE0NjIyNGQxYmI0ZmI2ODBmMzRmN2M5YWQ5NmE4ZjI0ZWM4OGJlNzNlYThlNWE2YzY1MjYwZTljYjhhNw==";
+    api_open(&a, *state);
+    struct store *s = a.fixture->store;
+    fixture_blob(a.fixture, TEAM_LOCAL, "world");
+    in_the_database(a.fixture, old);
+    assert_int_equal(api_call_with(&a, "PUT", "/v1/blobs/" WORLD, "world", LIST("Expect", "100-continue")), 200);
+    assert_int_equal(a.req.received, 0);
+    assert_true(a.closed);
+    must(store_sweep(s, 3600LL * 1000000, &removed, &e) && blob_get(s, TEAM_LOCAL, WORLD, &b, &e), &e);
+    in_the_database(a.fixture, old);
+    assert_int_equal(api_tus(&a, "POST", "/v1/uploads", NULL, LIST("Upload-Length", "5", "Upload-Metadata", metadata)), 201);
+    assert_string_equal(api_field(&a, "Upload-Offset"), "5");
+    must(store_sweep(s, 3600LL * 1000000, &removed, &e) && blob_get(s, TEAM_LOCAL, WORLD, &b, &e), &e);
+    in_the_database(a.fixture, old);
+    assert_int_equal(api_call(&a, "POST", "/v1/imports", "{\"url\":\"https://files.example/x\",\"digest\":\"" WORLD "\"}"), 202);
+    must(store_sweep(s, 3600LL * 1000000, &removed, &e) && blob_get(s, TEAM_LOCAL, WORLD, &b, &e), &e);
+    in_the_database(a.fixture, old);
+    must(store_sweep(s, 3600LL * 1000000, &removed, &e), &e);
+    assert_false(blob_get(s, TEAM_LOCAL, WORLD, &b, &e));
+    e = nothing;
+    assert_false(blob_keep(s, TEAM_LOCAL, WORLD, &b, &e));
+    assert_int_equal(e.code, ERR_BUSY);
+    api_close(&a);
+}
+
 static void a_data_set_is_held_against_a_model(void **state)
 {
     struct api a;
@@ -645,12 +934,21 @@ int main(void)
         WITH_STORE(more_bytes_than_declared_are_refused_and_the_rest_is_kept),
         WITH_STORE(a_broken_connection_keeps_what_came_but_not_under_a_checksum),
         WITH_STORE(a_crash_keeps_what_was_acknowledged_and_forgets_the_rest),
+        WITH_STORE(bytes_that_are_another_teams_blob_are_never_written_to),
+        WITH_STORE(an_upload_cut_at_its_commit_is_finished_without_roots_rights),
+        WITH_STORE(a_last_part_whose_rows_are_refused_leaves_no_blob_and_is_sent_again),
+        WITH_STORE(only_the_bytes_that_were_hashed_get_the_digest),
         WITH_STORE(an_upload_whose_bytes_are_gone_says_so),
         WITH_STORE(who_asks_takes_over_from_who_writes),
         WITH_STORE(another_teams_upload_does_not_exist_even_while_it_is_written),
+        WITH_STORE(an_import_is_the_importers_to_write),
         WITH_STORE(wrong_bytes_end_the_upload),
         WITH_STORE(bytes_another_team_has_are_stored_once_and_belong_to_both),
         WITH_STORE(uploads_expire_and_are_bounded),
+        WITH_STORE(requests_under_way_take_no_more_than_the_quota_together),
+        WITH_STORE(a_body_of_unknown_length_may_fill_the_quota_and_not_more),
+        WITH_STORE(what_is_held_and_has_its_rows_already_counts_once),
+        WITH_STORE(uploads_without_a_row_are_bounded_too),
         WITH_STORE(a_file_without_a_row_goes_at_the_next_start),
         ON_A_DISK(disk_space_is_taken_when_an_upload_begins),
         ON_A_DISK(a_job_is_promised_its_space_or_refused),
@@ -659,6 +957,7 @@ int main(void)
         WITH_STORE(the_protocol_is_kept),
         WITH_STORE(an_upload_can_begin_with_its_bytes_or_be_empty),
         WITH_STORE(a_digest_tells_another_team_nothing),
+        WITH_STORE(what_is_said_to_be_known_is_kept_as_if_it_had_been_sent),
         WITH_STORE(a_data_set_is_held_against_a_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
