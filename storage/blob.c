@@ -107,8 +107,9 @@ static bool owned(struct conn *c, const char *team, const char *digest, uint64_t
 bool blob_add_rows(struct conn *c, const char *team, bool exempt, struct blob *b, struct err *e)
 {
     uint64_t size;
-    b->existed = owned(c, team, b->digest, &size, NULL);
-    if (!exempt && !b->existed && !quota_admit_bytes(c, team, b->size, e))
+    struct err why = { 0 };
+    b->existed = owned(c, team, b->digest, &size, &why);
+    if (!err_clean(&why, e) || (!exempt && !b->existed && !quota_admit_bytes(c, team, b->size, e)))
         return false;
     struct stmt *s = stmt_begin(c, SQL_BLOB_INSERT);
     stmt_text(s, 1, b->digest);

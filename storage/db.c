@@ -60,7 +60,7 @@ struct sharer {
 
 struct db {
     atomic_int coming;              /* who waits for write_mu */
-    pthread_mutex_t write_mu;       /* guards all up to `changes` */
+    pthread_mutex_t write_mu;       /* guards all up to `failed` */
     struct sharer *sharers;         /* of the open transaction, */
     int nsharers;                   /* so many */
     struct conn writer;
@@ -68,6 +68,7 @@ struct db {
     int ntouched;
     bool posted;
     sqlite3_int64 changes;          /* the connection's count when the transaction began */
+    int failed;                     /* the worst kind of failure of a statement of this write; SQLITE_OK: none */
 
     pthread_mutex_t read_mu;        /* guards free_readers */
     pthread_cond_t read_free;
@@ -219,6 +220,22 @@ struct stmt *conn_stmts(struct conn *c) { return c->stmts; }
 
 static int error_kind(const struct conn *c) { return sqlite3_extended_errcode(c->lite) & 0xff; }
 
+void conn_failed(struct conn *c, int kind)
+{
+    struct db *db = c->db;
+    kind &= 0xff;
+    if (c == &db->writer && (!db->failed || kind == SQLITE_IOERR || (kind == SQLITE_FULL && db->failed != SQLITE_IOERR)))
+        db->failed = kind;
+}
+
+bool conn_lost(struct conn *c, struct err *e)
+{
+    if (c != &c->db->writer || !sqlite3_get_autocommit(c->lite))
+        return false;
+    err_set(e, code_of(c->db->failed), "database", "a statement failed, and SQLite has taken back the whole write; try again");
+    return true;
+}
+
 /* A ROLLBACK needs memory too: one that had none has left its transaction to us. */
 static bool begin_alone(sqlite3 *lite, struct err *e)
 {
@@ -283,7 +300,7 @@ static bool commit(struct db *db, struct err *e)
 static void take_back(struct db *db)
 {
     sqlite3 *lite = db->writer.lite;
-    int kind = error_kind(&db->writer);
+    int kind = db->failed ? db->failed : error_kind(&db->writer);       /* the next statement's bind has made SQLite forget */
     struct err why = { 0 };
     note_failure(db, kind);
     if (db->sharers && kind != SQLITE_IOERR && !sqlite3_get_autocommit(lite)
@@ -352,6 +369,7 @@ struct conn *db_write(struct db *db, struct err *e)
     if (ok) {
         db->ntouched = 0;
         db->posted = false;
+        db->failed = SQLITE_OK;
         db->changes = sqlite3_total_changes64(lite);
         return &db->writer;
     }
@@ -363,7 +381,7 @@ struct conn *db_write(struct db *db, struct err *e)
 static bool end_shared(struct conn *c, bool ok, struct err *e)
 {
     struct db *db = c->db;
-    ok = ok && (!db->sharers || db_exec(c->lite, "RELEASE sharer", e));
+    ok = ok && !conn_lost(c, e) && (!db->sharers || db_exec(c->lite, "RELEASE sharer", e));
     if (ok)
         return finish(db, e);
     take_back(db);

@@ -146,6 +146,81 @@ static void a_write_that_fails_takes_back_its_own_changes_alone(void **state)
     }
 }
 
+/* The first connection that db_open() makes; through it a test sees to it that a statement fails. */
+static sqlite3 *writer;
+
+static int keep_first(sqlite3 *lite, char **text, const struct sqlite3_api_routines *api)
+{
+    (void)text, (void)api;
+    writer = writer ? writer : lite;
+    return SQLITE_OK;
+}
+
+static struct db *open_with_writer(const struct fixture *f)
+{
+    writer = NULL;
+    sqlite3_auto_extension((void (*)(void))keep_first);
+    struct db *db = open_db(f);
+    sqlite3_cancel_auto_extension((void (*)(void))keep_first);
+    return db;
+}
+
+static int stop_it(void *arg) { return arg == NULL; }
+
+static void once_sqlite_has_taken_all_back_nothing_more_is_written(void **state)
+{
+    struct db *db = open_with_writer(*state);
+    struct err e = { 0 }, later = { 0 };
+    struct conn *c = db_write(db, &e);
+    assert_non_null(c);
+    assert_true(stmt_exec(c, SQL_SHARE_JOIN, "a", NULL, &e));
+    sqlite3_progress_handler(writer, 1, stop_it, NULL);
+    assert_false(stmt_exec(c, SQL_SHARE_JOIN, "b", NULL, &e));
+    sqlite3_progress_handler(writer, 0, NULL, NULL);
+    assert_true(sqlite3_get_autocommit(writer));
+    assert_false(stmt_exec(c, SQL_SHARE_JOIN, "c", NULL, &later));
+    assert_int_equal(later.code, e.code);
+    later = (struct err){ 0 };
+    assert_false(db_write_end(c, true, &later));            /* of one who did not listen */
+    assert_int_equal(later.code, e.code);
+    assert_int_equal(shares(*state, "_"), 0);
+    assert_true(join(db, "d", false, &later));
+    assert_int_equal(shares(*state, "_"), 1);
+    db_close(db);
+}
+
+static void count_call(void *arg) { ++*(int *)arg; }
+
+static void a_full_disk_is_remembered_until_the_write_ends(void **state)
+{
+    enum { LONG = 1 << 20 };
+    struct db *db = open_with_writer(*state);
+    struct err e = { 0 };
+    int heard = 0;
+    char *text = calloc(1, LONG + 1);
+    assert_non_null(text);
+    memset(text, 'x', LONG);
+    db_on_full(db, count_call, &heard);
+    assert_int_equal(sqlite3_exec(writer, "PRAGMA max_page_count = 1", NULL, NULL, NULL), SQLITE_OK);   /* what there is */
+    for (int listens = 0; listens < 2; listens++) {
+        struct conn *c = db_write(db, &e);
+        assert_non_null(c);
+        assert_false(stmt_exec(c, SQL_SHARE_JOIN, text, NULL, &e));
+        assert_int_equal(e.code, ERR_DISK);
+        assert_true(sqlite3_get_autocommit(writer));
+        assert_false(stmt_exec(c, SQL_SHARE_JOIN, "a", NULL, NULL));
+        e = (struct err){ 0 };
+        assert_false(db_write_end(c, !listens, &e));
+        assert_int_equal(heard, listens + 1);
+        assert_int_equal(e.code, listens ? 0 : ERR_DISK);
+        e = (struct err){ 0 };
+    }
+    assert_int_equal(shares(*state, "a"), 0);
+    assert_false(db_broken(db));
+    free(text);
+    db_close(db);
+}
+
 static void where_all_fail_nothing_is_committed(void **state)
 {
     struct writer w[WRITERS] = { 0 };
@@ -211,6 +286,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(who_is_told_of_the_commit_needs_the_connection_no_more, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_write_that_fails_takes_back_its_own_changes_alone, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(where_all_fail_nothing_is_committed, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(once_sqlite_has_taken_all_back_nothing_more_is_written, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_full_disk_is_remembered_until_the_write_ends, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(what_no_memory_was_left_to_take_back_is_not_committed_later, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(after_a_write_that_failed_nothing_more_is_written, fixture_setup, fixture_teardown),
     };
