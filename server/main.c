@@ -24,6 +24,7 @@
 #include "storage/audit.h"
 #include "storage/recent.h"
 #include "storage/session.h"
+#include "storage/used.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -361,8 +362,8 @@ static void sweep(struct daemon *d)
     warn("session.sweep", &sessions);
 }
 
-/* Waits for the end, which a signal (its number) or the storage (0) brings; once a second writes down what was refused and drops what is out of
- * date; sweeps now and once an hour. */
+/* Waits for the end, which a signal (its number) or the storage (0) brings; once a second writes down what was refused and who asked, and drops
+ * what is out of date; sweeps now and once an hour. */
 static int run(struct daemon *d, const sigset_t *mine)
 {
     struct timespec second = { .tv_sec = 1 };
@@ -378,6 +379,7 @@ static int run(struct daemon *d, const sigset_t *mine)
             return 0;
         audit_flush(d->store, &audit);
         warn("audit.flush", &audit);
+        used_flush(d->store, NULL);                     /* a use that could not be noted is still a use */
         recent_sweep(d->store);
         heap_give_back(&trimmed);
         if (clock_mono_us() - swept < SWEEP_US)

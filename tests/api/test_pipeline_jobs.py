@@ -295,6 +295,15 @@ def test_who_reads_does_not_wait_for_the_disk_behind_those_who_write(on_slow_dis
     assert len(set(done)) == 48
 
 
+def test_who_is_let_in_does_not_wait_until_the_use_of_the_token_is_noted(on_slow_disk):
+    daemon, _ = on_slow_disk(2500)
+    made = daemon("POST", "/v1/tokens", json={"name": "new", "role": "member"}).json()
+    asked = time.monotonic()
+    assert daemon("GET", "/v1/whoami", headers={"Authorization": f"Bearer {made['token']}"}).json()["name"] == "new"
+    assert time.monotonic() - asked < 2
+    until(lambda: daemon("GET", f"/v1/tokens/{made['id']}").json()["last_used_at"], what="the note")
+
+
 def test_jobs_start_only_when_their_memory_is_free(make_daemon):
     daemon = make_daemon(workers="3", threads="1", jobs_memory="10M")
     large = inputs(daemon, "stage quantizing;hang", look=told(memory_bytes=6 << 20))
