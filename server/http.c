@@ -4,8 +4,8 @@
  * DESIGN
  *
  * A small pool of epoll threads serves all connections, so nothing on it may wait for more than
- * about a millisecond.  A handler that may wait runs on an I/O worker (http_io.h) while its
- * connection is suspended:
+ * about a millisecond; who asks they look up with readers kept for them.  A handler that may wait runs on
+ * an I/O worker (http_io.h) while its connection is suspended:
  *
  *   on_target    the request line: makes the request
  *   on_head      first call, no body yet: the only moment an early answer works.  While body bytes are being
@@ -92,6 +92,7 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *c)
 {
     struct http *h = cls;
     struct live *r = calloc(1, sizeof *r);
+    store_serve_many();                     /* whoever calls us does */
     if (!r)
         return NULL;                        /* on_request() then refuses the connection */
     r->http = h;

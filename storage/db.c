@@ -5,7 +5,8 @@
  * arrangement for SQLite inside one process, SQLITE_BUSY cannot happen in it, and the
  * WAL-reset defect of SQLite before 3.51.3, which needs a second connection that writes or
  * checkpoints, has no trigger.  Readers have a connection each, read-only, and see the last commit
- * without waiting for the writer's fsync.
+ * without waiting for the writer's fsync; two are kept for threads that ask who somebody is, so that long reads do not
+ * keep everybody outside.
  *
  *  - Those who write at the same time share a commit, and so its fsync: whoever ends while another waits for the
  *    connection leaves the transaction open to that one (a savepoint keeps their changes apart) and sleeps until
@@ -39,7 +40,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { READERS = 4, TOUCH_MAX = 16, BUSY_MS = 5000, SHARE_MAX = 64 };
+enum { TOUCH_MAX = 16, BUSY_MS = 5000, SHARE_MAX = 64 };
 
 struct conn {
     struct db *db;
@@ -70,10 +71,11 @@ struct db {
     sqlite3_int64 changes;          /* the connection's count when the transaction began */
     int failed;                     /* the worst kind of failure of a statement of this write; SQLITE_OK: none */
 
-    pthread_mutex_t read_mu;        /* guards free_readers */
-    pthread_cond_t read_free;
-    struct conn readers[READERS];
+    pthread_mutex_t read_mu;        /* guards the last two below */
+    pthread_cond_t read_free, kept_free;
+    struct conn readers[DB_READERS];
     struct conn *free_readers;
+    int nfree;
 
     _Atomic uint64_t commits;
     atomic_bool broken;             /* an I/O error while writing: see above */
@@ -184,14 +186,16 @@ struct db *db_open(const char *path, struct err *e)
     pthread_mutex_init(&db->write_mu, NULL);
     pthread_mutex_init(&db->read_mu, NULL);
     pthread_cond_init(&db->read_free, NULL);
+    pthread_cond_init(&db->kept_free, NULL);
     db->writer.db = db;
     bool ok = writer_open(db, path, e);
-    for (int i = 0; ok && i < READERS; i++) {
+    for (int i = 0; ok && i < DB_READERS; i++) {
         struct conn *c = &db->readers[i];
         ok = reader_open(c, path, e);
         c->db = db;
         c->next_free = db->free_readers;
         db->free_readers = c;
+        db->nfree++;
     }
     if (ok)
         return db;
@@ -203,7 +207,7 @@ void db_close(struct db *db)
 {
     if (!db)
         return;
-    for (int i = 0; i < READERS; i++)
+    for (int i = 0; i < DB_READERS; i++)
         conn_close(&db->readers[i]);
     if (db_broken(db))              /* what the log holds is for the next start to read, not for us to write elsewhere */
         sqlite3_db_config(db->writer.lite, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
@@ -211,6 +215,7 @@ void db_close(struct db *db)
     pthread_mutex_destroy(&db->write_mu);
     pthread_mutex_destroy(&db->read_mu);
     pthread_cond_destroy(&db->read_free);
+    pthread_cond_destroy(&db->kept_free);
     free(db);
 }
 
@@ -412,13 +417,19 @@ bool db_write_end(struct conn *c, bool ok, struct err *e)
     return true;
 }
 
+static _Thread_local bool serves_many;
+
+void db_serve_many(void) { serves_many = true; }
+
 struct conn *db_read(struct db *db)
 {
+    int keep = serves_many ? 0 : DB_READERS_KEPT;
     pthread_mutex_lock(&db->read_mu);
-    while (!db->free_readers)
-        pthread_cond_wait(&db->read_free, &db->read_mu);
+    while (db->nfree <= keep)
+        pthread_cond_wait(serves_many ? &db->kept_free : &db->read_free, &db->read_mu);
     struct conn *c = db->free_readers;
     db->free_readers = c->next_free;
+    db->nfree--;
     pthread_mutex_unlock(&db->read_mu);
     return c;
 }
@@ -429,7 +440,9 @@ void db_read_end(struct conn *c)
     pthread_mutex_lock(&db->read_mu);
     c->next_free = db->free_readers;
     db->free_readers = c;
-    pthread_cond_signal(&db->read_free);
+    pthread_cond_signal(&db->kept_free);
+    if (++db->nfree > DB_READERS_KEPT)
+        pthread_cond_signal(&db->read_free);
     pthread_mutex_unlock(&db->read_mu);
 }
 

@@ -238,6 +238,8 @@ void store_revoked(struct store *s, const char *id)
         s->revoked(s->revoked_arg, id);
 }
 
+void store_serve_many(void) { db_serve_many(); }
+
 /* ---- health ---- */
 
 bool store_ping(struct store *s, struct err *e)

@@ -9,6 +9,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
+#include <time.h>
 
 enum { WRITERS = 8, PATH = 300 };
 struct writer { const struct fixture *f; struct db *db; char team[16]; bool fails, ok, there; pthread_t thread; };
@@ -221,6 +223,45 @@ static void a_full_disk_is_remembered_until_the_write_ends(void **state)
     db_close(db);
 }
 
+struct reading { struct db *db; bool serves_many; atomic_bool got; pthread_t thread; };
+
+static void *read_often(void *arg)
+{
+    struct reading *r = arg;
+    if (r->serves_many)
+        db_serve_many();
+    for (int i = 0; i < 100; i++)
+        db_read_end(db_read(r->db));
+    atomic_store(&r->got, true);
+    return NULL;
+}
+
+static void begin_reading(struct reading *r) { assert_int_equal(pthread_create(&r->thread, NULL, read_often, r), 0); }
+
+static void long_reads_do_not_hold_up_who_serves_many(void **state)
+{
+    struct db *db = open_db(*state);
+    struct conn *held[DB_READERS - DB_READERS_KEPT];
+    struct reading waits = { .db = db }, serve[2 * DB_READERS_KEPT];
+    struct timespec end = { .tv_sec = time(NULL) + 20 };
+    for (int i = 0; i < DB_READERS - DB_READERS_KEPT; i++)
+        held[i] = db_read(db);
+    begin_reading(&waits);
+    for (int i = 0; i < 2 * DB_READERS_KEPT; i++) {
+        serve[i] = (struct reading){ .db = db, .serves_many = true };
+        begin_reading(&serve[i]);
+    }
+    for (int i = 0; i < 2 * DB_READERS_KEPT; i++)
+        if (pthread_timedjoin_np(serve[i].thread, NULL, &end) != 0)
+            fail_msg("it waits for the long reads");
+    assert_false(atomic_load(&waits.got));
+    db_read_end(held[0]);
+    pthread_join(waits.thread, NULL);
+    for (int i = 1; i < DB_READERS - DB_READERS_KEPT; i++)
+        db_read_end(held[i]);
+    db_close(db);
+}
+
 static void where_all_fail_nothing_is_committed(void **state)
 {
     struct writer w[WRITERS] = { 0 };
@@ -288,6 +329,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(where_all_fail_nothing_is_committed, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(once_sqlite_has_taken_all_back_nothing_more_is_written, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_full_disk_is_remembered_until_the_write_ends, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(long_reads_do_not_hold_up_who_serves_many, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(what_no_memory_was_left_to_take_back_is_not_committed_later, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(after_a_write_that_failed_nothing_more_is_written, fixture_setup, fixture_teardown),
     };
