@@ -54,6 +54,7 @@ enum {
     CONNECTION_BYTES = 64 * 1024,          /* per connection, in use while it is open; half of it is one piece of a body */
     CONNECTIONS_MAX = 4096, DESCRIPTORS_KEPT = 256,
     IO_THREADS = 16, IO_QUEUE = 1024, WRITE_THREADS = 32, WRITE_QUEUE = 1024, DISK_THREADS = 8, DISK_QUEUE = 256, SLOW_THREADS = 4, SLOW_QUEUE = 64,
+    PROBE_THREADS = 1, PROBE_QUEUE = 256,
     STACK_BYTES = 512 * 1024,
 };
 
@@ -466,7 +467,8 @@ struct http *http_start(const struct http_options *options, struct app *app, str
         && (h->lanes[LANE_IO] = io_lane_new(IO_THREADS, IO_QUEUE, e))
         && (h->lanes[LANE_WRITE] = io_lane_new(WRITE_THREADS, WRITE_QUEUE, e))
         && (h->lanes[LANE_DISK] = io_lane_new(DISK_THREADS, DISK_QUEUE, e))
-        && (h->lanes[LANE_SLOW] = io_lane_new(SLOW_THREADS, SLOW_QUEUE, e))) {
+        && (h->lanes[LANE_SLOW] = io_lane_new(SLOW_THREADS, SLOW_QUEUE, e))
+        && (h->lanes[LANE_PROBE] = io_lane_new(PROBE_THREADS, PROBE_QUEUE, e))) {
         h->mhd = start_daemon(h);
         if (h->mhd)
             return h;
