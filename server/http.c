@@ -38,6 +38,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/metric.h"
+#include "server/http_answer.h"
 #include "server/http_head.h"
 #include "server/http_io.h"
 #include "server/http_log.h"
@@ -67,6 +68,7 @@ struct http {
     int listener, port;
     int per_address;                /* connections of one address; 0: any number */
     const char *tls_cert, *tls_key;         /* NULL: plain HTTP */
+    struct answers answers;
     atomic_bool stopping;                   /* every answer ends its connection */
     atomic_bool hurrying;                   /* the grace is over: no handler is started any more */
 };
@@ -105,25 +107,6 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *c)
     metric_add(METRIC_HTTP_OPEN, 1);
     reaper_phase(r->conn, CONN_HEAD);
     return r;
-}
-
-static struct MHD_Response *make_response(struct reply *reply)
-{
-    struct MHD_Response *resp;
-    if (reply->fd >= 0) {
-        resp = MHD_create_response_from_fd_at_offset64(reply->length, reply->fd, reply->offset);
-        if (resp)
-            reply->fd = -1;                 /* the response closes it */
-        return resp;
-    }
-    if (reply->text) {
-        resp = MHD_create_response_from_buffer(reply->size, reply->text, MHD_RESPMEM_MUST_FREE);
-        if (resp)
-            reply->text = NULL;
-        return resp;
-    }
-    const char *bytes = reply->borrowed ? reply->borrowed : "";
-    return MHD_create_response_from_buffer(reply->size, (void *)(uintptr_t)bytes, MHD_RESPMEM_PERSISTENT);
 }
 
 /* False: one of them could not be added, and an answer without it is not what was meant. */
@@ -176,14 +159,27 @@ static struct MHD_Response *begin_stream(struct live *r)
     } else {
         refuse(r, &e);
     }
-    return make_response(&r->reply);
+    return http_answer(&r->http->answers, &r->reply, true);
+}
+
+/* Where too much waits to be read another answer must wait, too, unless it tells of a change: that has happened. */
+static struct MHD_Response *make_response(struct live *r)
+{
+    struct err e = { 0 };
+    bool reads = r->req.method && (strcmp(r->req.method, "GET") == 0 || strcmp(r->req.method, "HEAD") == 0);
+    struct MHD_Response *resp = http_answer(&r->http->answers, &r->reply, !reads);
+    if (resp || !reads || !http_answer_large(&r->reply))
+        return resp;
+    err_set(&e, ERR_BUSY, "", "too many large answers wait to be read; try again");
+    refuse(r, &e);
+    return http_answer(&r->http->answers, &r->reply, true);
 }
 
 static enum MHD_Result answer(struct live *r)
 {
     struct reply *reply = &r->reply;
     reply->close = reply->close || atomic_load(&r->http->stopping);
-    struct MHD_Response *resp = reply->stream ? begin_stream(r) : make_response(reply);
+    struct MHD_Response *resp = reply->stream ? begin_stream(r) : make_response(r);
     if (!resp)
         return MHD_NO;
     if (!add_fields(resp, &r->req, reply, r->http->tls_cert)) {
@@ -461,6 +457,7 @@ struct http *http_start(const struct http_options *options, struct app *app, str
     h->per_address = options->per_address;
     h->tls_cert = options->tls_cert;
     h->tls_key = options->tls_key;
+    h->answers.max = options->answer_bytes ? options->answer_bytes : ANSWER_BYTES;
     h->listener = http_listen(options->listen, options->port, &h->port, e);
     if (h->listener >= 0
         && (h->reaper = reaper_start(options->limits.header_seconds ? &options->limits : &limits_default, e))
