@@ -56,6 +56,7 @@ struct app {
     bool (*target)(void *server, const char *url, char ret_origin[WEBHOOK_ORIGIN_SIZE], struct err *e);
 
     atomic_bool draining;           /* shutting down: no new work, readiness is over */
+    _Atomic int64_t ready_until;    /* until when, of clock_mono_us(), a GET /readyz that found all well speaks for others */
 };
 
 static inline bool app_takes_work(const struct app *app, struct err *e)

@@ -27,5 +27,7 @@ handler post_session, get_session, delete_session, list_sessions, delete_one_ses
 
 /* The answer of get_job() without looking, if it is still true; quick enough for any thread. */
 bool job_at_hand(struct app *app, struct request *req, struct reply *reply);
+/* That of get_readyz(), if all was well a moment ago; likewise. */
+bool readyz_at_hand(struct app *app, struct request *req, struct reply *reply);
 
 #endif

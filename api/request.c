@@ -112,7 +112,9 @@ bool request_body(struct app *app, struct request *req, const void *data, size_t
 
 bool request_at_hand(struct app *app, struct request *req, struct reply *reply)
 {
-    return !req->body_error.code && req->route->handle == get_job && job_at_hand(app, req, reply);
+    handler *handle = req->route->handle;
+    return !req->body_error.code
+        && ((handle == get_job && job_at_hand(app, req, reply)) || (handle == get_readyz && readyz_at_hand(app, req, reply)));
 }
 
 void request_answer(struct app *app, struct request *req, struct reply *reply)

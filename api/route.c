@@ -14,7 +14,7 @@ const struct route routes[] = {
     { "GET",    "/",                              NULL,             BODY_NONE, 0,         LANE_HERE,  "",                 get_page },
     { "GET",    "/dashboard/{file}",              NULL,             BODY_NONE, 0,         LANE_HERE,  "",                 get_dashboard_file },
     { "GET",    "/healthz",                       NULL,             BODY_NONE, 0,         LANE_HERE,  "",                 get_healthz },
-    { "GET",    "/readyz",                        NULL,             BODY_NONE, 0,         LANE_IO,    "",                 get_readyz },
+    { "GET",    "/readyz",                        NULL,             BODY_NONE, 0,         LANE_PROBE, "",                 get_readyz },
     { "GET",    "/metrics",                       SCOPE_ANY,        BODY_NONE, 0,         LANE_IO,    "",                 get_metrics },
     { "GET",    "/v1/openapi.json",               "models:read",    BODY_NONE, 0,         LANE_HERE,  "",                 get_openapi },
     { "GET",    "/v1/capabilities",               "models:read",    BODY_NONE, 0,         LANE_HERE,  "",                 get_capabilities },

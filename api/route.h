@@ -36,6 +36,7 @@ enum lane {
     LANE_WRITE,         /* waits for a commit, which all who wait share: on many workers of its own, so that readers do not wait for the disk */
     LANE_DISK,          /* finishing a large file: as long as the disk takes, on workers of its own */
     LANE_SLOW,          /* a child looks at an upload, or ahead at a job: seconds, on workers of its own */
+    LANE_PROBE,         /* LANE_WRITE's for who needs no token: one worker, so that strangers hold up only each other */
     LANES
 };
 

@@ -5,6 +5,7 @@
 
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -123,6 +124,14 @@ static void part_of(struct reply *reply, uint64_t size)
                 (unsigned long long)(reply->offset + reply->length - 1), (unsigned long long)size);
 }
 
+/* The rest does not lie in memory while a slow reader takes this. */
+static void keep_part(struct buf *text, uint64_t offset, uint64_t length)
+{
+    memmove(text->p, text->p + offset, length);
+    char *less = realloc(text->p, length);
+    text->p = less ? less : text->p;
+}
+
 bool reply_part(const struct request *req, struct reply *reply, struct buf *text, struct err *e)
 {
     enum range range = asked_range(req, "", text->n, reply);
@@ -133,7 +142,7 @@ bool reply_part(const struct request *req, struct reply *reply, struct buf *text
         part_of(reply, text->n);
     reply->size = range == RANGE_PART ? reply->length : text->n;
     if (range == RANGE_PART)
-        memmove(text->p, text->p + reply->offset, reply->length);
+        keep_part(text, reply->offset, reply->length);
     reply->text = text->p ? text->p : strdup("");
     *text = BUF_INIT(text->limit);
     return reply->text || err_set(e, ERR_MEMORY, "", "no memory for the answer");

@@ -19,16 +19,44 @@ bool get_healthz(struct app *app, struct request *req, struct reply *reply, stru
     return reply_json(reply, 200, json_pack("{s:s, s:s}", "status", "ok", "version", app->version), e);
 }
 
-bool get_readyz(struct app *app, struct request *req, struct reply *reply, struct err *e)
+static bool reply_readiness(struct reply *reply, bool database, bool disk, bool draining, struct err *e)
 {
-    struct err storage = { 0 };
-    bool draining = atomic_load(&app->draining), database = store_ping(app->store, &storage), disk = store_room(app->store) > 0;
-    bool ready = !draining && database && disk;
-    (void)req;
-    reply->error = storage;     /* for the log; the client gets one word */
+    bool ready = database && disk && !draining;
     return reply_json(reply, ready ? 200 : 503,
                       json_pack("{s:b, s:{s:s, s:s, s:s}}", "ready", ready, "checks", "database", database ? "ok" : "failing", "disk",
                                 disk ? "ok" : "low", "accepting", draining ? "draining" : "ok"), e);
+}
+
+/* Everybody may ask, and each look costs a commit: who comes within a second of one that found all well is told the same. */
+static bool was_ready(const struct app *app)
+{
+    return clock_mono_us() < atomic_load(&app->ready_until) && !atomic_load(&app->draining) && !store_broken(app->store);
+}
+
+bool readyz_at_hand(struct app *app, struct request *req, struct reply *reply)
+{
+    (void)req;
+    if (!was_ready(app))
+        return false;
+    json_begin();
+    if (!reply_readiness(reply, true, true, false, NULL))
+        return false;
+    reply_seal(reply);
+    return true;
+}
+
+bool get_readyz(struct app *app, struct request *req, struct reply *reply, struct err *e)
+{
+    static const int64_t KEPT_US = 1000000;
+    struct err storage = { 0 };
+    (void)req;
+    if (was_ready(app))                 /* since this one began to wait for its turn */
+        return reply_readiness(reply, true, true, false, e);
+    bool database = store_ping(app->store, &storage), disk = store_room(app->store) > 0;
+    if (database && disk)
+        atomic_store(&app->ready_until, clock_mono_us() + KEPT_US);
+    reply->error = storage;             /* for the log; the client gets one word */
+    return reply_readiness(reply, database, disk, atomic_load(&app->draining), e);
 }
 
 bool get_openapi(struct app *app, struct request *req, struct reply *reply, struct err *e)

@@ -4,8 +4,8 @@
  * DESIGN
  *
  * A small pool of epoll threads serves all connections, so nothing on it may wait for more than
- * about a millisecond.  A handler that may wait runs on an I/O worker (http_io.h) while its
- * connection is suspended:
+ * about a millisecond; who asks they look up with readers kept for them.  A handler that may wait runs on
+ * an I/O worker (http_io.h) while its connection is suspended:
  *
  *   on_target    the request line: makes the request
  *   on_head      first call, no body yet: the only moment an early answer works.  While body bytes are being
@@ -38,6 +38,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/metric.h"
+#include "server/http_answer.h"
 #include "server/http_head.h"
 #include "server/http_io.h"
 #include "server/http_log.h"
@@ -54,6 +55,7 @@ enum {
     CONNECTION_BYTES = 64 * 1024,          /* per connection, in use while it is open; half of it is one piece of a body */
     CONNECTIONS_MAX = 4096, DESCRIPTORS_KEPT = 256,
     IO_THREADS = 16, IO_QUEUE = 1024, WRITE_THREADS = 32, WRITE_QUEUE = 1024, DISK_THREADS = 8, DISK_QUEUE = 256, SLOW_THREADS = 4, SLOW_QUEUE = 64,
+    PROBE_THREADS = 1, PROBE_QUEUE = 256,
     STACK_BYTES = 512 * 1024,
 };
 
@@ -66,6 +68,7 @@ struct http {
     int listener, port;
     int per_address;                /* connections of one address; 0: any number */
     const char *tls_cert, *tls_key;         /* NULL: plain HTTP */
+    struct answers answers;
     atomic_bool stopping;                   /* every answer ends its connection */
     atomic_bool hurrying;                   /* the grace is over: no handler is started any more */
 };
@@ -92,6 +95,7 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *c)
 {
     struct http *h = cls;
     struct live *r = calloc(1, sizeof *r);
+    store_serve_many();                     /* whoever calls us does */
     if (!r)
         return NULL;                        /* on_request() then refuses the connection */
     r->http = h;
@@ -103,25 +107,6 @@ static void *on_target(void *cls, const char *target, struct MHD_Connection *c)
     metric_add(METRIC_HTTP_OPEN, 1);
     reaper_phase(r->conn, CONN_HEAD);
     return r;
-}
-
-static struct MHD_Response *make_response(struct reply *reply)
-{
-    struct MHD_Response *resp;
-    if (reply->fd >= 0) {
-        resp = MHD_create_response_from_fd_at_offset64(reply->length, reply->fd, reply->offset);
-        if (resp)
-            reply->fd = -1;                 /* the response closes it */
-        return resp;
-    }
-    if (reply->text) {
-        resp = MHD_create_response_from_buffer(reply->size, reply->text, MHD_RESPMEM_MUST_FREE);
-        if (resp)
-            reply->text = NULL;
-        return resp;
-    }
-    const char *bytes = reply->borrowed ? reply->borrowed : "";
-    return MHD_create_response_from_buffer(reply->size, (void *)(uintptr_t)bytes, MHD_RESPMEM_PERSISTENT);
 }
 
 /* False: one of them could not be added, and an answer without it is not what was meant. */
@@ -174,14 +159,27 @@ static struct MHD_Response *begin_stream(struct live *r)
     } else {
         refuse(r, &e);
     }
-    return make_response(&r->reply);
+    return http_answer(&r->http->answers, &r->reply, true);
+}
+
+/* Where too much waits to be read another answer must wait, too, unless it tells of a change: that has happened. */
+static struct MHD_Response *make_response(struct live *r)
+{
+    struct err e = { 0 };
+    bool reads = r->req.method && (strcmp(r->req.method, "GET") == 0 || strcmp(r->req.method, "HEAD") == 0);
+    struct MHD_Response *resp = http_answer(&r->http->answers, &r->reply, !reads);
+    if (resp || !reads || !http_answer_large(&r->reply))
+        return resp;
+    err_set(&e, ERR_BUSY, "", "too many large answers wait to be read; try again");
+    refuse(r, &e);
+    return http_answer(&r->http->answers, &r->reply, true);
 }
 
 static enum MHD_Result answer(struct live *r)
 {
     struct reply *reply = &r->reply;
     reply->close = reply->close || atomic_load(&r->http->stopping);
-    struct MHD_Response *resp = reply->stream ? begin_stream(r) : make_response(reply);
+    struct MHD_Response *resp = reply->stream ? begin_stream(r) : make_response(r);
     if (!resp)
         return MHD_NO;
     if (!add_fields(resp, &r->req, reply, r->http->tls_cert)) {
@@ -474,13 +472,15 @@ struct http *http_start(const struct http_options *options, struct app *app, str
     h->per_address = options->per_address;
     h->tls_cert = options->tls_cert;
     h->tls_key = options->tls_key;
+    h->answers.max = options->answer_bytes ? options->answer_bytes : ANSWER_BYTES;
     h->listener = http_listen(options->listen, options->port, &h->port, e);
     if (h->listener >= 0
         && (h->reaper = reaper_start(options->limits.header_seconds ? &options->limits : &limits_default, e))
         && (h->lanes[LANE_IO] = io_lane_new(IO_THREADS, IO_QUEUE, e))
         && (h->lanes[LANE_WRITE] = io_lane_new(WRITE_THREADS, WRITE_QUEUE, e))
         && (h->lanes[LANE_DISK] = io_lane_new(DISK_THREADS, DISK_QUEUE, e))
-        && (h->lanes[LANE_SLOW] = io_lane_new(SLOW_THREADS, SLOW_QUEUE, e))) {
+        && (h->lanes[LANE_SLOW] = io_lane_new(SLOW_THREADS, SLOW_QUEUE, e))
+        && (h->lanes[LANE_PROBE] = io_lane_new(PROBE_THREADS, PROBE_QUEUE, e))) {
         h->mhd = start_daemon(h);
         if (h->mhd)
             return h;

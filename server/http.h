@@ -21,6 +21,7 @@ struct http_options {
     int64_t port;                   /* 0: any free one */
     const char *tls_cert, *tls_key; /* PEM text, kept until http_stop(); NULL: plain HTTP */
     int per_address;                /* connections one address may have; 0: any number */
+    int64_t answer_bytes;           /* of large answers that wait to be read, see http_answer.h; 0: 256 MiB */
     struct http_limits limits;      /* {0}: HTTP_LIMITS_DEFAULT */
     struct watch *watch;            /* for those who wait for events; outlives the server */
 };

@@ -3,7 +3,6 @@
  */
 #include "api/app.h"
 #include "api/metrics.h"
-#include "core/base/clock.h"
 #include "core/base/io.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
@@ -21,12 +20,8 @@
 #include "server/sandbox.h"
 #include "server/sender.h"
 #include "server/task.h"
+#include "server/upkeep.h"
 #include "server/worker.h"
-#include "storage/audit.h"
-#include "storage/recent.h"
-#include "storage/scrub.h"
-#include "storage/session.h"
-#include "storage/upload.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,13 +36,11 @@
 #include <unistd.h>
 
 enum { MAX_HOSTS = 32 };
-static const int64_t SWEEP_US = 3600LL * 1000000, DAY_US = 86400LL * 1000000;
-static const int64_t UPLOAD_GRACE_US = 24LL * 3600 * 1000000;  /* to register what was uploaded */
 
 struct daemon {
     struct config config;
     struct store *store;
-    struct scrub scrub;
+    struct upkeep upkeep;
     struct watch *watch;
     struct inspector *inspector;
     struct workers *workers;
@@ -345,46 +338,12 @@ static void *exit_at_once(void *mine)
     _exit(EXIT_FAILURE);
 }
 
-static void warn(const char *event, const struct err *e)
-{
-    if (e->code)
-        log_line(LOG_WARN, event, "%s: %s", e->where, e->text);
-}
-
-/* Forgets what was kept long enough, uploads that nobody registered, and sessions that are over. */
-static void sweep(struct daemon *d)
-{
-    struct err e = { 0 }, sessions = { 0 };
-    struct forgotten f;
-    int removed;
-    struct retention keep = { d->config.keep_jobs * DAY_US, d->config.keep_events * DAY_US, d->config.keep_artifacts * DAY_US,
-                              d->config.keep_deliveries * DAY_US, d->config.keep_audit * DAY_US };
-    if (store_forget(d->store, &keep, &f, &e) && store_sweep(d->store, UPLOAD_GRACE_US, &removed, &e)
-        && (f.jobs || f.events || f.artifacts || f.deliveries || f.webhooks || f.audit || removed))
-        log_line(LOG_INFO, "store.sweep", "removed: %lld jobs, %lld events, %lld artifacts, %lld deliveries, %lld webhooks, %lld rows of the audit log, %d blobs",
-                 (long long)f.jobs, (long long)f.events, (long long)f.artifacts, (long long)f.deliveries, (long long)f.webhooks, (long long)f.audit,
-                 removed);
-    warn("store.sweep", &e);
-    session_sweep(d->store, &sessions);
-    warn("session.sweep", &sessions);
-}
-
-/* Reads a little of what is stored. */
-static void scrub(struct daemon *d)
-{
-    struct err e = { 0 };
-    if (!scrub_turn(&d->scrub, &e))
-        log_line(LOG_ERROR, "store.scrub", "%s: %s", e.where, e.text);
-}
-
-/* Waits for the end, which a signal (its number) or the storage (0) brings; once a second writes down what was refused, drops what is out of
- * date, uploads that were abandoned among it (that makes room), and scrubs; sweeps now and once an hour. */
+/* Waits for the end, which a signal (its number) or the storage (0) brings. */
 static int run(struct daemon *d, const sigset_t *mine)
 {
     struct timespec second = { .tv_sec = 1 };
-    sweep(d);
-    for (int64_t swept = clock_mono_us(), trimmed = swept;;) {
-        struct err audit = { 0 }, uploads = { 0 };
+    upkeep_begin(&d->upkeep, d->store, &d->config);
+    for (;;) {
         int sig = sigtimedwait(mine, NULL, &second);
         if (sig > 0)
             return sig;
@@ -392,17 +351,7 @@ static int run(struct daemon *d, const sigset_t *mine)
             continue;
         if (store_broken(d->store))
             return 0;
-        audit_flush(d->store, &audit);
-        warn("audit.flush", &audit);
-        upload_sweep(d->store, &uploads);
-        warn("upload.sweep", &uploads);
-        recent_sweep(d->store);
-        heap_give_back(&trimmed);
-        scrub(d);
-        if (clock_mono_us() - swept < SWEEP_US)
-            continue;
-        swept = clock_mono_us();
-        sweep(d);
+        upkeep_turn(&d->upkeep);
     }
 }
 
@@ -455,7 +404,6 @@ static bool start(struct daemon *d, struct err *e)
                                                   .webhooks_per_team = (int)c->webhooks, .public_url = c->public_url });
     if (!take_cgroup(d, e) || !recover(d, e) || !first_token(d, e))
         return false;
-    scrub_begin(&d->scrub, d->store, c->scrub_days * DAY_US);
     struct watch_limits readers = { .watchers = (int)c->event_readers, .beat_seconds = (int)c->event_heartbeat };
     if (!(d->watch = watch_start(d->store, readers, e)))   /* before anything that writes about jobs */
         return false;
@@ -487,7 +435,7 @@ static void stop(struct daemon *d)
     inspector_stop(d->inspector);
     importer_stop(d->importer);
     sender_stop(d->sender);                             /* after all that has something to tell */
-    scrub_end(&d->scrub);
+    upkeep_end(&d->upkeep);
     outbound_free(d->outbound);
     watch_stop(d->watch);
     if (d->config.cgroups)

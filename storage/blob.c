@@ -130,7 +130,7 @@ static bool own(struct conn *c, const char *team, const char *digest, struct err
 bool blob_renew(struct conn *c, const char *team, struct blob *b, struct err *e)
 {
     struct err why = { 0 };
-    b->existed = owned(c, team, b->digest, &b->size, &why);
+    b->existed = owned(c, team, b->digest, b, &why);
     if (!b->existed)
         return err_clean(&why, e) && err_set(e, ERR_BUSY, "digest", "the blob %.80s has just been removed; send the request again", b->digest);
     return own(c, team, b->digest, e);
@@ -150,8 +150,9 @@ bool blob_keep(struct store *s, const char *team, const char *digest, struct blo
 bool blob_add_rows(struct conn *c, const char *team, bool exempt, struct blob *b, struct err *e)
 {
     struct blob had;
-    b->existed = owned(c, team, b->digest, &had, NULL);
-    if (!exempt && !b->existed && !quota_admit_bytes(c, team, b->size, e))
+    struct err why = { 0 };
+    b->existed = owned(c, team, b->digest, &had, &why);
+    if (!err_clean(&why, e) || (!exempt && !b->existed && !quota_admit_bytes(c, team, b->size, e)))
         return false;
     struct stmt *s = stmt_begin(c, SQL_BLOB_INSERT);
     stmt_text(s, 1, b->digest);

@@ -5,7 +5,8 @@
  * arrangement for SQLite inside one process, SQLITE_BUSY cannot happen in it, and the
  * WAL-reset defect of SQLite before 3.51.3, which needs a second connection that writes or
  * checkpoints, has no trigger.  Readers have a connection each, read-only, and see the last commit
- * without waiting for the writer's fsync.
+ * without waiting for the writer's fsync; two are kept for threads that ask who somebody is, so that long reads do not
+ * keep everybody outside.
  *
  *  - Those who write at the same time share a commit, and so its fsync: whoever ends while another waits for the
  *    connection leaves the transaction open to that one (a savepoint keeps their changes apart) and sleeps until
@@ -39,7 +40,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { READERS = 4, TOUCH_MAX = 16, BUSY_MS = 5000, SHARE_MAX = 64 };
+enum { TOUCH_MAX = 16, BUSY_MS = 5000, SHARE_MAX = 64 };
 
 struct conn {
     struct db *db;
@@ -60,7 +61,7 @@ struct sharer {
 
 struct db {
     atomic_int coming;              /* who waits for write_mu */
-    pthread_mutex_t write_mu;       /* guards all up to `changes` */
+    pthread_mutex_t write_mu;       /* guards all up to `failed` */
     struct sharer *sharers;         /* of the open transaction, */
     int nsharers;                   /* so many */
     struct conn writer;
@@ -68,11 +69,13 @@ struct db {
     int ntouched;
     bool posted;
     sqlite3_int64 changes;          /* the connection's count when the transaction began */
+    int failed;                     /* the worst kind of failure of a statement of this write; SQLITE_OK: none */
 
-    pthread_mutex_t read_mu;        /* guards free_readers */
-    pthread_cond_t read_free;
-    struct conn readers[READERS];
+    pthread_mutex_t read_mu;        /* guards the last two below */
+    pthread_cond_t read_free, kept_free;
+    struct conn readers[DB_READERS];
     struct conn *free_readers;
+    int nfree;
 
     _Atomic uint64_t commits;
     atomic_bool broken;             /* an I/O error while writing: see above */
@@ -183,14 +186,16 @@ struct db *db_open(const char *path, struct err *e)
     pthread_mutex_init(&db->write_mu, NULL);
     pthread_mutex_init(&db->read_mu, NULL);
     pthread_cond_init(&db->read_free, NULL);
+    pthread_cond_init(&db->kept_free, NULL);
     db->writer.db = db;
     bool ok = writer_open(db, path, e);
-    for (int i = 0; ok && i < READERS; i++) {
+    for (int i = 0; ok && i < DB_READERS; i++) {
         struct conn *c = &db->readers[i];
         ok = reader_open(c, path, e);
         c->db = db;
         c->next_free = db->free_readers;
         db->free_readers = c;
+        db->nfree++;
     }
     if (ok)
         return db;
@@ -202,7 +207,7 @@ void db_close(struct db *db)
 {
     if (!db)
         return;
-    for (int i = 0; i < READERS; i++)
+    for (int i = 0; i < DB_READERS; i++)
         conn_close(&db->readers[i]);
     if (db_broken(db))              /* what the log holds is for the next start to read, not for us to write elsewhere */
         sqlite3_db_config(db->writer.lite, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
@@ -210,6 +215,7 @@ void db_close(struct db *db)
     pthread_mutex_destroy(&db->write_mu);
     pthread_mutex_destroy(&db->read_mu);
     pthread_cond_destroy(&db->read_free);
+    pthread_cond_destroy(&db->kept_free);
     free(db);
 }
 
@@ -218,6 +224,22 @@ uint64_t db_memory(void) { return (uint64_t)sqlite3_memory_used(); }
 struct stmt *conn_stmts(struct conn *c) { return c->stmts; }
 
 static int error_kind(const struct conn *c) { return sqlite3_extended_errcode(c->lite) & 0xff; }
+
+void conn_failed(struct conn *c, int kind)
+{
+    struct db *db = c->db;
+    kind &= 0xff;
+    if (c == &db->writer && (!db->failed || kind == SQLITE_IOERR || (kind == SQLITE_FULL && db->failed != SQLITE_IOERR)))
+        db->failed = kind;
+}
+
+bool conn_lost(struct conn *c, struct err *e)
+{
+    if (c != &c->db->writer || !sqlite3_get_autocommit(c->lite))
+        return false;
+    err_set(e, code_of(c->db->failed), "database", "a statement failed, and SQLite has taken back the whole write; try again");
+    return true;
+}
 
 /* A ROLLBACK needs memory too: one that had none has left its transaction to us. */
 static bool begin_alone(sqlite3 *lite, struct err *e)
@@ -283,7 +305,7 @@ static bool commit(struct db *db, struct err *e)
 static void take_back(struct db *db)
 {
     sqlite3 *lite = db->writer.lite;
-    int kind = error_kind(&db->writer);
+    int kind = db->failed ? db->failed : error_kind(&db->writer);       /* the next statement's bind has made SQLite forget */
     struct err why = { 0 };
     note_failure(db, kind);
     if (db->sharers && kind != SQLITE_IOERR && !sqlite3_get_autocommit(lite)
@@ -352,6 +374,7 @@ struct conn *db_write(struct db *db, struct err *e)
     if (ok) {
         db->ntouched = 0;
         db->posted = false;
+        db->failed = SQLITE_OK;
         db->changes = sqlite3_total_changes64(lite);
         return &db->writer;
     }
@@ -363,7 +386,7 @@ struct conn *db_write(struct db *db, struct err *e)
 static bool end_shared(struct conn *c, bool ok, struct err *e)
 {
     struct db *db = c->db;
-    ok = ok && (!db->sharers || db_exec(c->lite, "RELEASE sharer", e));
+    ok = ok && !conn_lost(c, e) && (!db->sharers || db_exec(c->lite, "RELEASE sharer", e));
     if (ok)
         return finish(db, e);
     take_back(db);
@@ -394,13 +417,19 @@ bool db_write_end(struct conn *c, bool ok, struct err *e)
     return true;
 }
 
+static _Thread_local bool serves_many;
+
+void db_serve_many(void) { serves_many = true; }
+
 struct conn *db_read(struct db *db)
 {
+    int keep = serves_many ? 0 : DB_READERS_KEPT;
     pthread_mutex_lock(&db->read_mu);
-    while (!db->free_readers)
-        pthread_cond_wait(&db->read_free, &db->read_mu);
+    while (db->nfree <= keep)
+        pthread_cond_wait(serves_many ? &db->kept_free : &db->read_free, &db->read_mu);
     struct conn *c = db->free_readers;
     db->free_readers = c->next_free;
+    db->nfree--;
     pthread_mutex_unlock(&db->read_mu);
     return c;
 }
@@ -411,7 +440,9 @@ void db_read_end(struct conn *c)
     pthread_mutex_lock(&db->read_mu);
     c->next_free = db->free_readers;
     db->free_readers = c;
-    pthread_cond_signal(&db->read_free);
+    pthread_cond_signal(&db->kept_free);
+    if (++db->nfree > DB_READERS_KEPT)
+        pthread_cond_signal(&db->read_free);
     pthread_mutex_unlock(&db->read_mu);
 }
 

@@ -7,7 +7,7 @@
  *     bool ok = ...statements of stmt.h...;
  *     return db_write_end(c, ok, e);                 // COMMIT if ok, else ROLLBACK; unlocked
  *
- *     struct conn *c = db_read(db);                  // waits for a free reader; never NULL
+ *     struct conn *c = db_read(db);                  // waits for a free reader, see db_serve_many(); never NULL
  *     bool ok = ...statements...;
  *     db_read_end(c);
  *
@@ -31,6 +31,10 @@ bool db_broken(const struct db *db);
 
 struct conn *db_write(struct db *db, struct err *e);
 bool db_write_end(struct conn *c, bool ok, struct err *e);
+
+/* Readers, and how many of them are free as long as only threads read that have not called db_serve_many(). */
+enum { DB_READERS = 6, DB_READERS_KEPT = 2 };
+void db_serve_many(void);
 
 struct conn *db_read(struct db *db);
 void db_read_end(struct conn *c);

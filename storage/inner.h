@@ -15,11 +15,12 @@
 #include "storage/stmt.h"
 #include "storage/token.h"
 #include "storage/upload.h"
+#include "storage/used.h"
 #include "storage/webhook.h"
 
 #include <pthread.h>
 
-enum { AUDIT_WAITING = 64 };
+enum { AUDIT_WAITING = 64, USED_WAITING = 512 };
 
 struct store {
     char *dir;                      /* the data folder and two below it, as paths */
@@ -40,6 +41,11 @@ struct store {
         int n;
         int64_t dropped;
     } audit;                        /* refusals on their way to the table */
+    struct {
+        pthread_mutex_t mu;         /* guards the rest; a leaf */
+        int n;
+        struct used { char id[ID_SIZE]; enum sql which; int64_t at; } notes[USED_WAITING];      /* id "": free */
+    } used;
     pthread_mutex_t publish_mu;     /* orders the naming of blobs against their removal; taken before a write */
     pthread_mutex_t room_mu;        /* orders those who take disk space; guards the list below */
     struct hold *holds;             /* what requests under way take of their teams' quotas */
@@ -67,6 +73,9 @@ bool idempotency_expire(struct conn *c, struct err *e);
 
 /* Announces that rows older than `before` go, if there are any: see audit.h. */
 bool audit_forget(struct store *s, int64_t before, struct err *e);
+
+/* A token (SQL_TOKEN_USED) or session (SQL_SESSION_USED) was used: see used.h.  Waits for nothing. */
+void used_note(struct store *s, enum sql which, const char *id, int64_t at);
 
 /* After the commit that took the right of a token or session. */
 void store_revoked(struct store *s, const char *id);

@@ -102,10 +102,9 @@ bool run_progress(struct store *s, const struct claim *c, int64_t done, int64_t 
     struct stmt *q = held_begin(k, SQL_RUN_PROGRESS, c);
     stmt_int(q, 3, done);
     stmt_int(q, 4, total);
-    json_t *data = json_pack("{s:I, s:I, s:I}", "done", (json_int_t)done, "total", (json_int_t)total,
-                             "samples", (json_int_t)samples);
-    bool ok = held_run(q, c, e);
-    return db_write_end(k, event_add(k, c->team, c->job, "job.progress", data, e) && ok, e);
+    return db_write_end(k, held_run(q, c, e)
+        && event_add(k, c->team, c->job, "job.progress", json_pack("{s:I, s:I, s:I}", "done", (json_int_t)done, "total", (json_int_t)total,
+                                                                   "samples", (json_int_t)samples), e), e);
 }
 
 bool run_resumed(struct store *s, const struct claim *c, int64_t sites, int64_t weights, struct err *e)
@@ -129,9 +128,9 @@ bool run_layer(struct store *s, const struct claim *c, int64_t index, const char
     stmt_text(q, 4, row_json);
     bool ok = stmt_run(q, e);
     stmt_end(q);
-    json_t *row = json_read(row_json, JSON_REJECT_DUPLICATES);
-    json_t *data = json_pack("{s:I, s:o}", "index", (json_int_t)index, "layer", row);
-    return db_write_end(k, event_add(k, c->team, c->job, "job.layer_completed", data, e) && ok, e);
+    return db_write_end(k, ok && event_add(k, c->team, c->job, "job.layer_completed",
+                                           json_pack("{s:I, s:o}", "index", (json_int_t)index, "layer", json_read(row_json, JSON_REJECT_DUPLICATES)),
+                                           e), e);
 }
 
 bool run_metric(struct store *s, const struct claim *c, const char *name, double x_float, double x_quantized, int64_t samples, struct err *e)
@@ -149,9 +148,9 @@ bool run_metric(struct store *s, const struct claim *c, const char *name, double
     stmt_int(q, 6, samples);
     bool ok = stmt_run(q, e);
     stmt_end(q);
-    json_t *data = json_pack("{s:s, s:o, s:o, s:I}", "name", name, "float", json_finite(x_float),
-                             "quantized", json_finite(x_quantized), "samples", (json_int_t)samples);
-    return db_write_end(k, event_add(k, c->team, c->job, "job.metric", data, e) && ok, e);
+    return db_write_end(k, ok
+        && event_add(k, c->team, c->job, "job.metric", json_pack("{s:s, s:o, s:o, s:I}", "name", name, "float", json_finite(x_float),
+                                                                 "quantized", json_finite(x_quantized), "samples", (json_int_t)samples), e), e);
 }
 
 bool run_warning(struct store *s, const struct claim *c, const char *code, const char *where, const char *detail, struct err *e)
@@ -160,9 +159,8 @@ bool run_warning(struct store *s, const struct claim *c, const char *code, const
     struct conn *k = hold(s, c, &m, e);
     if (!k)
         return false;
-    json_t *data = json_pack("{s:s, s:s, s:s}", "code", code, "where", where, "detail", detail);
-    bool ok = held_run(held_begin(k, SQL_RUN_WARNING, c), c, e);
-    return db_write_end(k, event_add(k, c->team, c->job, "job.warning", data, e) && ok, e);
+    return db_write_end(k, held_run(held_begin(k, SQL_RUN_WARNING, c), c, e)
+        && event_add(k, c->team, c->job, "job.warning", json_pack("{s:s, s:s, s:s}", "code", code, "where", where, "detail", detail), e), e);
 }
 
 /* ---- the end of an attempt ---- */
@@ -182,8 +180,8 @@ static bool insert_artifact(struct conn *k, const struct claim *c, const struct 
     stmt_int(s, 8, clock_now_us());
     bool ok = stmt_run(s, e);
     stmt_end(s);
-    json_t *data = json_pack("{s:s, s:s, s:s, s:I}", "id", id, "name", r->name, "digest", r->digest, "size", (json_int_t)r->size);
-    return event_add(k, c->team, c->job, "artifact.created", data, e) && ok;
+    return ok && event_add(k, c->team, c->job, "artifact.created", json_pack("{s:s, s:s, s:s, s:I}", "id", id, "name", r->name, "digest", r->digest,
+                                                                             "size", (json_int_t)r->size), e);
 }
 
 bool run_finish(struct store *s, const struct claim *c, const struct result *results, size_t n, const char *summary_json, struct err *e)

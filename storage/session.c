@@ -107,19 +107,6 @@ static bool find(struct store *s, enum sql which, const char *key, struct sessio
     return got;
 }
 
-static void note_use(struct store *s, const char *id, int64_t now)
-{
-    struct conn *c = db_write(s->db, NULL);             /* a use that could not be noted is still a use */
-    if (!c)
-        return;
-    struct stmt *q = stmt_begin(c, SQL_SESSION_USED);
-    stmt_text(q, 1, id);
-    stmt_int(q, 2, now);
-    bool ok = stmt_run(q, NULL);
-    stmt_end(q);
-    db_write_end(c, ok, NULL);
-}
-
 bool session_verify(struct store *s, const char *text, struct session *ret, struct token *ret_who, struct err *e)
 {
     char hash[HASH_HEX_SIZE];
@@ -135,7 +122,7 @@ bool session_verify(struct store *s, const char *text, struct session *ret, stru
     if (!known || end_of(&session, &who) <= now)
         return not_valid(e);
     if (now - session.last_used_at > USED_STEP_US)
-        note_use(s, session.id, now);
+        used_note(s, SQL_SESSION_USED, session.id, now);
     *ret = session;
     *ret_who = who;
     return true;

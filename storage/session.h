@@ -19,7 +19,7 @@ enum { SESSIONS_PER_TOKEN = 64 };
 
 struct session {
     char id[ID_SIZE], team[TEAM_SIZE], token_id[ID_SIZE];
-    int64_t created_at, expires_at, last_used_at;       /* last_used_at is right to a minute */
+    int64_t created_at, expires_at, last_used_at;       /* last_used_at is right to a minute, see used.h */
 };
 
 /* A session of the token `who`.  *ret_text is its secret, for the cookie.  ERR_QUOTA when the token has SESSIONS_PER_TOKEN. */

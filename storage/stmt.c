@@ -10,6 +10,7 @@
 struct stmt {
     sqlite3 *db;
     sqlite3_stmt *lite;
+    struct conn *conn;
     bool open;            /* between stmt_begin() and stmt_end() */
     int bound;            /* the first failure of a bind, reported by the step */
 };
@@ -49,6 +50,7 @@ struct stmt *stmt_begin(struct conn *c, enum sql which)
 {
     struct stmt *s = &conn_stmts(c)[which];
     assert(!s->open);
+    s->conn = c;
     s->open = true;
     s->bound = SQLITE_OK;
     return s;
@@ -70,21 +72,30 @@ void stmt_int(struct stmt *s, int at, int64_t n) { note(s, sqlite3_bind_int64(s-
 /* SQLite itself turns NaN into NULL. */
 void stmt_real(struct stmt *s, int at, double x) { note(s, sqlite3_bind_double(s->lite, at, x)); }
 
-bool stmt_row(struct stmt *s, struct err *e)
+static bool fail(struct stmt *s, int kind, const char *doing, struct err *e)
 {
-    if (s->bound != SQLITE_OK)
-        return db_fail(s->db, e, "bind");
-    int rc = sqlite3_step(s->lite);
-    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-        return db_fail(s->db, e, sqlite3_sql(s->lite));
-    return rc == SQLITE_ROW;
+    conn_failed(s->conn, kind);
+    return db_fail(s->db, e, doing);
 }
+
+/* SQLITE_ROW, SQLITE_DONE, or SQLITE_ERROR with *e set. */
+static int step(struct stmt *s, struct err *e)
+{
+    if (conn_lost(s->conn, e))
+        return SQLITE_ERROR;
+    int rc = s->bound != SQLITE_OK ? s->bound : sqlite3_step(s->lite);
+    if (rc == SQLITE_ROW || rc == SQLITE_DONE)
+        return rc;
+    fail(s, rc, s->bound != SQLITE_OK ? "bind" : sqlite3_sql(s->lite), e);
+    return SQLITE_ERROR;
+}
+
+bool stmt_row(struct stmt *s, struct err *e) { return step(s, e) == SQLITE_ROW; }
 
 bool stmt_run(struct stmt *s, struct err *e)
 {
-    if (s->bound != SQLITE_OK)
-        return db_fail(s->db, e, "bind");
-    return sqlite3_step(s->lite) == SQLITE_DONE || db_fail(s->db, e, sqlite3_sql(s->lite));
+    int rc = step(s, e);
+    return rc == SQLITE_DONE || (rc == SQLITE_ROW && fail(s, SQLITE_MISUSE, sqlite3_sql(s->lite), e));
 }
 
 int64_t stmt_changed(const struct stmt *s) { return sqlite3_changes64(s->db); }

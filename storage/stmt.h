@@ -14,6 +14,9 @@
  * Text bound with stmt_text() is borrowed until stmt_end(); text read is copied.  A bracket left
  * open would hold a read transaction and let the WAL grow, so stmt_begin() asserts that the last one
  * of its kind was closed.
+ *
+ * Some failures (of memory, of the disk) make SQLite take back the whole transaction, and what came after would be one of its own.  So in a write
+ * nothing runs once it has; db_write_end() tells what the first failure was about.
  */
 #ifndef STORAGE_STMT_H
 #define STORAGE_STMT_H
@@ -47,5 +50,8 @@ struct sqlite3;
 struct stmt *stmt_prepare_all(struct sqlite3 *lite, struct err *e);
 void stmt_finalize_all(struct stmt *all);                           /* NULL is fine */
 struct stmt *conn_stmts(struct conn *c);
+void conn_failed(struct conn *c, int kind);                         /* kind: SQLite's code */
+/* Whether SQLite has taken back the transaction that db_write() began; fills *e then. */
+bool conn_lost(struct conn *c, struct err *e);
 
 #endif

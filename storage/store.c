@@ -180,6 +180,7 @@ struct store *store_open(const char *dir, struct err *e)
     pthread_mutex_init(&s->parts_mu, NULL);
     pthread_cond_init(&s->parts_changed, NULL);
     pthread_mutex_init(&s->audit.mu, NULL);
+    pthread_mutex_init(&s->used.mu, NULL);
     if (open_all(s, dir, e))
         return s;
     store_close(s);     /* safe on a half-open store */
@@ -191,8 +192,10 @@ void store_close(struct store *s)
     if (!s)
         return;
     spooler_stop(s->spooler);
-    if (s->db)
+    if (s->db) {
         audit_flush(s, NULL);
+        used_flush(s, NULL);
+    }
     db_close(s->db);
     recent_free(s->recent);
     int fds[] = { s->blobs_fd, s->scratch_fd, s->backup_fd, s->dir_fd, s->lock_fd };     /* the lock last */
@@ -207,6 +210,7 @@ void store_close(struct store *s)
     pthread_mutex_destroy(&s->parts_mu);
     pthread_cond_destroy(&s->parts_changed);
     pthread_mutex_destroy(&s->audit.mu);
+    pthread_mutex_destroy(&s->used.mu);
     free(s);
 }
 
@@ -233,6 +237,8 @@ void store_revoked(struct store *s, const char *id)
     if (s->revoked)
         s->revoked(s->revoked_arg, id);
 }
+
+void store_serve_many(void) { db_serve_many(); }
 
 /* ---- health ---- */
 

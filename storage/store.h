@@ -82,6 +82,12 @@ void store_on_revoked(struct store *s, store_revoked_fn *fn, void *arg);
 /* fn is called after every commit that left something to send in the outbox (webhook.h); likewise. */
 void store_on_post(struct store *s, void (*fn)(void *arg), void *arg);
 
+/*
+ * The calling thread serves many connections: from now on what it reads, which must be little, does not wait for the long reads of other threads,
+ * because some readers are kept for such as it.
+ */
+void store_serve_many(void);
+
 /* Bytes that SQLite holds, for all stores of the process. */
 uint64_t store_memory(void);
 

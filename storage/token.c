@@ -14,7 +14,7 @@ static const char identity_prefix[] = "identity:";
 enum { TOKEN_HASH_SIZE = sizeof identity_prefix - 1 + TOKEN_IDENTITY_SIZE };   /* either of what stands in the column */
 _Static_assert((int)TOKEN_HASH_SIZE >= (int)HASH_HEX_SIZE, "a SHA-256 fits, too");
 static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-static const int64_t USED_STEP_US = 60 * 1000000;   /* last_used_at costs a write, so at most one a minute */
+static const int64_t USED_STEP_US = 60 * 1000000;   /* last_used_at costs a write, so at most one a minute; see used.h */
 
 _Static_assert(TOKEN_TEXT_SIZE > 3 + TOKEN_DIGITS, "room for rq_, the digits and the NUL");
 
@@ -163,19 +163,6 @@ static bool find(struct store *s, const char *hash, struct token *ret, struct er
     return got && hash_equal(a, b);
 }
 
-static void note_use(struct store *s, const struct token *t, int64_t now)
-{
-    struct conn *c = db_write(s->db, NULL);         /* a use that could not be noted is still a use */
-    if (!c)
-        return;
-    struct stmt *q = stmt_begin(c, SQL_TOKEN_USED);
-    stmt_text(q, 1, t->id);
-    stmt_int(q, 2, now);
-    bool ok = stmt_run(q, NULL);
-    stmt_end(q);
-    db_write_end(c, ok, NULL);
-}
-
 bool secret_well_formed(const char *prefix, const char *text)
 {
     return strncmp(text, prefix, 3) == 0 && strspn(text + 3, digits) == TOKEN_DIGITS && text[3 + TOKEN_DIGITS] == '\0';
@@ -213,7 +200,7 @@ static bool verify(struct store *s, const char *hash, const char *remedy, struct
     if (!known || (t.expires_at && t.expires_at <= now))
         return err_set(e, ERR_AUTH_REQUIRED, "", "%s", remedy);
     if (now - t.last_used_at > USED_STEP_US)
-        note_use(s, &t, now);
+        used_note(s, SQL_TOKEN_USED, t.id, now);
     *ret = t;
     return true;
 }

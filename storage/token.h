@@ -18,7 +18,7 @@ struct token {
     char id[ID_SIZE], team[TEAM_SIZE];
     char name[TOKEN_NAME_SIZE];
     char scopes[TOKEN_SCOPES_SIZE];     /* words with one space between: "admin", "jobs:read jobs:write" */
-    int64_t created_at, expires_at, last_used_at;       /* expires_at 0: never; last_used_at is right to a minute */
+    int64_t created_at, expires_at, last_used_at;       /* expires_at 0: never; last_used_at is right to a minute, see used.h */
     char created_by[ID_SIZE];           /* the token that made it; "": the daemon itself */
     char identity[TOKEN_IDENTITY_SIZE]; /* whom a trusted proxy must name; "": whoever knows the token */
 };

@@ -16,6 +16,7 @@
 #define METRICS(X)                                                                                                                  \
     X(HTTP_SECONDS, HISTOGRAM, "http_request_seconds", "seconds", "From the request line to the end of the answer, streams of events aside", "", "") \
     X(HTTP_OPEN, GAUGE, "http_requests_in_flight", "", "Requests that have begun and not ended", "", "")                          \
+    X(ANSWER_BYTES, GAUGE, "http_answer_bytes", "bytes", "Answers of 64 KiB and more that lie in memory until they are read", "", "") \
     X(EVENT_READERS, GAUGE, "event_readers", "", "Streams of events and long polls", "", "")                                      \
     X(UPLOADS, GAUGE, "uploads_in_flight", "", "Requests that are sending a file", "", "")                                        \
     X(UPLOAD_HELD, GAUGE, "upload_held_bytes", "bytes", "Of quotas, taken by requests that are sending a file and have no row yet", "", "")            \

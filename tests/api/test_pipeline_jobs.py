@@ -295,6 +295,30 @@ def test_who_reads_does_not_wait_for_the_disk_behind_those_who_write(on_slow_dis
     assert len(set(done)) == 48
 
 
+def test_who_is_let_in_does_not_wait_until_the_use_of_the_token_is_noted(on_slow_disk):
+    daemon, _ = on_slow_disk(2500)
+    made = daemon("POST", "/v1/tokens", json={"name": "new", "role": "member"}).json()
+    asked = time.monotonic()
+    assert daemon("GET", "/v1/whoami", headers={"Authorization": f"Bearer {made['token']}"}).json()["name"] == "new"
+    assert time.monotonic() - asked < 2
+    until(lambda: daemon("GET", f"/v1/tokens/{made['id']}").json()["last_used_at"], what="the note")
+
+
+def test_strangers_who_ask_whether_it_is_ready_hold_up_nobody(on_slow_disk):
+    (daemon, body), done = on_slow_disk(2500), []
+    posts = post_together(daemon, body, 4, 3, done)
+    until(lambda: value(daemon, "repquant_http_requests_in_flight") > 4, what="a commit to wait for")
+    probes = [threading.Thread(target=requests.get, args=(daemon.url + "/readyz",), kwargs={"timeout": 60}) for _ in range(32)]
+    for t in probes:
+        t.start()
+    until(lambda: value(daemon, "repquant_http_requests_in_flight") > 24, what="more than there are workers for reads")
+    asked = time.monotonic()
+    assert daemon("GET", "/v1/jobs").status_code == 200 and daemon("GET", "/v1/queue").status_code == 200
+    assert time.monotonic() - asked < 2 and any(t.is_alive() for t in probes)
+    for t in posts + probes:
+        t.join()
+
+
 def test_jobs_start_only_when_their_memory_is_free(make_daemon):
     daemon = make_daemon(workers="3", threads="1", jobs_memory="10M")
     large = inputs(daemon, "stage quantizing;hang", look=told(memory_bytes=6 << 20))

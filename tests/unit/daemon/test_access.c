@@ -6,6 +6,7 @@
 #include "core/base/clock.h"
 #include "storage/session.h"
 #include "storage/team.h"
+#include "storage/used.h"
 
 /* A token of `team` with `role`, for the calls that follow. */
 static const char *as(struct api *a, const char *team, const char *role)
@@ -65,6 +66,7 @@ static void a_token_is_shown_once_and_opens_until_it_is_deleted(void **state)
     assert_string_equal(api_text(&a, "role"), "member");
     assert_string_equal(api_text(&a, "name"), "ci");
     a.token = a.admin;
+    assert_true(used_flush(a.app.store, NULL));
     assert_int_equal(api_call(&a, "GET", path, NULL), 200);
     assert_null(json_object_get(a.json, "token"));
     assert_true(api_text(&a, "created_by")[0] && api_text(&a, "last_used_at")[0]);

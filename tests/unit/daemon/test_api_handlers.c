@@ -1,7 +1,12 @@
 /* Handlers, called as the HTTP server calls them but without sockets, on a real store. */
 #include "tests/unit/daemon/api_fixture.h"
 
+#include "api/handlers.h"
+#include "core/base/io.h"
+#include "core/base/metric.h"
 #include "storage/result.h"
+
+#include <errno.h>
 
 #define DIGEST_A "sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"      /* of "a" */
 
@@ -509,6 +514,60 @@ static void a_service_that_shuts_down_takes_no_new_work(void **state)
     api_close(&a);
 }
 
+static bool at_hand(struct api *a)
+{
+    struct reply reply = REPLY_INIT;
+    bool ok = readyz_at_hand(&a->app, &a->req, &reply);
+    assert_true(!ok || (reply.status == 200 && strstr(reply.text, "\"ready\":true")));
+    reply_release(&reply);
+    return ok;
+}
+
+static void one_look_at_what_is_ready_serves_all_who_ask_within_a_second(void **state)
+{
+    struct api a;
+    struct metric_histogram before, after;
+    api_open(&a, *state);
+    assert_false(at_hand(&a));
+    metric_histogram(METRIC_COMMIT_SECONDS, 0, &before);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(api_call(&a, "GET", "/readyz", NULL), 200);
+    metric_histogram(METRIC_COMMIT_SECONDS, 0, &after);
+    assert_in_range(after.count - before.count, 1, 5);              /* 1, but on a machine that takes a second for some of them */
+    atomic_store(&a.app.ready_until, INT64_MAX);
+    assert_true(at_hand(&a));
+    atomic_store(&a.app.draining, true);                            /* what is not well is said at once */
+    assert_false(at_hand(&a));
+    assert_int_equal(api_call(&a, "GET", "/readyz", NULL), 503);
+    atomic_store(&a.app.draining, false);
+    atomic_store(&a.app.ready_until, 0);
+    assert_false(at_hand(&a));
+    api_close(&a);
+}
+
+static int failing_fsync(int fd)
+{
+    (void)fd;
+    errno = EIO;
+    return -1;
+}
+
+static void a_broken_store_is_said_at_once(void **state)
+{
+    struct api a;
+    api_open(&a, *state);
+    atomic_store(&a.app.ready_until, INT64_MAX);
+    assert_true(at_hand(&a));
+    int (*fsync_was)(int) = sys.fsync;
+    sys.fsync = failing_fsync;
+    assert_false(io_sync(0));
+    sys.fsync = fsync_was;
+    assert_false(at_hand(&a));
+    assert_int_equal(api_call(&a, "GET", "/readyz", NULL), 503);
+    io_sync_forget();
+    api_close(&a);
+}
+
 static void about_the_service_is_told_to_whom_it_concerns(void **state)
 {
     struct api a;
@@ -561,6 +620,8 @@ int main(void)
         WITH_STORE(a_query_that_is_not_understood_is_refused),
         WITH_STORE(results_exist_once_the_job_has_succeeded),
         WITH_STORE(a_service_that_shuts_down_takes_no_new_work),
+        WITH_STORE(one_look_at_what_is_ready_serves_all_who_ask_within_a_second),
+        WITH_STORE(a_broken_store_is_said_at_once),
         WITH_STORE(about_the_service_is_told_to_whom_it_concerns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

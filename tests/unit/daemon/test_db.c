@@ -9,6 +9,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
+#include <time.h>
 
 enum { WRITERS = 8, PATH = 300 };
 struct writer { const struct fixture *f; struct db *db; char team[16]; bool fails, ok, there; pthread_t thread; };
@@ -146,6 +148,120 @@ static void a_write_that_fails_takes_back_its_own_changes_alone(void **state)
     }
 }
 
+/* The first connection that db_open() makes; through it a test sees to it that a statement fails. */
+static sqlite3 *writer;
+
+static int keep_first(sqlite3 *lite, char **text, const struct sqlite3_api_routines *api)
+{
+    (void)text, (void)api;
+    writer = writer ? writer : lite;
+    return SQLITE_OK;
+}
+
+static struct db *open_with_writer(const struct fixture *f)
+{
+    writer = NULL;
+    sqlite3_auto_extension((void (*)(void))keep_first);
+    struct db *db = open_db(f);
+    sqlite3_cancel_auto_extension((void (*)(void))keep_first);
+    return db;
+}
+
+static int stop_it(void *arg) { return arg == NULL; }
+
+static void once_sqlite_has_taken_all_back_nothing_more_is_written(void **state)
+{
+    struct db *db = open_with_writer(*state);
+    struct err e = { 0 }, later = { 0 };
+    struct conn *c = db_write(db, &e);
+    assert_non_null(c);
+    assert_true(stmt_exec(c, SQL_SHARE_JOIN, "a", NULL, &e));
+    sqlite3_progress_handler(writer, 1, stop_it, NULL);
+    assert_false(stmt_exec(c, SQL_SHARE_JOIN, "b", NULL, &e));
+    sqlite3_progress_handler(writer, 0, NULL, NULL);
+    assert_true(sqlite3_get_autocommit(writer));
+    assert_false(stmt_exec(c, SQL_SHARE_JOIN, "c", NULL, &later));
+    assert_int_equal(later.code, e.code);
+    later = (struct err){ 0 };
+    assert_false(db_write_end(c, true, &later));            /* of one who did not listen */
+    assert_int_equal(later.code, e.code);
+    assert_int_equal(shares(*state, "_"), 0);
+    assert_true(join(db, "d", false, &later));
+    assert_int_equal(shares(*state, "_"), 1);
+    db_close(db);
+}
+
+static void count_call(void *arg) { ++*(int *)arg; }
+
+static void a_full_disk_is_remembered_until_the_write_ends(void **state)
+{
+    enum { LONG = 1 << 20 };
+    struct db *db = open_with_writer(*state);
+    struct err e = { 0 };
+    int heard = 0;
+    char *text = calloc(1, LONG + 1);
+    assert_non_null(text);
+    memset(text, 'x', LONG);
+    db_on_full(db, count_call, &heard);
+    assert_int_equal(sqlite3_exec(writer, "PRAGMA max_page_count = 1", NULL, NULL, NULL), SQLITE_OK);   /* what there is */
+    for (int listens = 0; listens < 2; listens++) {
+        struct conn *c = db_write(db, &e);
+        assert_non_null(c);
+        assert_false(stmt_exec(c, SQL_SHARE_JOIN, text, NULL, &e));
+        assert_int_equal(e.code, ERR_DISK);
+        assert_true(sqlite3_get_autocommit(writer));
+        assert_false(stmt_exec(c, SQL_SHARE_JOIN, "a", NULL, NULL));
+        e = (struct err){ 0 };
+        assert_false(db_write_end(c, !listens, &e));
+        assert_int_equal(heard, listens + 1);
+        assert_int_equal(e.code, listens ? 0 : ERR_DISK);
+        e = (struct err){ 0 };
+    }
+    assert_int_equal(shares(*state, "a"), 0);
+    assert_false(db_broken(db));
+    free(text);
+    db_close(db);
+}
+
+struct reading { struct db *db; bool serves_many; atomic_bool got; pthread_t thread; };
+
+static void *read_often(void *arg)
+{
+    struct reading *r = arg;
+    if (r->serves_many)
+        db_serve_many();
+    for (int i = 0; i < 100; i++)
+        db_read_end(db_read(r->db));
+    atomic_store(&r->got, true);
+    return NULL;
+}
+
+static void begin_reading(struct reading *r) { assert_int_equal(pthread_create(&r->thread, NULL, read_often, r), 0); }
+
+static void long_reads_do_not_hold_up_who_serves_many(void **state)
+{
+    struct db *db = open_db(*state);
+    struct conn *held[DB_READERS - DB_READERS_KEPT];
+    struct reading waits = { .db = db }, serve[2 * DB_READERS_KEPT];
+    struct timespec end = { .tv_sec = time(NULL) + 20 };
+    for (int i = 0; i < DB_READERS - DB_READERS_KEPT; i++)
+        held[i] = db_read(db);
+    begin_reading(&waits);
+    for (int i = 0; i < 2 * DB_READERS_KEPT; i++) {
+        serve[i] = (struct reading){ .db = db, .serves_many = true };
+        begin_reading(&serve[i]);
+    }
+    for (int i = 0; i < 2 * DB_READERS_KEPT; i++)
+        if (pthread_timedjoin_np(serve[i].thread, NULL, &end) != 0)
+            fail_msg("it waits for the long reads");
+    assert_false(atomic_load(&waits.got));
+    db_read_end(held[0]);
+    pthread_join(waits.thread, NULL);
+    for (int i = 1; i < DB_READERS - DB_READERS_KEPT; i++)
+        db_read_end(held[i]);
+    db_close(db);
+}
+
 static void where_all_fail_nothing_is_committed(void **state)
 {
     struct writer w[WRITERS] = { 0 };
@@ -211,6 +327,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(who_is_told_of_the_commit_needs_the_connection_no_more, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_write_that_fails_takes_back_its_own_changes_alone, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(where_all_fail_nothing_is_committed, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(once_sqlite_has_taken_all_back_nothing_more_is_written, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_full_disk_is_remembered_until_the_write_ends, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(long_reads_do_not_hold_up_who_serves_many, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(what_no_memory_was_left_to_take_back_is_not_committed_later, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(after_a_write_that_failed_nothing_more_is_written, fixture_setup, fixture_teardown),
     };

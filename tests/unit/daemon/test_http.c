@@ -3,6 +3,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
+#include "core/base/metric.h"
 #include "server/http.h"
 #include "server/http_head.h"
 #include "server/http_watch.h"
@@ -11,6 +12,7 @@
 #include <dirent.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/socket.h>
 
 enum { SECOND = 1000000 };
@@ -57,11 +59,11 @@ static void wait_for_inspections(struct site *s, int n)
     pthread_mutex_unlock(&s->mu);
 }
 
-static struct site *site_open(void **state)
+static struct site *site_open_with(void **state, struct http_options options)
 {
     struct site *s = calloc(1, sizeof *s);
-    struct http_options options = { .listen = "127.0.0.1", .limits = { 1, 1, 1, 1000 } };
     struct err e = { 0 };
+    options.listen = "127.0.0.1";
     assert_non_null(s);
     api_open(&s->api, *state);
     pthread_mutex_init(&s->mu, NULL);
@@ -79,6 +81,8 @@ static struct site *site_open(void **state)
 }
 
 /* After http_stop(). */
+static struct site *site_open(void **state) { return site_open_with(state, (struct http_options){ .limits = { 1, 1, 1, 1000 } }); }
+
 static void site_free(struct site *s)
 {
     watch_stop(s->watch);
@@ -258,6 +262,64 @@ static void a_reader_that_does_not_read_is_cut(void **state)
     close(fd);
     free(all);
     site_close(s);
+}
+
+/* More than the kernel keeps of it for a reader that does not read. */
+enum { LARGE_LOG = 16 << 20 };
+
+static void make_large_log(struct fixture *f, char job[ID_SIZE])
+{
+    enum { PIECE = 4 << 20 };
+    struct claim c;
+    struct job claimed;
+    char *piece = malloc(PIECE + 1);
+    assert_non_null(piece);
+    memset(piece, 'x', PIECE);
+    piece[PIECE] = '\0';
+    fixture_job(f, 5, job);
+    assert_true(run_claim(f->store, &(struct claim_terms){ .worker = "w0", .lease_us = 1000LL * SECOND }, &c, &claimed, NULL));
+    job_release(&claimed);
+    for (int i = 0; i < LARGE_LOG / PIECE; i++)
+        assert_true(run_warning(f->store, &c, "x", "x", piece, NULL));
+    free(piece);
+}
+
+static int get(struct site *s, const char *path, const char *fields, char *answer, size_t size)
+{
+    char ask[256];
+    int fd = client(s);
+    snprintf(ask, sizeof ask, "GET %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n", path, fields);
+    say(fd, ask);
+    hear(fd, answer, size, false);
+    close(fd);
+    return status_of(answer);
+}
+
+static void what_slow_readers_hold_in_memory_is_bounded(void **state)
+{
+    enum { SIZE = LARGE_LOG + (1 << 20) };
+    struct site *s = site_open_with(state, (struct http_options){ .answer_bytes = LARGE_LOG * 3 / 2, .limits = { 100, 100, 100, 1 } });
+    char job[ID_SIZE], path[80], ask[160], *answer = malloc(SIZE);
+    assert_non_null(answer);
+    make_large_log(s->api.fixture, job);
+    snprintf(path, sizeof path, "/v1/jobs/%s/logs", job);
+    snprintf(ask, sizeof ask, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
+    int slow = client_small(s, 4096);
+    say(slow, ask);
+    while (metric_value(METRIC_ANSWER_BYTES) < LARGE_LOG)
+        sched_yield();
+    assert_int_equal(get(s, path, "", answer, SIZE), 503);
+    assert_non_null(strstr(answer, "service.busy"));
+    assert_non_null(strstr(answer, "\r\nRetry-After: "));
+    assert_int_equal(get(s, path, "Range: bytes=0-99\r\n", answer, SIZE), 206);         /* holds little */
+    assert_int_equal(get(s, "/v1/jobs", "", answer, SIZE), 200);
+    close(slow);
+    while (metric_value(METRIC_ANSWER_BYTES))
+        sched_yield();
+    assert_int_equal(get(s, path, "", answer, SIZE), 200);
+    free(answer);
+    site_close(s);
+    assert_int_equal(metric_value(METRIC_ANSWER_BYTES), 0);
 }
 
 static void handlers_that_wait_do_not_make_others_wait(void **state)
@@ -483,6 +545,7 @@ int main(void)
         WITH_STORE(a_body_that_comes_too_slowly_is_cut_and_leaves_nothing),
         WITH_STORE(an_upload_that_breaks_off_leaves_nothing),
         WITH_STORE(a_reader_that_does_not_read_is_cut),
+        WITH_STORE(what_slow_readers_hold_in_memory_is_bounded),
         WITH_STORE(handlers_that_wait_do_not_make_others_wait),
         WITH_STORE(a_client_that_leaves_while_its_handler_waits_harms_nobody),
         WITH_STORE(two_requests_in_one_packet_get_two_answers),

@@ -2,9 +2,10 @@
 #include "tests/unit/daemon/storage_fixture.h"
 
 #include "core/base/clock.h"
+#include "core/base/metric.h"
+#include "storage/inner.h"
 #include "storage/result.h"
-#include "storage/sql.h"
-#include "storage/token.h"
+#include "storage/session.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -717,12 +718,77 @@ static void a_token_opens_until_it_expires_or_is_deleted(void **state)
     struct token_list l;
     assert_true(token_list(f->store, "red", (struct page){ .limit = 9, .ascending = true }, &l, NULL));
     assert_int_equal(l.n, 2);
-    assert_true(l.items[0].last_used_at != 0);
     assert_false(l.more);
     token_list_release(&l);
     assert_false(token_delete(f->store, "blue", t.id, NULL));
     assert_true(token_delete(f->store, "red", t.id, NULL));
     assert_false(token_delete(f->store, "red", t.id, NULL));
+}
+
+static uint64_t commits(void)
+{
+    struct metric_histogram m;
+    metric_histogram(METRIC_COMMIT_SECONDS, 0, &m);
+    return m.count;
+}
+
+static int64_t last_used(struct fixture *f, const char *id)
+{
+    struct token t;
+    assert_true(token_get(f->store, TEAM_LOCAL, id, &t, NULL));
+    return t.last_used_at;
+}
+
+/* Who lets somebody in must not wait for the disk. */
+static void uses_are_noted_without_a_write_and_written_together(void **state)
+{
+    enum { TOKENS = 2 };
+    struct fixture *f = *state;
+    struct token t[TOKENS], got;
+    struct session session;
+    struct session_list l;
+    char text[TOKENS][TOKEN_TEXT_SIZE], secret[TOKEN_TEXT_SIZE];
+    for (int i = 0; i < TOKENS; i++)
+        assert_true(token_create(f->store, TEAM_LOCAL, "ci", "admin", 0, &t[i], text[i], NULL));
+    assert_true(session_create(f->store, &t[0], &session, secret, NULL));
+    uint64_t before = commits();
+    int64_t began = clock_now_us();
+    for (int i = 0; i < 10; i++)
+        for (int k = 0; k < TOKENS; k++)
+            assert_true(token_verify(f->store, text[k], &got, NULL));
+    used_note(f->store, SQL_SESSION_USED, session.id, began + 5);
+    used_note(f->store, SQL_SESSION_USED, session.id, began + 4);
+    assert_int_equal(commits(), before);
+    assert_int_equal(last_used(f, t[0].id), 0);
+    assert_true(used_flush(f->store, NULL));
+    assert_int_equal(commits(), before + 1);
+    for (int k = 0; k < TOKENS; k++)
+        assert_in_range(last_used(f, t[k].id), began, clock_now_us());
+    assert_true(session_list(f->store, TEAM_LOCAL, t[0].id, (struct page){ .limit = 9 }, &l, NULL));
+    assert_int_equal(l.items[0].last_used_at, began + 5);
+    session_list_release(&l);
+    assert_true(token_verify(f->store, text[0], &got, NULL));       /* it is known to have been used a moment ago */
+    assert_true(used_flush(f->store, NULL));                        /* nothing waits */
+    assert_int_equal(commits(), before + 1);
+}
+
+static void of_more_uses_than_there_is_room_for_some_are_noted_later(void **state)
+{
+    struct fixture *f = *state;
+    struct token t;
+    char text[TOKEN_TEXT_SIZE], id[ID_SIZE];
+    assert_true(token_create(f->store, TEAM_LOCAL, "ci", "admin", 0, &t, text, NULL));
+    for (int i = 0; i < 4 * USED_WAITING; i++) {
+        snprintf(id, sizeof id, "tok_%d", i);
+        used_note(f->store, SQL_TOKEN_USED, id, 1);
+    }
+    assert_int_equal(f->store->used.n, USED_WAITING);
+    used_note(f->store, SQL_TOKEN_USED, t.id, 7);
+    assert_true(used_flush(f->store, NULL));
+    assert_int_equal(last_used(f, t.id), 0);
+    used_note(f->store, SQL_TOKEN_USED, t.id, 8);
+    fixture_reopen(f);                                              /* what waits is written at the end, too */
+    assert_int_equal(last_used(f, t.id), 8);
 }
 
 /* ---- the watcher ---- */
@@ -782,6 +848,8 @@ int main(void)
         T(what_each_job_runs_through_is_found_by_an_index),
         T(migrating_twice_changes_nothing_and_a_newer_file_is_refused),
         T(a_token_opens_until_it_expires_or_is_deleted),
+        T(uses_are_noted_without_a_write_and_written_together),
+        T(of_more_uses_than_there_is_room_for_some_are_noted_later),
         T(every_commit_with_an_event_is_told_to_the_watcher),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
