@@ -137,14 +137,35 @@ def test_a_chunked_body_over_the_limit_is_refused_at_its_end(daemon):
     until(lambda: not daemon.leftovers(), what="the removal of the refused upload")
 
 
-@pytest.mark.parametrize("sent", [0, 1, 65536, 1_000_000])
-@pytest.mark.parametrize("reset", [False, True])
-def test_an_upload_that_breaks_off_leaves_nothing(daemon, sent, reset):
-    s = begin(daemon, "Content-Length: 2000000", b"x" * sent)
-    if reset:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+def reset(s):
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     s.close()
+
+
+def half_close(s):
+    """No more is to come, but whoever does so still listens; the other side ends it."""
+    s.shutdown(socket.SHUT_WR)
+    answer = s.recv(65536)
+    assert answer == b"", answer
+    s.close()
+
+
+def reserved(daemon):
+    """Bytes that uploads and jobs have of the team's quota and of the disk."""
+    quota = daemon("GET", "/v1/teams/local").json()["used"]["bytes"]
+    return quota, sum(p.stat().st_blocks for p in (daemon.data / "blobs").rglob("*"))
+
+
+@pytest.mark.parametrize("sent", [0, 1, *range(65536, 2_000_000, 5 * 65536)])
+@pytest.mark.parametrize("end", [socket.socket.close, reset, half_close], ids=["close", "reset", "half-close"])
+def test_an_upload_that_breaks_off_leaves_nothing(daemon, sent, end):
+    before, models = reserved(daemon), daemon("GET", "/v1/models?limit=200").json()
+    s = begin(daemon, "Content-Length: 2000000", b"x" * sent)
+    until(daemon.leftovers, what="the upload's file")
+    assert reserved(daemon)[1] > before[1]                      # there is something to give back
+    end(s)
     until(lambda: not daemon.leftovers(), what="the removal of the unfinished upload")
+    assert reserved(daemon) == before and daemon("GET", "/v1/models?limit=200").json() == models
 
 
 def test_a_model_a_waiting_job_uses_cannot_be_deleted(make_daemon):

@@ -1,4 +1,5 @@
 """Attacks by files that no other suite has (tests/attacks.tsv says where the others are)."""
+import functools
 import hashlib
 import json
 import resource
@@ -19,8 +20,9 @@ pytestmark = pytest.mark.skipif(SANITIZED, reason="processor time means nothing 
 
 
 def linear(weights):
-    """x[n,16] -> x @ weights."""
-    return model([helper.make_node("MatMul", ["x", "w"], ["y"], "fc")], [value("x", ["n", 16])], [value("y", ["n", 8])], [tensor("w", weights)])
+    """x[n, rows] -> x @ weights[rows, columns]."""
+    rows, columns = weights.shape
+    return model([helper.make_node("MatMul", ["x", "w"], ["y"], "fc")], [value("x", ["n", rows])], [value("y", ["n", columns])], [tensor("w", weights)])
 
 
 def timed(*arguments):
@@ -38,43 +40,51 @@ def floats_of(path):
                           or [np.zeros(1)])
 
 
-RNG = np.random.default_rng(3)
-NORMAL = RNG.standard_normal((16, 8)).astype(np.float32)
+SIZE = 256          # so that the work takes longer than starting the program
+NORMAL = np.random.default_rng(3).standard_normal((SIZE, SIZE)).astype(np.float32)
 WEIGHTS = {
-    "one infinity": np.where(np.arange(128).reshape(16, 8) == 77, np.float32(np.inf), NORMAL),
-    "all NaN": np.full((16, 8), np.nan, np.float32),
+    "one infinity": np.where(np.arange(NORMAL.size).reshape(NORMAL.shape) == 77, np.float32(np.inf), NORMAL),
+    "all NaN": np.full_like(NORMAL, np.nan),
     "all denormal": (NORMAL * np.float32(1e-41)).astype(np.float32),
-    "all equal": np.full((16, 8), 0.25, np.float32),
-    "all zero": np.zeros((16, 8), np.float32),
+    "all equal": np.full_like(NORMAL, 0.25),
+    "all zero": np.zeros_like(NORMAL),
     "the largest there are": np.where(NORMAL > 0, np.float32(3e38), np.float32(-3e38)),
 }
+# How a refusal goes on; the report counts no NaN or infinity: a model that has one is refused, by the name of the first channel.
+WHY = {"one infinity": "the weight of layer 'fc' holds NaN or infinity in output channel 77;", "all NaN": "the weight of layer 'fc' holds NaN or infinity in output channel 0;"}
+MAY_OVERFLOW = {"the largest there are"}
+# Of what normal weights take. Processors compute with denormals in microcode; to flush them to zero would change the bytes of other models.
+TIMES = dict.fromkeys(WEIGHTS, 3) | {"all denormal": 30}
+
+
+def run_with(weights, recipe, folder):
+    """How it ended, and the processor time of the quicker of two runs."""
+    (folder / "model.onnx").write_bytes(linear(weights))
+    np.savez(folder / "calib.npz", x=np.random.default_rng(4).standard_normal((SIZE, SIZE)).astype(np.float32))
+    runs = [timed("quantize", folder / "model.onnx", "--calibration", folder / "calib.npz", "--recipe", recipe, "--output", folder / f"out-{n}",
+                  "--progress", "none") for n in range(2)]
+    return runs[0][0], min(seconds for _, seconds in runs)
 
 
 @pytest.fixture(scope="module")
 def normal_time(tmp_path_factory):
-    return run_with(NORMAL, "repquant-w4a8", tmp_path_factory.mktemp("normal"))[1]
-
-
-def run_with(weights, recipe, folder):
-    (folder / "model.onnx").write_bytes(linear(weights))
-    np.savez(folder / "calib.npz", x=np.random.default_rng(4).standard_normal((32, 16)).astype(np.float32))
-    return timed("quantize", folder / "model.onnx", "--calibration", folder / "calib.npz", "--recipe", recipe, "--output", folder / "out",
-                 "--progress", "none")
+    return functools.cache(lambda recipe: run_with(NORMAL, recipe, tmp_path_factory.mktemp("normal"))[1])
 
 
 @pytest.mark.parametrize("recipe", ["minmax-w8a8", "percentile-w8a8", "repquant-w4a8"])
 @pytest.mark.parametrize("what", WEIGHTS)
 def test_weights_that_are_no_weights_end_with_a_reason_or_finite_scales(what, recipe, tmp_path, normal_time):
     ended, seconds = run_with(WEIGHTS[what], recipe, tmp_path)
-    assert ended.returncode in (0, 1), ended.stderr
-    if ended.returncode:
-        assert "[numeric.nonfinite]" in ended.stderr or "[model." in ended.stderr, ended.stderr
+    if what in WHY:
+        assert ended.returncode == 1 and WHY[what] in ended.stderr and "[numeric.nonfinite]" in ended.stderr, ended.stderr
+    elif what in MAY_OVERFLOW and ended.returncode:
+        assert ended.returncode == 1 and "[numeric.nonfinite]" in ended.stderr, ended.stderr
     else:
-        told = (tmp_path / "out/report.json").read_text()
+        assert ended.returncode == 0, ended.stderr
+        told = (tmp_path / "out-0/report.json").read_text()
         assert json.loads(told) and "NaN" not in told and "Infinity" not in told
-        if np.isfinite(WEIGHTS[what]).all():
-            assert np.isfinite(floats_of(tmp_path / "out/model.onnx")).all()
-    assert seconds < 3 * normal_time + 1
+        assert np.isfinite(floats_of(tmp_path / "out-0/model.onnx")).all()
+    assert seconds <= TIMES[what] * normal_time(recipe), (seconds, normal_time(recipe))
 
 
 def test_one_sample_is_enough_and_none_is_refused(tmp_path):
@@ -89,6 +99,7 @@ def safetensors(header, data=b""):
     return struct.pack("<Q", len(header)) + header + data
 
 
+# Keys that collide cannot be made: jansson's hash has a seed of the process.
 HEADERS = {
     "100,000 deep": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
     "100,000 lists deep": b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
@@ -104,7 +115,7 @@ def test_a_header_that_costs_more_than_it_is_worth_is_refused_soon(what, tmp_pat
     ended, seconds = timed("quantize", DIGITS / "model.onnx", "--calibration", tmp_path / "data.safetensors", "--recipe", "minmax-w8a8",
                            "--output", tmp_path / "out", "--progress", "none")
     assert ended.returncode == 1 and "[dataset." in ended.stderr, ended.stderr
-    assert seconds < 3
+    assert seconds < 1
 
 
 def test_a_file_of_two_kinds_is_what_it_was_sent_as(make_daemon):

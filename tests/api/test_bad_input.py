@@ -2,6 +2,7 @@
 
 The files are made by hostile.py.  A refusal has exit code 1 and one line: what is wrong, where, what to do, and a stable code.
 """
+import contextlib
 import functools
 import json
 import pathlib
@@ -17,6 +18,7 @@ from hostile import bad_arrays, damaged, lies, model, one, other_kinds, tensor, 
 from onnx import helper
 from support import DIGITS, SANITIZED, repquant
 from test_recipe_schema import REFUSED as RECIPES
+from unharmed import unharmed
 
 DAMAGED, SAMPLED, SEED = 500, 40, 11
 LIES, KINDS, ARRAYS = lies(), other_kinds(), bad_arrays()
@@ -157,8 +159,9 @@ def test_a_result_larger_than_the_machine_is_refused_before_it_is_made(tmp_path)
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
     d = Daemon(tmp_path_factory.mktemp("daemon"), REPQUANT, {}).start()
-    yield d
-    d.stop()
+    with contextlib.ExitStack() as d.attacks:           # the last test ends them, and then the daemon
+        d.attacks.enter_context(unharmed(d))
+        yield d
 
 
 def problem(answer, code):
@@ -245,4 +248,5 @@ def test_after_all_that_it_serves_a_good_job_and_nothing_is_left(service, regist
     assert ended["state"] == "succeeded", ended
     assert not service.leftovers()
     until(lambda: not list((service.data / "scratch").iterdir()), what="an empty scratch folder")
+    service.attacks.close()
     assert service.stop() == 0

@@ -4,6 +4,13 @@ import socket
 
 import pytest
 from conftest import until
+from unharmed import unharmed
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left(daemon):
+    with unharmed(daemon):
+        yield
+
 
 HOST = b"Host: localhost\r\n"
 SECOND = b"GET /second HTTP/1.1\r\nHost: localhost\r\n\r\n"

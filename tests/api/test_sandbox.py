@@ -115,7 +115,11 @@ def start_without(folder, program, library, without, mode):
 def test_where_the_kernel_lacks_what_is_required_the_daemon_does_not_start(tmp_path, fake_job, old_kernel, without, missing):
     d = start_without(tmp_path, fake_job, old_kernel, without, "required")
     d.launch()
-    assert d.process.wait(20) == 2 and not (tmp_path / "port").exists()
+    try:
+        assert d.process.wait(20) == 2 and not (tmp_path / "port").exists()
+    finally:
+        d.process.kill()                                # where it has started nevertheless
+        d.process.wait()
     assert f"this kernel offers no {missing}, which --sandbox=required wants; see deploy/README.md" in d.log.read_text()
 
 

@@ -205,6 +205,44 @@ static void functions_without_a_body_or_an_end_are_refused_by_name(void **state)
     mb_free(b);
 }
 
+/* y = f(x, c), where f is If c: f(x, c) else f(x, c): it calls itself in its branches alone. */
+static void add_branching_function(struct builder *b, struct onnx_function *f, const char *name, const char *calls)
+{
+    const char **names = mb_alloc(b, 4 * sizeof *names);
+    names[0] = "f_x", names[1] = "f_c", names[2] = "f_y", names[3] = "inner";
+    *f = (struct onnx_function){ .name = name, .domain = "mine", .inputs = names, .n_inputs = 2, .outputs = &names[2], .n_outputs = 1 };
+    struct onnx_node *call = mb_alloc(b, sizeof *call), *branch = mb_alloc(b, sizeof *branch);
+    struct onnx_value *out = mb_alloc(b, sizeof *out);
+    struct onnx_graph *body = mb_alloc(b, sizeof *body);
+    struct onnx_attr *attrs = mb_alloc(b, 2 * sizeof *attrs);
+    *call = (struct onnx_node){ .name = "", .op_type = calls, .domain = "mine", .inputs = names, .n_inputs = 2, .outputs = &names[3], .n_outputs = 1 };
+    *out = (struct onnx_value){ .name = "inner" };
+    *body = (struct onnx_graph){ .name = "branch", .nodes = call, .n_nodes = 1, .outputs = out, .n_outputs = 1 };
+    attrs[0] = (struct onnx_attr){ .name = "then_branch", .type = ONNX_GRAPH, .g = body };
+    attrs[1] = (struct onnx_attr){ .name = "else_branch", .type = ONNX_GRAPH, .g = body };
+    *branch = (struct onnx_node){ .name = "", .op_type = "If", .domain = "", .inputs = &names[1], .n_inputs = 1, .outputs = &names[2], .n_outputs = 1,
+                                  .attrs = attrs, .n_attrs = 2 };
+    f->nodes = branch;
+    f->n_nodes = 1;
+}
+
+static void functions_that_call_themselves_in_a_branch_are_refused_by_name(void **state)
+{
+    (void)state;
+    for (int by_way_of_another = 0; by_way_of_another < 2; by_way_of_another++) {
+        struct builder *b = mb_new(17);
+        mb_values(b, "x:f32[n] c:bool(1)");
+        mb_node(b, "A", "x c", "y", "")->domain = "mine";
+        mb_output(b, "y");
+        b->model.functions = mb_alloc(b, 2 * sizeof *b->model.functions);
+        b->model.n_functions = 1 + (size_t)by_way_of_another;
+        add_branching_function(b, &b->model.functions[0], "A", by_way_of_another ? "B" : "A");
+        add_branching_function(b, &b->model.functions[1], "B", "A");
+        expect_refused(b, "recursion in a branch", ERR_MODEL_OP, "(A)", "has no end");
+        mb_free(b);
+    }
+}
+
 /* 20 functions, each 4 calls of the next: 4^20 nodes, none of which computes anything. */
 static void functions_that_explode_are_refused_soon(void **state)
 {
@@ -315,6 +353,7 @@ int main(void)
         cmocka_unit_test(an_input_of_no_type_or_of_too_many_axes_is_refused),
         cmocka_unit_test(what_depends_on_data_is_refused_by_name),
         cmocka_unit_test(functions_without_a_body_or_an_end_are_refused_by_name),
+        cmocka_unit_test(functions_that_call_themselves_in_a_branch_are_refused_by_name),
         cmocka_unit_test(functions_that_explode_are_refused_soon),
         cmocka_unit_test(a_function_reads_only_what_it_is_given),
         cmocka_unit_test(long_chains_in_reverse_order_need_no_stack),

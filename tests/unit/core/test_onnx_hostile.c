@@ -284,6 +284,25 @@ static void names_are_at_most_4096_bytes(void **state)
     }
 }
 
+/* Packed, each dimension a byte of 1: with `n` of them the shape has one element, so that the number alone is wrong. */
+static void a_tensor_of_many_axes_is_refused_by_their_number(void **state)
+{
+    (void)state;
+    static const int ranks[] = { 8, 9, 64, 65, 1000000 };
+    for (size_t i = 0; i < COUNT(ranks); i++) {
+        char *dims = malloc(2 * (size_t)ranks[i] + 1), *text, says[48];
+        assert_non_null(dims);
+        for (int k = 0; k < ranks[i]; k++)
+            memcpy(dims + 2 * (size_t)k, "01", 3);
+        assert_true(asprintf(&text, TENSOR("1=%s 2:1 9=00000000"), dims) > 0);
+        snprintf(says, sizeof says, "'dims' has %d elements", ranks[i]);
+        bool fits = ranks[i] <= TENSOR_MAX_RANK;
+        check_row(&(struct row){ "axes", text, fits ? ERR_NONE : ERR_MODEL_LIMIT, fits ? NULL : says }, NULL, 0);
+        free(text);
+        free(dims);
+    }
+}
+
 /* ---- external data ---- */
 
 #define EXTERNAL(entries) TENSOR("1:2 2:1 14:1 " entries)
@@ -294,6 +313,15 @@ static void names_are_at_most_4096_bytes(void **state)
 
 static const uint8_t weights[20] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19 };
 static const struct onnx_file others[] = { { "w.bin", weights, sizeof weights, false }, { "sub/w.bin", weights, 8, false }, { "empty.bin", weights, 0, false } };
+
+/* It is no more than a key, and told no longer than a message may be. */
+static void a_location_of_5000_bytes_is_the_name_of_no_file(void **state)
+{
+    (void)state;
+    char text[5200];
+    snprintf(text, sizeof text, EXTERNAL("13{1'location' 2'%0*d'}"), 5000, 0);
+    check_row(&(struct row){ "a long location", text, ERR_MODEL_EXTERNAL, "...', which is not here" }, others, COUNT(others));
+}
 
 static void external_data_is_a_key_into_the_upload_and_in_bounds(void **state)
 {
@@ -364,6 +392,8 @@ int main(void)
         cmocka_unit_test(typed_fields_become_little_endian_elements),
         cmocka_unit_test(values_are_tensors_with_possible_shapes),
         cmocka_unit_test(names_are_at_most_4096_bytes),
+        cmocka_unit_test(a_tensor_of_many_axes_is_refused_by_their_number),
+        cmocka_unit_test(a_location_of_5000_bytes_is_the_name_of_no_file),
         cmocka_unit_test(external_data_is_a_key_into_the_upload_and_in_bounds),
         cmocka_unit_test(external_bytes_are_those_of_the_range),
     };

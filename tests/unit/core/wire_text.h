@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SPELL_MAX = 16 << 10 };
+enum { SPELL_MAX = (1 << 20) + (16 << 10) };      /* a list of a million numbers fits */
 struct spelled { uint8_t p[SPELL_MAX]; size_t n; };
 
 static inline void put(struct spelled *s, const void *p, size_t n)
