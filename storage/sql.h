@@ -80,7 +80,7 @@
     X(UPLOAD_FAIL, "UPDATE uploads SET problem = ?3 WHERE team = ?1 AND id = ?2")                       \
     X(UPLOAD_FAIL_IMPORTS, "UPDATE uploads SET problem = ?1 WHERE source <> '' AND digest = '' AND problem IS NULL") \
     X(UPLOAD_DELETE, "DELETE FROM uploads WHERE team = ?1 AND id = ?2")                                 \
-    X(UPLOAD_EXPIRED, "SELECT id, team FROM uploads WHERE expires_at < ?1 AND id > ?2 ORDER BY id LIMIT 1") \
+    X(UPLOAD_EXPIRED, "SELECT id, team FROM uploads INDEXED BY uploads_expiry WHERE expires_at < ?1 AND id > ?2 ORDER BY id LIMIT 1") \
     /* disk space */                                                                                    \
     X(DISK_PROMISED, "SELECT bytes FROM promised")                                                      \
     X(DISK_PROMISE, "UPDATE promised SET bytes = bytes + ?1")                                           \

@@ -334,6 +334,7 @@ class Soak:
         open_states = ("queued", "running", "canceling")
         until(lambda: not any(self.daemon("GET", "/v1/queue").json()["jobs"].get(s) for s in open_states), 180, "an empty queue")
         self.until_nothing_is_sent()
+        until(lambda: self.gauge("repquant_upload_held_bytes") == 0, 60, "the end of what uploads hold of quotas")
         told = {name: self.gauge(f"repquant_{name}_bytes") for name in ("heap", "database_memory")}
         for session in (self.daemon.session, *(c.session for c in self.clients)):
             session.close()
