@@ -367,7 +367,9 @@ json_t *foresee_json(const struct foresee *f, struct err *e)
     struct coverage sum = { 0 };
     json_t *ret = NULL;
     bool ok = (s.mem && s.problems) || err_set(e, ERR_MEMORY, "", "no memory to look ahead");
-    if (ok && blas_init(e) && look(&s, e)) {
+    ok = ok && blas_init(e);
+    flush_denormals();
+    if (ok && look(&s, e)) {
         bool blocked = json_array_size(s.problems) > 0;
         json_t *plan = plan_json(&s, &sum);
         json_t *coverage = coverage_json(&s, &sum), *estimate = blocked ? json_null() : estimate_json(&s, &sum);

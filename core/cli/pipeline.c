@@ -113,7 +113,10 @@ static bool load(struct state *s, struct err *e)
 {
     const struct pipeline *p = s->p;
     events_stage(p->events, "preparing");
-    if (!blas_init(e) || !(s->pool = pool_new(p->threads, e)))
+    if (!blas_init(e))
+        return false;
+    flush_denormals();
+    if (!(s->pool = pool_new(p->threads, e)))
         return false;
     if (!pool_run(s->pool, LOADS, load_one, s, e) || !roles_find(s->model.g, s->model.mem, &s->roles, e)
         || !pipeline_divide_rows(&s->model, &s->roles, p->recipe, e) || (p->calibration.name && !load_calibration(s, e))

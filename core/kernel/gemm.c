@@ -218,17 +218,24 @@ static void warm_up(void)
     pool_free(team);
 }
 
-/* A library built with -ffast-math may have switched denormals off for the thread that loaded it. */
-static void keep_denormals(void)
+/* Results and operands alike. */
+static void denormals(bool keep)
 {
-#ifdef __SSE__
-    _mm_setcsr(_mm_getcsr() & ~0x8040u);    /* flush to zero, denormals are zero */
+#if defined __SSE__
+    enum { FLUSH_TO_ZERO = 0x8000, DENORMALS_ARE_ZERO = 0x40 };
+    unsigned bits = FLUSH_TO_ZERO | DENORMALS_ARE_ZERO;
+    _mm_setcsr(keep ? _mm_getcsr() & ~bits : _mm_getcsr() | bits);
+#elif defined __aarch64__
+    enum { FLUSH_TO_ZERO = 1 << 24 };
+    __builtin_aarch64_set_fpcr(keep ? __builtin_aarch64_get_fpcr() & ~(unsigned)FLUSH_TO_ZERO : __builtin_aarch64_get_fpcr() | FLUSH_TO_ZERO);
 #endif
 }
 
+void flush_denormals(void) { denormals(false); }
+
 bool blas_init(struct err *e)
 {
-    keep_denormals();
+    denormals(true);                        /* a library built with -ffast-math may have switched them off for the thread that loaded it */
     openblas_set_num_threads(1);
     struct trial *t = malloc(sizeof *t);
     if (!t)

@@ -31,6 +31,11 @@
  * (all transposes, beta = 0 over NaN); ERR_BLAS names the case that failed.
  */
 bool blas_init(struct err *e);
+/*
+ * After it: the calling thread, and those it starts, take denormals for zero.  Where somebody else's model is worked on for long, for a processor
+ * takes up to a hundred times as long for one.
+ */
+void flush_denormals(void);
 const char *blas_kernel(void);         /* "Haswell": what OpenBLAS chose */
 const char *blas_config(void);
 

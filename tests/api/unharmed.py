@@ -10,7 +10,7 @@ import time
 from conftest import BUILD, LIMITS, until
 
 RSS_MORE, HEALTHZ_S, ASKED = 16 << 20, 0.05, 21
-DATABASE = 2 * (1 + 4) + 1                              # the file and its WAL for the writer and each reader (storage/db.c), and what they share
+DATABASE = 2 * (1 + 6) + 1                              # the file and its WAL for the writer and each reader (storage/db.c), and what they share
 MEASURED = not LIMITS and BUILD.name == "build"         # bytes and times mean something in the release build alone
 RAW = re.compile(rb"[\x00-\x09\x0b-\x1f\x7f]")
 
