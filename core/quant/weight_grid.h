@@ -42,7 +42,7 @@ struct weight_range {
 
 /*
  * For weights from lo to hi, widened to hold 0; as quantizer_from_range().  unit: 0, or with two levels the first level's scale, of
- * a channel whose weights all lie within 119 of them; then up to 0.3 codes may be clipped at the ends.
+ * a channel whose weights all lie within 119 of them; then up to 0.3 units for each code above the lowest may be clipped at the ends.
  */
 struct weight_range weight_range_of(float lo, float hi, int bits, bool symmetric, float unit);
 

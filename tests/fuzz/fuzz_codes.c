@@ -94,7 +94,7 @@ static void check_bytes_as_int4(const uint8_t *data, size_t n)
     check_int4(n, codes);
 }
 
-/* What the codes stand for is within a step of the weight divided by its factor. */
+/* What the codes stand for is within a step of the weight divided by its factor, and with two levels what weight_grid.h clips. */
 static void check_weights(const struct qweight *w, const struct layer *l, const float *x, const float *mul)
 {
     int half = 1 << (w->bits - 1);
@@ -106,7 +106,8 @@ static void check_weights(const struct qweight *w, const struct layer *l, const 
             int code = w->codes[qweight_at(l, c, k)], zero = w->zero ? w->zero[at] : 0;
             double value = (double)(x[k * w->n + c] / (mul ? mul[k] : 1));
             assert(isfinite(scale) && scale > 0 && (w->step || (-half <= code && code < half)));
-            assert(fabs((code - zero) * scale - value) <= 1.001 * step + fabs(value) * 1e-6);
+            double clipped = w->step ? 0.3 * (2 * half - 1) * scale : 0;
+            assert(fabs((code - zero) * scale - value) <= 1.001 * (step + clipped) + fabs(value) * 1e-6);
         }
 }
 
@@ -172,7 +173,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_affine(fminf(lo, hi), fmaxf(lo, hi), bits, symmetric);
     if (lo > 0 && isfinite(lo))
         check_kernels(lo, bits, symmetric, x, n);
-    check_observed(x, n, bits, symmetric);
+    if (data[9] >= 224)             /* fills and reads 65,536 bins, again and again: a hundred times what the others take */
+        check_observed(x, n, bits, symmetric);
     try_weights(x, n, data + 8, bits, symmetric);
     check_levels(&l, x, n);
     check_bytes_as_int4(data + HEAD, size - HEAD < MOST ? size - HEAD : MOST);

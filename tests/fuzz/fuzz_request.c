@@ -138,8 +138,10 @@ static void check_head(const char *target, char *rest)
     req.method = "GET";
     for (char *line; (line = strsep(&rest, "\n"));) {
         char *value = strchr(line, ':');
-        if (value)
+        if (value) {
             *value++ = 0;
+            value += strspn(value, " ");        /* as the server gives it */
+        }
         request_field(&req, line, value ? value : "", value ? strlen(value) : 0);
     }
     check_page(&req);

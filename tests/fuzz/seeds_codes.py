@@ -17,5 +17,5 @@ folder = pathlib.Path(sys.argv[1])
 folder.mkdir(parents=True, exist_ok=True)
 for i, (name, (lo, hi, values)) in enumerate(FLOATS.items()):
     for bits, choices in ((4, i), (8, 128 + 31), (2, 15), (6, 128 + 28)):
-        head = struct.pack("<ffBBB", lo, hi, bits - 2 + (choices & 128), i, choices)
+        head = struct.pack("<ffBBB", lo, hi, bits - 2 + (choices & 128), (224 if bits in (4, 8) else 0) + i, choices)
         (folder / f"{name}-{bits}").write_bytes(head + struct.pack(f"<{len(values)}f", *values))

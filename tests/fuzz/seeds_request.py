@@ -13,7 +13,8 @@ FIELDS = ["Host: a:8080", "Content-Length: 12", "Content-Type: application/json;
 SEEDS = {
     "usual": ["/v1/jobs/job_1/layers?sort=name&order=desc", "bytes=5-9", 'W/"a", "b"', "sha256:" + "0a" * 32, base64.b64encode(b"hello").decode(),
               "127.0.0.1, 10.0.0.0/8, fd00::/8", "192.0.2.1, 10.0.0.2", TOKEN, *FIELDS],
-    "page": [f"/v1/jobs?cursor={JOB}&limit=200&order=asc", "bytes=0-0", '""', "", "", "", "", TOKEN[:-1], "Cookie: __Host-repquant=" + "a" * 47],
+    "page": [f"/v1/jobs?cursor={JOB}&limit=200&order=asc", "bytes=0-0", '""', "", "", "", "", TOKEN[:-1]],
+    **{f"cookie-{n}": [""] * 8 + ["Cookie: __Host-repquant=" + "a" * n] for n in (0, 46, 47, 48, 49)},
     "odd": ["/v1/%C3%A9/%2F?a&=b&c=%20+&cursor=mdl_1", "bytes=-1", "*", "sha256:" + "0A" * 32, "====", "10.0.0.0/33", "[::1]:80, unknown",
             TOKEN + "-", "Cookie: x__Host-repquant=1; __Host-repquant=;;__Host-repquant=2"],
     "several": ["/../%2e/x%00", "bytes=1-2,4-5", '"', "", "QQ==", "::ffff:10.0.0.1", ",,::1,", "rq_", *FIELDS[:3], *FIELDS[:3]],
