@@ -165,7 +165,8 @@ def test_an_upload_that_breaks_off_leaves_nothing(daemon, sent, end):
     assert reserved(daemon)[1] > before[1]                      # there is something to give back
     end(s)
     until(lambda: not daemon.leftovers(), what="the removal of the unfinished upload")
-    assert reserved(daemon) == before and daemon("GET", "/v1/models?limit=200").json() == models
+    until(lambda: reserved(daemon) == before, what="the return of its part of the quota")
+    assert daemon("GET", "/v1/models?limit=200").json() == models
 
 
 def test_a_model_a_waiting_job_uses_cannot_be_deleted(make_daemon):

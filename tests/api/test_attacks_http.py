@@ -175,7 +175,9 @@ def labelled(tmp_path_factory, fake_job):
     d.jobs = {text: d("POST", "/v1/jobs", json={**body, "labels": {"a": text}}).json()["id"] for text in [*SQL, "plain"]}
     assert {d.ended(job)["state"] for job in d.jobs.values()} == {"succeeded"}
     hook = d("POST", "/v1/webhooks", json={"url": "https://1.1.1.1/never", "events": ["job.failed"]}).json()["id"]       # and no job fails
-    d.named = {"job": d.jobs["plain"], "webhook": hook, "token": d("GET", "/v1/whoami").json()["token_id"]}
+    [artifact, *_] = d("GET", f"/v1/jobs/{d.jobs['plain']}/artifacts").json()["data"]
+    d.named = {"job": d.jobs["plain"], "webhook": hook, "token": d("GET", "/v1/whoami").json()["token_id"], "digest": artifact["digest"],
+               "artifact": artifact["id"]}
     yield d
     assert d.stop() == 0
 
