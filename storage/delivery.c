@@ -82,12 +82,13 @@ bool delivery_read(struct conn *c, const char *team, const char *webhook_id, con
     bool got = stmt_row(q, &why);
     if (got) {
         delivery_of_row(q, &d);
-        stmt_dup_text(q, 10, &d.body, &why);
+        if (stmt_dup_text(q, 10, &d.body, &why))
+            read_log(c, &d, &why);              /* before this row is let go: so both are of one moment */
     }
     stmt_end(q);
     if (!got)
         return err_clean(&why, e) && no_delivery(id, e);
-    if (!why.code && read_log(c, &d, &why)) {
+    if (!why.code) {
         *ret = d;
         return true;
     }

@@ -51,6 +51,7 @@ def test_what_happens_is_counted(make_daemon):
     until(lambda: value(d, series) == 3, what="three answers counted")
     job = d.job("stage preparing; stage quantizing; layer 1; hang")
     until(lambda: value(d, 'repquant_jobs{state="running"}') == 1 and value(d, "repquant_workers_busy") == 1, what="a job that runs")
+    until(lambda: d("GET", f"/v1/jobs/{job['id']}").json()["stage"] == "quantizing", what="what it says")
     assert value(d, "repquant_queue_wait_seconds_count") == 1
     with d("GET", job["urls"]["events"], headers={"Accept": "text/event-stream"}, stream=True) as stream:
         assert next(stream.iter_lines()) == b"id: 1" and value(d, "repquant_event_readers") == 1

@@ -5,6 +5,8 @@
 #include "server/sender.h"
 #include "storage/team.h"
 
+#include <pthread.h>
+
 static const int64_t SECOND = 1000000, LEASE = 30LL * 1000000;
 
 static void make_hook(struct fixture *f, const char *origin, const char *events, char ret[ID_SIZE])
@@ -167,6 +169,52 @@ static void a_hook_is_disabled_when_its_receiver_is_dead(void **state)
     }
 }
 
+struct trying { struct fixture *f; struct letter *first; };
+
+static void *try_often(void *arg)
+{
+    struct trying *t = arg;
+    struct letter l = *t->first;
+    for (int i = 0; i < 200; i++) {
+        struct letter_result again = { .state = DELIVERY_PENDING, .at = clock_now_us(), .due_at = 1 };
+        int64_t due;
+        bool disabled;
+        bool ok = outbox_result(t->f->store, &l, &again, &disabled, NULL);
+        letter_release(&l);
+        if (!ok || !outbox_next(t->f->store, "", NULL, &l, &due, NULL))
+            return NULL;
+    }
+    letter_release(&l);
+    return t;
+}
+
+static void what_a_delivery_says_and_its_log_are_of_one_moment(void **state)
+{
+    struct fixture *f = *state;
+    char id[ID_SIZE];
+    struct delivery d;
+    struct letter l;
+    pthread_t thread;
+    void *all;
+    make_hook(f, "a:443", NULL, id);
+    assert_true(webhook_ping(f->store, TEAM_LOCAL, id, &d, NULL));
+    assert_true(next(f, "", NULL, &l));
+    struct trying t = { f, &l };
+    assert_int_equal(pthread_create(&thread, NULL, try_often, &t), 0);
+    for (int64_t seen = 0; seen < 200;) {
+        struct delivery now;
+        assert_true(delivery_get(f->store, TEAM_LOCAL, id, d.id, &now, NULL));
+        seen = now.attempts;
+        size_t told = now.nlog;
+        delivery_release(&now);
+        if ((int64_t)told != seen)
+            fail_msg("%lld attempts, and %zu in the log", (long long)seen, told);
+    }
+    assert_int_equal(pthread_join(thread, &all), 0);
+    assert_non_null(all);
+    delivery_release(&d);
+}
+
 static void a_result_of_what_was_deleted_is_nobodys_concern(void **state)
 {
     struct fixture *f = *state;
@@ -290,6 +338,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_not_committed_is_not_told, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_lane_is_one_host_and_port_of_a_team, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_hook_is_disabled_when_its_receiver_is_dead, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(what_a_delivery_says_and_its_log_are_of_one_moment, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_result_of_what_was_deleted_is_nobodys_concern, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(what_was_kept_long_enough_goes, fixture_setup, fixture_teardown),
         cmocka_unit_test(a_failed_attempt_waits_as_the_schedule_says),
