@@ -274,7 +274,7 @@ def test_jobs_and_a_disk_that_fills_while_they_run_and_wait(small_disk, on_small
     body = d.inputs("result model.onnx MODEL")
     assert state(waiting) == "queued"
     uploads = take_all_there_is(d)
-    assert readiness(d) == (503, "low")
+    until(lambda: readiness(d) == (503, "low"), 5, "readiness to hear of it: a good verdict is kept for a second")
     refused = d("POST", "/v1/jobs", json=body)
     assert refused.status_code == 507 and refused.json()["code"] == "resource.disk", refused.text
     canceled = d("POST", f"/v1/jobs/{waiting['id']}/cancel")
