@@ -37,7 +37,7 @@ int main(void)
 def test_a_text_is_written_and_read_whole_or_not_at_all(tmp_path, library, flags):
     source, program = tmp_path / "writer.c", tmp_path / "writer"
     source.write_text(WRITER)
-    ours = [str(ROOT / f"core/base/{name}.c") for name in ("json", "err")]
+    ours = [str(ROOT / f"core/base/{name}.c") for name in ("json", "err", "utf8")]
     subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O0", f"-DFLAGS={flags}", f"-I{ROOT}", source, *ours, "-o", program, "-ljansson", "-lm"], check=True)
     board, told = Board(tmp_path / "board"), []
     whole = subprocess.run([program], check=True, capture_output=True).stdout
