@@ -145,6 +145,7 @@ static void a_call_that_its_function_cannot_take_is_refused(void **state)
         { "one input too many", "a", "", "y = Relu(a)", "x x", ERR_MODEL_INVALID, "(F)", "2 inputs and 1 outputs, the function takes 1" },
         { "one input too few", "a c", "", "y = Add(a c)", "x", ERR_MODEL_INVALID, "(Add)", "input 1 is not optional" },
         { "a hole in a list", "a c", "", "y = Max(a c)", "x", ERR_MODEL_INVALID, "(Max)", "input 1 is not optional" },
+        { "a hole in an equation's list", "a c d", "", "y = Einsum(a c d) equation=ij,j,ij->i", "x - x", ERR_MODEL_INVALID, "(Einsum)", "input 1 is not optional" },
         { "a mask that is read", "a", "", "d m = Dropout(a); y = Not(m)", "x", ERR_MODEL_OP, "(Not)", "mask of a Dropout" },
         { "a mask that is given", "a", "", "d y = Dropout(a)", "x", ERR_MODEL_OP, "(F)", "mask of a Dropout" },
         { "a dropout in training", "a", "half:f32(0.5) one:bool(1)", "r = Constant() value=@half; t = Constant() value=@one; y = Dropout(a r t)", "x",

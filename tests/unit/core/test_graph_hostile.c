@@ -44,6 +44,7 @@ static const struct {
     { "too many outputs", "x:f32[b]", "y", { { "Relu", "x", "y z", "" } }, ERR_MODEL_INVALID, "(Relu)", "2 outputs", 17 },
     { "an absent input that is needed", "x:f32[b]", "y", { { "Add", "- x", "y", "" } }, ERR_MODEL_INVALID, "(Add)", "input 0 is absent", 17 },
     { "a hole in a variadic list", "x:f32[b]", "y", { { "Max", "x - x", "y", "" } }, ERR_MODEL_INVALID, "(Max)", "input 1 is absent", 17 },
+    { "a hole in an equation's list", "x:f32[b,3] z:f32[b]", "y", { { "Einsum", "x - z", "y", "equation=ba,a,b->b" } }, ERR_MODEL_INVALID, "(Einsum)", "input 1 is absent", 17 },
     { "a slice without ends", "x:f32[b] s:i64{0}", "y", { { "Slice", "x s", "y", "" } }, ERR_MODEL_INVALID, "(Slice)", "ends", 17 },
     { "an attribute of another type", "x:f32[b]", "y", { { "Softmax", "x", "y", "axis=-1.5" } }, ERR_MODEL_INVALID, "(Softmax)", "'axis'", 17 },
     { "an unknown attribute", "x:f32[b]", "y", { { "Relu", "x", "y", "slope=1" } }, ERR_MODEL_INVALID, "(Relu)", "'slope'", 17 },
