@@ -23,8 +23,8 @@ static const char *name_of(const struct found *f, int v) { return v < 0 ? "-" : 
 
 /* ---- norms ---- */
 
-#define XS "x:f32[b,3,4] other:f32[b,3,4] two:f32(2) three:f32(3) one:f32(1) eps:f32(0.00001) eps4:f32{0.1}@4 g:f32{2}@4 g1:f32{2}@1,1,4 b:f32{1}@4 " \
-           "long:f32{2}@2,1,4 last:i64{-1} both:i64{1,2} "
+#define XS "x:f32[b,3,4] other:f32[b,3,4] two:f32(2) three:f32(3) row:f32[4] one:f32(1) eps:f32(0.00001) eps4:f32{0.1}@4 g:f32{2}@4 g1:f32{2}@1,1,4 b:f32{1}@4 " \
+           "long:f32{2}@2,1,4 last:i64{-1} last32:i32{-1} both:i64{1,2} "
 #define MEAN "m = ReduceMean(x) axes=-1,; d = Sub(x m); "
 #define VAR "p = Pow(d two); v = ReduceMean(p) axes=-1,; "
 #define ROOT "e = Add(v eps); r = Sqrt(e); "
@@ -38,6 +38,8 @@ static const struct norm_case { const char *label; int64_t opset; const char *no
     { "LayerNorm, d * d", 13, MEAN "p = Mul(d d); v = ReduceMean(p) axes=2,; " ROOT "n = Div(d r); s = Mul(n g); y = Add(s b)", "x", "g", "b", "y", false },
     { "LayerNorm, axes as an input", 18, "m = ReduceMean(x last); d = Sub(x m); p = Pow(d two); v = ReduceMean(p last) keepdims=1; " ROOT
       "n = Div(d r); s = Mul(n g1); y = Add(s b)", "x", "g1", "b", "y", false },
+    { "LayerNorm, axes in int32", 18, "m = ReduceMean(x last32); d = Sub(x m); p = Pow(d two); v = ReduceMean(p last32) keepdims=1; " ROOT "y = Div(d r)",
+      "x", "-", "-", "y", false },
     { "LayerNorm, times the reciprocal root", 13, MEAN VAR ROOT "i = Reciprocal(r); n = Mul(d i); s = Mul(n g); y = Add(s b)", "x", "g", "b", "y", false },
     { "LayerNorm without factors", 13, MEAN VAR ROOT "y = Div(d r)", "x", "-", "-", "y", false },
     { "LayerNorm, whose sum others read", 13, MEAN VAR ROOT "n = Div(d r); s = Mul(n g); t = Add(s b); u = Relu(t); y = Add(t u)", "x", "g", "b", "t", false },
@@ -77,6 +79,10 @@ static const struct norm_case { const char *label; int64_t opset; const char *no
     { "no epsilon", 13, MEAN VAR "r = Sqrt(v); y = Div(d r)", NULL, NULL, NULL, NULL, false },
     { "an epsilon per channel", 13, MEAN VAR "e = Add(v eps4); r = Sqrt(e); y = Div(d r)", NULL, NULL, NULL, NULL, false },
     { "two over the root", 13, "p = Pow(x two); v = ReduceMean(p) axes=-1,; " ROOT "i = Div(two r); y = Mul(x i)", NULL, NULL, NULL, NULL, false },
+    { "LayerNormalization by a scale that is data", 17, "r = Relu(row); y = LayerNormalization(x r b)",
+      NULL, NULL, NULL, NULL, false },
+    { "LayerNormalization with a bias that is data", 17, "r = Relu(row); y = LayerNormalization(x g r)", NULL, NULL, NULL, NULL, false },
+    { "RMSNormalization by a scale that is data", 23, "r = Relu(row); y = RMSNormalization(x r)", NULL, NULL, NULL, NULL, false },
     { "LayerNormalization over two axes", 17, "y = LayerNormalization(x gg) axis=1", NULL, NULL, NULL, NULL, false },
 };
 
