@@ -1,5 +1,6 @@
 /* What exporters write is recognised by structure, near misses are not, and layers get names people know. */
 #include <math.h>
+#include <time.h>
 
 #include "tests/unit/core/sweep_fixture.h"
 
@@ -315,6 +316,88 @@ static void no_two_layers_share_a_name(void **state)
     ground_free(digits);
 }
 
+/* ---- graphs made to take long: as they were read once, each of these took minutes ---- */
+
+/* A product and `layers` of `wide` nodes, each of which reads all of the layer before. */
+static void add_mesh(struct builder *b, int layers, int wide)
+{
+    char all[2][1000] = { "p p" }, name[30];
+    mb_node(b, "MatMul", "x x", "p", "");
+    for (int l = 0; l < layers; l++) {
+        all[(l + 1) % 2][0] = '\0';
+        for (int i = 0; i < wide; i++) {
+            snprintf(name, sizeof name, "m%d_%d", l, i);
+            mb_node(b, "Max", all[l % 2], name, "");
+            snprintf(all[(l + 1) % 2] + strlen(all[(l + 1) % 2]), 31, "%s%s", i ? " " : "", name);
+        }
+    }
+    mb_node(b, "Max", all[layers % 2], "y", "");
+}
+
+static struct found find_made(struct builder *b)
+{
+    struct err e = { 0 };
+    struct found f = { .b = b };
+    f.g = graph_load(b->mem, mb_model(b), op_eval, &e);
+    need(f.g && roles_find(f.g, b->mem, &f.r, &e), &e);
+    return f;
+}
+
+static void a_mesh_of_nodes_is_walked_once(void **state)
+{
+    (void)state;
+    struct builder *b = mb_new(17);
+    clock_t begun = clock();
+    mb_values(b, "x:f32[b,4,4]");
+    add_mesh(b, 6, 80);
+    mb_output(b, "y");
+    struct found f = find_made(b);
+    assert_true(f.r.n_layers == 1 && f.r.layers[0].kind == LAYER_PRODUCT);
+    assert_true((clock() - begun) / CLOCKS_PER_SEC < 20);
+    mb_free(b);
+}
+
+static void many_layers_of_one_name_are_numbered(void **state)
+{
+    (void)state;
+    enum { MANY = 3000 };
+    struct builder *b = mb_new(17);
+    clock_t begun = clock();
+    char from[20] = "x", to[20];
+    mb_values(b, "x:f32[b,4,4] w:f32[4,4]");
+    for (int i = 0; i < MANY; i++) {
+        snprintf(to, sizeof to, "y%d", i);
+        char in[60];
+        snprintf(in, sizeof in, "%s w", from);
+        mb_node(b, "MatMul", in, to, "")->name = i == 7 ? "a#3" : "a";
+        memcpy(from, to, sizeof from);
+    }
+    mb_output(b, from);
+    struct found f = find_made(b);
+    assert_int_equal(f.r.n_layers, MANY);
+    assert_string_equal(f.r.layers[2].name, "a#3");
+    assert_string_equal(f.r.layers[7].name, "a#3#2");
+    assert_string_equal(f.r.layers[MANY - 1].name, "a#2999");
+    assert_true((clock() - begun) / CLOCKS_PER_SEC < 20);
+    mb_free(b);
+}
+
+static void a_name_that_is_taken_is_not_given(void **state)
+{
+    (void)state;
+    struct builder *b = mb_new(17);
+    mb_values(b, "x:f32[b,4,4] w:f32[4,4]");
+    mb_node(b, "MatMul", "x w", "p", "")->name = "a#2";
+    mb_node(b, "MatMul", "p w", "q", "")->name = "a";
+    mb_node(b, "MatMul", "q w", "y", "")->name = "a";
+    mb_output(b, "y");
+    struct found f = find_made(b);
+    assert_string_equal(f.r.layers[0].name, "a#2");
+    assert_string_equal(f.r.layers[1].name, "a");
+    assert_string_equal(f.r.layers[2].name, "a#3");
+    mb_free(b);
+}
+
 /* ---- parts of a block ---- */
 
 /* Weights are called by what they are for: f.. feed-forward, a.. attention, o.. neither. */
@@ -380,6 +463,9 @@ int main(void)
         cmocka_unit_test(layers_know_their_part_of_the_block),
         cmocka_unit_test(layers_are_called_what_people_call_them),
         cmocka_unit_test(no_two_layers_share_a_name),
+        cmocka_unit_test(a_mesh_of_nodes_is_walked_once),
+        cmocka_unit_test(many_layers_of_one_name_are_numbered),
+        cmocka_unit_test(a_name_that_is_taken_is_not_given),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
