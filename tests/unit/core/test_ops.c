@@ -670,6 +670,23 @@ static void nothing_is_made_of_nothing_at_once(void **state)
     release();
 }
 
+static void half_pixels_of_tensorflow_are_not_shifted_back(void **state)
+{
+    (void)state;
+    struct call c = call_of(OP_RESIZE, "resize");
+    c.attrs[c.node.n_attrs++] = (struct onnx_attr){ .name = "coordinate_transformation_mode", .type = ONNX_STRING, .s = "tf_half_pixel_for_nn" };
+    c.attrs[c.node.n_attrs++] = (struct onnx_attr){ .name = "nearest_mode", .type = ONNX_STRING, .s = "floor" };
+    float *x = input(&c, DT_F32, SHAPE(4), 0, 0)->data;
+    input(&c, DT_F32, SHAPE(0), 0, 0);
+    *(float *)input(&c, DT_F32, SHAPE(1), 0, 0)->data = 0.5f;
+    const float *y = output(&c, DT_F32, SHAPE(2))->data;
+    for (int i = 0; i < 4; i++)
+        x[i] = (float)i;
+    run_or_fail(&c, false);
+    assert_true(y[0] == 1 && y[1] == 3);
+    release();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -692,6 +709,7 @@ int main(void)
         cmocka_unit_test(a_type_without_a_kernel_is_named),
         cmocka_unit_test(a_window_larger_than_its_image_costs_no_more_than_the_image),
         cmocka_unit_test(nothing_is_made_of_nothing_at_once),
+        cmocka_unit_test(half_pixels_of_tensorflow_are_not_shifted_back),
         cmocka_unit_test(columns_that_are_too_large_are_not_asked_for),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
