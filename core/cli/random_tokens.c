@@ -2,19 +2,29 @@
 
 #include "core/base/hash.h"
 
-enum { VOCABULARY = 32 };
+enum { VOCABULARY = 32, CASTS = 64 };
+
+/* Rows of the table that n looks `value` up in, or 0. */
+static int64_t looked_up(const struct graph *g, const struct node *n, int value)
+{
+    const struct value *table = n->op == OP_GATHER ? &g->values[n->in[0]] : NULL;
+    bool found = table && n->in[1] == value && table->is_const && table->shape.rank == 2 && node_int(n, "axis", 0) == 0;
+    return found ? table->shape.dim[0] : 0;
+}
 
 int64_t table_rows(const struct graph *g, int value)
 {
-    const struct value *v = &g->values[value];
-    for (int i = 0; i < v->n_consumers; i++) {
-        const struct node *n = &g->nodes[v->consumers[i]];
-        const struct value *table = n->op == OP_GATHER ? &g->values[n->in[0]] : NULL;
-        if (table && n->in[1] == value && table->is_const && table->shape.rank == 2 && node_int(n, "axis", 0) == 0)
-            return table->shape.dim[0];
-        int64_t behind = n->op == OP_CAST ? table_rows(g, n->out[0]) : 0;
-        if (behind)
-            return behind;
+    int same[CASTS] = { value }, count = 1;    /* the ids, and what Casts make of them */
+    for (int k = 0; k < count; k++) {
+        const struct value *v = &g->values[same[k]];
+        for (int i = 0; i < v->n_consumers; i++) {
+            const struct node *n = &g->nodes[v->consumers[i]];
+            int64_t rows = looked_up(g, n, same[k]);
+            if (rows)
+                return rows;
+            if (n->op == OP_CAST && count < CASTS)
+                same[count++] = n->out[0];
+        }
     }
     return 0;
 }

@@ -14,7 +14,10 @@
 /* Replaces inputs of *io by arrays in `mem`; ERR_RECIPE_COMBINATION if the model has no such input. */
 bool random_tokens(const struct graph *g, uint64_t seed, struct arena *mem, struct samples *io, struct err *e);
 
-/* Rows of the constant table that the value's elements are numbers of; 0: none.  Some exporters cast the ids first. */
+/*
+ * Rows of the constant table that the value's elements are numbers of; 0: none.  Some exporters cast the ids first;
+ * behind more than a few Casts, one after the other or side by side, no table is looked for.
+ */
 int64_t table_rows(const struct graph *g, int value);
 
 #endif

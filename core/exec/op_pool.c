@@ -33,25 +33,32 @@ static bool pool_of(const struct op_args *a, struct pool *ret)
     return true;
 }
 
-struct pooled { double sum, max; int64_t inside, padded, at; };
+struct pooled { double sum, max, padded; int64_t inside, at; };      /* padded: a count that may be over 2^63 */
 
-/* Visits the window of output place o[]: what lies in the image, and how much in the image and its padding. */
+/* How many of a window's k, from 0 on, lie before `end` on axis d where it begins at `start`. */
+static int64_t taps_before(const struct pool *p, int d, int64_t start, int64_t end)
+{
+    int64_t n = end > start ? (end - start - 1) / p->dilation[d] + 1 : 0;
+    return n < p->kernel[d] ? n : p->kernel[d];
+}
+
+/* Visits the window of output place o[]: what lies in the image, and how much in the image and its padding.  A kernel may be
+ * far larger than the image: only what lies in it is gone through. */
 static struct pooled visit(const struct pool *p, const struct elem *t, const void *x, int64_t plane, const int64_t *o)
 {
-    struct pooled r = { .max = -INFINITY, .at = -1 };
-    int64_t k[AXES], at[AXES];
-    for (k[0] = 0; k[0] < p->kernel[0]; k[0]++)
-        for (k[1] = 0; k[1] < p->kernel[1]; k[1]++)
-            for (k[2] = 0; k[2] < p->kernel[2]; k[2]++) {
-                bool inside = true, padded = true;
-                for (int d = 0; d < AXES; d++) {
-                    at[d] = o[d] * p->stride[d] - p->before[d] + k[d] * p->dilation[d];
-                    inside &= at[d] >= 0 && at[d] < p->in[d];
-                    padded &= at[d] < p->in[d] + p->after[d];
-                }
-                r.padded += padded;
-                if (!inside)
-                    continue;
+    struct pooled r = { .max = -INFINITY, .at = -1, .padded = 1 };
+    int64_t start[AXES], first[AXES], end[AXES], k[AXES], at[AXES];
+    for (int d = 0; d < AXES; d++) {
+        start[d] = o[d] * p->stride[d] - p->before[d];
+        first[d] = taps_before(p, d, start[d], 0);
+        end[d] = taps_before(p, d, start[d], p->in[d]);
+        r.padded *= (double)taps_before(p, d, start[d], p->in[d] + p->after[d]);
+    }
+    for (k[0] = first[0]; k[0] < end[0]; k[0]++)
+        for (k[1] = first[1]; k[1] < end[1]; k[1]++)
+            for (k[2] = first[2]; k[2] < end[2]; k[2]++) {
+                for (int d = 0; d < AXES; d++)
+                    at[d] = start[d] + k[d] * p->dilation[d];
                 int64_t i = ((plane * p->in[0] + at[0]) * p->in[1] + at[1]) * p->in[2] + at[2];
                 double v = t->get_real(x, i);
                 r.inside++;
@@ -77,9 +84,9 @@ static int64_t place_of(const struct op_args *a, const struct pool *p, int64_t a
 static void store(const struct op_args *a, const struct pool *p, const struct elem *t, const struct pooled *r, int64_t to)
 {
     bool max = a->node->op == OP_MAXPOOL;
-    int64_t n = node_int(a->node, "count_include_pad", 0) ? r->padded : r->inside;
+    double n = node_int(a->node, "count_include_pad", 0) ? r->padded : (double)r->inside;
     if (a->out[0].data)
-        t->put_real(a->out[0].data, to, max ? r->max : r->sum / (double)n);
+        t->put_real(a->out[0].data, to, max ? r->max : r->sum / n);
     if (max && a->node->n_out > 1 && a->out[1].data)
         ((int64_t *)a->out[1].data)[to] = place_of(a, p, r->at);
 }
@@ -88,6 +95,8 @@ bool op_pool(const struct op_args *a, struct err *e)
 {
     const struct elem *t = elem_of(a->in[0]->dtype);
     struct pool p;
+    if (t && !shape_elements(&a->out[0].shape))
+        return true;                   /* of many planes, perhaps */
     if (!t || !pool_of(a, &p))
         return op_refuse(a, a->in[0]->dtype, e);
     int64_t o[AXES], to = 0;

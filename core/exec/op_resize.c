@@ -26,6 +26,8 @@ static double source(const struct resize *r, const struct axis *a, int64_t y)
         return out == 1 ? 0 : x * (in - 1) / (out - 1);
     if (strcmp(r->coordinates, "asymmetric") == 0)
         return x / a->scale;
+    if (strcmp(r->coordinates, "tf_half_pixel_for_nn") == 0)
+        return (x + 0.5) / a->scale;
     if (strcmp(r->coordinates, "tf_crop_and_resize") == 0)
         return (out == 1 ? (a->to - a->from) * (in - 1) / 2 : x * (a->to - a->from) * (in - 1) / (out - 1)) + a->from * (in - 1);
     if (strcmp(r->coordinates, "pytorch_half_pixel") == 0 && out == 1)

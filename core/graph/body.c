@@ -367,10 +367,8 @@ static const char *node_name(struct expansion *s, const struct scope *scope, con
 /* A call may leave out what a node of the body cannot do without. */
 static bool check_absent(struct expansion *s, const struct node *n, const char *where)
 {
-    const struct op_info *op = &op_info[n->op];
-    bool all = op->max_in == NODE_MAX_ARITY && (int)n->op < OPS_WITH_BODY;
-    for (int i = 0; i < n->n_in || i < op->min_in; i++)
-        if ((i < op->min_in || all) && (i >= n->n_in || n->in[i] < 0)) {
+    for (int i = 0; i < n->n_in || i < op_info[n->op].min_in; i++)
+        if (import_needs(n->op, (size_t)i) && (i >= n->n_in || n->in[i] < 0)) {
             err_set(s->e, ERR_MODEL_INVALID, where, "input %d is not optional, and the call of its function does not give it", i);
             return fail(s);
         }

@@ -135,8 +135,12 @@ static void iterate(struct expansion *s, const struct node *n, struct loop *l, c
     l->in[1] = ex_const(s, DT_BOOL, one(l, 1), &l->go);
     if (!body_run(s, &l->b, l->in, arena_printf(s->g->mem, s->e, "%s/%d", prefix, l->n_done), l->out))
         return;
-    for (int i = 0; i < l->n_scans; i++)
-        l->scans[i * ITERATIONS_MAX + l->n_done] = ex_unsqueeze(s, n, l->out[1 + l->n_carried + i], 0, 1);
+    for (int i = 0; i < l->n_scans && !s->failed; i++) {
+        int row = l->out[1 + l->n_carried + i];
+        if (row < 0)
+            return ex_fail(s, n, "what it collects is absent: its body gives on an input that the Loop does not get");
+        l->scans[i * ITERATIONS_MAX + l->n_done] = ex_unsqueeze(s, n, row, 0, 1);
+    }
     if (!s->failed && !known_bool(s, l->out[0], &l->go))
         return ex_fail(s, n, "its condition after an iteration depends on the data; export the model without loops");
     memcpy(l->in + 2, l->out + 1, (size_t)l->n_carried * sizeof *l->in);

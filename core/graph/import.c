@@ -244,15 +244,22 @@ static size_t trimmed(const char *const *names, size_t n)
     return n;
 }
 
-static bool check_arity(const struct onnx_node *o, const struct op_info *op, size_t n_in, size_t n_out, const char *where, struct err *e)
+bool import_needs(enum op op, size_t i)
 {
+    bool list = op_info[op].max_in == NODE_MAX_ARITY || op == OP_EINSUM;      /* Einsum: a list of bounded length */
+    return i < op_info[op].min_in || (list && (int)op < OPS_WITH_BODY);
+}
+
+static bool check_arity(const struct onnx_node *o, enum op which, size_t n_in, size_t n_out, const char *where, struct err *e)
+{
+    const struct op_info *op = &op_info[which];
     /* 255 is "variadic" in the table; NODE_MAX_ARITY is the same number, so one comparison serves both. */
     if (n_in < op->min_in || n_in > op->max_in)
         return err_set(e, ERR_MODEL_INVALID, where, "%zu inputs, the operator takes %d to %d", n_in, op->min_in, op->max_in);
     if (n_out < op->min_out || n_out > op->max_out)
         return err_set(e, ERR_MODEL_INVALID, where, "%zu outputs, the operator has %d to %d", n_out, op->min_out, op->max_out);
     for (size_t i = 0; i < n_in; i++)
-        if (!o->inputs[i][0] && (i < op->min_in || (op->max_in == NODE_MAX_ARITY && op < &op_info[OPS_WITH_BODY])))
+        if (!o->inputs[i][0] && import_needs(which, i))
             return err_set(e, ERR_MODEL_INVALID, where, "input %zu is absent but not optional", i);
     return true;
 }
@@ -265,7 +272,7 @@ bool import_op(const struct graph *g, const struct onnx_node *o, const char *whe
         return false;
     if (ret->op == OP_CALL)
         return function_takes(ret->body->function, n_in, n_out, where, e);
-    return check_arity(o, &op_info[ret->op], n_in, n_out, where, e) && check_attrs(ret, where, e);
+    return check_arity(o, ret->op, n_in, n_out, where, e) && check_attrs(ret, where, e);
 }
 
 static bool import_edges(struct import *im, const struct onnx_node *o, struct node *n, int *next_out, const char *where, struct err *e)

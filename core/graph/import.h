@@ -8,6 +8,9 @@
 /* Names to numbers, every rule that needs no shapes checked, nodes sorted.  Input shapes get their symbols from s. */
 struct graph *import_model(struct arena *mem, const struct onnx_model *m, struct symbols *s, struct err *e);
 
+/* Must input i be given?  Of a list every one, unless a body says what its inputs are. */
+bool import_needs(enum op op, size_t i);
+
 /* Constant becomes a constant; Identity and Dropout are looked through.  Edges must be linked. */
 bool import_resolve(struct graph *g, struct err *e);
 

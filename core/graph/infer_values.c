@@ -184,13 +184,15 @@ bool values_concat(struct call *c, struct err *e)
     if (!r)
         return false;
     for (int k = 0; k < c->n->n_in; k++) {
-        int m;
-        const struct num *a = call_elems(c, k, &m);
-        m = a ? m : (int)call_in(c, k)->shape.dim[0];
+        int known;
+        const struct num *a = call_elems(c, k, &known);
+        int64_t m = a ? known : call_in(c, k)->shape.dim[0];
+        if (m < 0 || m > n - at)
+            return true;               /* symbols that cancel: a length is negative, and the others are more than their sum */
         for (int i = 0; i < m; i++)
             r[at++] = a ? a[i] : NUM_UNKNOWN;
     }
-    return call_set_elems(c, r, n, e);
+    return at != n || call_set_elems(c, r, n, e);
 }
 
 bool values_gather(struct call *c, struct err *e)

@@ -129,23 +129,40 @@ static bool resize_axis(struct call *c, const struct shape *x, int axis, int k, 
         return call_dim(c, sizes[k], ret, e);
     if (!scale_at(call_in(c, 2), k, &scale) || x->dim[axis] < 0)
         return call_dim(c, scale == 1 ? num_dim(x->dim[axis]) : NUM_UNKNOWN, ret, e);
-    double n = floor((double)x->dim[axis] * scale);
-    return call_dim(c, n > (double)TENSOR_MAX_DIM ? NUM_OVERFLOW : NUM((int64_t)n), ret, e);
+    float n = floorf((float)x->dim[axis] * (float)scale);      /* in float32, as runtimes do */
+    return call_dim(c, (double)n > (double)TENSOR_MAX_DIM ? NUM_OVERFLOW : NUM((int64_t)n), ret, e);
+}
+
+/* The attributes that are one of a few words; the first is the default. */
+static bool check_words(struct call *c, struct err *e)
+{
+    static const struct { const char *attr, *words[8]; } known[] = {
+        { "mode", { "nearest", "linear", "cubic" } },
+        { "coordinate_transformation_mode", { "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric",
+                                              "tf_half_pixel_for_nn", "tf_crop_and_resize" } },
+        { "nearest_mode", { "round_prefer_floor", "round_prefer_ceil", "floor", "ceil" } },
+        { "keep_aspect_ratio_policy", { "stretch", "not_larger", "not_smaller" } },
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        const char *word = node_str(c->n, known[i].attr, known[i].words[0]);
+        const char *const *w = known[i].words;
+        while (*w && strcmp(*w, word) != 0)
+            w++;
+        if (!*w)
+            return err_set(e, ERR_MODEL_OP, call_where(c), "the %s '%.40s' is not supported", known[i].attr, word);
+    }
+    return true;
 }
 
 bool rule_resize(struct call *c, struct err *e)
 {
-    static const char *const modes[] = { "nearest", "linear", "cubic" };
     const struct shape *x = &call_in(c, 0)->shape;
     struct shape out = *x;
     struct axes axes = { .n = x->rank, .v = { 0, 1, 2, 3, 4, 5, 6, 7 } };
-    const char *mode = node_str(c->n, "mode", "nearest");
-    bool given, known, fits = false;
+    bool given, known, fits = true;
     int n = 0;
-    for (int i = 0; i < 3; i++)
-        fits |= strcmp(mode, modes[i]) == 0;
-    if (!fits)
-        return err_set(e, ERR_MODEL_OP, call_where(c), "the mode '%.40s' is not supported", mode);
+    if (!check_words(c, e))
+        return false;
     const struct num *sizes = call_elems(c, 3, &n);
     if (node_attr(c->n, "axes") && !call_axes(c, 255, x->rank, &axes, &given, &known, e))
         return false;

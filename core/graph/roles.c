@@ -1,5 +1,7 @@
 #include "core/graph/roles.h"
 
+#include "core/base/hash.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -12,11 +14,18 @@ const char *const activation_name[ACT_KINDS] = {
     [ACT_QUICK_GELU] = "quick_gelu", [ACT_RELU] = "relu",
 };
 
+enum { FAR = 7 };                      /* more hops to a Softmax than attention takes */
+
+/* A name that a layer has; next: the least number that may be free behind it. */
+struct taken { const char *name; uint64_t hash; int next; };
+
 struct finder {
     const struct graph *g;
     struct arena *mem;
     struct roles *r;
     struct err *e;
+    struct taken *taken; uint64_t places;      /* a power of two, over twice the nodes */
+    int *hops;                                 /* [n_values]: to a Softmax */
 };
 
 static const struct value *val(const struct graph *g, int v) { return &g->values[v]; }
@@ -121,21 +130,30 @@ static const char *match_conv(const struct graph *g, const struct node *n, struc
     return NULL;
 }
 
-/* Does the value reach a Softmax through scaling, masking and reshaping alone? */
-static bool reaches_softmax(const struct graph *g, int v, int hops)
+static bool scales_or_masks(enum op op)
 {
-    for (int i = 0; i < val(g, v)->n_consumers && hops > 0; i++) {
-        const struct node *n = &g->nodes[val(g, v)->consumers[i]];
-        switch (n->op) {
-        case OP_SOFTMAX: return true;
-        case OP_MUL: case OP_DIV: case OP_ADD: case OP_WHERE: case OP_RESHAPE: case OP_CAST: case OP_MAX: case OP_CLIP:
-            if (reaches_softmax(g, n->out[0], hops - 1))
-                return true;
-            break;
-        default: break;
-        }
-    }
+    static const enum op ops[] = { OP_MUL, OP_DIV, OP_ADD, OP_WHERE, OP_RESHAPE, OP_CAST, OP_MAX, OP_CLIP };
+    for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++)
+        if (ops[i] == op)
+            return true;
     return false;
+}
+
+/*
+ * Hops from each value to the next Softmax through scaling, masking and reshaping alone, or FAR.  Once for all values, from
+ * behind: nodes stand in running order.
+ */
+static void find_softmaxes(const struct graph *g, int *hops)
+{
+    for (int v = 0; v < g->n_values; v++)
+        hops[v] = FAR;
+    for (int at = g->n_nodes - 1; at >= 0; at--) {
+        const struct node *n = &g->nodes[at];
+        int here = n->op == OP_SOFTMAX ? 1 : scales_or_masks(n->op) && n->out[0] >= 0 ? hops[n->out[0]] + 1 : FAR;
+        for (int i = 0; i < n->n_in; i++)
+            if (n->in[i] >= 0 && here < hops[n->in[i]])
+                hops[n->in[i]] = here;
+    }
 }
 
 /* Does the value come from a Softmax through masking and reshaping alone? */
@@ -153,19 +171,35 @@ static bool comes_from_softmax(const struct graph *g, int v)
     return false;
 }
 
-static enum layer_kind product_kind(const struct graph *g, const struct layer *l)
+static enum layer_kind product_kind(const struct finder *f, const struct layer *l)
 {
-    return comes_from_softmax(g, l->x)         ? LAYER_PV
-         : reaches_softmax(g, l->output, 6)    ? LAYER_QK
-                                               : LAYER_PRODUCT;
+    return comes_from_softmax(f->g, l->x) ? LAYER_PV
+         : f->hops[l->output] < FAR       ? LAYER_QK
+                                          : LAYER_PRODUCT;
 }
 
-static bool has_name(const struct roles *r, const char *name)
+/* The place of a name: its own, or the free one where it belongs. */
+static struct taken *place_of(const struct finder *f, const char *name)
 {
-    for (int i = 0; i < r->n_layers; i++)
-        if (strcmp(r->layers[i].name, name) == 0)
-            return true;
-    return false;
+    uint64_t hash = hash_name(name), at = hash & (f->places - 1);
+    while (f->taken[at].name && (f->taken[at].hash != hash || strcmp(f->taken[at].name, name) != 0))
+        at = (at + 1) & (f->places - 1);
+    f->taken[at].hash = hash;
+    return &f->taken[at];
+}
+
+/* The name, or where another layer has it already, that with the least number from 2 on that makes it new. */
+static const char *unique(struct finder *f, const char *name)
+{
+    struct taken *base = place_of(f, name), *t = base;
+    const char *ret = name;
+    while (ret && t->name) {
+        ret = arena_printf(f->mem, f->e, "%s#%d", name, base->next++);
+        t = ret ? place_of(f, ret) : t;
+    }
+    if (ret)
+        *t = (struct taken){ .name = ret, .hash = t->hash, .next = 2 };
+    return ret;
 }
 
 static bool name_layer(struct finder *f, const struct node *n, struct layer *l)
@@ -177,9 +211,8 @@ static bool name_layer(struct finder *f, const struct node *n, struct layer *l)
     const char *base = roles_layer_name(f->mem, n->name, weight, fallback, f->e);
     if (!base)
         return false;
-    l->name = arena_printf(f->mem, f->e, "%s%s", base, suffix);
-    for (int i = 2; l->name && has_name(f->r, l->name); i++)
-        l->name = arena_printf(f->mem, f->e, "%s%s#%d", base, suffix, i);
+    const char *name = arena_printf(f->mem, f->e, "%s%s", base, suffix);
+    l->name = name ? unique(f, name) : NULL;
     l->block = l->name ? roles_block_name(f->mem, l->name, f->e) : NULL;
     return l->block != NULL;
 }
@@ -205,7 +238,7 @@ static bool find_layer(struct finder *f, int at)
         return true;
     }
     if (l.kind == LAYER_PRODUCT)
-        l.kind = product_kind(f->g, &l);
+        l.kind = product_kind(f, &l);
     l.shared_weight = l.weight >= 0 && val(f->g, l.weight)->n_consumers > 1;
     if (!name_layer(f, n, &l))
         return false;
@@ -256,7 +289,14 @@ bool roles_find(const struct graph *g, struct arena *mem, struct roles *ret, str
     };
     if (!ret->layers || !ret->norms || !ret->activations || !ret->softmaxes || !ret->left)
         return false;
-    struct finder f = { g, mem, ret, e };
+    struct finder f = { .g = g, .mem = mem, .r = ret, .e = e, .places = 64 };
+    while (f.places <= 2 * n)
+        f.places *= 2;
+    f.taken = arena_array(mem, f.places, sizeof *f.taken, e);
+    f.hops = arena_array(mem, (uint64_t)g->n_values, sizeof *f.hops, e);
+    if (!f.taken || !f.hops)
+        return false;
+    find_softmaxes(g, f.hops);
     for (int i = 0; i < g->n_nodes; i++)
         if (!find_at(&f, i))
             return false;

@@ -9,7 +9,7 @@
  *     r = [gamma *] (1 / Sqrt(ReduceMean(d^2) + eps));  x * r + (beta - ReduceMean(x) * r), or without beta x * r - ReduceMean(x) * r
  * RMSNorm:
  *     x / Sqrt(ReduceMean(x^2) + eps) [* gamma]
- * Either also as one node (LayerNormalization, RMSNormalization) over the last axis.
+ * Either also as one node (LayerNormalization, RMSNormalization) over the last axis, by constants.
  */
 #include "core/graph/roles.h"
 
@@ -51,20 +51,32 @@ static bool is_last_axis(const struct graph *g, int v, int64_t axis)
     return axis == -1 || (rank > 0 && axis == rank - 1);
 }
 
-static bool over_last_axis(const struct graph *g, const struct node *mean)
+/* The only axis that a reduction's attribute or constant input gives. */
+static bool one_axis(const struct graph *g, const struct node *mean, int64_t *ret)
 {
     size_t n;
     const int64_t *axes = node_ints(mean, "axes", &n);
-    int64_t axis;
-    if (!axes && mean->n_in > 1 && mean->in[1] >= 0 && g->values[mean->in[1]].is_const
-        && shape_elements(&g->values[mean->in[1]].shape) == 1) {
-        axes = g->values[mean->in[1]].data;
-        n = 1;
+    const struct value *v = mean->n_in > 1 && mean->in[1] >= 0 ? &g->values[mean->in[1]] : NULL;
+    int32_t narrow;
+    if (axes) {
+        *ret = n ? axes[0] : 0;
+        return n == 1;
     }
-    if (!axes || n != 1 || node_int(mean, "keepdims", 1) != 1)
+    if (!v || !v->is_const || (v->dtype != DT_I64 && v->dtype != DT_I32) || shape_elements(&v->shape) != 1)
         return false;
-    memcpy(&axis, axes, sizeof axis);
-    return is_last_axis(g, mean->in[0], axis);
+    if (v->dtype == DT_I64) {
+        memcpy(ret, v->data, sizeof *ret);
+        return true;
+    }
+    memcpy(&narrow, v->data, sizeof narrow);
+    *ret = narrow;
+    return true;
+}
+
+static bool over_last_axis(const struct graph *g, const struct node *mean)
+{
+    int64_t axis;
+    return one_axis(g, mean, &axis) && node_int(mean, "keepdims", 1) == 1 && is_last_axis(g, mean->in[0], axis);
 }
 
 static int mean_of(const struct graph *g, int v)
@@ -119,13 +131,19 @@ static void absorb(const struct graph *g, enum op op, struct norm *norm, int *re
     norm->output = n->out[0];
 }
 
+/* Factors and shifts that are not numbers yet, or no plain floats, cannot take others up. */
+static bool plain_floats(const struct graph *g, int v) { return g->values[v].is_const && g->values[v].dtype == DT_F32 && g->values[v].data; }
+
 static bool match_single(const struct graph *g, const struct node *n, int at, struct norm *ret)
 {
     if ((n->op != OP_LAYERNORM && n->op != OP_RMSNORM) || !is_last_axis(g, n->in[0], node_int(n, "axis", -1)))
         return false;
+    bool shifts = n->n_in > 2 && n->in[2] >= 0;
+    if (!plain_floats(g, n->in[1]) || (shifts && !plain_floats(g, n->in[2])))
+        return false;
     *ret = (struct norm){ .rms = n->op == OP_RMSNORM, .x = n->in[0], .output = n->out[0], .gamma = n->in[1],
-                          .beta = n->n_in > 2 ? n->in[2] : -1, .eps = node_float(n, "epsilon", 1e-5f), .first = at, .last = at,
-                          .scale_node = at, .scale_input = 1, .shift_node = n->n_in > 2 ? at : -1, .shift_input = 2 };
+                          .beta = shifts ? n->in[2] : -1, .eps = node_float(n, "epsilon", 1e-5f), .first = at, .last = at,
+                          .scale_node = at, .scale_input = 1, .shift_node = shifts ? at : -1, .shift_input = 2 };
     return true;
 }
 

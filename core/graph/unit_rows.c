@@ -107,17 +107,32 @@ static void scale_output(struct edit *d, const struct layer *l)
 
 /* ---- all of them ---- */
 
+/* The number of a name that begins with "unit_rows<number>/"; 0: without one; -1: it does not, or the number is over `most`. */
+static int64_t prefix_number(const char *name, int64_t most)
+{
+    int64_t n = 0;
+    if (!name || strncmp(name, "unit_rows", 9) != 0)
+        return -1;
+    for (name += 9; *name >= '0' && *name <= '9' && n <= most; name++)
+        n = 10 * n + (*name - '0');
+    return *name == '/' && n <= most ? n : -1;
+}
+
+/* Of as many numbers as there are names and one more, one is free. */
 static const char *free_prefix(const struct graph *g, struct err *e)
 {
-    const char *prefix = "unit_rows/";
-    for (int i = 0; prefix && i < g->n_values + g->n_nodes; i++) {
-        const char *name = i < g->n_values ? g->values[i].name : g->nodes[i - g->n_values].name;
-        if (name && strncmp(name, prefix, strlen(prefix)) == 0) {
-            prefix = arena_printf(g->mem, e, "_%s", prefix);
-            i = -1;
-        }
+    int64_t names = (int64_t)g->n_values + g->n_nodes, free = 0;
+    bool *taken = arena_array(g->mem, (uint64_t)names + 1, sizeof *taken, e);
+    if (!taken)
+        return NULL;
+    for (int64_t i = 0; i < names; i++) {
+        int64_t n = prefix_number(i < g->n_values ? g->values[i].name : g->nodes[i - g->n_values].name, names);
+        if (n >= 0)
+            taken[n] = true;
     }
-    return prefix;
+    while (taken[free])
+        free++;
+    return free ? arena_printf(g->mem, e, "unit_rows%lld/", (long long)free) : "unit_rows/";
 }
 
 static bool room_for(struct graph *g, int layers, struct err *e)

@@ -145,6 +145,7 @@ static void a_call_that_its_function_cannot_take_is_refused(void **state)
         { "one input too many", "a", "", "y = Relu(a)", "x x", ERR_MODEL_INVALID, "(F)", "2 inputs and 1 outputs, the function takes 1" },
         { "one input too few", "a c", "", "y = Add(a c)", "x", ERR_MODEL_INVALID, "(Add)", "input 1 is not optional" },
         { "a hole in a list", "a c", "", "y = Max(a c)", "x", ERR_MODEL_INVALID, "(Max)", "input 1 is not optional" },
+        { "a hole in an equation's list", "a c d", "", "y = Einsum(a c d) equation=ij,j,ij->i", "x - x", ERR_MODEL_INVALID, "(Einsum)", "input 1 is not optional" },
         { "a mask that is read", "a", "", "d m = Dropout(a); y = Not(m)", "x", ERR_MODEL_OP, "(Not)", "mask of a Dropout" },
         { "a mask that is given", "a", "", "d y = Dropout(a)", "x", ERR_MODEL_OP, "(F)", "mask of a Dropout" },
         { "a dropout in training", "a", "half:f32(0.5) one:bool(1)", "r = Constant() value=@half; t = Constant() value=@one; y = Dropout(a r t)", "x",
@@ -308,6 +309,17 @@ static void a_loop_without_a_known_end_is_refused(void **state)
                        rows[i].text);
 }
 
+static void a_loop_that_collects_what_is_absent_is_refused(void **state)
+{
+    (void)state;
+    struct builder *b = mb_new(17);
+    mb_values(b, X "m:i64(2)");
+    add_graph_attr(mb_node(b, "Loop", "m - - x", "p y all", ""), "body",
+                   new_body(b, "i:i64[] go:bool[] a:f32[n,4] v:f32[n,4]", "on = Identity(go); w = Add(v v); t = Identity(v)", "on t w a"));
+    mb_output(b, "y all");
+    expect_refused(b, "rows of nothing", ERR_MODEL_OP, "(Loop)", "what it collects is absent");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -322,6 +334,7 @@ int main(void)
         cmocka_unit_test(a_branch_that_gives_too_little_or_takes_something_is_refused),
         cmocka_unit_test(a_loop_is_written_out_and_collects_rows),
         cmocka_unit_test(a_loop_without_a_known_end_is_refused),
+        cmocka_unit_test(a_loop_that_collects_what_is_absent_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,6 +44,7 @@ static const struct {
     { "too many outputs", "x:f32[b]", "y", { { "Relu", "x", "y z", "" } }, ERR_MODEL_INVALID, "(Relu)", "2 outputs", 17 },
     { "an absent input that is needed", "x:f32[b]", "y", { { "Add", "- x", "y", "" } }, ERR_MODEL_INVALID, "(Add)", "input 0 is absent", 17 },
     { "a hole in a variadic list", "x:f32[b]", "y", { { "Max", "x - x", "y", "" } }, ERR_MODEL_INVALID, "(Max)", "input 1 is absent", 17 },
+    { "a hole in an equation's list", "x:f32[b,3] z:f32[b]", "y", { { "Einsum", "x - z", "y", "equation=ba,a,b->b" } }, ERR_MODEL_INVALID, "(Einsum)", "input 1 is absent", 17 },
     { "a slice without ends", "x:f32[b] s:i64{0}", "y", { { "Slice", "x s", "y", "" } }, ERR_MODEL_INVALID, "(Slice)", "ends", 17 },
     { "an attribute of another type", "x:f32[b]", "y", { { "Softmax", "x", "y", "axis=-1.5" } }, ERR_MODEL_INVALID, "(Softmax)", "'axis'", 17 },
     { "an unknown attribute", "x:f32[b]", "y", { { "Relu", "x", "y", "slope=1" } }, ERR_MODEL_INVALID, "(Relu)", "'slope'", 17 },
@@ -100,6 +101,42 @@ static void an_input_of_no_type_or_of_too_many_axes_is_refused(void **state)
         assert_int_equal(e.code, many ? ERR_MODEL_LIMIT : ERR_MODEL_INVALID);
         assert_string_equal(e.where, "x");
         assert_non_null(strstr(e.text, many ? "rank 9, at most 8" : "no element type"));
+        mb_free(b);
+    }
+}
+
+/* Lengths that are symbols and sum up to a number: one of them is negative, and what is known does not fill, or does not fit, the sum. */
+static void lengths_that_cancel_leave_a_concat_unknown(void **state)
+{
+    (void)state;
+    static const struct { const char *label, *less, *list; } rows[] = {
+        { "a gap behind what is known", "zero", "five short ids" },
+        { "a gap before what is known", "zero", "ids short five" },
+        { "more than fits", "eight", "ids short five seven" },
+        { "far more than fits", "many", "ids short five seven hundred" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct err e = { 0 };
+        struct builder *b = mb_new(17);
+        char pads[60];
+        mb_values(b, "x:f32[n,4] i0:i64(0) i1:i64(1) none:i64{0} zero:i64{0} eight:i64{-8} many:i64{-108} "
+                     "five:i64{1,2,3,4,5} seven:i64{7}@8 hundred:i64{9}@100");
+        mb_node(b, "Shape", "x", "s", "start=0 end=1");
+        snprintf(pads, sizeof pads, "%s s", rows[i].less);
+        mb_node(b, "Sub", pads, "minus", "");
+        mb_node(b, "Concat", "none minus", "pads", "axis=0");
+        mb_node(b, "Pad", "five pads", "short", "");
+        mb_node(b, "Squeeze", "s", "n", "");
+        mb_node(b, "Range", "i0 n i1", "ids", "");
+        mb_node(b, "Concat", rows[i].list, "all", "axis=0");
+        mb_node(b, "Neg", "all", "y", "");
+        mb_output(b, "y");
+        const struct graph *g = graph_load(b->mem, mb_model(b), NULL, &e);
+        if (!g)
+            fail_msg("%s: %s: %s", rows[i].label, e.where, e.text);
+        const struct node *last = graph_made_by(g, g->outputs[0], OP_NEG);
+        if (!last || !graph_made_by(g, last->in[0], OP_CONCAT))
+            fail_msg("%s: taken for a constant", rows[i].label);
         mb_free(b);
     }
 }
@@ -351,6 +388,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_broken_graph_is_refused_by_name),
         cmocka_unit_test(an_input_of_no_type_or_of_too_many_axes_is_refused),
+        cmocka_unit_test(lengths_that_cancel_leave_a_concat_unknown),
         cmocka_unit_test(what_depends_on_data_is_refused_by_name),
         cmocka_unit_test(functions_without_a_body_or_an_end_are_refused_by_name),
         cmocka_unit_test(functions_that_call_themselves_in_a_branch_are_refused_by_name),

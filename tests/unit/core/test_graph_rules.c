@@ -232,6 +232,7 @@ static const struct row rows[] = {
     ROW("pool smaller than its kernel", "MaxPool", "x:f32[b,3,8,2]", "kernel_shape=3,3", "!model.shape spatial axis 1"),
 
     ROW("resize by scales", "Resize", "x:f32[b,3,8,9] r:f32{} k:f32{1,1,2,0.5}", "", "[b,3,16,4]"),
+    ROW("resize by scales that are rounded", "Resize", "x:f32[b,3,14,14] r:f32{} k:f32{1,1,2.64285707,0.78571427}", "", "[b,3,37,11]"),
     ROW("resize a symbol by a scale", "Resize", "x:f32[b,3,h] r:f32{} k:f32{1,1,2}", "", "[b,3,?0]"),
     ROW("resize by scales that are data", "Resize", "x:f32[b,3,8] r:f32{} k:f32[3]", "", "[?0,?1,?2]"),
     ROW("resize to sizes", "Resize", "x:f32[2,3,8] r:f32{} k:f32{} s:i64{2,3,20}", "mode=linear", "[2,3,20]"),
@@ -242,6 +243,9 @@ static const struct row rows[] = {
     ROW("resize to cover", "Resize", "x:f32[b,3,8,16] r:f32{} k:f32{} s:i64{4,4}", "axes=2,3 keep_aspect_ratio_policy=not_smaller", "[b,3,4,8]", .opset = 18),
     ROW("resize an axis twice", "Resize", "x:f32[b,3,8,8] r:f32{} k:f32{} s:i64{4,6}", "axes=2,-2", "!model.shape twice", .opset = 18),
     ROW("resize by area", "Resize", "x:f32[b,3,8] r:f32{} k:f32{1,1,2}", "mode=area", "!model.unsupported_op 'area'"),
+    ROW("resize by unknown coordinates", "Resize", "x:f32[b,3,8] r:f32{} k:f32{1,1,2}", "coordinate_transformation_mode=half", "!model.unsupported_op 'half'"),
+    ROW("resize to an unknown nearest", "Resize", "x:f32[b,3,8] r:f32{} k:f32{1,1,2}", "nearest_mode=round", "!model.unsupported_op 'round'"),
+    ROW("resize by an unknown policy", "Resize", "x:f32[b,3,8] r:f32{} k:f32{} s:i64{1,3,4}", "keep_aspect_ratio_policy=fit", "!model.unsupported_op 'fit'", .opset = 18),
     ROW("resize to nothing", "Resize", "x:f32[b,3,8]", "", "!model.invalid neither"),
     ROW("resize by doubles", "Resize", "x:f32[b,3,8] r:f32{} k:f64{1,1,2}", "", "!model.unsupported_op float64"),
     ROW("resize to sizes that are real", "Resize", "x:f32[b,3,8] r:f32{} k:f32{} s:f32{1,3,4}", "", "!model.invalid"),

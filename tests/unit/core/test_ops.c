@@ -609,6 +609,84 @@ static int set_up(void **state)
     return blas_init(&e) ? 0 : -1;
 }
 
+/* ---- attributes that say much about little ---- */
+
+static void a_window_larger_than_its_image_costs_no_more_than_the_image(void **state)
+{
+    (void)state;
+    static const int64_t vast[] = { INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX }, dilated[] = { 3, 2 };
+    for (int counts = 0; counts < 2; counts++) {
+        struct call c = call_of(OP_AVERAGEPOOL, "pool");
+        attr_ints(&c, "kernel_shape", 2, vast);
+        attr_ints(&c, "pads", 4, vast);
+        attr_ints(&c, "strides", 2, vast);
+        attr_int(&c, "count_include_pad", counts);
+        float *x = input(&c, DT_F32, SHAPE(1, 1, 1, 1), 0, 0)->data;
+        const float *y = output(&c, DT_F32, SHAPE(1, 1, 2, 2))->data;
+        *x = 3;
+        run_or_fail(&c, false);
+        /* Windows of padding alone, but the last: it begins at the pixel. */
+        assert_true(counts ? y[0] == 0 : isnan(y[0]));
+        assert_true(counts ? y[3] > 0 && y[3] < 1e-17f : y[3] == 3);
+        release();
+    }
+    struct call c = call_of(OP_MAXPOOL, "pool");
+    attr_ints(&c, "kernel_shape", 2, (const int64_t[]){ 2, 3 });
+    attr_ints(&c, "dilations", 2, dilated);
+    attr_ints(&c, "pads", 4, (const int64_t[]){ 1, 2, 0, 1 });
+    float *x = input(&c, DT_F32, SHAPE(1, 1, 4, 3), 0, 0)->data;
+    for (int i = 0; i < 12; i++)
+        x[i] = (float)i;
+    const float *y = output(&c, DT_F32, SHAPE(1, 1, 2, 2))->data;
+    run_or_fail(&c, false);
+    static const float want[] = { 8, 7, 11, 10 };       /* rows -1, 2 or 0, 3; columns -2, 0, 2 or -1, 1 */
+    assert_memory_equal(y, want, sizeof want);
+    release();
+}
+
+static void nothing_is_made_of_nothing_at_once(void **state)
+{
+    (void)state;
+    const int64_t many = (int64_t)1 << 39;
+    for (int fast = 0; fast < 2; fast++) {
+        struct call c = call_of(OP_CONV, "conv");
+        attr_int(&c, "group", (int64_t)1 << 62);
+        input(&c, DT_F32, SHAPE(1, 0, 4, 4), 0, 0);
+        input(&c, DT_F32, SHAPE(0, 0, 1, 1), 0, 0);
+        output(&c, DT_F32, SHAPE(1, 0, 4, 4));
+        run_or_fail(&c, fast);
+        c = call_of(OP_CONV, "conv");
+        input(&c, DT_F32, SHAPE(many, 3, 0, 4), 0, 0);
+        input(&c, DT_F32, SHAPE(2, 3, 1, 1), 0, 0);
+        output(&c, DT_F32, SHAPE(many, 2, 0, 4));
+        run_or_fail(&c, fast);
+        release();
+    }
+    struct call c = call_of(OP_MAXPOOL, "pool");
+    attr_ints(&c, "kernel_shape", 2, (const int64_t[]){ 1, 1 });
+    input(&c, DT_F32, SHAPE(many, 2, 0, 4), 0, 0);
+    output(&c, DT_F32, SHAPE(many, 2, 0, 4));
+    run_or_fail(&c, false);
+    release();
+}
+
+static void half_pixels_of_tensorflow_are_not_shifted_back(void **state)
+{
+    (void)state;
+    struct call c = call_of(OP_RESIZE, "resize");
+    c.attrs[c.node.n_attrs++] = (struct onnx_attr){ .name = "coordinate_transformation_mode", .type = ONNX_STRING, .s = "tf_half_pixel_for_nn" };
+    c.attrs[c.node.n_attrs++] = (struct onnx_attr){ .name = "nearest_mode", .type = ONNX_STRING, .s = "floor" };
+    float *x = input(&c, DT_F32, SHAPE(4), 0, 0)->data;
+    input(&c, DT_F32, SHAPE(0), 0, 0);
+    *(float *)input(&c, DT_F32, SHAPE(1), 0, 0)->data = 0.5f;
+    const float *y = output(&c, DT_F32, SHAPE(2))->data;
+    for (int i = 0; i < 4; i++)
+        x[i] = (float)i;
+    run_or_fail(&c, false);
+    assert_true(y[0] == 1 && y[1] == 3);
+    release();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -629,6 +707,9 @@ int main(void)
         cmocka_unit_test(an_index_out_of_range_is_named),
         cmocka_unit_test(integer_division_by_zero_is_an_error_not_a_signal),
         cmocka_unit_test(a_type_without_a_kernel_is_named),
+        cmocka_unit_test(a_window_larger_than_its_image_costs_no_more_than_the_image),
+        cmocka_unit_test(nothing_is_made_of_nothing_at_once),
+        cmocka_unit_test(half_pixels_of_tensorflow_are_not_shifted_back),
         cmocka_unit_test(columns_that_are_too_large_are_not_asked_for),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);

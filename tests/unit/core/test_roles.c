@@ -1,5 +1,6 @@
 /* What exporters write is recognised by structure, near misses are not, and layers get names people know. */
 #include <math.h>
+#include <time.h>
 
 #include "tests/unit/core/sweep_fixture.h"
 
@@ -23,8 +24,8 @@ static const char *name_of(const struct found *f, int v) { return v < 0 ? "-" : 
 
 /* ---- norms ---- */
 
-#define XS "x:f32[b,3,4] other:f32[b,3,4] two:f32(2) three:f32(3) one:f32(1) eps:f32(0.00001) eps4:f32{0.1}@4 g:f32{2}@4 g1:f32{2}@1,1,4 b:f32{1}@4 " \
-           "long:f32{2}@2,1,4 last:i64{-1} both:i64{1,2} "
+#define XS "x:f32[b,3,4] other:f32[b,3,4] two:f32(2) three:f32(3) row:f32[4] one:f32(1) eps:f32(0.00001) eps4:f32{0.1}@4 g:f32{2}@4 g1:f32{2}@1,1,4 b:f32{1}@4 " \
+           "long:f32{2}@2,1,4 last:i64{-1} last32:i32{-1} both:i64{1,2} "
 #define MEAN "m = ReduceMean(x) axes=-1,; d = Sub(x m); "
 #define VAR "p = Pow(d two); v = ReduceMean(p) axes=-1,; "
 #define ROOT "e = Add(v eps); r = Sqrt(e); "
@@ -38,6 +39,8 @@ static const struct norm_case { const char *label; int64_t opset; const char *no
     { "LayerNorm, d * d", 13, MEAN "p = Mul(d d); v = ReduceMean(p) axes=2,; " ROOT "n = Div(d r); s = Mul(n g); y = Add(s b)", "x", "g", "b", "y", false },
     { "LayerNorm, axes as an input", 18, "m = ReduceMean(x last); d = Sub(x m); p = Pow(d two); v = ReduceMean(p last) keepdims=1; " ROOT
       "n = Div(d r); s = Mul(n g1); y = Add(s b)", "x", "g1", "b", "y", false },
+    { "LayerNorm, axes in int32", 18, "m = ReduceMean(x last32); d = Sub(x m); p = Pow(d two); v = ReduceMean(p last32) keepdims=1; " ROOT "y = Div(d r)",
+      "x", "-", "-", "y", false },
     { "LayerNorm, times the reciprocal root", 13, MEAN VAR ROOT "i = Reciprocal(r); n = Mul(d i); s = Mul(n g); y = Add(s b)", "x", "g", "b", "y", false },
     { "LayerNorm without factors", 13, MEAN VAR ROOT "y = Div(d r)", "x", "-", "-", "y", false },
     { "LayerNorm, whose sum others read", 13, MEAN VAR ROOT "n = Div(d r); s = Mul(n g); t = Add(s b); u = Relu(t); y = Add(t u)", "x", "g", "b", "t", false },
@@ -77,6 +80,10 @@ static const struct norm_case { const char *label; int64_t opset; const char *no
     { "no epsilon", 13, MEAN VAR "r = Sqrt(v); y = Div(d r)", NULL, NULL, NULL, NULL, false },
     { "an epsilon per channel", 13, MEAN VAR "e = Add(v eps4); r = Sqrt(e); y = Div(d r)", NULL, NULL, NULL, NULL, false },
     { "two over the root", 13, "p = Pow(x two); v = ReduceMean(p) axes=-1,; " ROOT "i = Div(two r); y = Mul(x i)", NULL, NULL, NULL, NULL, false },
+    { "LayerNormalization by a scale that is data", 17, "r = Relu(row); y = LayerNormalization(x r b)",
+      NULL, NULL, NULL, NULL, false },
+    { "LayerNormalization with a bias that is data", 17, "r = Relu(row); y = LayerNormalization(x g r)", NULL, NULL, NULL, NULL, false },
+    { "RMSNormalization by a scale that is data", 23, "r = Relu(row); y = RMSNormalization(x r)", NULL, NULL, NULL, NULL, false },
     { "LayerNormalization over two axes", 17, "y = LayerNormalization(x gg) axis=1", NULL, NULL, NULL, NULL, false },
 };
 
@@ -309,6 +316,88 @@ static void no_two_layers_share_a_name(void **state)
     ground_free(digits);
 }
 
+/* ---- graphs made to take long: as they were read once, each of these took minutes ---- */
+
+/* A product and `layers` of `wide` nodes, each of which reads all of the layer before. */
+static void add_mesh(struct builder *b, int layers, int wide)
+{
+    char all[2][1000] = { "p p" }, name[30];
+    mb_node(b, "MatMul", "x x", "p", "");
+    for (int l = 0; l < layers; l++) {
+        all[(l + 1) % 2][0] = '\0';
+        for (int i = 0; i < wide; i++) {
+            snprintf(name, sizeof name, "m%d_%d", l, i);
+            mb_node(b, "Max", all[l % 2], name, "");
+            snprintf(all[(l + 1) % 2] + strlen(all[(l + 1) % 2]), 31, "%s%s", i ? " " : "", name);
+        }
+    }
+    mb_node(b, "Max", all[layers % 2], "y", "");
+}
+
+static struct found find_made(struct builder *b)
+{
+    struct err e = { 0 };
+    struct found f = { .b = b };
+    f.g = graph_load(b->mem, mb_model(b), op_eval, &e);
+    need(f.g && roles_find(f.g, b->mem, &f.r, &e), &e);
+    return f;
+}
+
+static void a_mesh_of_nodes_is_walked_once(void **state)
+{
+    (void)state;
+    struct builder *b = mb_new(17);
+    clock_t begun = clock();
+    mb_values(b, "x:f32[b,4,4]");
+    add_mesh(b, 6, 80);
+    mb_output(b, "y");
+    struct found f = find_made(b);
+    assert_true(f.r.n_layers == 1 && f.r.layers[0].kind == LAYER_PRODUCT);
+    assert_true((clock() - begun) / CLOCKS_PER_SEC < 20);
+    mb_free(b);
+}
+
+static void many_layers_of_one_name_are_numbered(void **state)
+{
+    (void)state;
+    enum { MANY = 3000 };
+    struct builder *b = mb_new(17);
+    clock_t begun = clock();
+    char from[20] = "x", to[20];
+    mb_values(b, "x:f32[b,4,4] w:f32[4,4]");
+    for (int i = 0; i < MANY; i++) {
+        snprintf(to, sizeof to, "y%d", i);
+        char in[60];
+        snprintf(in, sizeof in, "%s w", from);
+        mb_node(b, "MatMul", in, to, "")->name = i == 7 ? "a#3" : "a";
+        memcpy(from, to, sizeof from);
+    }
+    mb_output(b, from);
+    struct found f = find_made(b);
+    assert_int_equal(f.r.n_layers, MANY);
+    assert_string_equal(f.r.layers[2].name, "a#3");
+    assert_string_equal(f.r.layers[7].name, "a#3#2");
+    assert_string_equal(f.r.layers[MANY - 1].name, "a#2999");
+    assert_true((clock() - begun) / CLOCKS_PER_SEC < 20);
+    mb_free(b);
+}
+
+static void a_name_that_is_taken_is_not_given(void **state)
+{
+    (void)state;
+    struct builder *b = mb_new(17);
+    mb_values(b, "x:f32[b,4,4] w:f32[4,4]");
+    mb_node(b, "MatMul", "x w", "p", "")->name = "a#2";
+    mb_node(b, "MatMul", "p w", "q", "")->name = "a";
+    mb_node(b, "MatMul", "q w", "y", "")->name = "a";
+    mb_output(b, "y");
+    struct found f = find_made(b);
+    assert_string_equal(f.r.layers[0].name, "a#2");
+    assert_string_equal(f.r.layers[1].name, "a");
+    assert_string_equal(f.r.layers[2].name, "a#3");
+    mb_free(b);
+}
+
 /* ---- parts of a block ---- */
 
 /* Weights are called by what they are for: f.. feed-forward, a.. attention, o.. neither. */
@@ -374,6 +463,9 @@ int main(void)
         cmocka_unit_test(layers_know_their_part_of_the_block),
         cmocka_unit_test(layers_are_called_what_people_call_them),
         cmocka_unit_test(no_two_layers_share_a_name),
+        cmocka_unit_test(a_mesh_of_nodes_is_walked_once),
+        cmocka_unit_test(many_layers_of_one_name_are_numbered),
+        cmocka_unit_test(a_name_that_is_taken_is_not_given),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

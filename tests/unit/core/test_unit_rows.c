@@ -64,6 +64,34 @@ static void nothing_changes_in_float(void **state)
     }
 }
 
+/* Whatever a model calls its nodes, the new names are nobody's, and are found at once. */
+static void names_begin_as_no_other_name_does(void **state)
+{
+    (void)state;
+    enum { TAKEN = 1000 };
+    struct builder *b = linears(17);
+    struct err e = { 0 };
+    char name[40], from[20] = "out", to[20];
+    for (int i = 0; i < TAKEN; i++) {
+        snprintf(to, sizeof to, "t%d", i);
+        snprintf(name, sizeof name, i ? "unit_rows%d/Relu" : "unit_rows/Relu", i);
+        struct onnx_node *n = mb_node(b, "Relu", from, to, "");
+        n->name = mb_copy(b, name, strlen(name));
+        memcpy(from, to, sizeof from);
+    }
+    b->model.graph.n_outputs = 0;
+    mb_output(b, from);
+    struct ground *gr = ground_of(b, 2);
+    struct graph *g = (struct graph *)(uintptr_t)gr->g;
+    int before = g->n_values;
+    need(graph_unit_rows(g, &gr->roles, (bool[]){ true, true, true }, &e), &e);
+    assert_true(g->n_values > before);
+    for (int i = before; i < g->n_values; i++)
+        assert_memory_equal(g->values[i].name, "unit_rows1000/", 14);
+    ground_free(gr);
+    mb_free(b);
+}
+
 static void what_is_not_wanted_stays(void **state)
 {
     (void)state;
@@ -126,6 +154,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_changes_in_float),
+        cmocka_unit_test(names_begin_as_no_other_name_does),
         cmocka_unit_test(what_is_not_wanted_stays),
         cmocka_unit_test(factors_stay_out_of_rows_that_do_not_return),
         cmocka_unit_test(every_token_has_a_range_of_its_own),
