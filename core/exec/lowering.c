@@ -105,14 +105,14 @@ static int whole_of(const struct graph *g, int value, struct part *ret)
     return split->in[0];
 }
 
-/* value = DQ(Q(x)), or DQ of some columns of Q(x): *ret_x and its quantizer. */
+/* value = DQ(Q(x)), or DQ of some columns of Q(x): *ret_x and its quantizer.  With output_dtype a DQ gives halves, and so does its reader. */
 static bool quantized_activation(const struct graph *g, int value, int *ret_x, struct affine *ret, struct part *ret_part)
 {
     const struct node *dq = producer(g, value, OP_DEQUANTIZELINEAR);
     const struct node *q = dq ? producer(g, whole_of(g, dq->in[0], ret_part), OP_QUANTIZELINEAR) : NULL;
     struct affine from;
     if (!q || !scalar_affine(g, dq, ret) || !scalar_affine(g, q, &from) || !same_affine(ret, &from)
-        || g->values[q->in[0]].dtype != DT_F32)
+        || g->values[q->in[0]].dtype != DT_F32 || g->values[value].dtype != DT_F32)
         return false;
     *ret_x = q->in[0];
     return true;
@@ -131,7 +131,7 @@ static bool quantized_weight(const struct graph *g, int value, int axis, struct 
     int64_t n = elements(g, dq->in[1]);
     int64_t at = node_int(dq, "axis", 1);
     bool fits = n == 1 || (scale->shape.rank == 1 && (at == axis || at == axis - codes->shape.rank) && n == codes->shape.dim[axis]);
-    if (!codes->is_const || codes->dtype != DT_I8 || !scale->is_const || scale->dtype != DT_F32 || !fits
+    if (!codes->is_const || codes->dtype != DT_I8 || !scale->is_const || scale->dtype != DT_F32 || g->values[value].dtype != DT_F32 || !fits
         || node_int(dq, "block_size", 0) != 0 || (zero && (!zero->is_const || zero->dtype != DT_I8 || elements(g, dq->in[2]) != n)))
         return false;
     *ret = (struct weight){ codes, scale->data, n, zero ? zero->data : NULL };
@@ -279,11 +279,26 @@ static bool lower_conv(struct qop *q, const struct graph *g, const struct node *
     return true;
 }
 
-/* Of codes in parts readers take the whole: no row reads what a Split of them gives. */
-static bool is_needed(const struct lowering *l, const struct graph *g, int value)
+/* What quantized computations read in place of their inputs: true for each such value. */
+static bool *read_by_qops(const struct lowering *l, const struct graph *g, struct arena *mem, struct err *e)
+{
+    bool *read = arena_array(mem, (uint64_t)g->n_values, sizeof *read, e);
+    for (int i = 0; read && i < g->n_nodes; i++) {
+        const struct qop *q = &l->qop[i];
+        if (q->kind != QOP_NONE)
+            read[q->x] = true;
+        if (q->kind == QOP_PRODUCT)
+            read[q->y] = true;
+    }
+    return read;
+}
+
+/* Of codes in parts readers take the whole: no row reads what a Split of them gives.  What a row reads (`read`) may be the output of
+ * another DQ, of a convolution right before it. */
+static bool is_needed(const struct lowering *l, const struct graph *g, const bool *read, int value)
 {
     const struct value *v = &g->values[value];
-    bool needed = v->is_output;
+    bool needed = v->is_output || read[value];
     for (int c = 0; c < v->n_consumers; c++)
         needed |= !l->skip[v->consumers[c]] && l->qop[v->consumers[c]].kind == QOP_NONE;
     return needed;
@@ -295,13 +310,13 @@ static bool may_skip(const struct graph *g, const struct node *n)
 }
 
 /* A quantize or dequantize node that only absorbed readers look at is not run, nor is a Split between them. */
-static void skip_absorbed(struct lowering *l, const struct graph *g)
+static void skip_absorbed(struct lowering *l, const struct graph *g, const bool *read)
 {
     for (int i = g->n_nodes - 1; i >= 0; i--) {
         const struct node *n = &g->nodes[i];
         bool needed = !may_skip(g, n);
         for (int o = 0; o < n->n_out && !needed; o++)
-            needed = n->out[o] >= 0 && is_needed(l, g, n->out[o]);
+            needed = n->out[o] >= 0 && is_needed(l, g, read, n->out[o]);
         l->skip[i] = !needed;
     }
 }
@@ -317,6 +332,8 @@ bool lowering_from_qdq(struct lowering *l, const struct graph *g, struct arena *
         if (n->op == OP_CONV && !lower_conv(&l->qop[i], g, n, mem, e))
             return false;
     }
-    skip_absorbed(l, g);
-    return true;
+    const bool *read = read_by_qops(l, g, mem, e);
+    if (read)
+        skip_absorbed(l, g, read);
+    return read != NULL;
 }

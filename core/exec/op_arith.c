@@ -111,7 +111,7 @@ bool op_arith(const struct op_args *a, struct err *e)
 
 /* ---- float32 ---- */
 
-/* One run: the right or left operand may be a single number (a step of 0). */
+/* One run: an operand may be a single number (a step of 0); both are where the first two inputs of a Max are narrower than the third. */
 typedef void f32_run(int64_t n, const float *x, bool x_steps, const float *y, bool y_steps, float *z);
 
 #define F32_RUN(name, expr)                                                                                   \
@@ -125,10 +125,14 @@ typedef void f32_run(int64_t n, const float *x, bool x_steps, const float *y, bo
             const float v = *y;                                                                               \
             KERNEL_LOOP                                                                                       \
             for (int64_t i = 0; i < n; i++) { float u = x[i]; z[i] = expr; }                                  \
-        } else {                                                                                              \
+        } else if (y_steps) {                                                                                 \
             const float u = *x;                                                                               \
             KERNEL_LOOP                                                                                       \
             for (int64_t i = 0; i < n; i++) { float v = y[i]; z[i] = expr; }                                  \
+        } else {                                                                                              \
+            const float u = *x, v = *y, same = expr;                                                          \
+            for (int64_t i = 0; i < n; i++)                                                                   \
+                z[i] = same;                                                                                  \
         }                                                                                                     \
     }
 

@@ -72,16 +72,27 @@ static double clamped(double code, const struct affine *a) { return fmin(fmax(co
 
 struct off { size_t n, by_one, by_more; };
 
+/* Of the terms that a norm adds up in float32 so much may be lost.  A channel that does not vary has steps as small as that. */
+static const double float_loss = 4 * FLT_EPSILON;
+
+/* How far a code is from those that x +- loss, in steps, has. */
+static double code_off(double code, double x, double loss, double zero, const struct affine *a)
+{
+    double least = clamped(rint(x - loss) + zero, a), most = clamped(rint(x + loss) + zero, a);
+    return fmax(0, fmax(least - code, code - most));
+}
+
 /* Codes of one channel, counted from the code of zero.  A class token is the same in every sample: one value counts once. */
-static void compare_codes(const struct site_choice *q, size_t c, const float *x, const float *scaled, size_t rows, size_t k, struct off *ret)
+static void compare_codes(const struct site_choice *q, size_t c, double beta, const float *x, const float *scaled, size_t rows, size_t k,
+                          struct off *ret)
 {
     double step = (double)q->a.scale, mul = (double)q->mul[c], zero = q->shift ? (double)q->shift[c] / step : 0;
     if (fabs(zero - rint(zero)) > 2 * FLT_EPSILON * fmax(fabs(zero), 1))
         return;
     float last = NAN;
     for (size_t r = 0; r < rows; r++) {
-        double own = clamped(rint((double)x[r * k + c] * mul / step) + rint(zero), &q->a);
-        double off = fabs(own - clamped(rint((double)scaled[r * k + c] / step), &q->a));
+        double own = (double)x[r * k + c] * mul / step, loss = float_loss * (fabs(own) + 2 * fabs(beta) * mul / step + fabs(zero));
+        double off = code_off(clamped(rint((double)scaled[r * k + c] / step), &q->a), own, loss, rint(zero), &q->a);
         ret->by_one += off == 1 && x[r * k + c] != last;
         last = off == 1 ? x[r * k + c] : last;
         ret->by_more += off > 1;
@@ -89,11 +100,12 @@ static void compare_codes(const struct site_choice *q, size_t c, const float *x,
     ret->n += rows;
 }
 
-static bool check_codes(const struct site *s, const float *x, const float *scaled, size_t rows, size_t k, struct err *e)
+/* beta: [k] what the norm adds, or NULL. */
+static bool check_codes(const struct site *s, const float *beta, const float *x, const float *scaled, size_t rows, size_t k, struct err *e)
 {
     struct off off = { 0 };
     for (size_t c = 0; c < k; c++)
-        compare_codes(&s->q, c, x, scaled, rows, k, &off);
+        compare_codes(&s->q, c, beta ? (double)beta[c] : 0, x, scaled, rows, k, &off);
     /* Of a few codes a share says nothing yet. */
     enum { FEW = 8 };
     if (off.by_more || (double)off.by_one > FOLD_CODES * (double)off.n + FEW)
@@ -105,7 +117,8 @@ static bool check_codes(const struct site *s, const float *x, const float *scale
 bool fold_check(const struct sweep_task *t, const struct sweep *s, int site, const float *x, const float *scaled, size_t rows,
                 struct err *e)
 {
-    if (!check_codes(&s->sites[site], x, scaled, rows, sweep_channels(s, site), e))
+    int beta = t->roles->norms[s->sites[site].norm].beta;
+    if (!check_codes(&s->sites[site], beta >= 0 ? t->g->values[beta].data : NULL, x, scaled, rows, sweep_channels(s, site), e))
         return false;
     for (int i = 0; i < s->n_layers; i++)
         if (s->layers[i].x == site && s->layers[i].quantize

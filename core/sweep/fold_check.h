@@ -4,7 +4,8 @@
  * A norm that takes up channel factors gives x~ = x * mul + shift, and its linears multiply W / mul and add
  * b - (W / mul) shift.  On some rows of every job's first chunk y = W x + b is compared with what the scaled norm leads to.
  * On all rows of the chunk the codes are compared: channel c quantized with a step of its own, s / mul[c], and the zero point
- * z + shift[c] / s, has the code of the scaled channel.  Channels whose zero point is not an integer have no such quantizer.
+ * z + shift[c] / s, has the code of the scaled channel, but for what float32 loses of the norm's terms.  Channels whose zero point
+ * is not an integer have no such quantizer.
  */
 #ifndef CORE_SWEEP_FOLD_CHECK_H
 #define CORE_SWEEP_FOLD_CHECK_H

@@ -168,6 +168,20 @@ static bool is_there(const struct pass *p, const struct frame *f, const struct s
     return s->made_at < p->st->from || f->plan->facts.known[s->seen];
 }
 
+/* A batch that a Slice left empty has nothing to see. */
+static void look(const struct site *s, const struct tensor *t, struct observer *o)
+{
+    size_t count = (size_t)shape_elements(&t->shape), rows = count / (o->channels ? o->channels : 1);
+    if (!count)
+        return;
+    if (s->conv_output)
+        observer_add_planes(o, t->data, (size_t)t->shape.dim[0], rows / (size_t)t->shape.dim[0]);
+    else if (o->heads)
+        observer_add_heads(o, t->data, (size_t)t->shape.dim[0], (size_t)(t->shape.dim[2] * t->shape.dim[3]));
+    else
+        observer_add(o, t->data, rows);
+}
+
 /* Observers of the sites that `node` has just made (-1: those that were there before the stretch). */
 static bool observe(struct pass *p, struct member *m, int chunk, int node, struct err *e)
 {
@@ -177,13 +191,7 @@ static bool observe(struct pass *p, struct member *m, int chunk, int node, struc
             continue;
         const struct tensor *t = &m->frame[QUANTIZED].t[s->seen];
         struct observer *o = &m->obs[i];
-        size_t rows = (size_t)shape_elements(&t->shape) / (o->channels ? o->channels : 1);
-        if (s->conv_output)
-            observer_add_planes(o, t->data, (size_t)t->shape.dim[0], rows / (size_t)t->shape.dim[0]);
-        else if (o->heads)
-            observer_add_heads(o, t->data, (size_t)t->shape.dim[0], (size_t)(t->shape.dim[2] * t->shape.dim[3]));
-        else
-            observer_add(o, t->data, rows);
+        look(s, t, o);
         if (p->st->samples[i].channels && !sample_add(&p->st->samples[i], &p->s->chunks, chunk, t, e))
             return false;
         if (o->range.nan || o->range.inf)

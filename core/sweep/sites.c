@@ -336,11 +336,23 @@ size_t sweep_channels(const struct sweep *s, int site)
     return 0;
 }
 
+/* Axis 1 of attention that has its sequence there is as long as a chunk's samples: no heads. */
+static bool all_chunks_have(const struct sweep *s, int value, int64_t heads)
+{
+    bool same = true;
+    for (int i = 0; i < s->chunks.n && same; i++) {
+        const struct shape *shape = &s->chunks.chunk[i].plan->facts.shape[value];
+        same = shape->rank == 4 && shape->dim[1] == heads;
+    }
+    return same;
+}
+
 size_t sweep_heads(const struct sweep_task *t, const struct sweep *s, int site)
 {
-    const struct shape *shape = &s->chunks.chunk[0].plan->facts.shape[s->sites[site].value];
+    int value = s->sites[site].value;
+    const struct shape *shape = &s->chunks.chunk[0].plan->facts.shape[value];
     bool levels = s->sites[site].kind == SITE_SOFTMAX && t->recipe->attention.softmax != RECIPE_SOFTMAX_UNIFORM;
-    return levels && shape->rank == 4 ? (size_t)shape->dim[1] : 0;
+    return levels && shape->rank == 4 && all_chunks_have(s, value, shape->dim[1]) ? (size_t)shape->dim[1] : 0;
 }
 
 bool sweep_gathers(const struct sweep_task *t, const struct sweep_layer *l)

@@ -100,6 +100,8 @@ case("fmod of floats", "Mod", [rng(3, 4), rng(4, lo=1)], fmod=1, tol=CLOSE)
 for op in ("Min", "Max"):
     case("two", op, [rng(3, 4), rng(4)])
     case("three broadcast", op, [rng(3, 1), rng(4), rng(2, 1, 1)])
+    case("two numbers, a row", op, [rng(1), rng(1), rng(3, 64)])
+    case("two columns, a row", op, [rng(3, 1), rng(3, 1), rng(64), rng(3, 64)])
     case("one", op, [rng(3, 4)])
     case("NaN", op, [np.float32([1, np.nan, 3, np.nan]), np.float32([np.nan, 2, 1, np.nan])])
     case("int64", op, [i64(3, -4), i64(-3, 4)])

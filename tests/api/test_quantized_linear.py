@@ -253,6 +253,50 @@ def test_onnx_runtime_computes_it_on_integers(make, sizes, kernel, preset, codes
     assert kernel in ops and not {"MatMul", "Gemm", "Conv"} & set(ops), ops
 
 
+def convs(rng, c, size, between, m):
+    """A convolution right after another: what the second quantizes is what the first's codes stand for."""
+    w = {"v": weight(rng, between, c, 1, 1), "w": weight(rng, m, between, 3, 3)}
+    return model([helper.make_node("Conv", ["x", "v"], ["h"], "in"), helper.make_node("Conv", ["h", "w"], ["y"], "out")], {"x": [c, size, size]}, w)
+
+
+@pytest.mark.parametrize("codes", TARGETS)
+@pytest.mark.parametrize("preset", ["minmax-w8a8", "percentile-w8a8", "smoothquant-w8a8", "zeroquant-w8a8"])
+def test_a_convolution_after_another_is_the_same_bytes_in_onnx_runtime(preset, codes, tmp_path):
+    rng = seeded(convs, (3, 8, 8, 4))
+    m = convs(rng, 3, 8, 8, 4)
+    artifact = quantized(m, tmp_path, rng, preset, TARGETS[codes])
+    arrays = arrays_for(m, rng, 40)
+    ours, theirs = run_ours(artifact, arrays, tmp_path)["y"], run_theirs(artifact, arrays)["y"]
+    assert np.array_equal(ours, theirs), difference(ours, theirs)
+
+
+def halves(op, w, axis):
+    """A layer on codes whose DequantizeLinears give float16: its output, too, has two bytes an element."""
+    node = helper.make_node
+    nodes = [node("QuantizeLinear", ["x", "s", "z"], ["q"]), node("DequantizeLinear", ["q", "s", "z"], ["xd"], output_dtype=TensorProto.FLOAT16),
+             node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], axis=axis, output_dtype=TensorProto.FLOAT16), node(op, ["xd", "wd"], ["h"])]
+    end = [node("QuantizeLinear", ["h", "s", "z"], ["hq"]), node("DequantizeLinear", ["hq", "s", "z"], ["y"])] if op == "Conv" else \
+        [node("Cast", ["h"], ["y"], to=TensorProto.FLOAT)]
+    n = w.shape[axis]
+    constants = {"s": np.float32(0.125), "z": np.uint8(128), "w": w, "ws": np.full(n, 0.0625, np.float32), "wz": np.zeros(n, np.int8)}
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", w.shape[0]] if op == "MatMul" else ["b", w.shape[1], 16, 16])
+    graph = helper.make_graph(nodes + end, "halves", [x], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+                              [numpy_helper.from_array(v, k) for k, v in constants.items()])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=11)
+
+
+@pytest.mark.parametrize("op, shape, axis", [("MatMul", (8, 512), 1), ("Conv", (64, 3, 1, 1), 0)])
+def test_a_layer_that_gives_halves_is_no_row_of_floats(op, shape, axis, tmp_path):
+    """All numbers are small multiples of a power of two, so that float16 holds them and their sums."""
+    rng = np.random.default_rng(2)
+    m = halves(op, rng.integers(-2, 3, shape).astype(np.int8), axis)
+    onnx.save(m, tmp_path / "model.onnx")
+    x = (rng.integers(-4, 5, [256, 8] if op == "MatMul" else [8, 3, 16, 16]) * 0.125).astype(np.float32)
+    w = numpy_helper.to_array(next(i for i in m.graph.initializer if i.name == "w")) * np.float32(0.0625)
+    want = x @ w if op == "MatMul" else np.rint(np.einsum("bchw,oc->bohw", x, w[:, :, 0, 0]) / 0.125) * 0.125
+    assert np.array_equal(run_ours(tmp_path / "model.onnx", {"x": x}, tmp_path)["y"], want)
+
+
 @pytest.mark.parametrize("calibrated", [0.0, -2.5, 1e-30])
 def test_a_constant_input_has_a_scale_that_both_can_divide_by(calibrated, tmp_path):
     rng = np.random.default_rng(1)

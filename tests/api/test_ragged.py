@@ -72,6 +72,35 @@ def test_ranges_are_those_of_the_sentences_alone(name, tmp_path):
     assert first["act_min"] == pytest.approx(low, rel=1e-5) and first["act_max"] == pytest.approx(high, rel=1e-5)
 
 
+@pytest.mark.parametrize("recipe", ["repquant-w4a4", "repq-vit-w4a4"])
+def test_attention_with_its_sequence_on_axis_1_has_no_heads(recipe, tmp_path):
+    """Heads attend to heads within each token: axis 1 of the probabilities is as long as the sentence."""
+    words, width, heads, longest = 64, 32, 8, 96
+    rng, node = np.random.default_rng(0), onnx.helper.make_node
+    weights = {f"{name}/w": rng.normal(0, 0.2, (width, width)).astype(np.float32) for name in "qkvo"}
+    constants = {"table": rng.standard_normal((words, width)).astype(np.float32), "last": np.int64([2]), "split": np.int64([0, 0, heads, width // heads]),
+                 "joined": np.int64([0, 0, width]), "tokens": np.int64([1])}
+    nodes = [node("Gather", ["table", "input_ids"], ["e"]), node("Cast", ["attention_mask"], ["m"], to=onnx.TensorProto.FLOAT),
+             node("Unsqueeze", ["m", "last"], ["mask"]), node("Mul", ["e", "mask"], ["x"])]
+    for name in "qkv":
+        nodes += [node("MatMul", ["x", f"{name}/w"], [f"{name}/y"]), node("Reshape", [f"{name}/y", "split"], [name])]
+    nodes += [node("Transpose", ["k"], ["kt"], perm=[0, 1, 3, 2]), node("MatMul", ["q", "kt"], ["scores"]), node("Softmax", ["scores"], ["p"], axis=-1),
+              node("MatMul", ["p", "v"], ["o"]), node("Reshape", ["o", "joined"], ["rows"]), node("MatMul", ["rows", "o/w"], ["out"]),
+              node("ReduceSum", ["out", "tokens"], ["y"], keepdims=0)]
+    ids = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, ["n", "s"]) for name in ("input_ids", "attention_mask")]
+    graph = onnx.helper.make_graph(nodes, "g", ids, [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", width])],
+                                   [onnx.numpy_helper.from_array(v, k) for k, v in {**weights, **constants}.items()])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), tmp_path / "model.onnx")
+    lengths = np.array([longest, *(1 + i % 3 for i in range(31))])
+    np.savez(tmp_path / "calib.npz", input_ids=rng.integers(0, words, (len(lengths), longest)),
+             attention_mask=(np.arange(longest) < lengths[:, None]).astype(np.int64))
+    out = quantize(tmp_path / "model.onnx", tmp_path / "calib.npz", tmp_path, recipe)
+    rows = json.loads((out / "details.json").read_text())["layers"]
+    seen = next(r["activation"]["histogram_before"] for r in rows if r["name"].endswith("pv"))
+    assert 0 <= seen["min"] <= seen["max"] <= 1
+    assert sum(seen["counts"]) == lengths.sum() * heads * heads
+
+
 def test_padding_that_stays_is_told_of(tmp_path):
     """Where the model's length is fixed, or padding does not lie at the end."""
     m = onnx.load(ZOO / "bert-ts11.onnx")

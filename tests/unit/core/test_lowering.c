@@ -72,6 +72,9 @@ static const struct form { const char *label, *values, *nodes; enum qop_kind wan
     { "Conv whose output a float node reads too", C, QX "wd = DequantizeLinear(w ws wz) axis=0; c = Conv(xd wd); z = Relu(c); " QY, QOP_NONE, 0 },
     { "Conv with pads, strides, dilations", C, QX "wd = DequantizeLinear(w ws wz) axis=0; c = Conv(xd wd) pads=1,0,2,1 strides=2,1 dilations=1,2; " QY, QOP_CONV, 3 },
     { "Conv with auto_pad", C, QX "wd = DequantizeLinear(w ws wz) axis=0; c = Conv(xd wd) auto_pad=SAME_UPPER; " QY, QOP_NONE, 0 },
+    { "Conv right after a Conv", C "es:f32(0.03) ez:u8(9) v:i8{7,-5,100,1}@2,3,1,1 vs:f32{0.01,0.02} vz:i8{0}@2 ",
+      QX "wd = DequantizeLinear(w ws wz) axis=0; a = Conv(xd wd); aq = QuantizeLinear(a es ez); ad = DequantizeLinear(aq es ez); "
+      "bq = QuantizeLinear(ad xs xz); bd = DequantizeLinear(bq xs xz); vd = DequantizeLinear(v vs vz) axis=0; c = Conv(bd vd); " QY, QOP_CONV, 6 },
     { "Conv with groups", "x:f32[b,2,5,5] xs:f32(0.01) xz:u8(100) ys:f32(0.02) yz:u8(7) w:i8{3,-127,5}@4,1,2,2 ws:f32(0.01) wz:i8(0) ",
       QX "wd = DequantizeLinear(w ws wz); c = Conv(xd wd) group=2; " QY, QOP_NONE, 0 },
 };

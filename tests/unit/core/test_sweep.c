@@ -268,6 +268,26 @@ static void outputs_that_are_views_or_copies_of_inputs_are_kept(void **state)
 }
 
 /* Learned queries, repeated for each sample: known as soon as the batch is, and quantized like anything else. */
+static void a_layer_that_sees_an_empty_batch_has_nothing_to_observe(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "minmax-w8a8", "percentile-w8a8", "repquant-w8a8" };
+    struct builder *b = mb_new(17);
+    mb_values(b, "x:f32[batch,2,4,4] zero:i64{0} axes:i64{0,1,2,3}");
+    MB_RANDOM(b, "a.weight", 1, 1, 3, 2, 2, 2);
+    mb_nodes(b, "none = Slice(x zero zero zero); c = Conv(none a.weight); sum = ReduceSum(c axes) keepdims=0; y = Add(x sum)");
+    mb_output(b, "y");
+    struct ground *gr = ground_of(b, 9);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct recipe r = preset(names[i]);
+        struct outcome *o = sweep_well(gr, &(struct how_to){ .recipe = &r, .memory = UINT64_MAX });
+        assert_true(o->sweep.layers[0].quantize);
+        outcome_free(o);
+    }
+    ground_free(gr);
+    mb_free(b);
+}
+
 static void an_operand_that_is_known_before_running_is_observed(void **state)
 {
     (void)state;
@@ -397,6 +417,7 @@ int main(void)
         cmocka_unit_test(a_tensor_that_becomes_infinite_ends_the_sweep_and_is_named),
         cmocka_unit_test(a_weight_that_is_not_finite_is_named),
         cmocka_unit_test(outputs_that_are_views_or_copies_of_inputs_are_kept),
+        cmocka_unit_test(a_layer_that_sees_an_empty_batch_has_nothing_to_observe),
         cmocka_unit_test(an_operand_that_is_known_before_running_is_observed),
         cmocka_unit_test(a_pre_norm_block_is_cut_where_one_tensor_is_alive),
         cmocka_unit_test(two_convolutions_on_one_tensor_are_rebuilt_each_from_its_own_windows),
