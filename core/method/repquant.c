@@ -227,6 +227,26 @@ static bool unpack(const struct weight_view *v, const struct reconstruct_result 
     return true;
 }
 
+/* x [rows, k] plus the products of two vectors of means: moments about zero in place of covariances. */
+static const double *about_zero(size_t rows, size_t k, const double *x, const double *left, const double *right, struct arena *mem, struct err *e)
+{
+    double *sum = arena_scratch(mem, rows * k, sizeof *sum, e);
+    for (size_t i = 0; sum && i < rows; i++)
+        for (size_t j = 0; j < k; j++)
+            sum[i * k + j] = x[i * k + j] + left[i] * right[j];
+    return sum;
+}
+
+/* Where the bias stays as it is the weights have to give the mean as well: what never varies counts like anything else. */
+static bool keep_means(const struct weight_view *v, const float *code_w, struct arena *mem, struct reconstruct_task *io, struct err *e)
+{
+    double *mean_y = arena_array(mem, io->n, sizeof *mean_y, e);
+    for (size_t c = 0; mean_y && c < io->n; c++)
+        mean_y[c] = v->mean_y[c] - method_folded_bias(v, code_w, (double)v->a.scale, c);
+    return mean_y && (io->h = about_zero(io->k, io->k, io->h, v->mean, v->mean, mem, e))
+        && (!io->c || (io->c = about_zero(io->n, io->k, io->c, mean_y, v->mean, mem, e)));
+}
+
 bool method_rebuild_weights(const struct recipe *r, const struct weight_view *v, struct pool *pool, struct arena *mem,
                             struct qweight *ret, struct err *e)
 {
@@ -237,15 +257,15 @@ bool method_rebuild_weights(const struct recipe *r, const struct weight_view *v,
     if (v->rows == 0)
         return method_round_weights(r, v, pool, mem, ret, e);
     float *w = code_weights(v, mem, e);
-    bool rebuild = r->weights.rounding != RECIPE_NEAREST;
+    bool rebuild = r->weights.rounding != RECIPE_NEAREST, correct = r->reconstruction.bias_correction;
     struct reconstruct_task t = {
         .v = w, .n = (size_t)v->l->n, .k = (size_t)v->l->k, .h = v->h, .c = rebuild ? v->c : NULL, .bits = v->bits,
         .symmetric = r->weights.symmetric, .grid = weight_grid_of(r, v->l, v->bits), .search = true, .act_order = true,
         .rounding = roundings[r->weights.rounding], .ridge = r->reconstruction.ridge, .damping = r->reconstruction.damping,
         .descents = rebuild ? r->reconstruction.descents : 0, .steps = 1000,
     };
-    return w && reconstruct(&t, pool, mem, &q, e) && unpack(v, &q, w, &t, mem, ret, e)
-        && (r->reconstruction.bias_correction ? correct_bias(v, &q, w, mem, ret, e) : method_fold_bias(v, w, (double)v->a.scale, mem, ret, e));
+    return w && (correct || keep_means(v, w, mem, &t, e)) && reconstruct(&t, pool, mem, &q, e) && unpack(v, &q, w, &t, mem, ret, e)
+        && (correct ? correct_bias(v, &q, w, mem, ret, e) : method_fold_bias(v, w, (double)v->a.scale, mem, ret, e));
 }
 
 const struct method method_repquant = {

@@ -9,6 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Codes of biases: at most so large, which leaves room for the sums, and of channels without weights so large at least. */
+#define BIAS_MOST 0x1p28
+#define BIAS_FINE 0x1p24
+
 struct affine quantizer_unit(int bits, bool symmetric)
 {
     int half = 1 << (bits - 1);
@@ -357,6 +361,57 @@ float *qweight_floats(const struct qweight *w, const struct layer *l, struct are
         for (size_t k = 0; k < w->k; k++)
             f[qweight_at(l, c, k)] -= (float)w->zero[qweight_scale_at(w, c, k)];
     return f;
+}
+
+/* ---- a bias in units of the sums ---- */
+
+static bool all_zero(const struct layer *l, const struct qweight *w, size_t channel)
+{
+    for (size_t k = 0; k < w->k; k++)
+        if (w->codes[qweight_at(l, channel, k)] != (w->zero ? w->zero[channel] : 0))
+            return false;
+    return true;
+}
+
+/* The least scale that the biases of n channels with one scale need; 0: theirs will do. */
+static float scale_for_bias(const struct layer *l, const struct qweight *w, const float *bias, float x_scale, size_t first, size_t n)
+{
+    double largest = 0, scale = (double)w->scale[first];
+    bool zero = true;
+    for (size_t c = first; c < first + n; c++) {
+        largest = fmax(largest, fabs((double)bias[c]));
+        zero = zero && all_zero(l, w, c);
+    }
+    double reach = largest / (double)x_scale;
+    if (reach > scale * BIAS_MOST)
+        return (float)fmin(reach / BIAS_MOST, FLT_MAX);
+    return zero && largest > 0 && reach < scale * BIAS_FINE ? (float)fmax(reach / BIAS_FINE, FLT_MIN) : 0;
+}
+
+static void change_scale(const struct layer *l, struct qweight *io, size_t channel, float scale)
+{
+    int zero = io->zero ? io->zero[channel] : 0;
+    double ratio = (double)io->scale[channel] / (double)scale;
+    for (size_t k = 0; k < io->k; k++) {
+        int8_t *code = &io->codes[qweight_at(l, channel, k)];
+        *code = (int8_t)(rint((*code - zero) * ratio) + zero);
+    }
+    io->scale[channel] = scale;
+}
+
+bool qweight_fit_bias(const struct graph *g, const struct layer *l, size_t rows, float x_scale, struct qweight *io)
+{
+    const float *bias = qweight_bias(io, g, l);
+    bool changed = false;
+    rows = rows ? rows : io->n;
+    for (size_t first = 0; bias && first < io->n; first += rows) {
+        size_t n = io->n - first < rows ? io->n - first : rows;
+        float scale = scale_for_bias(l, io, bias, x_scale, first, n);
+        for (size_t c = first; scale > 0 && c < first + n; c++)
+            change_scale(l, io, c, scale);
+        changed = changed || scale > 0;
+    }
+    return changed;
 }
 
 bool conv_scales(const struct layer *l, const struct qweight *w, const struct graph *g, float x_scale, const float *mul,

@@ -48,7 +48,7 @@ struct qweight {
     float *low_u, *low_v;
     int bits;
     double signal, error;      /* sums of squares of the weights and of what rounding changed, less what the matrices give back */
-    int64_t zero_channels;     /* channels that are all zero (their scale is 1) */
+    int64_t zero_channels;     /* channels that are all zero (their scale is 1, or what a bias needs) */
     double rounding_gain_db;   /* of the expected output error, against rounding to nearest in the same ranges; 0: that is what was done */
     double bias_gain_db;       /* of the expected output error, by a corrected bias; 0 without */
 };
@@ -92,6 +92,14 @@ static inline const float *qweight_bias(const struct qweight *w, const struct gr
 {
     return w->bias ? w->bias : layer_bias(g, l);
 }
+
+/*
+ * A convolution's bias is an int32 in units of x_scale times its channel's scale.  Where weights are so small that it would not fit, or
+ * all zero so that their scale says nothing of it, the scales change and the codes are rounded again: what that costs is far below
+ * the bias's share of an output step, and is not counted in `error`.  rows: of the grid, so many channels share a scale; 0: all do.
+ * Tells whether anything changed.
+ */
+bool qweight_fit_bias(const struct graph *g, const struct layer *l, size_t rows, float x_scale, struct qweight *io);
 
 /* A convolution whose output channels are scaled by mul (NULL: 1) before they are quantized, all [n]. */
 struct conv_scales {

@@ -7,7 +7,7 @@
  *     H = E[(a - E a)(a - E a)^T]  [k, k]      C = E[(y* - E y*)(a - E a)^T]  [n, k]
  *
  * with y* what the layer should give.  With the best bias, the mean squared error of weights W is a constant
- * plus tr(W H W^T) - 2 tr(W C^T).  In order:
+ * plus tr(W H W^T) - 2 tr(W C^T).  With a bias b that stays it is the same of E[a a^T] and E[(y* - b) a^T].  In order:
  *
  *   1. The target.  V* = V + (C - V H)(H + ridge m I)^-1, m the mean of H's diagonal: ridge regression towards V
  *      (the Aqer of ERQ: Zhong et al. 2024, arXiv 2407.06794, in Gram form).  Without C, V* = V.

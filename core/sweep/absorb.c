@@ -125,20 +125,25 @@ static float *writable(struct absorber *a, int value, struct err *e)
     return x;
 }
 
-/* The maker's output channels times mul; mul: [channels of the site]. */
+/* What moving mul [channels of the site] multiplies the maker's output channels by: [n of the maker]. */
+static void maker_factors(const struct sweep *s, const struct absorb_path *p, const float *mul, float *ret)
+{
+    for (int64_t c = 0; c < s->layers[p->layer].l->n; c++)
+        ret[c] = 1;
+    for (size_t c = 0; c < sweep_channels(s, p->site); c++)
+        ret[p->map[c]] = mul[c];
+}
+
 static bool scale_maker(struct absorber *a, const struct absorb_path *p, const float *mul, struct err *e)
 {
     const struct layer *l = a->s->layers[p->layer].l;
-    size_t k = (size_t)l->k, n = (size_t)l->n, channels = sweep_channels(a->s, p->site);
+    size_t k = (size_t)l->k, n = (size_t)l->n;
     struct weight_source at = weight_source_of(a->changed, l);
     float *factor = arena_array(a->scratch, n, sizeof *factor, e), *w = writable(a, l->weight, e);
     float *bias = l->bias >= 0 ? writable(a, l->bias, e) : NULL;
     if (!factor || !w || (l->bias >= 0 && !bias))
         return false;
-    for (size_t c = 0; c < n; c++)
-        factor[c] = 1;
-    for (size_t c = 0; c < channels; c++)
-        factor[p->map[c]] = mul[c];
+    maker_factors(a->s, p, mul, factor);
     for (size_t i = 0; i < k; i++)
         for (size_t c = 0; c < n; c++)
             w[i * at.step_k + c * at.step_n] *= factor[c];
@@ -311,11 +316,30 @@ static bool run_side(void *arg, size_t piece, int thread, struct err *e)
     return ok;
 }
 
+/* A reader may be a maker as well, of the next site: what it gives now is divided by what its output was multiplied by. */
+static bool undo_makers(const struct absorber *a, const struct sides *io, struct err *e)
+{
+    for (int i = 0; i < a->n; i++) {
+        const struct absorb_path *p = &a->paths[i];
+        const struct site *site = &a->s->sites[p->site];
+        size_t n = (size_t)a->s->layers[p->layer].l->n;
+        if (!site->absorbed || !io->n[p->layer])
+            continue;
+        float *factor = arena_array(a->scratch, n, sizeof *factor, e);
+        if (!factor)
+            return false;
+        maker_factors(a->s, p, site->factors.mul, factor);
+        for (size_t j = 0; j < io->n[p->layer]; j++)
+            io->side[1].y[p->layer][j] /= factor[j % n];
+    }
+    return true;
+}
+
 static bool check_unchanged(struct absorber *a, struct err *e)
 {
     struct sides s = { .a = a, .n = arena_array(a->scratch, (uint64_t)a->s->n_layers, sizeof *s.n, e) };
     if (!s.n || !side_init(a, a->t->g, s.n, &s.side[0], e) || !side_init(a, a->s->g, s.n, &s.side[1], e)
-        || !pool_run(a->t->pool, 2, run_side, &s, e))
+        || !pool_run(a->t->pool, 2, run_side, &s, e) || !undo_makers(a, &s, e))
         return false;
     for (int k = 0; k < a->s->n_layers; k++) {
         double off = 0, largest = 0;

@@ -85,7 +85,8 @@ static void cast_rebuild(struct cast *c, int index)
     double cross = n >= k ? k * k : n * k, own = (double)l->l->n;
     c->f->moments = larger(c->f->moments, (uint64_t)(8 * (k * k + cross + n * k) + 4 * n * k));
     c->f->member = larger(c->f->member, (uint64_t)(8 * k * k + 4 * (k * k + cross) + 512 * 4 * (2 * k + n)));
-    c->f->rebuild = larger(c->f->rebuild, (uint64_t)(24 * k * k + 24 * own * k));
+    double about_zero = c->t->recipe->reconstruction.bias_correction ? 0 : 8 * (k * k + own * k);     /* the same moments with their means */
+    c->f->rebuild = larger(c->f->rebuild, (uint64_t)(24 * k * k + 24 * own * k + about_zero));
     c->f->moment_flops += rows * k * k * (own / n) + 2 * rows * (n >= k ? k * k * (own / n) : 2 * own * k);
     c->f->rebuild_flops += 2 * k * k * k + 2 * own * k * k * (2 + c->t->recipe->reconstruction.descents);
 }

@@ -165,6 +165,12 @@ static const struct sweep_layer *same_weight(const struct sweep *s, const struct
     return NULL;
 }
 
+static void fit_bias(const struct recipe *r, const struct weight_view *v, struct qweight *io)
+{
+    if (v->l->kind == LAYER_CONV)
+        qweight_fit_bias(v->g, v->l, weight_grid_of(r, v->l, v->bits).rows, v->a.scale, io);
+}
+
 /* The method's codes for a layer's weights, kept beyond its scratch memory.  *ret stays empty on failure. */
 static bool make_weights(const struct walk *w, const struct weight_view *v, struct qweight *ret, struct err *e)
 {
@@ -172,8 +178,10 @@ static bool make_weights(const struct walk *w, const struct weight_view *v, stru
     struct weight_view own = *v;           /* without moments that were gathered for the compensation alone */
     own.rows = w->t->method->wants_moments(w->t->recipe) ? v->rows : 0;
     bool ok = (scratch || err_set(e, ERR_MEMORY, v->l->name, "no memory for the layer's weights"))
-           && w->t->method->weights(w->t->recipe, &own, w->t->pool, scratch, ret, e) && compensate(w->t->recipe, v, scratch, ret, e)
-           && keep_weight(w->mem, w->codes, ret, e);
+           && w->t->method->weights(w->t->recipe, &own, w->t->pool, scratch, ret, e) && compensate(w->t->recipe, v, scratch, ret, e);
+    if (ok)
+        fit_bias(w->t->recipe, v, ret);
+    ok = ok && keep_weight(w->mem, w->codes, ret, e);
     arena_free(scratch);
     if (!ok)
         *ret = (struct qweight){ 0 };

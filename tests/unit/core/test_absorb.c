@@ -50,6 +50,20 @@ static struct builder *plain(const char *activation)
     return b;
 }
 
+/* fc1 -> Relu -> fc2 -> Relu -> fc3: fc2 reads one site and makes the next. */
+static struct builder *chained(void)
+{
+    struct builder *b = mb_new(20);
+    mb_values(b, "x:f32[batch,5,8]");
+    linear(b, "x", "fc1", 1, 8, 12);
+    mb_node(b, "Relu", "fc1", "first", "");
+    linear(b, "first", "fc2", 2, 12, 10);
+    mb_node(b, "Relu", "fc2", "inner", "");
+    linear(b, "inner", "fc3", 3, 10, 8);
+    mb_output(b, "fc3");
+    return b;
+}
+
 /* Four query heads of 4 on two key-value heads, repeated by Expand; `mixed`: as if tokens were heads, so that p.v adds unlike channels. */
 static struct builder *grouped(bool mixed)
 {
@@ -183,6 +197,13 @@ static void the_linear_before_takes_factors_up_where_it_can(void **state)
     check_absorbed(fused(false), "o_in");
 }
 
+static void a_linear_may_read_one_site_and_make_the_next(void **state)
+{
+    (void)state;
+    check_absorbed(chained(), "first");
+    check_absorbed(chained(), "inner");
+}
+
 static void elsewhere_a_mul_does_and_the_network_stays(void **state)
 {
     (void)state;
@@ -257,6 +278,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_linear_before_takes_factors_up_where_it_can),
+        cmocka_unit_test(a_linear_may_read_one_site_and_make_the_next),
         cmocka_unit_test(elsewhere_a_mul_does_and_the_network_stays),
         cmocka_unit_test(without_multiply_what_cannot_fold_stays_as_it_is),
         cmocka_unit_test(query_heads_of_a_group_have_one_factor),

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -219,6 +220,49 @@ static void a_channel_of_zeros_keeps_a_usable_scale_and_is_counted(void **state)
     arena_free(s.mem);
 }
 
+/* What a convolution of two inputs and two channels gives on codes 100 and -50 of a step of 0.5, bias in whole units. */
+static double on_codes(const struct qweight *w, int channel, float bias)
+{
+    int zero = w->zero ? w->zero[channel] : 0;
+    int32_t sum = 100 * (w->codes[2 * channel] - zero) - 50 * (w->codes[2 * channel + 1] - zero), unit = quantizer_bias(bias, 0.5f * w->scale[channel]);
+    assert_true(abs(unit) <= 1 << 28);
+    return (double)(sum + unit) * 0.5 * (double)w->scale[channel];
+}
+
+static void scales_leave_room_for_a_convolutions_bias(void **state)
+{
+    (void)state;
+    static const struct { const char *label; float w[4], bias[2]; size_t rows; bool changed; } cases[] = {
+        { "ordinary weights", { 1, -0.5f, 0.25f, 1 }, { 0.4f, -3 }, 1, false },
+        { "no weights", { 1, -0.5f, 0, 0 }, { 0.4f, -0.21f }, 1, true },
+        { "no weights and no bias", { 1, -0.5f, 0, 0 }, { 0.4f, 0 }, 1, false },
+        { "tiny weights", { 1, -0.5f, 1e-11f, -1e-11f }, { 0.4f, 0.45f }, 1, true },
+        { "denormals", { 1, -0.5f, 1e-42f, 0 }, { 0.4f, 1e4f }, 1, true },
+        { "tiny weights that share a scale", { 1e-11f, 0, 2e-11f, 0 }, { 0.4f, 0.45f }, 0, true },
+        { "one channel without weights under a shared scale", { 1, -0.5f, 0, 0 }, { 0.4f, 0.45f }, 0, false },
+    };
+    for (size_t i = 0; i < COUNT(cases) * 2; i++) {
+        struct source s;
+        struct err e = { 0 };
+        struct qweight w;
+        struct weight_grid grid = { .rows = cases[i / 2].rows };
+        source_make(&s, LAYER_CONV, false, 2, 2);
+        memcpy(s.w, cases[i / 2].w, sizeof cases[0].w);
+        assert_true(qweight_round(graph_around(&s), &s.l, NULL, 8, &grid, i % 2, s.mem, &w, &e));
+        w.bias = arena_array(s.mem, 2, sizeof *w.bias, &e);
+        memcpy(w.bias, cases[i / 2].bias, sizeof cases[0].bias);
+        if (qweight_fit_bias(&s.g, &s.l, grid.rows, 0.5f, &w) != cases[i / 2].changed)
+            fail_msg("%s: scales %g %g", cases[i / 2].label, (double)w.scale[0], (double)w.scale[1]);
+        assert_true(grid.rows == 1 || w.scale[0] == w.scale[1]);
+        for (int c = 0; c < 2; c++) {
+            double want = 50 * (double)s.w[2 * c] - 25 * (double)s.w[2 * c + 1] + (double)w.bias[c], got = on_codes(&w, c, w.bias[c]);
+            if (!(fabs(got - want) <= 0.02 * fabs(want)))
+                fail_msg("%s: channel %d gives %g, not %g", cases[i / 2].label, c, got, want);
+        }
+        arena_free(s.mem);
+    }
+}
+
 static void a_weight_that_is_not_finite_is_refused_with_its_channel(void **state)
 {
     (void)state;
@@ -297,6 +341,7 @@ int main(void)
         cmocka_unit_test(a_bias_is_rounded_to_even_and_saturates),
         cmocka_unit_test(weights_of_every_layout_are_rounded_as_plain_loops_do),
         cmocka_unit_test(a_channel_of_zeros_keeps_a_usable_scale_and_is_counted),
+        cmocka_unit_test(scales_leave_room_for_a_convolutions_bias),
         cmocka_unit_test(a_weight_that_is_not_finite_is_refused_with_its_channel),
         cmocka_unit_test(histograms_before_and_after_count_every_weight),
         cmocka_unit_test(codes_of_four_bits_are_packed_low_half_first),
