@@ -99,10 +99,11 @@ static void mix(const uint8_t *from, size_t step, const int32_t *w, int n, uint8
 /* Along rows (step 3) or along columns. */
 static bool one_way(const struct picture *from, bool rows, int out, enum resample how, struct picture *ret, struct err *e)
 {
-    struct weights k;
+    struct weights k = { 0 };
     size_t stride = (size_t)from->width * 3;
-    bool ok = weights_new(&k, rows ? from->width : from->height, out, how, e)
-           && picture_alloc(ret, (uint64_t)(rows ? out : from->width), (uint64_t)(rows ? from->height : out), "resize", e);
+    /* The picture first: weights of one that is refused for its size may be far more than it. */
+    bool ok = picture_alloc(ret, (uint64_t)(rows ? out : from->width), (uint64_t)(rows ? from->height : out), "resize", e)
+           && weights_new(&k, rows ? from->width : from->height, out, how, e);
     uint8_t *to = ok ? ret->rgb : NULL;
     for (int y = 0; ok && y < ret->height; y++)
         for (int x = 0; x < ret->width; x++, to += 3) {
@@ -110,6 +111,8 @@ static bool one_way(const struct picture *from, bool rows, int out, enum resampl
             mix(from->rgb + (size_t)line * stride + (size_t)column * 3, rows ? 3 : stride, k.w + (size_t)i * (size_t)k.taps, k.count[i], to);
         }
     weights_free(&k);
+    if (!ok)
+        picture_release(ret);
     return ok;
 }
 

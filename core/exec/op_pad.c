@@ -5,7 +5,7 @@ enum pad_mode { PAD_CONSTANT, PAD_EDGE, PAD_REFLECT, PAD_WRAP };
 
 struct pad {
     enum pad_mode mode;
-    int64_t before[TENSOR_MAX_RANK];       /* negative: cropped */
+    int64_t before[TENSOR_MAX_RANK], after[TENSOR_MAX_RANK];       /* negative: cropped */
     char value[8];                         /* one element */
 };
 
@@ -19,8 +19,11 @@ static bool read_pad(const struct op_args *a, struct pad *ret, struct err *e)
                                : mode[0] == 'w' ? PAD_WRAP : PAD_CONSTANT };
     if (!pads || !elem_bytes(a->out[0].dtype))
         return op_refuse(a, a->out[0].dtype, e);
-    for (int64_t n = shape_elements(&pads->shape) / 2, i = 0; i < n; i++)
-        ret->before[axes ? op_axis(op_int(axes, i), rank) : (int)i] = op_int(pads, i);
+    for (int64_t n = shape_elements(&pads->shape) / 2, i = 0; i < n; i++) {
+        int axis = axes ? op_axis(op_int(axes, i), rank) : (int)i;
+        ret->before[axis] = op_int(pads, i);
+        ret->after[axis] = op_int(pads, n + i);
+    }
     if (value && value->data && value->dtype == a->out[0].dtype)
         op_copy(ret->value, value->data, elem_bytes(value->dtype));
     return true;
@@ -35,9 +38,18 @@ static int64_t pad_source(enum pad_mode mode, int64_t i, int64_t dim)
         return -1;
     if (mode == PAD_EDGE)
         return i < 0 ? 0 : dim - 1;
-    int64_t period = mode == PAD_WRAP || dim == 1 ? dim : 2 * (dim - 1);
+    int64_t period = dim == 1 ? dim : 2 * (dim - 1);
     i = (i % period + period) % period;
     return i < dim ? i : period - i;
+}
+
+/* As ONNX Runtime does it: what one side crops does not come back at the other. */
+static int64_t wrap_source(const struct pad *p, int d, int64_t i, int64_t dim)
+{
+    if (p->before[d] < -dim || p->after[d] < -dim)
+        return -1;
+    int64_t first = p->before[d] < 0 ? -p->before[d] : 0, period = dim - first + (p->after[d] < 0 ? p->after[d] : 0);
+    return period > 0 ? first + ((i - first) % period + period) % period : -1;
 }
 
 /* Input offset of the output element at `index`, or -1. */
@@ -45,7 +57,8 @@ static int64_t pad_offset(const struct pad *p, const struct shape *in, const int
 {
     int64_t at = 0;
     for (int d = 0; d < in->rank; d++) {
-        int64_t i = pad_source(p->mode, index[d] - p->before[d], in->dim[d]);
+        int64_t i = index[d] - p->before[d];
+        i = p->mode == PAD_WRAP ? wrap_source(p, d, i, in->dim[d]) : pad_source(p->mode, i, in->dim[d]);
         if (i < 0)
             return -1;
         at = at * in->dim[d] + i;

@@ -258,6 +258,8 @@ case("axes", "Pad", [rng(4, 5), i64(1, 2), None, i64(-1)], const=[1, 3], opset=1
 for mode in ("reflect", "edge"):
     case(mode, "Pad", [rng(3, 4), i64(1, 2, 2, 3)], const=[1], mode=mode)
 case("wrap", "Pad", [rng(3, 4), i64(1, 2, 2, 3)], const=[1], mode="wrap", opset=19)
+for pads in ((-1, 0, 3, 0), (4, 0, -2, 0), (-1, -1, 2, 9), (-1, 0, -1, 1)):
+    case(f"wrap what is left by {pads}", "Pad", [rng(4, 3), i64(*pads)], const=[1], mode="wrap", opset=19)
 case("int64", "Pad", [rng(3, dtype="int64"), i64(1, 1), np.int64(5)], const=[1, 2])
 for upper in (0, 1):
     for k in (None, -1, 0, 2, 10, -10):

@@ -6,6 +6,7 @@
 #include "core/data/picture.h"
 
 #include <jpeglib.h>
+#include <sys/resource.h>
 
 /* ---- dimensions ---- */
 
@@ -34,6 +35,29 @@ static void dimensions_are_bounded(void **state)
     assert_false(picture_decode("\xff\xd8\xff", (uint64_t)PICTURE_MAX_FILE + 1, "a.jpg", &p, &e));     /* refused before a byte is read */
     assert_int_equal(e.code, ERR_DATA_LIMIT);
     assert_non_null(strstr(e.text, "67108865 bytes"));
+}
+
+static long peak_kb(void)
+{
+    struct rusage r;
+    assert_int_equal(getrusage(RUSAGE_SELF, &r), 0);
+    return r.ru_maxrss;
+}
+
+/* The weights of eight million rows would be 224 MB. */
+static void a_picture_that_becomes_too_large_is_refused_before_its_weights_are_made(void **state)
+{
+    (void)state;
+    struct picture p, large;
+    struct err e = { 0 };
+    assert_true(picture_alloc(&p, 1, PICTURE_MAX_SIDE, "a.png", &e));
+    long before = peak_kb();
+    assert_false(picture_resize(&p, 4, 8000000, RESAMPLE_BICUBIC, &large, &e));
+    assert_int_equal(e.code, ERR_DATA_LIMIT);
+    assert_null(large.rgb);
+    if (peak_kb() - before > 100000)
+        fail_msg("%ld kB were taken", peak_kb() - before);
+    picture_release(&p);
 }
 
 /* ---- EXIF ---- */
@@ -249,6 +273,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dimensions_are_bounded),
+        cmocka_unit_test(a_picture_that_becomes_too_large_is_refused_before_its_weights_are_made),
         cmocka_unit_test(an_orientation_is_read_where_it_is_one_and_nowhere_else),
         cmocka_unit_test(no_part_of_a_picture_is_a_picture),
         cmocka_unit_test(a_picture_is_painted_a_hundred_times_and_no_more),
