@@ -224,7 +224,8 @@ static void a_channel_of_zeros_keeps_a_usable_scale_and_is_counted(void **state)
 static double on_codes(const struct qweight *w, int channel, float bias)
 {
     int zero = w->zero ? w->zero[channel] : 0;
-    int32_t sum = 100 * (w->codes[2 * channel] - zero) - 50 * (w->codes[2 * channel + 1] - zero), unit = quantizer_bias(bias, 0.5f * w->scale[channel]);
+    int32_t sum = 100 * (w->codes[2 * channel] - zero) - 50 * (w->codes[2 * channel + 1] - zero);
+    int32_t unit = quantizer_bias(bias, 0.5f * w->scale[channel]);
     assert_true(abs(unit) <= 1 << 28);
     return (double)(sum + unit) * 0.5 * (double)w->scale[channel];
 }
