@@ -25,6 +25,12 @@ void reply_field(struct reply *reply, const char *name, const char *fmt, ...)
     reply->field[reply->fields++].value = value;
 }
 
+void reply_drop_fields(struct reply *reply)
+{
+    while (reply->fields)
+        free(reply->field[--reply->fields].value);
+}
+
 bool reply_has(const struct reply *reply, const char *name)
 {
     for (int i = 0; i < reply->fields; i++)
@@ -142,7 +148,6 @@ void reply_seal(struct reply *reply)
 void reply_release(struct reply *reply)
 {
     drop_body(reply);
-    for (int i = 0; i < reply->fields; i++)
-        free(reply->field[i].value);
+    reply_drop_fields(reply);
     *reply = REPLY_INIT;
 }

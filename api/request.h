@@ -183,6 +183,9 @@ void reply_stored(struct reply *reply, const char *name, char **take_json);
 /* Takes `json`; NULL is out of memory and becomes an error.  Always true: `return reply_json(...)`. */
 bool reply_json(struct reply *reply, int status, json_t *json, struct err *e);
 
+/* Takes back fields that tell of a body (ranges, digests, dispositions) and no longer hold. */
+void reply_drop_fields(struct reply *reply);
+
 /* Turns *e into a problem document; keeps the fields already set. */
 void reply_problem(const struct request *req, struct reply *reply, const struct err *e);
 

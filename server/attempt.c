@@ -177,7 +177,10 @@ static bool prepare(struct attempt *a, struct err *e)
 {
     const struct config *c = a->of->config;
     int64_t threads = task_threads(c);
-    return task_begin(&a->task, a->of->job->type, e) && add_model(a, e)
+    if (!task_begin(&a->task, a->of->job->type, e))
+        return false;
+    a->task.foreseen = a->of->job->memory;
+    return add_model(a, e)
         && add_dataset(a, "calibration", a->of->job->dataset_id, e) && add_dataset(a, "evaluation", a->of->job->eval_dataset_id, e)
         && task_set_json(&a->task, "recipe", a->of->job->recipe, e)
         && task_set_int(&a->task, "threads", threads, e) && task_set_int(&a->task, "memory", c->memory, e)

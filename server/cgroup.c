@@ -248,8 +248,11 @@ bool cgroup_make(const struct cgroups *of, const struct cgroup_bounds *bounds, s
         snprintf(g.name, sizeof g.name, "%s%u", prefix, atomic_fetch_add(&made, 1) + 1);
         g.dir = sys.mkdirat(of->dir, g.name, 0755) == 0 ? open_folder(of->dir, g.name) : -1;
     } while (g.dir < 0 && errno == EEXIST);
-    if (g.dir < 0)
-        return err_sys(e, "the control group of a process", "make");
+    if (g.dir < 0) {
+        err_sys(e, "the control group of a process", "make");
+        sys.unlinkat(of->dir, g.name, AT_REMOVEDIR);    /* made, and could not be opened */
+        return false;
+    }
     g.procs = openat(g.dir, "cgroup.procs", O_WRONLY | O_CLOEXEC);
     *ret = g;
     if ((g.procs >= 0 || err_sys(e, "cgroup.procs", "open")) && bound(of, g.dir, bounds, e))

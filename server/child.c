@@ -371,7 +371,7 @@ static bool told_by_group(struct child *c, const siginfo_t *info)
     if (killed && c->events.memory)
         err_set(&c->out->problem, ERR_MEMORY_LIMIT, "", "the job's process went over the %lld bytes of memory it may have, and was ended; use a smaller model,"
                 " fewer or smaller samples, or raise --memory", (long long)c->spec->bounds.memory);
-    else if (c->events.tasks)
+    else if (c->events.tasks && !killed)
         err_set(&c->out->problem, ERR_WORKER_LOST, "", "the job's process asked for more than the %lld threads it may have, and ended without a result",
                 (long long)c->spec->bounds.tasks);
     else

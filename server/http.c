@@ -171,6 +171,7 @@ static struct MHD_Response *make_response(struct live *r)
     if (resp || !reads || !http_answer_large(&r->reply))
         return resp;
     err_set(&e, ERR_BUSY, "", "too many large answers wait to be read; try again");
+    reply_drop_fields(&r->reply);
     refuse(r, &e);
     return http_answer(&r->http->answers, &r->reply, true);
 }

@@ -195,12 +195,12 @@ static bool publish(struct blob_writer *w, struct blob *b, struct err *e)
     pthread_mutex_lock(&s->publish_mu);
     /* Over what may be there: the bytes are the same, or the old ones have rotted. */
     bool ok = newfile_commit(&w->file, path, e) && blob_sync_folder(s, path, e);
-    struct conn *c = ok ? db_write(s->db, e) : NULL;
     struct err why = { 0 };
+    struct conn *c = ok ? db_write(s->db, &why) : NULL;
     ok = c && db_write_end(c, blob_add_rows(c, w->team, w->exempt, b, &why), &why);
     blob_withdraw(s, path, &why);
     pthread_mutex_unlock(&s->publish_mu);
-    return ok || (c && err_clean(&why, e));
+    return ok || (why.code && err_clean(&why, e));
 }
 
 bool blob_finish(struct blob_writer *w, struct blob *ret, struct err *e)

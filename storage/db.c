@@ -421,18 +421,20 @@ static _Thread_local bool serves_many;
 
 void db_serve_many(void) { serves_many = true; }
 
-struct conn *db_read(struct db *db)
+static struct conn *take_reader(struct db *db, bool kept)
 {
-    int keep = serves_many ? 0 : DB_READERS_KEPT;
     pthread_mutex_lock(&db->read_mu);
-    while (db->nfree <= keep)
-        pthread_cond_wait(serves_many ? &db->kept_free : &db->read_free, &db->read_mu);
+    while (db->nfree <= (kept ? 0 : DB_READERS_KEPT))
+        pthread_cond_wait(kept ? &db->kept_free : &db->read_free, &db->read_mu);
     struct conn *c = db->free_readers;
     db->free_readers = c->next_free;
     db->nfree--;
     pthread_mutex_unlock(&db->read_mu);
     return c;
 }
+
+struct conn *db_read(struct db *db) { return take_reader(db, serves_many); }
+struct conn *db_read_briefly(struct db *db) { return take_reader(db, true); }
 
 void db_read_end(struct conn *c)
 {

@@ -37,6 +37,8 @@ enum { DB_READERS = 6, DB_READERS_KEPT = 2 };
 void db_serve_many(void);
 
 struct conn *db_read(struct db *db);
+/* For one short look behind a lock that threads which serve many wait for: any reader will do. */
+struct conn *db_read_briefly(struct db *db);
 void db_read_end(struct conn *c);
 
 /* Transactions committed so far; counted before db_write_end() returns. */

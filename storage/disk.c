@@ -31,7 +31,7 @@ static uint64_t left(const struct store *s, uint64_t promised)
 uint64_t store_room(struct store *s)
 {
     uint64_t promised = 0;
-    struct conn *c = db_read(s->db);
+    struct conn *c = db_read_briefly(s->db);
     bool ok = read_promised(c, &promised, NULL);
     db_read_end(c);
     return ok ? left(s, promised) : 0;

@@ -64,7 +64,7 @@ bool hold_upload(struct hold *h, struct store *s, const char *team, const char *
 
 static bool grant(struct store *s, const char *team, const struct held *held, uint64_t need, uint64_t *bytes, struct err *e)
 {
-    struct conn *c = db_read(s->db);
+    struct conn *c = db_read_briefly(s->db);
     bool ok = quota_grant(c, team, held, need, bytes, e);
     db_read_end(c);
     return ok;

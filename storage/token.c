@@ -116,13 +116,6 @@ bool token_issue(struct store *s, const char *team, const struct token_request *
     return ok;
 }
 
-bool token_create(struct store *s, const char *team, const char *name, const char *scopes, int64_t expires_at,
-                  struct token *ret, char ret_text[TOKEN_TEXT_SIZE], struct err *e)
-{
-    struct token_request request = { .name = name, .scopes = scopes, .expires_at = expires_at };
-    return token_issue(s, team, &request, ret, ret_text, e);
-}
-
 /* ---- verifying ---- */
 
 static void token_of_row(struct stmt *s, struct token *t)

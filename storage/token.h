@@ -44,10 +44,6 @@ bool token_text(char ret[TOKEN_TEXT_SIZE], struct err *e);
 bool token_issue(struct store *s, const char *team, const struct token_request *request, struct token *ret,
                  char ret_text[TOKEN_TEXT_SIZE], struct err *e);
 
-/* The same without a maker. */
-bool token_create(struct store *s, const char *team, const char *name, const char *scopes, int64_t expires_at,
-                  struct token *ret, char ret_text[TOKEN_TEXT_SIZE], struct err *e);
-
 /* The token's row.  Unknown, deleted, expired and malformed are one answer: ERR_AUTH_REQUIRED. */
 bool token_verify(struct store *s, const char *text, struct token *ret, struct err *e);
 

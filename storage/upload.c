@@ -350,14 +350,14 @@ static bool publish(struct upload_part *p, struct blob *b, struct err *e)
     hold_blob(&p->hold, b->digest);
     pthread_mutex_lock(&s->publish_mu);
     bool ok = name_bytes(s, st, path, e), counted = !st->fresh && !st->source[0];     /* since it began: see upload_row_insert() */
-    struct conn *c = ok ? db_write(s->db, e) : NULL;
     struct err why = { 0 };
+    struct conn *c = ok ? db_write(s->db, &why) : NULL;
     ok = c && db_write_end(c, blob_add_rows(c, st->team, counted, b, &why) && upload_row_end(s, c, st, b->digest, &why), &why);
     blob_withdraw(s, path, &why);
     pthread_mutex_unlock(&s->publish_mu);
     if (ok)
         unlinkat(s->blobs_fd, st->id, 0);
-    return ok || (c && err_clean(&why, e));
+    return ok || (why.code && err_clean(&why, e));
 }
 
 /* All bytes are there.  Wrong ones are thrown away with the upload: sending the rest again would not help. */

@@ -113,7 +113,7 @@ bool upload_row_delete(struct store *s, const char *team, const char *id, bool *
 bool upload_few_enough(struct store *s, const char *team, const struct held *held, struct err *e)
 {
     struct err why = { 0 };
-    struct conn *c = db_read(s->db);
+    struct conn *c = db_read_briefly(s->db);
     struct stmt *q = stmt_begin(c, SQL_UPLOAD_OPEN);
     stmt_text(q, 1, team);
     stmt_int(q, 2, clock_now_us());

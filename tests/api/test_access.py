@@ -125,9 +125,9 @@ def test_bodies_of_unknown_length_take_their_steps_of_the_quota(make_daemon):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         codes = list(pool.map(put, range(8)))
     assert set(codes) == {201, 403} and codes.count(201) in (1, 2)
-    assert ask("GET", "/v1/teams/red").json()["used"]["bytes"] == 100_000 * codes.count(201)
+    until(lambda: ask("GET", "/v1/teams/red").json()["used"]["bytes"] == 100_000 * codes.count(201), what="the return of what was refused")
     assert put(9 if codes.count(201) == 1 else codes.index(201)) in (200, 201)      # alone it may have all that is left
-    assert not daemon.leftovers()
+    until(lambda: not daemon.leftovers(), what="the end of what was refused")
 
 
 def test_slow_senders_together_reserve_no_more_than_the_quota(make_daemon):

@@ -123,7 +123,7 @@ def test_what_is_left_in_the_group_of_a_killed_daemons_child_ends_with_the_next_
     d = make_daemon(cgroup=folder)
     job = d.job("stage quantizing; hang")
     group, [child] = until(lambda: next(((name, pids) for name, pids in groups(folder).items() if pids), None), 10, "a process")
-    with subprocess.Popen(["sleep", "600"]) as left:
+    with subprocess.Popen(["sleep", "60"]) as left:
         (folder / group / "cgroup.procs").write_text(str(left.pid))
         (d.folder / "port").unlink()
         d.process.kill()

@@ -129,7 +129,7 @@ def test_the_scrubber_finds_it_without_being_asked(one):
     d.start()
     until(lambda: value(d, "repquant_blobs_corrupt") == 1, what="the mark")
     assert d("GET", f"/v1/datasets/{wish['dataset_id']}").json()["corrupt"] is True
-    told = [json.loads(line) for line in d.log.read_text().splitlines() if "store.scrub" in line]
+    told = until(lambda: [json.loads(line) for line in d.log.read_text().splitlines() if "store.scrub" in line], what="the line that tells of it")
     assert len(told) == 1 and told[0]["level"] == "error" and digest in json.dumps(told[0])
     assert d.stop() == 0
     with sqlite3.connect(d.data / "repquant.db") as db:

@@ -15,6 +15,7 @@
 #include "storage/blob.h"
 #include "storage/run.h"
 #include "storage/scratch.h"
+#include "storage/token.h"
 #include "storage/webhook.h"
 
 #include <ftw.h>
@@ -85,6 +86,14 @@ static inline void fixture_reopen(struct fixture *f)
     io_sync_forget();
     if (!(f->store = store_open(f->dir, &e)))
         fail_msg("%s: %s", e.where, e.text);
+}
+
+/* A token that nobody made. */
+static inline bool token_create(struct store *s, const char *team, const char *name, const char *scopes, int64_t expires_at,
+                                struct token *ret, char ret_text[TOKEN_TEXT_SIZE], struct err *e)
+{
+    struct token_request request = { .name = name, .scopes = scopes, .expires_at = expires_at };
+    return token_issue(s, team, &request, ret, ret_text, e);
 }
 
 static inline int fixture_setup(void **state)

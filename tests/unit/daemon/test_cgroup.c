@@ -9,12 +9,15 @@
 #define FAKE_JOB_IS_PART_OF_A_TEST
 #include "tests/tools/fake_job.c"
 
+#include "core/base/clock.h"
 #include "core/base/log.h"
 #include "server/cgroup.h"
 #include "server/child.h"
 #include "server/launcher.h"
 #include "server/task.h"
+#include "server/worker.h"
 
+#include <sched.h>
 #include <sys/xattr.h>
 
 enum { TEXT = 64 };
@@ -363,6 +366,7 @@ static void a_childs_end_is_told_by_what_its_group_counted(void **state)
         { "killed", "oom 3\noom_kill 0\n", "max 0\n", ERR_WORKER_LOST, true, "signal 9" },
         { "killed", "oom 0\noom_kill 0\n", "max 0\n", ERR_WORKER_LOST, true, "signal 9" },
         { "crash", "oom 1\noom_kill 1\n", "max 0\n", ERR_WORKER_LOST, true, "signal 11" },
+        { "killed", "oom 0\noom_kill 0\n", "max 2\n", ERR_WORKER_LOST, true, "signal 9" },
         { "exit 3", "oom 0\noom_kill 0\n", "max 2\n", ERR_WORKER_LOST, false, "more than the 18 threads" },
         { "exit 3", "oom 0\noom_kill 0\n", "max 0\n", ERR_WORKER_LOST, true, "status 3" },
         { "problem resource.memory yes more", "oom 1\noom_kill 1\n", "max 2\n", ERR_MEMORY, true, "more" },
@@ -380,6 +384,34 @@ static void a_childs_end_is_told_by_what_its_group_counted(void **state)
     assert_int_equal(removed, sizeof rows / sizeof rows[0]);
 }
 
+/* A job that was let in for what it is foreseen to take is not ended for taking it. */
+static void a_job_may_have_twice_what_it_was_estimated_to_take(void **state)
+{
+    struct fixture *f = *state;
+    struct err e = { 0 };
+    struct job job;
+    struct config c = { .repquant = "/proc/self/exe", .workers = 1, .threads = 1, .memory = 1 << 24, .address_space = INT64_MAX, .job_seconds = 60,
+                        .inspect_seconds = 10, .silence_seconds = 20, .cgroups = &groups };
+    opened(f, "memory pids");
+    struct job_request r = fixture_request(f);
+    r.recipe = "{\"fake\":\"result model.onnx x\"}";
+    r.memory = INT64_C(10) << 30;
+    assert_true(job_insert(f->store, TEAM_LOCAL, &r, &job, &e));
+    struct workers *w = workers_start(&c, f->store, &e);
+    assert_non_null(w);
+    bool ended = false;
+    for (int64_t end = clock_mono_us() + 20 * 1000000; !ended && clock_mono_us() < end; sched_yield()) {
+        struct job now;
+        assert_true(job_get(f->store, TEAM_LOCAL, job.id, &now, NULL));
+        ended = now.state == JOB_SUCCEEDED;
+        job_release(&now);
+    }
+    workers_stop(w);
+    assert_true(ended);
+    assert_string_equal(file("memory.max")->last, "21474836480");
+    job_release(&job);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(int argc, char **argv)
@@ -394,6 +426,7 @@ int main(int argc, char **argv)
         T(a_kernel_without_swap_accounting_is_fine_and_one_without_the_bound_is_not),
         T(a_name_that_is_taken_is_passed_over),
         T(what_a_child_may_have_grows_with_what_it_is_given),
+        T(a_job_may_have_twice_what_it_was_estimated_to_take),
         T(a_child_enters_its_group_and_keeps_no_way_to_it),
         T(a_childs_end_is_told_by_what_its_group_counted),
     };

@@ -80,9 +80,9 @@ static struct site *site_open_with(void **state, struct http_options options)
     return s;
 }
 
-/* After http_stop(). */
 static struct site *site_open(void **state) { return site_open_with(state, (struct http_options){ .limits = { 1, 1, 1, 1000 } }); }
 
+/* After http_stop(). */
 static void site_free(struct site *s)
 {
     watch_stop(s->watch);
@@ -295,6 +295,13 @@ static int get(struct site *s, const char *path, const char *fields, char *answe
     return status_of(answer);
 }
 
+static void wait_for_held(int64_t least, int64_t most)
+{
+    for (int64_t end = clock_mono_us() + 20 * 1000000, held; (held = metric_value(METRIC_ANSWER_BYTES)) < least || held > most; sched_yield())
+        if (clock_mono_us() > end)
+            fail_msg("%lld bytes wait to be read", (long long)held);
+}
+
 static void what_slow_readers_hold_in_memory_is_bounded(void **state)
 {
     enum { SIZE = LARGE_LOG + (1 << 20) };
@@ -306,16 +313,14 @@ static void what_slow_readers_hold_in_memory_is_bounded(void **state)
     snprintf(ask, sizeof ask, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
     int slow = client_small(s, 4096);
     say(slow, ask);
-    while (metric_value(METRIC_ANSWER_BYTES) < LARGE_LOG)
-        sched_yield();
+    wait_for_held(LARGE_LOG, INT64_MAX);
     assert_int_equal(get(s, path, "", answer, SIZE), 503);
     assert_non_null(strstr(answer, "service.busy"));
     assert_non_null(strstr(answer, "\r\nRetry-After: "));
     assert_int_equal(get(s, path, "Range: bytes=0-99\r\n", answer, SIZE), 206);         /* holds little */
     assert_int_equal(get(s, "/v1/jobs", "", answer, SIZE), 200);
     close(slow);
-    while (metric_value(METRIC_ANSWER_BYTES))
-        sched_yield();
+    wait_for_held(0, 0);
     assert_int_equal(get(s, path, "", answer, SIZE), 200);
     free(answer);
     site_close(s);
