@@ -101,7 +101,7 @@ def test_bytes_are_refused_before_they_are_sent_and_never_by_half(make_daemon):
     for answer in answers:
         if answer.status_code == 403:
             assert "delete" in problem(answer, 403, "quota.exceeded", "max_bytes")["detail"]
-    assert ask("GET", "/v1/teams/red").json()["used"]["bytes"] == 200_000
+    until(lambda: ask("GET", "/v1/teams/red").json()["used"]["bytes"] == 200_000, what="the return of what was refused")
     assert put([a.status_code for a in answers].index(201)).status_code == 200      # what the team has costs nothing more
     connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=10)
     connection.putrequest("PUT", "/v1/models?name=x")
@@ -110,7 +110,7 @@ def test_bytes_are_refused_before_they_are_sent_and_never_by_half(make_daemon):
     connection.endheaders()                     # the answer comes although no byte of the body does
     assert connection.getresponse().status == 403
     connection.close()
-    assert not daemon.leftovers()
+    until(lambda: not daemon.leftovers(), what="the end of what was refused")
 
 
 def test_bodies_of_unknown_length_take_their_steps_of_the_quota(make_daemon):
