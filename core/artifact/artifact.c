@@ -183,7 +183,8 @@ static void write_conv(struct writer *w, const struct artifact_layer *l, const s
     if (bias[0])
         conv->inputs[2] = bias;
     conv->outputs[0] = raw;
-    memcpy(conv->attrs, n->attrs, n->n_attrs * sizeof *n->attrs);
+    if (n->n_attrs)                         /* none are at NULL */
+        memcpy(conv->attrs, n->attrs, n->n_attrs * sizeof *n->attrs);
     write_conv_output(w, l, &scales, raw, y);
 }
 
