@@ -1,56 +1,19 @@
 #include "core/artifact/builder.h"
 
-#include "core/base/hash.h"
 #include "core/base/utf8.h"
 
 #include <string.h>
-
-/* Where the name is in a table, or the empty place where it belongs. */
-static size_t place_of(const char *const *names, size_t room, const char *name)
-{
-    size_t at = hash_name(name) & (room - 1);
-    while (names[at] && strcmp(names[at], name) != 0)
-        at = (at + 1) & (room - 1);
-    return at;
-}
-
-static bool make_room(struct builder *b, size_t room)
-{
-    const char **names = arena_array(b->mem, room, sizeof *names, b->e);
-    if (!names)
-        return false;
-    for (size_t i = 0; i < b->room_names; i++)
-        if (b->names[i])
-            names[place_of(names, room, b->names[i])] = b->names[i];
-    b->names = names;
-    b->room_names = room;
-    return true;
-}
-
-/* Adds a name; false if it is taken already, or for want of memory (then the builder is bad). */
-static bool take(struct builder *b, const char *name)
-{
-    if (2 * (b->n_names + 1) > b->room_names && !make_room(b, b->room_names ? 2 * b->room_names : 1024)) {
-        b->bad = true;
-        return false;
-    }
-    size_t at = place_of(b->names, b->room_names, name);
-    if (b->names[at])
-        return false;
-    b->names[at] = name;
-    b->n_names++;
-    return true;
-}
 
 bool builder_init(struct builder *b, const struct graph *g, struct arena *mem, struct err *e)
 {
     *b = (struct builder){ .mem = mem, .g = g, .e = e };
     b->written = arena_array(mem, (uint64_t)g->n_values, 1, e);
-    for (int i = 0; i < g->n_values && b->written && !b->bad; i++)
-        take(b, g->values[i].name ? g->values[i].name : "");
-    for (int i = 0; i < g->n_nodes && b->written && !b->bad; i++)
-        take(b, g->nodes[i].name ? g->nodes[i].name : "");
-    return b->written && !b->bad;
+    bool ok = b->written;
+    for (int i = 0; i < g->n_values && ok; i++)
+        ok = name_set_add(&b->names, g->values[i].name ? g->values[i].name : "", mem, e);
+    for (int i = 0; i < g->n_nodes && ok; i++)
+        ok = name_set_add(&b->names, g->nodes[i].name ? g->nodes[i].name : "", mem, e);
+    return ok;
 }
 
 bool builder_ok(const struct builder *b) { return !b->bad; }
@@ -76,16 +39,12 @@ static void *grown(struct builder *b, void *old, size_t n, size_t *room, size_t 
 
 const char *builder_name(struct builder *b, const char *stem, const char *suffix)
 {
-    int n = (int)utf8_fit(stem, 900);
-    for (int i = 1; !b->bad; i++) {
-        const char *name = i == 1 ? arena_printf(b->mem, b->e, "%.*s%s", n, stem, suffix)
-                                  : arena_printf(b->mem, b->e, "%.*s%s_%d", n, stem, suffix, i);
-        if (!name)
-            b->bad = true;
-        else if (take(b, name))
-            return name;
-    }
-    return "";
+    if (b->bad)
+        return "";
+    const char *wanted = arena_printf(b->mem, b->e, "%.*s%s", (int)utf8_fit(stem, 900), stem, suffix);
+    const char *name = wanted ? name_set_new(&b->names, wanted, '_', b->mem, b->e) : NULL;
+    b->bad = !name;
+    return name ? name : "";
 }
 
 struct onnx_node *builder_node(struct builder *b, const char *name, const char *op, size_t n_in, size_t n_out, size_t n_attrs)

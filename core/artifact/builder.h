@@ -6,6 +6,7 @@
 #ifndef CORE_ARTIFACT_BUILDER_H
 #define CORE_ARTIFACT_BUILDER_H
 
+#include "core/base/name_set.h"
 #include "core/graph/graph.h"
 
 struct builder {
@@ -15,8 +16,7 @@ struct builder {
     struct onnx_node *nodes;           size_t n_nodes, room_nodes;
     struct onnx_tensor *inits;         size_t n_inits, room_inits;
     bool *written;                     /* [n_values]: the constant is an initializer already */
-    const char **names;                /* [room_names]: a hash table of all names of the source graph and all made here */
-    size_t n_names, room_names;        /* room: a power of two, at most half full */
+    struct name_set names;             /* all of the source graph and all made here */
     bool bad;
 };
 

@@ -1,6 +1,6 @@
 #include "core/graph/roles.h"
 
-#include "core/base/hash.h"
+#include "core/base/name_set.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -16,15 +16,12 @@ const char *const activation_name[ACT_KINDS] = {
 
 enum { FAR = 7 };                      /* more hops to a Softmax than attention takes */
 
-/* A name that a layer has; next: the least number that may be free behind it. */
-struct taken { const char *name; uint64_t hash; int next; };
-
 struct finder {
     const struct graph *g;
     struct arena *mem;
     struct roles *r;
     struct err *e;
-    struct taken *taken; uint64_t places;      /* a power of two, over twice the nodes */
+    struct name_set names;                     /* of layers */
     int *hops;                                 /* [n_values]: to a Softmax */
 };
 
@@ -178,30 +175,6 @@ static enum layer_kind product_kind(const struct finder *f, const struct layer *
                                           : LAYER_PRODUCT;
 }
 
-/* The place of a name: its own, or the free one where it belongs. */
-static struct taken *place_of(const struct finder *f, const char *name)
-{
-    uint64_t hash = hash_name(name), at = hash & (f->places - 1);
-    while (f->taken[at].name && (f->taken[at].hash != hash || strcmp(f->taken[at].name, name) != 0))
-        at = (at + 1) & (f->places - 1);
-    f->taken[at].hash = hash;
-    return &f->taken[at];
-}
-
-/* The name, or where another layer has it already, that with the least number from 2 on that makes it new. */
-static const char *unique(struct finder *f, const char *name)
-{
-    struct taken *base = place_of(f, name), *t = base;
-    const char *ret = name;
-    while (ret && t->name) {
-        ret = arena_printf(f->mem, f->e, "%s#%d", name, base->next++);
-        t = ret ? place_of(f, ret) : t;
-    }
-    if (ret)
-        *t = (struct taken){ .name = ret, .hash = t->hash, .next = 2 };
-    return ret;
-}
-
 static bool name_layer(struct finder *f, const struct node *n, struct layer *l)
 {
     const char *suffix = l->kind == LAYER_QK ? ".qk" : l->kind == LAYER_PV ? ".pv" : "";
@@ -212,7 +185,7 @@ static bool name_layer(struct finder *f, const struct node *n, struct layer *l)
     if (!base)
         return false;
     const char *name = arena_printf(f->mem, f->e, "%s%s", base, suffix);
-    l->name = name ? unique(f, name) : NULL;
+    l->name = name ? name_set_new(&f->names, name, '#', f->mem, f->e) : NULL;
     l->block = l->name ? roles_block_name(f->mem, l->name, f->e) : NULL;
     return l->block != NULL;
 }
@@ -289,12 +262,8 @@ bool roles_find(const struct graph *g, struct arena *mem, struct roles *ret, str
     };
     if (!ret->layers || !ret->norms || !ret->activations || !ret->softmaxes || !ret->left)
         return false;
-    struct finder f = { .g = g, .mem = mem, .r = ret, .e = e, .places = 64 };
-    while (f.places <= 2 * n)
-        f.places *= 2;
-    f.taken = arena_array(mem, f.places, sizeof *f.taken, e);
-    f.hops = arena_array(mem, (uint64_t)g->n_values, sizeof *f.hops, e);
-    if (!f.taken || !f.hops)
+    struct finder f = { .g = g, .mem = mem, .r = ret, .e = e, .hops = arena_array(mem, (uint64_t)g->n_values, sizeof *f.hops, e) };
+    if (!f.hops)
         return false;
     find_softmaxes(g, f.hops);
     for (int i = 0; i < g->n_nodes; i++)

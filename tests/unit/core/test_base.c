@@ -5,6 +5,7 @@
 #include "core/base/hash.h"
 #include "core/base/io.h"
 #include "core/base/json.h"
+#include "core/base/name_set.h"
 #include "core/base/pool.h"
 #include "core/base/tensor.h"
 
@@ -145,6 +146,33 @@ static void large_blocks_of_a_paged_arena_rest(void **state)
     assert_null(arena_alloc(a, ARENA_PAGED, &e));
     assert_string_equal(e.where, "/nowhere");
     arena_free(a);
+}
+
+static void names_are_taken_once_and_numbered_without_gaps(void **state)
+{
+    (void)state;
+    struct err e = { 0 };
+    struct name_set s = { 0 };
+    struct arena *mem = arena_new(1 << 20);
+    assert_true(name_set_add(&s, "a", mem, &e) && name_set_add(&s, "a", mem, &e) && name_set_add(&s, "a#3", mem, &e) && name_set_add(&s, "", mem, &e));
+    assert_string_equal(name_set_new(&s, "b", '#', mem, &e), "b");
+    assert_string_equal(name_set_new(&s, "a", '#', mem, &e), "a#2");
+    assert_string_equal(name_set_new(&s, "a", '#', mem, &e), "a#4");
+    assert_string_equal(name_set_new(&s, "a#2", '#', mem, &e), "a#2#2");
+    assert_string_equal(name_set_new(&s, "", '_', mem, &e), "_2");
+    for (int i = 5; i < 1000; i++) {                    /* and still after it has grown */
+        char want[16];
+        snprintf(want, sizeof want, "a#%d", i);
+        assert_string_equal(name_set_new(&s, "a", '#', mem, &e), want);
+    }
+    assert_string_equal(name_set_new(&s, "b", '#', mem, &e), "b#2");
+    arena_free(mem);
+    mem = arena_new(1);
+    s = (struct name_set){ 0 };
+    assert_false(name_set_add(&s, "a", mem, &e));
+    assert_null(name_set_new(&s, "a", '#', mem, &e));
+    assert_int_equal(e.code, ERR_MEMORY);
+    arena_free(mem);
 }
 
 static void buf_stops_at_its_limit(void **state)
@@ -402,6 +430,7 @@ int main(void)
         cmocka_unit_test(errno_decides_the_code),
         cmocka_unit_test(arena_blocks_are_aligned_zeroed_and_bounded),
         cmocka_unit_test(large_blocks_of_a_paged_arena_rest),
+        cmocka_unit_test(names_are_taken_once_and_numbered_without_gaps),
         cmocka_unit_test(buf_stops_at_its_limit),
         cmocka_unit_test(tensor_sizes_are_checked),
         cmocka_unit_test(digests_are_parsed_strictly),
