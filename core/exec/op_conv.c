@@ -85,16 +85,13 @@ static void channel(const struct op_args *a, const struct elem *const *t, const 
             t[0]->put_real(a->out[0].data, y + row * c->ow + col, bias + window(a, t, c, x, out * filter, row, col));
 }
 
-/* Of nothing there may be many images, or many groups. */
-static bool gives_nothing(const struct op_args *a) { return !shape_elements(&a->out[0].shape); }
-
 bool op_conv(const struct op_args *a, struct err *e)
 {
     const struct elem *t[ELEMS_MAX];
     struct conv c = { 0 };
     if (!op_elems(a, t, e) || !conv_of(a, &c, e))
         return false;
-    if (gives_nothing(a))
+    if (op_gives_nothing(a))
         return true;
     for (int64_t image = 0; image < c.images; image++)
         for (int64_t out = 0; out < c.groups * c.out_c; out++)
@@ -167,7 +164,7 @@ bool op_conv_fast(const struct op_args *a, struct err *e)
     struct conv c = { 0 };
     if (!conv_of(a, &c, e))
         return false;
-    if (gives_nothing(a))
+    if (op_gives_nothing(a))
         return true;
     if (!op_all_f32(a) || (!is_pointwise(&c) && columns(&c) == UINT64_MAX))
         return op_conv(a, e);

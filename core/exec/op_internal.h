@@ -35,6 +35,8 @@ static inline int op_axis(int64_t axis, int rank) { return rank ? (int)(axis < 0
 
 /* True if every present input and every output is float32: what the fast kernels take. */
 bool op_all_f32(const struct op_args *a);
+/* Its first output has no element: loops over axes need not run, of which others may be endless. */
+static inline bool op_gives_nothing(const struct op_args *a) { return !shape_elements(&a->out[0].shape); }
 
 /* n bytes; unlike memcpy(), from and to may be NULL where n is 0, as empty tensors are. */
 void op_copy(void *to, const void *from, int64_t n);
