@@ -120,13 +120,13 @@ static bool copy_piece(void *arg, const void *p, size_t n, struct err *e)
 
 static bool is_the_one(struct copying *c, const char *name, const char *digest, uint64_t size, struct err *e)
 {
-    uint8_t got[HASH_SIZE], want[HASH_SIZE];
+    uint8_t got[HASH_SIZE];
     char text[HASH_TEXT_SIZE];
     hash_end(&c->hash, got);
     hash_text(got, text);
     if (c->size != size)
         return err_set(e, ERR_IO, name, "it has %llu bytes instead of %llu", (unsigned long long)c->size, (unsigned long long)size);
-    return (hash_parse(digest, want) && hash_equal(got, want)) || err_set(e, ERR_IO, name, "its bytes have changed: they are %s now", text);
+    return hash_is(got, digest) || err_set(e, ERR_IO, name, "its bytes have changed: they are %s now", text);
 }
 
 /* Reads a file and compares it with its digest. */

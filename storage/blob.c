@@ -246,6 +246,21 @@ bool blob_each_piece(int fd, bool (*use)(void *arg, const void *p, size_t n, str
     return ok;
 }
 
+struct copying { struct newfile *to; uint64_t left; };
+
+static bool copy_piece(void *arg, const void *p, size_t n, struct err *e)
+{
+    struct copying *c = arg;
+    size_t some = n < c->left ? n : (size_t)c->left;
+    c->left -= some;
+    return newfile_write(c->to, p, some, e);
+}
+
+bool blob_copy_pieces(int fd, uint64_t most, struct newfile *to, struct err *e)
+{
+    return blob_each_piece(fd, copy_piece, &(struct copying){ to, most }, e);
+}
+
 static bool write_piece(void *arg, const void *p, size_t n, struct err *e) { return blob_write(arg, p, n, e); }
 
 bool blob_adopt(struct store *s, const char *team, int fd, uint64_t limit, struct blob *ret, struct err *e)
@@ -291,7 +306,7 @@ bool blob_rotted(const char *digest, const char *how, struct err *e)
 static bool look(int fd, bool rehash, const struct blob *b, const char **ret, struct err *e)
 {
     struct hash h;
-    uint8_t got[HASH_SIZE], want[HASH_SIZE];
+    uint8_t got[HASH_SIZE];
     struct stat st;
     if (fstat(fd, &st) != 0)
         return err_sys(e, "blob", "open");
@@ -302,7 +317,7 @@ static bool look(int fd, bool rehash, const struct blob *b, const char **ret, st
     if (!blob_each_piece(fd, hash_piece, &h, e))
         return false;
     hash_end(&h, got);
-    *ret = hash_parse(b->digest, want) && hash_equal(got, want) ? NULL : "have changed";
+    *ret = hash_is(got, b->digest) ? NULL : "have changed";
     return true;
 }
 

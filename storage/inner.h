@@ -170,14 +170,16 @@ bool quota_grant(struct conn *c, const char *team, const struct held *held, uint
 /* Makes room for items[n] in the malloc'd array that `items` points to; zeroes it. */
 bool list_grow(void *items, size_t n, size_t size, struct err *e);
 
-/* blobs/00 to blobs/ff. */
 /* Opens a folder, made if need be, and makes its name durable.  The one above must be there, and may be closed to us where it was not us who made this
  * one.  make: what is told where it cannot be made. */
 bool store_folder(const char *path, const char *make, int *ret_fd, struct err *e);
+/* blobs/00 to blobs/ff. */
 bool store_fan_out(int blobs_fd, const char *path, struct err *e);
 
 /* Reads fd from its start, piece by piece. */
 bool blob_each_piece(int fd, bool (*use)(void *arg, const void *p, size_t n, struct err *e), void *arg, struct err *e);
+/* Adds the first `most` bytes of a file, or all if it has fewer. */
+bool blob_copy_pieces(int fd, uint64_t most, struct newfile *to, struct err *e);
 
 /* "ab/<64 hex>" of a digest text that hash_parse() accepts; false if it does not. */
 enum { BLOB_PATH_SIZE = 3 + HASH_HEX_SIZE };

@@ -81,20 +81,6 @@ static int64_t newest_older(int job_dir, int64_t token)
     return best;
 }
 
-static bool copy_bytes(int from, struct newfile *to, struct err *e)
-{
-    char piece[8192];
-    for (;;) {
-        ssize_t n = read(from, piece, sizeof piece);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n == 0 || err_sys(e, "journal", "read");
-        if (!newfile_write(to, piece, (size_t)n, e))
-            return false;
-    }
-}
-
 /* A missing journal is no error, and neither is one we cannot copy: the attempt starts over. */
 static void carry_journal(int job_dir, int64_t from, const char *to)
 {
@@ -106,7 +92,7 @@ static void carry_journal(int job_dir, int64_t from, const char *to)
     if (dir < 0)
         return;
     if (scratch_open(dir, "journal", JOURNAL_MAX, &fd, NULL) && newfile_open(&f, to, 0600, JOURNAL_MAX, NULL)
-        && copy_bytes(fd, &f, NULL))
+        && blob_copy_pieces(fd, UINT64_MAX, &f, NULL))
         newfile_commit(&f, "journal", NULL);
     newfile_abort(&f);
     if (fd >= 0)

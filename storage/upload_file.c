@@ -13,14 +13,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* As far as the row knows it. */
-static bool copy_piece(void *arg, const void *p, size_t n, struct err *e)
-{
-    struct newfile *to = arg;
-    uint64_t room = to->limit - to->size;
-    return newfile_write(to, p, n < room ? n : (size_t)room, e);
-}
-
 /* The acknowledged bytes in a file that has no other name, as durable as they were. */
 static bool part_from_blob(struct upload_part *p, int fd, struct err *e)
 {
@@ -28,7 +20,7 @@ static bool part_from_blob(struct upload_part *p, int fd, struct err *e)
     struct store *s = p->store;
     const struct upload_state *st = &p->state;
     bool ok = newfile_open(&to, s->blobs, 0600, st->at, e) && disk_take(s, to.fd, 0, st->taken, e)
-           && blob_each_piece(fd, copy_piece, &to, e) && newfile_commit(&to, st->id, e);
+           && blob_copy_pieces(fd, st->at, &to, e) && newfile_commit(&to, st->id, e);
     newfile_abort(&to);
     return ok;
 }

@@ -55,6 +55,12 @@ bool hash_parse(const char *text, uint8_t ret[HASH_SIZE])
 
 bool hash_equal(const uint8_t a[HASH_SIZE], const uint8_t b[HASH_SIZE]) { return memeql_sec(a, b, HASH_SIZE); }
 
+bool hash_is(const uint8_t got[HASH_SIZE], const char *text)
+{
+    uint8_t want[HASH_SIZE];
+    return hash_parse(text, want) && hash_equal(got, want);
+}
+
 void hash_hmac(const void *key, size_t key_n, const void *p, size_t n, uint8_t ret[HASH_SIZE])
 {
     struct hmac_sha256_ctx ctx;

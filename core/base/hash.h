@@ -23,6 +23,8 @@ bool hash_parse(const char *text, uint8_t ret[HASH_SIZE]);                      
 
 /* Equal in time that does not depend on where they differ. */
 bool hash_equal(const uint8_t a[HASH_SIZE], const uint8_t b[HASH_SIZE]);
+/* Whether these bytes are what a text "sha256:..." says. */
+bool hash_is(const uint8_t got[HASH_SIZE], const char *text);
 
 /* HMAC-SHA256 (RFC 2104). */
 void hash_hmac(const void *key, size_t key_n, const void *p, size_t n, uint8_t ret[HASH_SIZE]);
