@@ -19,11 +19,11 @@ json_t *problem_json(const struct err *e, const char *instance, const char *requ
     int status = err_http_status(e->code);
     char type[96];
     snprintf(type, sizeof type, "urn:repquant:problem:%s", err_slug(e->code));
-    json_t *doc = json_pack("{s:s, s:s, s:i, s:s, s:o, s:o, s:s, s:b}", "type", type, "title", err_title(e->code),
-                            "status", status, "code", err_slug(e->code), "detail", json_mended(detail(e, status)),
+    json_t *doc = json_pack("{s:s, s:s, s:i, s:s, s:s, s:o, s:s, s:b}", "type", type, "title", err_title(e->code),
+                            "status", status, "code", err_slug(e->code), "detail", detail(e, status),
                             "instance", json_mended(instance), "request_id", request_id,
                             "retryable", err_retryable(e->code));
     if (doc && e->where[0] && status < 500)
-        json_object_set_new(doc, e->where[0] == '/' ? "pointer" : "where", json_mended(e->where));
+        json_object_set_new(doc, e->where[0] == '/' ? "pointer" : "where", json_string(e->where));
     return doc;
 }

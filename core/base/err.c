@@ -64,7 +64,7 @@ const char *err_node(char *buf, size_t size, size_t index, const char *name, con
         snprintf(buf, size, "node %zu '%.*s' (%.*s)", index, (int)utf8_fit(name, NAME_MAX_BYTES), name, op_n, op);
     else
         snprintf(buf, size, "node %zu (%.*s)", index, op_n, op);
-    return utf8_mend(buf);
+    return buf;
 }
 
 static enum err_code checked(enum err_code code)

@@ -111,7 +111,7 @@ struct err {
     char text[400];   /* one sentence with the remedy; HTTP clients see it only for statuses below 500 */
 };
 
-/* Fill e unless it is already set.  Always returns false: `return err_set(...)`. */
+/* Fill e unless it is already set; what is no UTF-8 in it, or cut, is mended, so both texts can be JSON.  Always returns false: `return err_set(...)`. */
 bool err_set(struct err *e, enum err_code code, const char *where, const char *fmt, ...)
     __attribute__((format(printf, 4, 5), cold));
 
