@@ -4,11 +4,13 @@ The programs come from the environment (scripts/run-api sets it): REPQUANTD, and
 for real.  tests/tools/fake_job.c stands in for repquant elsewhere: an upload tells it what to do, see its head.
 """
 import collections
+import contextlib
 import os
 import pathlib
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import time
 
@@ -158,6 +160,14 @@ class Daemon:
     def ended(self, job_id, seconds=20):
         terminal = ("succeeded", "failed", "canceled")
         return until(lambda: (j := self("GET", f"/v1/jobs/{job_id}").json())["state"] in terminal and j, seconds, "the job's end")
+
+    def blob(self, digest):
+        """The file of a blob."""
+        return self.data / "blobs" / digest[7:9] / digest[7:]
+
+    def database(self):
+        """For `with`: its rows, to be read only."""
+        return contextlib.closing(sqlite3.connect(f"file:{self.data / 'repquant.db'}?mode=ro", uri=True))
 
     def leftovers(self):
         return [p.name for p in (self.data / "blobs").glob("new.*")]

@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import itertools
 import json
-import sqlite3
 import time
 
 import pytest
@@ -373,7 +372,7 @@ def disk_wrong(daemon, clients, used):
     has each acknowledged change once."""
     wrong = []
     files = {f"sha256:{p.name}": p for p in (daemon.data / "blobs").glob("??/*")}
-    with contextlib.closing(sqlite3.connect(f"file:{daemon.data / 'repquant.db'}?mode=ro", uri=True)) as lite:
+    with daemon.database() as lite:
         def rows(sql):
             return lite.execute(sql).fetchall()
         wrong += [f"integrity_check: {r[0]}" for r in rows("PRAGMA integrity_check") if r[0] != "ok"]

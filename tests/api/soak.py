@@ -12,7 +12,6 @@ import pickle
 import random
 import select
 import signal
-import sqlite3
 import subprocess
 import threading
 import time
@@ -233,7 +232,7 @@ class Soak:
 
     def superfluous(self):
         """What is on the disk or in the table of blobs and belongs to no model, data set or job; and uploads that have not ended."""
-        with contextlib.closing(sqlite3.connect(f"file:{self.daemon.data / 'repquant.db'}?mode=ro", uri=True)) as lite:
+        with self.daemon.database() as lite:
             named = {row[0] for row in lite.execute("SELECT digest FROM blobs")}
             used = {row[0] for row in lite.execute("SELECT digest FROM asset_files UNION SELECT digest FROM artifacts")}
         files = {f"sha256:{p.name}" for p in (self.daemon.data / "blobs").glob("??/*")}

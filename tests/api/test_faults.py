@@ -300,7 +300,7 @@ def rotted(w):
     _, digest = w.put_blob(data)
     if not w.blobs.pop(digest, None):
         return
-    path = w.daemon.data / "blobs" / digest[7:9] / digest[7:]
+    path = w.daemon.blob(digest)
     path.unlink()
     path.write_bytes(data[::-1])
     told = [w.ask("GET", f"/v1/blobs/{digest}?verify=1") for _ in range(2)]

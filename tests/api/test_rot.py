@@ -11,13 +11,9 @@ from test_metrics import value
 RESULT = "result model.onnx MODEL"
 
 
-def file_of(daemon, digest):
-    return daemon.data / "blobs" / digest[7:9] / digest[7:]
-
-
 def rot(daemon, digest):
     """One bit, as a disk would."""
-    path = file_of(daemon, digest)
+    path = daemon.blob(digest)
     path.chmod(0o600)
     with open(path, "r+b") as file:
         first = file.read(1)[0]
@@ -63,7 +59,7 @@ def test_a_job_that_meets_rot_ends_at_once_and_an_upload_heals(one):
     is_corrupt(d("POST", "/v1/jobs", json=wish))
     again = d("PUT", f"/v1/blobs/{digest}", data=script)
     assert again.status_code == 200 and d("GET", model).json()["corrupt"] is False
-    assert file_of(d, digest).read_bytes() == script == d("GET", f"/v1/blobs/{digest}").content
+    assert d.blob(digest).read_bytes() == script == d("GET", f"/v1/blobs/{digest}").content
     assert d.ended(d("POST", "/v1/jobs", json=wish).json()["id"])["state"] == "succeeded"
     assert value(d, "repquant_blobs_rotted_total") == 1 and value(d, "repquant_blobs_corrupt") == 0
 

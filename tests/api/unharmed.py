@@ -3,7 +3,6 @@ import contextlib
 import os
 import pathlib
 import re
-import sqlite3
 import statistics
 import time
 
@@ -68,6 +67,6 @@ def unharmed(daemon):
     if MEASURED:
         returned(lambda: resident(daemon), lambda now: now <= bytes_before + RSS_MORE, 5)
         assert healthz_seconds(daemon) < HEALTHZ_S
-    with contextlib.closing(sqlite3.connect(f"file:{daemon.data / 'repquant.db'}?mode=ro", uri=True)) as lite:
+    with daemon.database() as lite:
         assert lite.execute("PRAGMA quick_check").fetchall() == [("ok",)]
     assert not (found := RAW.search(log := daemon.log.read_bytes())), log[max(0, found.start() - 200):found.end() + 50]

@@ -126,19 +126,26 @@ static void wants_state(const struct job *job, enum job_state want)
         fail_msg("the job is %s: %s", job_state_name(job->state), job->problem ? job->problem : "");
 }
 
-/* Runs the script to its end and compares the state; the problem, if any, must contain `problem`. */
-static void expect(const char *script, int max_attempts, enum job_state state, int attempts, const char *problem)
+/* Runs the script to its end, which must be this; the caller releases the job. */
+static struct job ran(const char *script, int max_attempts, enum job_state state)
 {
     char id[ID_SIZE];
-    struct artifact_list arts;
     queue(script, max_attempts, id);
     struct job job = wait_until(id, has_ended);
     wants_state(&job, state);
+    return job;
+}
+
+/* Runs the script to its end and compares the state; the problem, if any, must contain `problem`. */
+static void expect(const char *script, int max_attempts, enum job_state state, int attempts, const char *problem)
+{
+    struct artifact_list arts;
+    struct job job = ran(script, max_attempts, state);
     if (job.attempt != attempts)
         fail_msg("%s: %d attempts", script, job.attempt);
     if (problem && (!job.problem || !strstr(job.problem, problem)))
         fail_msg("%s: %s", script, job.problem ? job.problem : "no problem");
-    assert_true(artifact_list(rig.f->store, TEAM_LOCAL, id, &arts, NULL));
+    assert_true(artifact_list(rig.f->store, TEAM_LOCAL, job.id, &arts, NULL));
     if (state != JOB_SUCCEEDED && arts.n)
         fail_msg("%s: a %s job has %zu artifacts", script, job_state_name(state), arts.n);
     artifact_list_release(&arts);
@@ -254,11 +261,8 @@ static void the_launcher_leaves_the_child_nothing_but_its_task(void **state)
 static void metrics_and_warnings_without_end_are_cut(void **state)
 {
     (void)state;
-    char id[ID_SIZE];
     start_workers();
-    queue("metric m 1 0.5 70;metric a-name-of-thirty-two-characters- 1 1;warning w 1010;result model.onnx bytes", 0, id);
-    struct job job = wait_until(id, has_ended);
-    wants_state(&job, JOB_SUCCEEDED);
+    struct job job = ran("metric m 1 0.5 70;metric a-name-of-thirty-two-characters- 1 1;warning w 1010;result model.onnx bytes", 0, JOB_SUCCEEDED);
     json_t *summary = json_parse(job.summary, strlen(job.summary), 8, ERR_BUG, NULL);
     const json_t *metrics = json_object_get(summary, "metrics");
     assert_int_equal(json_object_size(metrics), 64);
@@ -267,9 +271,7 @@ static void metrics_and_warnings_without_end_are_cut(void **state)
     assert_int_equal(job.warnings, 1000);
     json_decref(summary);
     job_release(&job);
-    queue("metric a-name-of-thirty-two-characters- 1 1;metric a-name-of-thirty-one-characters 1 1;result model.onnx bytes", 0, id);
-    job = wait_until(id, has_ended);
-    wants_state(&job, JOB_SUCCEEDED);
+    job = ran("metric a-name-of-thirty-two-characters- 1 1;metric a-name-of-thirty-one-characters 1 1;result model.onnx bytes", 0, JOB_SUCCEEDED);
     assert_null(strstr(job.summary, "thirty-two"));
     assert_non_null(strstr(job.summary, "thirty-one"));
     job_release(&job);
@@ -294,9 +296,7 @@ static void an_attempt_goes_on_from_the_journal_of_the_lost_one(void **state)
     char id[ID_SIZE];
     start_workers();
     /* Each attempt appends; the second sees what the first wrote, the third what both wrote. */
-    queue("journal ab;crash", 0, id);
-    struct job job = wait_until(id, has_ended);
-    wants_state(&job, JOB_FAILED);
+    struct job job = ran("journal ab;crash", 0, JOB_FAILED);
     job_release(&job);
     workers_stop(rig.workers);
     rig.workers = NULL;
@@ -325,7 +325,7 @@ static void a_child_that_says_too_much_leaves_no_more_than_there_is_room_for(voi
 {
     (void)state;
     enum { ROOM = CHILD_MAX_FILES, NAME = CHILD_FILE_NAME_SIZE };
-    char script[32 * (ROOM + 1) + 2 * NAME] = "", id[ID_SIZE];
+    char script[32 * (ROOM + 1) + 2 * NAME] = "";
     start_workers();
     for (int n = 0; n < ROOM; n++)
         snprintf(script + strlen(script), 32, "result r%d x;", n);
@@ -336,9 +336,7 @@ static void a_child_that_says_too_much_leaves_no_more_than_there_is_room_for(voi
     expect(script, 1, JOB_SUCCEEDED, 1, NULL);
     snprintf(script, sizeof script, "result %0*d x", NAME, 1);
     expect(script, 1, JOB_FAILED, 1, "too long a name");
-    queue("warning w 1003", 1, id);
-    struct job job = wait_until(id, has_ended);
-    wants_state(&job, JOB_SUCCEEDED);
+    struct job job = ran("warning w 1003", 1, JOB_SUCCEEDED);
     assert_int_equal(job.warnings, 1000);
     job_release(&job);
 }
