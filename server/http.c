@@ -194,43 +194,6 @@ static enum MHD_Result answer(struct live *r)
     return ok;
 }
 
-static void run_task(struct io_task *task);
-static void refuse_busy(struct live *r);
-static void resume(struct live *r);
-
-/* The handler runs on a lane. */
-static enum MHD_Result hand_over(struct live *r, enum lane lane)
-{
-    reaper_phase(r->conn, CONN_RUN);
-    r->task.run = run_task;
-    MHD_suspend_connection(r->connection);  /* before the worker can resume it */
-    if (io_lane_submit(r->http->lanes[lane], &r->task))
-        return MHD_YES;
-    refuse_busy(r);
-    resume(r);
-    return MHD_YES;
-}
-
-static enum MHD_Result on_head(struct live *r, const char *method, const char *version)
-{
-    r->req.method = method;
-    http_head(r->connection, version, &r->req);
-    request_trace(&r->req);
-    if (request_admit(r->http->app, &r->req, &r->reply)) {
-        r->stage = LIVE_BODY;
-        reaper_phase(r->conn, CONN_BODY);
-        return MHD_YES;
-    }
-    if (r->req.known)
-        return hand_over(r, LANE_WRITE);
-    if (!r->reply.close) {
-        r->stage = LIVE_ANSWER;             /* nothing follows: answered on the next call, the connection can go on */
-        return MHD_YES;
-    }
-    reaper_linger(r->http->reaper, r->conn);
-    return answer(r);
-}
-
 static void resume(struct live *r)
 {
     r->stage = LIVE_ANSWER;
@@ -244,6 +207,15 @@ static void refuse_busy(struct live *r)
     refuse(r, &e);
 }
 
+/* The handler runs on a lane, while the connection is suspended. */
+static void submit(struct live *r, enum lane lane)
+{
+    if (io_lane_submit(r->http->lanes[lane], &r->task))
+        return;
+    refuse_busy(r);
+    resume(r);
+}
+
 /* What the request waited for has come, or will not: the handler is run again. */
 static void unpark(struct watcher *w)
 {
@@ -251,10 +223,7 @@ static void unpark(struct watcher *w)
     watch_remove(r->http->watch, w);
     free(w);
     r->req.waited = true;
-    if (io_lane_submit(r->http->lanes[r->req.route->lane], &r->task))
-        return;
-    refuse_busy(r);
-    resume(r);
+    submit(r, r->req.route->lane);
 }
 
 /* False: the reply says why it does not wait. */
@@ -297,6 +266,36 @@ static void run_task(struct io_task *task)
             return;
     }
     resume(r);
+}
+
+static enum MHD_Result hand_over(struct live *r, enum lane lane)
+{
+    r->task.run = run_task;
+    MHD_suspend_connection(r->connection);  /* before the worker can resume it */
+    submit(r, lane);
+    return MHD_YES;
+}
+
+static enum MHD_Result on_head(struct live *r, const char *method, const char *version)
+{
+    r->req.method = method;
+    http_head(r->connection, version, &r->req);
+    request_trace(&r->req);
+    if (request_admit(r->http->app, &r->req, &r->reply)) {
+        r->stage = LIVE_BODY;
+        reaper_phase(r->conn, CONN_BODY);
+        return MHD_YES;
+    }
+    if (r->req.known) {
+        reaper_phase(r->conn, CONN_RUN);
+        return hand_over(r, LANE_WRITE);
+    }
+    if (!r->reply.close) {
+        r->stage = LIVE_ANSWER;             /* nothing follows: answered on the next call, the connection can go on */
+        return MHD_YES;
+    }
+    reaper_linger(r->http->reaper, r->conn);
+    return answer(r);
 }
 
 static enum MHD_Result on_complete(struct live *r)
