@@ -231,3 +231,11 @@ def daemon(tmp_path_factory, fake_job):
     assert d.process.poll() is None, "the daemon has died: " + d.log.read_text()[-4000:]
     assert d.stop() == 0
     assert not d.leftovers()
+
+
+@pytest.fixture(scope="module")
+def nothing_is_left(daemon):
+    """For modules of attacks: behind all of them the daemon is as it was."""
+    from unharmed import unharmed
+    with unharmed(daemon):
+        yield

@@ -20,13 +20,8 @@ from conftest import REPQUANTD, ROOT, Daemon, preloaded, until
 from support import SANITIZED
 from test_http_framing import HOST, parts, status
 from test_pipeline_jobs import inputs
-from unharmed import unharmed
 
-
-@pytest.fixture(scope="module", autouse=True)
-def nothing_is_left(daemon):
-    with unharmed(daemon):
-        yield
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 def put(daemon, body, *fields):

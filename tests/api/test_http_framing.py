@@ -4,14 +4,8 @@ import socket
 
 import pytest
 from conftest import until
-from unharmed import unharmed
 
-@pytest.fixture(scope="module", autouse=True)
-def nothing_is_left(daemon):
-    with unharmed(daemon):
-        yield
-
-
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 HOST = b"Host: localhost\r\n"
 SECOND = b"GET /second HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
