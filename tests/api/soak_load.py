@@ -163,6 +163,11 @@ class Storm(Keeper):
             if not job.canceled:
                 self.cancel_job(job)
 
+    def check(self, whole=True):
+        """A job that was refused, since the child that looked into its model was killed, is made now, and is to end like the others."""
+        self.recover()
+        return super().check(whole)
+
 
 class Quantizer(Keeper):
     """The example, quantized for real; an interrupted job gives the bytes that an undisturbed one gives."""
