@@ -51,14 +51,14 @@ async function teams(place, signal) {
     ], rows));
 }
 
-/** A page of the log, oldest first as the service keeps it; which one is in the address. */
+/** A page of the log, the newest rows first; which one is in the address. */
 async function audit(place, query, signal) {
-    const answer = await send("GET", `/v1/audit?limit=${ROWS}&after=${Number(query.get("after")) || 0}`, { signal });
+    const answer = await send("GET", `/v1/audit?order=desc&limit=${ROWS}&after=${Number(query.get("after")) || 0}`, { signal });
     const rows = (await answer.text()).trim().split("\n").filter(Boolean).map((line) => JSON.parse(line));
     const fields = ["seq", "at", "token", "peer", "method", "action", "target", "status", "code"];
-    place.append(h("h2", null, "Audit"), h("p", { class: "row" }, `${rows.length} rows, the oldest first.`,
-        answer.headers.get("Link") && h("a", { href: `#/admin?after=${rows[rows.length - 1].seq}` }, "Later rows"),
-        query.get("after") && h("a", { href: "#/admin" }, "The first rows"), dataLinks("audit", [fields, ...rows.map((r) => fields.map((f) => r[f]))])),
+    place.append(h("h2", null, "Audit"), h("p", { class: "row" }, `${rows.length} rows, the newest first.`,
+        answer.headers.get("Link") && h("a", { href: `#/admin?after=${rows[rows.length - 1].seq}` }, "Older rows"),
+        query.get("after") && h("a", { href: "#/admin" }, "The newest rows"), dataLinks("audit", [fields, ...rows.map((r) => fields.map((f) => r[f]))])),
         table("Audit", [
             { title: "#", n: true, cell: (r) => number(r.seq) }, { title: "When", cell: (r) => time(r.at) },
             { title: "Token", class: "mono", cell: (r) => r.token || "–" },

@@ -1,7 +1,10 @@
 // api.js - asks the service.  What changes something carries the session's CSRF token.
 
+const SESSION = "/v1/session", CSRF = "X-Repquant-Csrf";
+
 export const who = { csrf: null, team: null, role: null, scopes: [], name: null, session: false };
 
+/** A refusal, by its problem document and status; status 0: there was no whole answer. */
 export class Problem extends Error {
     constructor(status, body) {
         super(body.detail || `status ${status}`);
@@ -9,27 +12,74 @@ export class Problem extends Error {
     }
 }
 
-async function read(answer) {
-    const type = answer.headers.get("Content-Type") || "";
-    if (answer.ok)
-        return type.startsWith("application/json") ? answer.json() : answer.text();
-    const body = type.includes("json") ? await answer.json() : { title: "The service failed", detail: `it answered with status ${answer.status}` };
-    throw new Problem(answer.status, body);
+/** Whether the same may go well in a while: nobody answered, too much was asked, or the service or what stands before it is not well. */
+export function passing(e) {
+    return e instanceof Problem && (e.status === 0 || e.status === 429 || e.status >= 500);
 }
 
-/** The answer itself, for those who need its header fields; throws a Problem unless it is 2xx. */
-export async function send(method, path, { body, headers = {}, signal } = {}) {
+/** What comes over the network, or says why it does not. */
+async function arrived(promise, signal) {
+    try {
+        return await promise;
+    } catch (e) {
+        throw signal && signal.aborted ? e : new Problem(0, { title: "The service does not answer", detail: e.message });
+    }
+}
+
+const typeOf = (answer) => answer.headers.get("Content-Type") || "";
+
+async function refusal(answer, signal) {
+    return new Problem(answer.status, typeOf(answer).includes("json") ? await arrived(answer.json(), signal)
+        : { title: "The service failed", detail: `it answered with status ${answer.status}` });
+}
+
+async function read(answer, signal) {
+    return arrived(typeOf(answer).startsWith("application/json") ? answer.json() : answer.text(), signal);
+}
+
+let ahead = 0;      // milliseconds by which the service's clock is before the browser's
+
+/** Now, by the clock that the service's times are of.  Its answers tell the second. */
+export function now() {
+    return new Date(Date.now() + (Math.abs(ahead) < 2000 ? 0 : ahead));
+}
+
+async function ask(method, path, headers, body, signal) {
     const fields = { ...headers };
     if (who.csrf && method !== "GET")
-        fields["X-Repquant-Csrf"] = who.csrf;
-    const answer = await fetch(path, { method, headers: fields, body, signal, cache: "no-store" });
-    if (!answer.ok)
-        await read(answer);
+        fields[CSRF] = who.csrf;
+    const answer = await arrived(fetch(path, { method, headers: fields, body, signal, cache: "no-store" }), signal);
+    ahead = Date.parse(answer.headers.get("Date")) - Date.now() || 0;
     return answer;
 }
 
+/** Whether another tab logged in anew, as the same one of the same team: its session is ours then. */
+async function renewed() {
+    const { team, token_id: token } = who;
+    return await recognise() && who.team === team && who.token_id === token;
+}
+
+/**
+ * The answer itself, for those who need its header fields; throws a Problem unless it is 2xx.
+ * Where a session has ended that something should be changed in, the document hears of it ("loggedout").
+ */
+export async function send(method, path, { body, headers = {}, signal } = {}) {
+    const answer = await ask(method, path, headers, body, signal);
+    if (answer.ok)
+        return answer;
+    const refused = await refusal(answer, signal);
+    if (refused.status === 401 && method !== "GET" && path !== SESSION)
+        document.dispatchEvent(new Event("loggedout"));
+    if (refused.status !== 403 || refused.where !== CSRF || path === SESSION || !await renewed())
+        throw refused;
+    const again = await ask(method, path, headers, body, signal);
+    if (!again.ok)
+        throw await refusal(again, signal);
+    return again;
+}
+
 export async function get(path, signal) {
-    return read(await send("GET", path, { signal }));
+    return read(await send("GET", path, { signal }), signal);
 }
 
 export async function post(path, value = {}, method = "POST") {
@@ -61,7 +111,7 @@ export function may(scope) {
 export async function recognise() {
     Object.assign(who, { csrf: null, session: false });
     try {
-        who.csrf = (await get("/v1/session")).csrf_token;
+        who.csrf = (await get(SESSION)).csrf_token;
         who.session = true;
     } catch (e) {
         if (e.status === 401)
@@ -74,11 +124,14 @@ export async function recognise() {
 }
 
 export async function login(token) {
-    await send("POST", "/v1/session", { body: "{}", headers: { "Content-Type": "application/json", Authorization: `Bearer ${token}` } });
+    await send("POST", SESSION, { body: "{}", headers: { "Content-Type": "application/json", Authorization: `Bearer ${token}` } });
     return recognise();
 }
 
 export async function logout() {
-    await remove("/v1/session");
+    await remove(SESSION).catch((e) => {
+        if (e.status !== 401)       // it had ended
+            throw e;
+    });
     Object.assign(who, { csrf: null, session: false, scopes: [] });
 }

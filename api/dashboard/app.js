@@ -43,17 +43,35 @@ function parse() {
 }
 
 function drawHeader(path) {
-    const end = who.session && h("button", { class: "do", click: async () => { await logout(); known = false; route(); } }, "Log out");
+    const end = who.session && h("button", { class: "do", click: async () => {
+        try {
+            await logout();
+            known = false;
+            route();
+        } catch (e) {
+            main.prepend(problem(e));
+        }
+    } }, "Log out");
     header.replaceChildren(h("nav", { "aria-label": "Pages" }, h("a", { class: "brand", href: "#/queue" }, "RepQuant"),
         known && links.filter(([, , scope]) => !scope || may(scope)).map(([href, text]) =>
             h("a", { href, "aria-current": href === `#${path}` && "page" }, text)),
-        known && h("span", { class: "who" }, `${who.name || "local"} · team ${who.team} · ${who.role}`), known && end));
+        known && h("span", { class: "who" }, h("bdi", null, who.name || "local"), ` · team ${who.team} · ${who.role}`), known && end));
 }
 
-async function route() {
+/** moved: by a link or the browser's Back, so that the focus comes along, unless it is in the page already. */
+async function route(moved) {
     leave.abort();
     leave = new AbortController();
-    const { signal } = leave, { path, query } = parse(), ready = () => signal.aborted || main.removeAttribute("aria-busy");
+    const { signal } = leave, { path, query } = parse();
+    let filled = false;
+    function ready() {
+        if (signal.aborted || filled)
+            return;
+        filled = true;
+        main.removeAttribute("aria-busy");
+        if (moved && !main.contains(document.activeElement))
+            main.focus({ preventScroll: true });
+    }
     main.setAttribute("aria-busy", "true");
     try {
         known = known || await recognise();
@@ -83,8 +101,25 @@ async function route() {
     }
 }
 
-window.addEventListener("hashchange", () => {
-    if (location.hash.startsWith("#/"))
-        route().then(() => main.focus({ preventScroll: true }));
+/** What was to be changed was refused since nobody is logged in any more: the page stays as it was filled in while somebody logs in again. */
+function logInAgain() {
+    if (document.querySelector("dialog"))
+        return;
+    const { team } = who, dialog = h("dialog", { "aria-label": "Log in", close: () => dialog.remove() });
+    document.body.append(dialog);
+    loginPage(dialog, () => {
+        dialog.close();
+        drawHeader(parse().path);
+        if (who.team !== team)
+            route();
+    });
+    dialog.showModal();
+}
+
+document.addEventListener("loggedout", logInAgain);
+document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault();         // the address is the page's name
+    main.focus();
 });
+window.addEventListener("hashchange", () => route(true));
 route();

@@ -1,6 +1,6 @@
 // assets.js - the registered models and data sets, and what is inside one.
 import { bytes, card, facts, h, number, state, table, time } from "./dom.js";
-import { all, get } from "./api.js";
+import { all, get, may } from "./api.js";
 import { bars, dataLinks } from "./chart.js";
 import { checker } from "./checks.js";
 
@@ -21,8 +21,8 @@ async function list(kind, place, { query, signal }) {
 
 function head(kind, a) {
     const rows = [["Id", a.id], ["Format", a.format], ["Size", bytes(a.bytes)], ["Digest", a.digest], ["Registered", time(a.created_at)]];
-    return [h("h1", null, a.name), h("p", null, h("a", { href: `#/${kind}` }, `All ${kinds[kind].title.toLowerCase()}`), " · ",
-        h("a", { href: `#/new?${kinds[kind].option}=${a.id}` }, "New job with it")),
+    return [h("h1", null, a.name), h("p", null, h("a", { href: `#/${kind}` }, `All ${kinds[kind].title.toLowerCase()}`),
+        may("jobs:write") && [" · ", h("a", { href: `#/new?${kinds[kind].option}=${a.id}` }, "New job with it")]),
     a.corrupt && h("p", { class: "note warn" }, "Stored bytes of it have rotted. Jobs with it fail until the file is uploaded again."),
     facts(rows),
     a.files.length > 1 && table("Files", [{ title: "File", class: "name", cell: (f) => f.path }, { title: "Size", n: true, cell: (f) => bytes(f.bytes) },

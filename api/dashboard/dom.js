@@ -35,9 +35,18 @@ export function bytes(n) {
     return `${number(n, unit ? 1 : 0)} ${units[unit]}`;
 }
 
+/** How long from one time to another, in the two largest units. */
 export function seconds(from, to) {
-    const n = (Date.parse(to) - Date.parse(from)) / 1000;
-    return n < 60 ? `${number(n, 1)} s` : `${Math.floor(n / 60)} min ${Math.round(n % 60)} s`;
+    const exact = Math.max(0, (Date.parse(to) - Date.parse(from)) / 1000), n = Math.round(exact);
+    if (exact < 59.95)
+        return `${number(exact, 1)} s`;
+    const parts = [[Math.floor(n / 86400), "d"], [Math.floor(n / 3600) % 24, "h"], [Math.floor(n / 60) % 60, "min"], [n % 60, "s"]];
+    return parts.slice(parts.findIndex(([many]) => many)).slice(0, 2).map(([many, unit]) => `${many} ${unit}`).join(" ");
+}
+
+/** As much of a text as fits into so many bytes of UTF-8. */
+export function fitting(text, most) {
+    return text.slice(0, new TextEncoder().encodeInto(text, new Uint8Array(most)).read);
 }
 
 export function time(text) {
@@ -55,11 +64,31 @@ export function problem(e) {
         about ? [" (", h("code", null, about), ")"] : null, e.code ? h("div", { class: "soft" }, `${e.code}, request ${e.request_id || "–"}`) : null);
 }
 
-/** Rows of text, numbers or nodes; a column is {title, n: is it a number, cell: row => content}. */
-export function table(caption, columns, rows) {
+/** Rows of text, numbers or nodes; a column is {title, n: is it a number, cell: row => content}.  key(row) is what renew() knows a row by. */
+export function table(caption, columns, rows, key = () => null) {
     return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, h("table", { "aria-label": caption },
         h("thead", null, h("tr", null, columns.map((c) => h("th", { scope: "col", class: c.n && "n" }, c.title)))),
-        h("tbody", null, rows.map((row) => h("tr", null, columns.map((c) => h("td", { class: c.class || (c.n && "n") }, c.cell(row))))))));
+        h("tbody", null, rows.map((row) => h("tr", { "data-key": key(row) }, columns.map((c) => h("td", { class: c.class || (c.n && "n") }, c.cell(row))))))));
+}
+
+/**
+ * Makes a table say what another one says, row by row as their data-key tells: cells that say something else are exchanged, the others stay, with
+ * the focus and a press upon them.  Rows that both have are in the same order in both.
+ */
+export function renew(table, made) {
+    const body = table.tBodies[0], known = new Map([...body.rows].map((row) => [row.dataset.key, row]));
+    let at = body.firstElementChild;
+    for (const row of [...made.tBodies[0].rows]) {
+        const old = known.get(row.dataset.key);
+        if (!old) {
+            body.insertBefore(row, at);
+            continue;
+        }
+        known.delete(row.dataset.key);
+        [...row.cells].forEach((cell, i) => cell.isEqualNode(old.cells[i]) || old.cells[i].replaceWith(cell));
+        at = old.nextElementSibling;
+    }
+    known.forEach((row) => row.remove());
 }
 
 /** What things are called and what they are: rows of [name, value]. */

@@ -1,6 +1,6 @@
 // job.js - one job: the verdict, what happens now, what came out.
 import { bytes, h, problem, seconds, state, table, time } from "./dom.js";
-import { get, may, post } from "./api.js";
+import { get, may, now, post } from "./api.js";
 import { gantt } from "./chart.js";
 import { copyable } from "./copy.js";
 import { TERMINAL, watchJob } from "./live.js";
@@ -27,7 +27,7 @@ function timeline(job, events) {
             began.clear();
         else if (e.type === "job.stage_changed")
             began.set(e.data.stage, e.at);
-    const order = stages.filter((name) => began.has(name)), end = TERMINAL.map((name) => job.timestamps[name]).find(Boolean) || new Date().toISOString();
+    const order = stages.filter((name) => began.has(name)), end = TERMINAL.map((name) => job.timestamps[name]).find(Boolean) || now().toISOString();
     const rows = order.map((name, i) => ({ name, at: began.get(name), end: i + 1 < order.length ? began.get(order[i + 1]) : end }));
     if (!rows.length)
         return [h("p", null, "No stage has begun.")];
@@ -52,10 +52,12 @@ function logOf(id, query, live) {
     function add(events) {
         kept.push(...events);
         kept.splice(0, kept.length - KEPT);
+        const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 2;      // else somebody reads above
         list.append(...events.filter(wanted).slice(-KEPT).map(logLine));
         while (list.childElementCount > KEPT)
             list.firstElementChild.remove();
-        list.scrollTop = list.scrollHeight;
+        if (atEnd)
+            list.scrollTop = list.scrollHeight;
     }
     return { add, element: h("details", { open: live || query.has("log") }, h("summary", null, "Log"),
         h("p", { class: "row" }, h("label", { for: "level" }, "Show "), level, h("a", { href: `/v1/jobs/${id}/events?limit=1000` }, "Events as JSON")), list) };
@@ -65,7 +67,8 @@ function logLine(e) {
     const d = e.data || {}, what = e.type === "job.layer_completed" ? `layer ${d.index} ${d.layer ? d.layer.name : ""}`
         : e.type === "job.progress" ? `${d.done} of ${d.total}`
             : Object.entries(d).map(([k, v]) => `${k} ${typeof v === "object" ? JSON.stringify(v) : v}`).join(", ");
-    return h("li", { class: "mono" }, `${e.at.slice(11, 23)} ${e.type} ${what}`);
+    const at = new Date(e.at).toTimeString().slice(0, 8) + e.at.slice(19, 23);       // here, like all times; no zone has other fractions
+    return h("li", { class: "mono" }, h("time", { datetime: e.at, title: e.at }, at), ` ${e.type} ${what}`);
 }
 
 function actions(job, failed) {
@@ -75,6 +78,7 @@ function actions(job, failed) {
             then(await post(path));
         } catch (e) {
             failed.replaceChildren(problem(e));
+            event.target.disabled = false;
         }
     } }, text);
     const live = !TERMINAL.includes(job.state);
@@ -83,24 +87,28 @@ function actions(job, failed) {
 }
 
 export async function jobPage(place, { path: [id], query, signal, ready }) {
-    const now = h("div", { role: "status" }), buttons = h("div", { class: "row" }), failed = h("div"), done = h("div");
+    const trouble = h("div"), told = h("div", { role: "status" }), buttons = h("div", { class: "row" }), failed = h("div"), done = h("div");
     const stage = h("div"), events = [];
+    let drawn = null;       // the state that the buttons are for
     const first = await get(`/v1/jobs/${id}`, signal), log = logOf(id, query, !TERMINAL.includes(first.state));
     const model = await get(`/v1/models/${first.request.model_id}`, signal).catch(() => ({ name: first.request.model_id }));
-    place.append(h("h1", null, `${model.name}, ${first.recipe.name || first.recipe.method}`), h("p", { class: "mono" }, id,
-        first.retry_of && [", again after ", h("a", { href: `#/jobs/${first.retry_of}` }, first.retry_of)]), now, buttons, failed, done,
+    place.append(h("h1", null, h("bdi", null, model.name), `, ${first.recipe.name || first.recipe.method}`), h("p", { class: "mono" }, id,
+        first.retry_of && [", again after ", h("a", { href: `#/jobs/${first.retry_of}` }, first.retry_of)]), trouble, told, buttons, failed, done,
     h("h2", null, "Stages"), stage, log.element,
     h("details", null, h("summary", null, "Recipe"), h("pre", { tabindex: "0" }, JSON.stringify(first.recipe, null, 1))));
-    await watchJob(id, signal, (job, news) => {
+    await watchJob(id, signal, trouble, (job, news) => {
         events.push(...news.filter((e) => e.type !== "job.progress" && e.type !== "job.layer_completed"));
         log.add(news);
-        now.replaceChildren(h("p", null, state(job), `${job.stage ? ` ${job.stage}` : ""}${job.queue ? `, ${job.queue.ahead} ahead` : ""}, since `,
+        told.replaceChildren(h("p", null, state(job), `${job.stage ? ` ${job.stage}` : ""}${job.queue ? `, ${job.queue.ahead} ahead` : ""}, since `,
             time(job.timestamps[job.state] || job.created_at)),
         job.state === "running" ? h("progress", { max: 100, value: job.progress.percent, "aria-label": "progress" }) : "",
         job.problem ? problem(job.problem) : "");
-        buttons.replaceChildren(...[h("a", { href: `#/jobs/${id}/layers` }, "Layers"),
-            h("a", { href: `#/jobs/${id}/repquant` }, "Norms and attention"), actions(job, failed)].flat().filter(Boolean));
-        stage.replaceChildren(...timeline(job, events));
+        if (job.state !== drawn)
+            buttons.replaceChildren(...[h("a", { href: `#/jobs/${id}/layers` }, "Layers"),
+                h("a", { href: `#/jobs/${id}/repquant` }, "Norms and attention"), actions(job, failed)].flat().filter(Boolean));
+        if (job.state !== drawn || !stage.matches(":hover, :focus-within"))
+            stage.replaceChildren(...timeline(job, events));
+        drawn = job.state;
         if (!TERMINAL.includes(job.state))
             ready();
     });

@@ -1,22 +1,41 @@
 // live.js - what happens now.  The events of a job come by long polls: a question that is answered when something has happened.
-import { get } from "./api.js";
+import { get, passing } from "./api.js";
+import { problem } from "./dom.js";
 
 const WAIT = 20;        // seconds that the service may take to answer when nothing happens
+const AGAIN = 3000;     // milliseconds after which what failed is tried again
 export const TERMINAL = ["succeeded", "failed", "canceled"];
 
 function pause(ms, signal) {
     return new Promise((resolve) => {
-        const timer = setTimeout(resolve, ms);
-        signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
+        function end() {
+            clearTimeout(timer);
+            signal.removeEventListener("abort", end);
+            resolve();
+        }
+        const timer = setTimeout(end, ms);
+        signal.addEventListener("abort", end);
     });
 }
 
-/** Runs step() now and then every `ms` until it returns false or the signal is aborted; not while the page is hidden. */
-export async function every(ms, signal, step) {
+/**
+ * Runs step() now and then every `ms` until it returns false or the signal is aborted; not while the page is hidden.
+ * What fails and may go well later is told in the element `trouble`, and tried again.
+ */
+export async function every(ms, signal, trouble, step) {
     while (!signal.aborted) {
-        if (!document.hidden && await step() === false)
-            return;
-        await pause(ms, signal);
+        let failed = null;
+        try {
+            if (!document.hidden && await step() === false)
+                return;
+        } catch (e) {
+            if (signal.aborted || !passing(e))
+                throw e;
+            failed = e;
+        } finally {
+            trouble.replaceChildren(failed ? problem(failed) : "");
+        }
+        await pause(failed ? Math.max(ms, AGAIN) : ms, signal);
     }
 }
 
@@ -32,28 +51,23 @@ async function eventsAfter(id, after, wait, signal) {
     return events;
 }
 
-/** Calls update(job, new events) whenever something has happened, until the job has ended.  Events come in order and once each. */
-export async function watchJob(id, signal, update) {
-    let after = 0, first = true, ended = false;
-    async function step() {
+/**
+ * Calls update(job, new events) whenever something has happened, until the job has ended.  Events come in order and once each.
+ * That a job moves up in the queue is no event.
+ */
+export async function watchJob(id, signal, trouble, update) {
+    let after = 0, first = true, ended = false, place = null;
+    await every(200, signal, trouble, async () => {
         const events = await eventsAfter(id, after, first ? 0 : WAIT, signal), job = await get(`/v1/jobs/${id}`, signal);
         ended = TERMINAL.includes(job.state);
         if (ended)          // what was told between the two questions
             events.push(...await eventsAfter(id, events.length ? events[events.length - 1].seq : after, 0, signal));
         after = events.length ? events[events.length - 1].seq : after;
-        if (first || events.length)
+        const ahead = job.queue ? job.queue.ahead : null;
+        if (first || events.length || ahead !== place)
             update(job, events);
         first = false;
+        place = ahead;
         return !ended;
-    }
-    await every(200, signal, async () => {
-        try {
-            return await step();
-        } catch (e) {
-            if (signal.aborted || (e.status && e.status !== 503))
-                throw e;
-            await pause(3000, signal);      // it restarts, or has too many readers
-            return true;
-        }
     });
 }

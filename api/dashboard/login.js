@@ -8,7 +8,8 @@ export function loginPage(place, done) {
     async function submit(event) {
         event.preventDefault();
         try {
-            await login(token.value.trim());
+            if (!await login(token.value.trim()))
+                throw { title: "The browser did not keep the session", detail: "open these pages by https, or on the same machine as 127.0.0.1" };
             done();
         } catch (e) {
             wrong.replaceChildren(problem(e));

@@ -7,35 +7,42 @@ import { mine } from "./queue.js";
 import { takeRecipe } from "./recipe.js";
 import { register } from "./upload.js";
 
-/** One thing to choose among those registered, or to upload by picking or dropping a file. */
-function chooser({ id, kind, title, accept, rows, optional, changed }) {
-    const select = h("select", { id, change: () => changed() }, h("option", { value: "" }, optional ? "none" : "choose …"),
-        rows.map((r) => h("option", { value: r.id }, `${r.name} (${bytes(r.bytes)}, ${r.id})`)));
-    const file = h("input", { id: `${id}-file`, type: "file", accept, change: () => take(file.files[0]) });
+const SEVERAL = { title: "One file is taken here", detail: "A model of several files goes by the shell: repquantctl submit model.onnx model.onnx.data …" };
+
+/**
+ * One thing to choose among those registered, or to upload by picking or dropping a file.  uploads(+1 or -1) hears how many are on their way,
+ * registered(row) of each that has arrived; offer(row) makes one a choice.
+ */
+function chooser({ id, kind, title, accept, rows, optional, changed, uploads, registered }) {
+    const option = (r) => h("option", { value: r.id }, `${r.name} (${bytes(r.bytes)}, ${r.id})`);
+    const select = h("select", { id, change: () => changed() }, h("option", { value: "" }, optional ? "none" : "choose …"), rows.map(option));
+    const file = h("input", { id: `${id}-file`, type: "file", accept, change: () => { take(file.files); file.value = ""; } });
     const bar = h("progress", { max: 1, value: 0, hidden: true, "aria-label": `upload of the ${title}` }), told = h("div", { "aria-live": "polite" });
-    async function take(picked) {
-        if (!picked)
+    async function take([picked, ...others]) {
+        if (others.length)
+            told.replaceChildren(problem(SEVERAL));
+        if (!picked || others.length)
             return;
         bar.hidden = false;
-        told.textContent = `Uploading ${picked.name} …`;
+        told.replaceChildren("Uploading ", h("bdi", null, picked.name), " …");
+        uploads(+1);
         try {
             const made = await register(kind, picked, (part) => { bar.value = part; });
-            rows.push(made);
-            select.append(h("option", { value: made.id }, `${made.name} (${bytes(made.bytes)}, ${made.id})`));
+            registered(made);
             select.value = made.id;
-            told.textContent = `${picked.name} is registered.`;
-            changed();
+            told.replaceChildren(h("bdi", null, picked.name), " is registered.");
         } catch (e) {
             told.replaceChildren(problem(e));
         }
         bar.hidden = true;
+        uploads(-1);
     }
-    const drop = (event) => { event.preventDefault(); box.classList.remove("over"); take(event.dataTransfer.files[0]); };
+    const drop = (event) => { event.preventDefault(); box.classList.remove("over"); take(event.dataTransfer.files); };
     const dragover = (event) => { event.preventDefault(); box.classList.add("over"); }, dragleave = () => box.classList.remove("over");
     const box = h("fieldset", { dragover, dragleave, drop },
         h("legend", null, title), h("div", { class: "field" }, h("label", { for: id }, "Registered "), select),
         h("div", { class: "field" }, h("label", { for: `${id}-file` }, "or a file, also dropped here "), file), bar, told);
-    return { box, select };
+    return { box, select, kind, offer: (row) => select.append(option(row)) };
 }
 
 /** A file dropped beside the boxes is not for the browser, which would open it in the page's place. */
@@ -81,11 +88,13 @@ export async function newPage(place, { query, signal }) {
     let lines = { curl: "", cli: "" };
     const shells = [copyable("The job as a curl line", () => lines.curl), copyable("The job as a line of repquantctl", () => lines.cli)];
     const failed = h("div"), fit = h("div", { "aria-live": "polite" });
-    const model = chooser({ id: "model", kind: "models", title: "Model", accept: ".onnx", rows: models, changed });
+    let underway = 0;       // uploads: without them the job would be another one
+    const uploads = (more) => { underway += more; more > 0 ? enable() : changed(); }, common = { changed, uploads, registered };
+    const model = chooser({ id: "model", kind: "models", title: "Model", accept: ".onnx", rows: models, ...common });
     const data = chooser({ id: "data", kind: "datasets", title: "Calibration data",
-        accept: ".npz,.safetensors,.zip", rows: datasets, optional: true, changed });
+        accept: ".npz,.safetensors,.zip", rows: datasets, optional: true, ...common });
     const evaluation = chooser({ id: "evaluation", kind: "datasets", title: "Evaluation data (optional)",
-        accept: ".npz,.safetensors,.zip", rows: datasets, optional: true, changed });
+        accept: ".npz,.safetensors,.zip", rows: datasets, optional: true, ...common });
     const preset = h("select", { id: "recipe", change: changed }, names.map((n) => h("option", { value: n }, n)), h("option", { value: "" }, "the one below"));
     const text = h("textarea", { id: "recipe-text", rows: 12, spellcheck: "false", input: (event) => { preset.value = ""; changed(event); } },
         JSON.stringify(recipes.data[0].recipe, null, 1));
@@ -96,11 +105,18 @@ export async function newPage(place, { query, signal }) {
         } catch (e) {
             planned.replaceChildren(problem(e));
         }
-        check.disabled = false;
+        check.disabled = underway > 0;
     } }, "Check"), planned = h("div", { "aria-live": "polite" });
     const submit = h("button", { class: "do main", disabled: true }, "Submit");
     const validate = checker(fit);
 
+    function registered(row) {
+        const rows = row.id.startsWith("mdl_") ? models : datasets;
+        if (rows.some((r) => r.id === row.id))      // the same file was dropped twice
+            return;
+        rows.push(row);
+        [model, data, evaluation].filter((one) => (one.kind === "models") === (rows === models)).forEach((one) => one.offer(row));
+    }
     function cli(recipe) {
         const name = (one, rows) => (rows.find((r) => r.id === one.select.value) || {}).name;
         return ctl({ model: name(model, models), data: name(data, datasets), evaluation: name(evaluation, datasets) }, recipe);
@@ -114,6 +130,9 @@ export async function newPage(place, { query, signal }) {
             b.eval_dataset_id = evaluation.select.value;
         return b;
     }
+    function enable(well = true) {
+        check.disabled = submit.disabled = !well || !model.select.value || underway > 0;
+    }
     function changed(event) {
         const named = event && event.target === preset && recipes.data.find((r) => r.name === preset.value);
         if (named)
@@ -123,9 +142,9 @@ export async function newPage(place, { query, signal }) {
         try {
             lines = { curl: curl(body()), cli: cli(preset.value) };
             shells.forEach((one) => one.update());
-            check.disabled = submit.disabled = !model.select.value;
+            enable();
         } catch (e) {
-            check.disabled = submit.disabled = true;
+            enable(false);
             failed.replaceChildren(problem({ title: "The recipe is no JSON", detail: e.message }));
         }
         if (!event)

@@ -1,7 +1,9 @@
 // upload.js - a file in pieces (tus 1.0): a broken connection costs one piece, not the file; so does a page that was closed or loaded again.
-import { post, send } from "./api.js";
+import { passing, post, send } from "./api.js";
+import { fitting } from "./dom.js";
 
-const PIECE = 8 << 20, TRIES = 5, TUS = { "Tus-Resumable": "1.0.0" };
+const PIECE = 8 << 20, TRIES = 8, LONGEST = 15, TUS = { "Tus-Resumable": "1.0.0" };
+const NAME = 200;       // bytes that a name may have
 
 async function piece(url, file, offset) {
     const answer = await send("PATCH", url, { body: file.slice(offset, offset + PIECE),
@@ -9,7 +11,7 @@ async function piece(url, file, offset) {
     return [Number(answer.headers.get("Upload-Offset")), answer.headers.get("Blob-Digest")];
 }
 
-/** Where the service stands, after the connection broke. */
+/** Where the service stands, after a failure. */
 async function position(url) {
     const answer = await send("HEAD", url, { headers: TUS });
     return [Number(answer.headers.get("Upload-Offset")), answer.headers.get("Blob-Digest")];
@@ -22,7 +24,7 @@ async function begin(key, size) {
         try {
             return [known, ...await position(known)];
         } catch (e) {
-            if (!e.status)
+            if (passing(e))
                 throw e;
         }
     const begun = await send("POST", "/v1/uploads", { headers: { ...TUS, "Upload-Length": String(size) } });
@@ -31,18 +33,25 @@ async function begin(key, size) {
     return [url, 0, begun.headers.get("Blob-Digest")];
 }
 
+const keyOf = (file) => `upload ${file.name} ${file.size} ${file.lastModified}`;
+
 async function upload(file, progress) {
-    const key = `upload ${file.name} ${file.size} ${file.lastModified}`;
+    const key = keyOf(file);
     let [url, offset, digest] = await begin(key, file.size);
-    for (let failures = 0; !digest;) {
+    for (let failures = 0, asked = true; !digest;) {
         try {
-            [offset, digest] = await piece(url, file, offset);
+            if (!asked)
+                [offset, digest] = await position(url);
+            asked = true;
+            if (!digest)
+                [offset, digest] = await piece(url, file, offset);
             failures = 0;
         } catch (e) {
-            if (e.status || ++failures === TRIES)       // the service refused, or it is gone
+            // 423: the connection that broke is not closed there yet.
+            if (!(passing(e) || e.status === 423) || ++failures === TRIES)
                 throw e;
-            await new Promise((again) => setTimeout(again, 500 * 2 ** failures));
-            [offset, digest] = await position(url);
+            asked = false;
+            await new Promise((again) => setTimeout(again, 1000 * Math.min(2 ** (failures - 1), LONGEST)));
         }
         progress(offset / file.size);
     }
@@ -50,8 +59,20 @@ async function upload(file, progress) {
     return digest;
 }
 
-/** Uploads and registers a model or a data set; progress(0..1). */
-export async function register(kind, file, progress) {
-    const digest = await upload(file, progress);
-    return post(`/v1/${kind}`, kind === "models" ? { name: file.name, files: [{ path: file.name, digest }] } : { name: file.name, digest });
+async function enroll(kind, file, progress) {
+    const digest = await upload(file, progress), name = fitting(file.name, NAME);
+    return post(`/v1/${kind}`, kind === "models" ? { name, files: [{ path: "model.onnx", digest }] } : { name, digest });
+}
+
+const underway = new Map();     // kind and file: {made, hear}
+
+/** Uploads and registers a model or a data set; progress(0..1).  The same file twice at once is one. */
+export function register(kind, file, progress) {
+    const key = `${kind} ${keyOf(file)}`, one = underway.get(key) || { hear: [] };
+    one.hear.push(progress);
+    if (!one.made) {
+        underway.set(key, one);
+        one.made = enroll(kind, file, (part) => one.hear.forEach((hear) => hear(part))).finally(() => underway.delete(key));
+    }
+    return one.made;
 }

@@ -87,9 +87,10 @@ export async function webhookPage(place, { path: [id], query, signal, ready }) {
         shown = JSON.stringify(d);
         ready();
     }
-    place.append(h("h1", null, called(w)), h("p", null, h("a", { href: "#/admin" }, "Administration"), ` · ${w.url}`), failed,
+    const trouble = h("div");
+    place.append(trouble, h("h1", null, called(w)), h("p", null, h("a", { href: "#/admin" }, "Administration"), ` · ${w.url}`), failed,
         !w.enabled && h("p", { class: "note warn" }, `It is disabled: ${w.disabled_reason || "by hand"}. Nothing is sent.`) || "",
         h("nav", { class: "tabs", "aria-label": "Which deliveries" }, states.map(([value, text]) =>
             h("a", { href: `#/webhooks/${id}${value && `?state=${value}`}`, "aria-current": value === state && "page" }, text))), one, list);
-    await every(2000, signal, look);
+    await every(2000, signal, trouble, look);
 }

@@ -383,9 +383,9 @@ def test_the_rows_in_view_are_there_when_the_window_changes(daemon, jobs, browse
     open_many(page, daemon, jobs[0]["id"])
     page.evaluate("scrollTo(0, document.documentElement.scrollHeight / 2)")
     middle = "document.elementFromPoint(innerWidth / 2, innerHeight / 2).closest('tr').className"
-    page.wait_for_function(f"{middle} !== 'space'")
+    page.wait_for_function(f"() => {middle} !== 'space'")
     page.set_viewport_size({"width": 1000, "height": 700})
-    page.wait_for_function("innerHeight === 700")
+    page.wait_for_function("() => innerHeight === 700")
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     assert page.evaluate(middle) != "space"
 
