@@ -237,7 +237,10 @@ static void forget_weights(struct state *s)
         mapping_rest(s->model.maps[i].data, s->model.maps[i].size);
 }
 
-struct parity { const struct state *s; struct errors *sums; };
+/* Of a chunk, and of all: how far the artifact is from the simulation, and how many of the simulated values are infinite or none (NaN). */
+struct compared { struct errors sum; size_t odd; };
+
+struct parity { const struct state *s; struct compared *of; };
 
 static bool compare_chunk(void *arg, int chunk, int thread, struct frame *f, struct err *e)
 {
@@ -250,7 +253,7 @@ static bool compare_chunk(void *arg, int chunk, int thread, struct frame *f, str
         if (want->dtype != got->dtype || !shape_equal(&want->shape, &got->shape))
             return err_set(e, ERR_EXPORT_PARITY, g->values[g->outputs[i]].name, "the artifact's output has another shape than was simulated");
         if (want->dtype == DT_F32)
-            errors_add(&p->sums[chunk], want->data, got->data, (size_t)shape_elements(&want->shape));
+            p->of[chunk].odd += errors_add_finite(&p->of[chunk].sum, want->data, got->data, (size_t)shape_elements(&want->shape));
     }
     return true;
 }
@@ -264,8 +267,8 @@ static bool check_parity(struct state *s, struct err *e)
         return err_set(e, ERR_NO_FILE, s->p->dir, "the folder's path is too long");
     struct file_ref file = { "model.onnx", path, -1 };
     struct chunks c;
-    struct parity p = { s, arena_array(s->mem, (uint64_t)s->sweep.chunks.n, sizeof(struct errors), e) };
-    if (!p.sums || !load_model(&s->artifact, &file, 1, e))
+    struct parity p = { s, arena_array(s->mem, (uint64_t)s->sweep.chunks.n, sizeof(struct compared), e) };
+    if (!p.of || !load_model(&s->artifact, &file, 1, e))
         return false;
     s->artifact.how.tiled = false;
     if (!chunks_new(&c, s->artifact.g, &s->artifact.how, s->mem, &s->samples, 0, s->sweep.chunks.count, e))
@@ -274,10 +277,15 @@ static bool check_parity(struct state *s, struct err *e)
     if (!chunks_run(&c, &s->artifact.how, s->pool, compare_chunk, &p, e))
         return false;
     s->artifact.how.tiled = true;
-    struct errors sum = { 0 };
-    for (int i = 0; i < c.n; i++)
-        errors_merge(&sum, &p.sums[i]);
-    s->parity_db = errors_sqnr_db(sum.signal, sum.noise);
+    struct compared all = { 0 };
+    for (int i = 0; i < c.n; i++) {
+        errors_merge(&all.sum, &p.of[i].sum);
+        all.odd += p.of[i].odd;
+    }
+    if (all.odd)
+        events_warning(s->p->events, "numeric.not_finite", "model.onnx", "%zu of %llu values that it puts out for the calibration samples are infinite or none (NaN)",
+                       all.odd, (unsigned long long)all.sum.n);
+    s->parity_db = errors_sqnr_db(all.sum.signal, all.sum.noise);
     if (s->parity_db < min_parity_db)
         return err_set(e, ERR_EXPORT_PARITY, "model.onnx", "the artifact differs from the simulation (%.1f dB on %lld samples); please report this model",
                        s->parity_db, (long long)c.chunk[c.n - 1].first + c.chunk[c.n - 1].rows);

@@ -4,6 +4,7 @@
 #include "core/kernel/kernel.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 /* WIDTH independent sums: the loop vectorises without reordering any of them. */
 KERNEL_CLONES
@@ -54,6 +55,24 @@ void errors_add_rows(struct errors *s, const float *want, const float *want_bias
             vec_add_row(high, wide, got + at, got_bias + c, with[1]);
             errors_add(s, with[0], with[1], high * wide);
         }
+}
+
+size_t errors_add_finite(struct errors *s, const float *want, const float *got, size_t n)
+{
+    enum { ROOM = 2048 };
+    float finite[2][ROOM];
+    size_t odd = 0;
+    for (size_t at = 0; at < n; at += ROOM) {
+        size_t many = lesser(ROOM, n - at);
+        for (size_t i = 0; i < many; i++) {
+            bool is = isfinite(want[at + i]);
+            odd += !is;
+            finite[0][i] = is ? want[at + i] : 0;
+            finite[1][i] = isfinite(got[at + i]) ? got[at + i] : 0;
+        }
+        errors_add(s, finite[0], finite[1], many);
+    }
+    return odd;
 }
 
 void errors_merge(struct errors *s, const struct errors *other)

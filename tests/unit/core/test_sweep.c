@@ -124,6 +124,27 @@ static void biases_are_added_before_streams_are_compared(void **state)
     }
 }
 
+/* More than one piece of it. */
+static void what_is_no_number_in_both_does_not_count_and_in_one_is_a_difference(void **state)
+{
+    (void)state;
+    enum { N = 5000, NONE = 2047, INF = 2048, ONE = 4999 };
+    static float want[N], got[N];
+    for (int i = 0; i < N; i++)
+        want[i] = got[i] = 1;
+    want[NONE] = got[NONE] = NAN;
+    want[INF] = got[INF] = INFINITY;
+    struct errors s = { 0 };
+    assert_int_equal(errors_add_finite(&s, want, got, N), 2);
+    assert_true(s.signal == N - 2 && s.noise == 0 && s.n == N);
+    got[ONE] = NAN;
+    s = (struct errors){ 0 };
+    assert_int_equal(errors_add_finite(&s, want, got, N), 2);
+    assert_true(s.signal == N - 2 && s.noise == 1);
+    assert_int_equal(errors_add_finite(&s, got, want, N), 3);
+    assert_true(s.noise == 2);
+}
+
 static void with_every_layer_excluded_the_streams_are_the_same(void **state)
 {
     (void)state;
@@ -411,6 +432,7 @@ int main(void)
         cmocka_unit_test(a_ratio_is_only_perfect_where_nothing_differs),
         cmocka_unit_test(the_metrics_are_the_worked_ones),
         cmocka_unit_test(biases_are_added_before_streams_are_compared),
+        cmocka_unit_test(what_is_no_number_in_both_does_not_count_and_in_one_is_a_difference),
         cmocka_unit_test(with_every_layer_excluded_the_streams_are_the_same),
         cmocka_unit_test(excluded_and_overridden_layers_are_what_the_recipe_says),
         cmocka_unit_test(attention_and_convolutions_stay_float_where_the_recipe_says_so),
