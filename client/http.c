@@ -192,8 +192,10 @@ static bool set_connection(struct exchange *x)
     SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     if (strncmp(x->s->url, "http://", 7) == 0)
         SET(CURLOPT_PROXY, "");         /* a proxy would read the token */
-    if (x->s->ca)
+    if (x->s->ca) {
         SET(CURLOPT_CAINFO, x->s->ca);
+        SET(CURLOPT_CAPATH, NULL);      /* the system's folder, which libcurl may have been built with, would be trusted beside it */
+    }
     SET(CURLOPT_NOSIGNAL, 1L);
     /* On a connection that was used before, libcurl sends again by itself when it breaks without an answer. */
     SET(CURLOPT_FRESH_CONNECT, (long)(x->r->once || x->r->single));

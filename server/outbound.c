@@ -252,8 +252,10 @@ static bool set_options(struct exchange *x, const char *url, struct curl_slist *
     SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     SET(CURLOPT_SSL_VERIFYPEER, 1L);
     SET(CURLOPT_SSL_VERIFYHOST, 2L);
-    if (x->o->ca[0])
+    if (x->o->ca[0]) {
         SET(CURLOPT_CAINFO, x->o->ca);
+        SET(CURLOPT_CAPATH, NULL);      /* the system's folder, which libcurl may have been built with, would be trusted beside it */
+    }
     SET(CURLOPT_NOSIGNAL, 1L);
     SET(CURLOPT_CONNECTTIMEOUT, (long)CONNECT_SECONDS);
     SET(CURLOPT_TIMEOUT, (long)r->seconds);

@@ -159,10 +159,12 @@ class Liar(http.server.BaseHTTPRequestHandler):
 def liar():
     servers = []
 
-    def make(answers):
+    def make(answers, tls=None):
         s = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Liar)
         s.answers, s.seen = answers, []
-        s.url = f"http://127.0.0.1:{s.server_address[1]}"
+        s.url = f"https://localhost:{s.server_port}" if tls else f"http://127.0.0.1:{s.server_port}"
+        if tls:
+            s.socket = tls.wrap_socket(s.socket, server_side=True)
         threading.Thread(target=s.serve_forever, daemon=True).start()
         servers.append(s)
         return s

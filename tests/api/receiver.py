@@ -1,13 +1,14 @@
 """A receiver of webhooks over TLS that keeps what it gets and answers as the path says; and servers that are none."""
 import collections
 import http.server
+import os
 import socket
 import ssl
 import subprocess
 import threading
 import time
 
-from conftest import until
+from conftest import preloaded, until
 
 Call = collections.namedtuple("Call", "path headers body at")
 
@@ -17,6 +18,15 @@ def certificate(folder, days=2):
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", str(days), "-subj", "/CN=localhost",
                     "-addext", "subjectAltName=DNS:localhost,DNS:moving.test", "-keyout", folder / "key", "-out", folder / "cert"], check=True, capture_output=True)
     return folder / "cert", folder / "key"
+
+
+def system_trusts(folder, certificate):
+    """The environment of a program in which the system's folder of authorities holds this certificate alone."""
+    trusted = folder / "system"
+    trusted.mkdir()
+    (trusted / "authority.pem").write_bytes(certificate.read_bytes())
+    return {"LD_PRELOAD": str(preloaded(folder, "tools/trust.c")), "TRUST": str(trusted),
+            "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
 
 
 def tls(folder):

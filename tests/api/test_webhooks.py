@@ -11,7 +11,7 @@ import pytest
 import requests
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from conftest import ROOT, SANITIZER, Daemon, preloaded, until
-from receiver import Mute, Receiver, certificate
+from receiver import Mute, Receiver, certificate, system_trusts
 from standardwebhooks import Webhook, WebhookVerificationError
 
 RUN = 'stage calibrating; layer 1; result model.onnx M; result report.json {}; result details.json [{"index":0}]'
@@ -297,6 +297,20 @@ def test_a_certificate_that_is_not_trusted_is_no_receiver(make_daemon, folder, r
     daemon = make_daemon(**{k: v for k, v in options(folder).items() if k != "outbound-ca"})
     row = tried(daemon, ping(daemon, hook(daemon, f"{receiver.url}/x/200")["id"]))
     assert row["log"][0]["status"] is None and row["log"][0]["problem"]["code"] == "target.failed" and not receiver.calls
+
+
+def test_an_authority_of_ones_own_is_trusted_instead_of_the_systems(make_daemon, folder, tmp_path_factory, receiver, monkeypatch):
+    elsewhere = tmp_path_factory.mktemp("authority")
+    certificate(elsewhere)
+    for name, value in system_trusts(elsewhere, folder / "cert").items():
+        monkeypatch.setenv(name, value)
+    system = {k: v for k, v in options(folder).items() if k != "outbound-ca"}
+    state = {}
+    for ca in ({}, {"outbound-ca": str(elsewhere / "cert")}):
+        daemon = make_daemon(**system, **ca)
+        row = tried(daemon, ping(daemon, hook(daemon, f"{receiver.url}/whom{len(ca)}/200")["id"]))
+        state[len(ca)] = row["log"][0]["status"]
+    assert state == {0: 200, 1: None} and len(receiver.calls) == 1
 
 
 def test_receivers_that_hang_do_not_hold_up_those_that_answer(make_daemon, folder, receiver):
