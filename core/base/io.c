@@ -75,6 +75,25 @@ int io_pwrite_all(int fd, struct iovec *io, int n, off_t at)
     return 0;
 }
 
+bool io_make_folder(const char *path, mode_t mode)
+{
+    char above[4096];
+    size_t n = strlen(path);
+    if (n >= sizeof above) {
+        errno = ENAMETOOLONG;
+        return false;
+    }
+    for (size_t at = 1; at < n; at++) {
+        if (path[at] != '/')
+            continue;
+        memcpy(above, path, at);
+        above[at] = '\0';
+        if (mkdir(above, mode) != 0 && errno != EEXIST)
+            return false;
+    }
+    return mkdir(path, mode) == 0 || errno == EEXIST;
+}
+
 bool io_read_all(int fd, const char *where, uint64_t limit, char **ret, size_t *ret_n, struct err *e)
 {
     size_t room = 4096, n = 0;
@@ -119,12 +138,16 @@ bool mapping_fd(struct mapping *m, int fd, const char *where, struct err *e)
         return err_sys(e, where, "stat");
     if (!S_ISREG(st.st_mode))
         return err_set(e, ERR_NO_FILE, where, "not a regular file; give the path of a file");
+    m->dev = st.st_dev;
+    m->ino = st.st_ino;
     if (st.st_size == 0)
         return true;
     void *at = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (at == MAP_FAILED)
         return err_sys(e, where, "map");
-    *m = (struct mapping){ .data = at, .size = (uint64_t)st.st_size, .of_file = true };
+    m->data = at;
+    m->size = (uint64_t)st.st_size;
+    m->of_file = true;
     return true;
 }
 
@@ -137,6 +160,19 @@ bool mapping_path(struct mapping *m, const char *path, struct err *e)
     bool ok = mapping_fd(m, fd, path, e);
     close(fd);
     return ok;
+}
+
+bool mapping_spared(const char *path, const struct mapping *m, size_t n, struct err *e)
+{
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return true;                       /* nothing there; or writing will say what is wrong */
+    if (!S_ISREG(st.st_mode))
+        return err_set(e, ERR_REQUEST_INVALID, path, "what is there is no regular file, and a result would take its place; write to another place");
+    for (size_t i = 0; i < n; i++)
+        if (m[i].ino == st.st_ino && m[i].dev == st.st_dev)
+            return err_set(e, ERR_REQUEST_INVALID, path, "this is an input, and a result would take its place; write to another place");
+    return true;
 }
 
 void mapping_release(struct mapping *m)

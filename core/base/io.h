@@ -42,6 +42,9 @@ bool io_sync_failed(void);
 /* As a restart does; for tests. */
 void io_sync_forget(void);
 
+/* Makes a folder and those above it that are absent, with this mode less the umask.  False with errno; one that is there is none. */
+bool io_make_folder(const char *path, mode_t mode);
+
 /* All bytes of fd from its start, at most `limit`, NUL-terminated; the caller frees *ret. */
 bool io_read_all(int fd, const char *where, uint64_t limit, char **ret, size_t *ret_n, struct err *e);
 
@@ -50,12 +53,17 @@ struct mapping {
     const uint8_t *data;
     uint64_t size;
     bool of_file;           /* false where a caller wraps ordinary memory */
+    dev_t dev;              /* which file, where it is one */
+    ino_t ino;
 };
 
 /* Maps fd (which may be closed afterwards).  An empty file maps to size 0. */
 bool mapping_fd(struct mapping *m, int fd, const char *where, struct err *e);
 bool mapping_path(struct mapping *m, const char *path, struct err *e);
 void mapping_release(struct mapping *m);
+
+/* May a new file be put under this name?  Not where one of m[0..n) is what is there, which would be lost, nor anything but a regular file. */
+bool mapping_spared(const char *path, const struct mapping *m, size_t n, struct err *e);
 
 /* A view of `size` zero bytes to write to, in a file of its own without a name in `dir`: memory that is not lost when it is
  * needed elsewhere.  The disk space is taken at once.  NULL without it; munmap() ends it. */

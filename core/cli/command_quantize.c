@@ -3,11 +3,9 @@
 #include "core/cli/pipeline.h"
 #include "core/cli/progress.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define SYNOPSIS                                                                                                  \
@@ -72,7 +70,7 @@ static int quantize(struct pipeline p, const char *recipe_arg, enum progress_kin
     p.recipe = &recipe;
     p.events = &progress.events;
     bool ok = read_recipe(recipe_arg, &recipe, &e);
-    if (ok && mkdir(p.dir, 0755) != 0 && errno != EEXIST)
+    if (ok && !io_make_folder(p.dir, 0755))
         ok = err_sys(&e, p.dir, "create the folder");
     ok = ok && pipeline_run(&p, &result, &e);
     progress_end(&progress);

@@ -59,6 +59,7 @@ static bool run(const char *path, const char *inputs, const char *outputs, int t
     struct file_ref file = { inputs, inputs, -1 };
     bool ok = (mem || err_set(e, ERR_MEMORY, "", "no memory")) && blas_init(e) && load_model_path(&m, path, e)
            && load_samples(&d, &file, m.g, cli_scratch_dir(), e)
+           && mapping_spared(outputs, m.maps, m.n_maps, e) && mapping_spared(outputs, &d.map, 1, e)
            && chunks_new(&c, m.g, &m.how, mem, &d.samples, batch, 0, e) && (pool = pool_new(threads, e));
     to.g = m.g;
     ok = ok && make_outputs(&to, mem, e) && chunks_run(&c, &m.how, pool, collect_chunk, &to, e)

@@ -88,6 +88,22 @@ static size_t siblings(const char *path, char (*names)[256], char (*paths)[4096]
     return n;
 }
 
+/* Of the files beside the model those stay that it names: what else lies there is none of it. */
+static void leave_strangers(struct loaded_model *m)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < m->n_maps; i++) {
+        if (!m->onnx.uses[i]) {
+            m->bytes -= m->maps[i].size;
+            mapping_release(&m->maps[i]);
+            continue;
+        }
+        m->maps[n] = m->maps[i];
+        m->names[n++] = m->names[i];
+    }
+    m->n_maps = n;
+}
+
 bool load_model_path(struct loaded_model *m, const char *path, struct err *e)
 {
     static char names[ONNX_MAX_FILES][256], paths[ONNX_MAX_FILES][4096];
@@ -101,8 +117,10 @@ bool load_model_path(struct loaded_model *m, const char *path, struct err *e)
         for (size_t i = 0; i < n; i++)
             files[i + 1] = (struct file_ref){ names[i], paths[i], -1 };
         first = (struct err){ 0 };
-        if (load_model(m, files, n + 1, &first))
+        if (load_model(m, files, n + 1, &first)) {
+            leave_strangers(m);
             return true;
+        }
     }
     return err_set(e, first.code, first.where, "%s", first.text);
 }

@@ -109,6 +109,20 @@ static bool load_one(void *arg, size_t piece, int thread, struct err *e)
     return !file->name || load_dataset(piece == LOAD_CALIBRATION ? &s->calibration : &s->evaluation, file, LOAD_NO_LIMIT, p->dir, e);
 }
 
+/* A person's folder of results may hold what is read; a job's has nothing but results, and inputs without names. */
+static bool spare_inputs(const struct state *s, struct err *e)
+{
+    const struct pipeline *p = s->p;
+    char path[4096];
+    for (int i = 0; i <= PIPELINE_FILES; i++) {
+        snprintf(path, sizeof path, "%s/%s", p->dir, i < PIPELINE_FILES ? pipeline_files[i] : "journal");
+        if (!mapping_spared(path, s->model.maps, s->model.n_maps, e) || !mapping_spared(path, &s->calibration.map, 1, e)
+            || !mapping_spared(path, &s->evaluation.map, 1, e))
+            return false;
+    }
+    return true;
+}
+
 static bool load(struct state *s, struct err *e)
 {
     const struct pipeline *p = s->p;
@@ -118,7 +132,7 @@ static bool load(struct state *s, struct err *e)
     flush_denormals();
     if (!(s->pool = pool_new(p->threads, e)))
         return false;
-    if (!pool_run(s->pool, LOADS, load_one, s, e) || !roles_find(s->model.g, s->model.mem, &s->roles, e)
+    if (!pool_run(s->pool, LOADS, load_one, s, e) || (p->find_external && !spare_inputs(s, e)) || !roles_find(s->model.g, s->model.mem, &s->roles, e)
         || !pipeline_divide_rows(&s->model, &s->roles, p->recipe, e) || (p->calibration.name && !load_calibration(s, e))
         || (p->evaluation.name && !find_inputs(&s->evaluation, s->model.g, e)))
         return false;

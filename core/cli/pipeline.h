@@ -13,7 +13,7 @@
 
 struct pipeline {
     const struct file_ref *model; size_t n_model;
-    bool find_external;                /* model[0].path may have external data beside it */
+    bool find_external;                /* a person's: model[0].path may have external data beside it, dir may hold inputs (which stay) */
     struct file_ref calibration;       /* name NULL: none; then the recipe must do without, or have random tokens */
     struct file_ref evaluation;        /* name NULL: none */
     const struct recipe *recipe;

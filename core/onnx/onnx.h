@@ -116,6 +116,7 @@ struct onnx_model {
     struct onnx_pair *metadata;  size_t n_metadata;
     struct onnx_graph graph;
     struct onnx_function *functions; size_t n_functions;    /* read, never written: core/graph puts bodies in place of calls */
+    bool uses[ONNX_MAX_FILES];                              /* read: files[i] has data of a tensor; the model itself always */
 };
 
 /* The version of the standard operator set, or 0. */

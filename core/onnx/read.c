@@ -210,7 +210,7 @@ static bool read_model(struct reader *r, struct onnx_model *ret, struct err *e)
     const struct onnx_file *file = &r->files[0];
     struct wire body = { file->data, file->data + file->size, &r->wire };
     struct wire_model w = { 0 };
-    if (!message_read(r, &message_model, body, &w, e) || !check_model(&w, e) || !external_check(r, e))
+    if (!message_read(r, &message_model, body, &w, e) || !check_model(&w, e) || !external_check(r, w.m.uses, e))
         return false;
     w.m.graph = *w.graph;
     *ret = w.m;

@@ -11,7 +11,7 @@
 bool external_find(struct reader *r, const char *tensor, const struct onnx_pair *entries, size_t n_entries, uint64_t n,
                    const uint8_t **ret, struct err *e);
 
-/* No two tensors share a part of their external bytes, unless they share all of them. */
-bool external_check(struct reader *r, struct err *e);
+/* No two tensors share a part of their external bytes, unless they share all of them.  Notes in uses[ONNX_MAX_FILES] which files have any. */
+bool external_check(struct reader *r, bool *uses, struct err *e);
 
 #endif

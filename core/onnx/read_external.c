@@ -129,14 +129,17 @@ static int by_place(const void *a, const void *b)
     return x->to < y->to ? -1 : x->to > y->to;
 }
 
-bool external_check(struct reader *r, struct err *e)
+bool external_check(struct reader *r, bool *uses, struct err *e)
 {
     const struct range **sorted = arena_array(r->mem, r->n_ranges, sizeof *sorted, e);
     if (!sorted)
         return false;
     size_t n = 0;
-    for (const struct range *x = r->ranges; x; x = x->next)
+    uses[0] = true;
+    for (const struct range *x = r->ranges; x; x = x->next) {
         sorted[n++] = x;
+        uses[x->file] = true;
+    }
     qsort(sorted, n, sizeof *sorted, by_place);
     /* Sorted, the first partial overlap is between neighbours. */
     for (size_t i = 1; i < n; i++) {
