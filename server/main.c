@@ -154,6 +154,16 @@ static bool save_token(const char *dir, const char *text, struct err *e)
     return ok;
 }
 
+/* To a person; under a service manager and in a container standard output is the log, which others read and others keep. */
+static void show_token(const char *dir, const char *text)
+{
+    if (isatty(STDOUT_FILENO))
+        printf("The administrator's token, shown once and kept in %s/token:\n%s\n", dir, text);
+    else
+        printf("The administrator's token is in %s/token\n", dir);
+    (void)fflush(stdout);
+}
+
 /*
  * Somebody must be able to make the first token, and the next one when the last administrator's has expired.  The file is safe before the
  * token is valid: a valid one that nobody knows would lock everybody out, as the next start would make none.
@@ -172,8 +182,7 @@ static bool first_token(struct daemon *d, struct err *e)
         return true;
     bool ok = token_text(text, e) && save_token(store_dir(d->store), text, e) && token_issue(d->store, TEAM_LOCAL, &request, &t, same, e);
     if (ok)
-        printf("The administrator's token, shown once and kept in %s/token:\n%s\n", store_dir(d->store), text);
-    (void)fflush(stdout);
+        show_token(store_dir(d->store), text);
     explicit_bzero(text, sizeof text);
     explicit_bzero(same, sizeof same);
     return ok;
