@@ -12,13 +12,6 @@ static const struct {
     const char *path, *prefix;
 } kinds[] = { [MODEL] = { "/v1/models", "mdl_" }, [DATASET] = { "/v1/datasets", "ds_" } };
 
-/* An id goes into paths. */
-static bool id_ok(const char *id, const char *prefix)
-{
-    size_t n = strlen(prefix);
-    return strncmp(id, prefix, n) == 0 && strlen(id) <= 60 && id[n] && !id[n + strspn(id + n, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")];
-}
-
 static bool same_files(const json_t *asset, const struct source *files, int n)
 {
     const json_t *list = json_object_get(asset, "files");

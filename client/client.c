@@ -31,15 +31,22 @@ int client_json(struct client *c, json_t *doc, int exit)
 int client_failed(struct client *c)
 {
     show_bar_end(c);
+    fail(&c->f, EXIT_ENVIRONMENT, "client.answer", c->service.url, "the answer is not what a repquantd gives; is this the URL of one?");
     if (c->o.json)
         return client_json(c, failure_json(&c->f), c->f.exit);
     show_failure(stderr, &c->f);
     return c->f.exit;
 }
 
+bool id_ok(const char *id, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    return strncmp(id, prefix, n) == 0 && strlen(id) <= 60 && id[n] && !id[n + strspn(id + n, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")];
+}
+
 bool job_path(struct client *c, const char *id, const char *suffix, char *ret, size_t size)
 {
-    if (strncmp(id, "job_", 4) != 0 || strlen(id) > 64 || id[4 + strspn(id + 4, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")])
+    if (!id_ok(id, "job_"))
         return fail(&c->f, EXIT_USAGE, "client.usage", id, "this is not a job's id; they look like job_01JD8Z6W3V7QK5T9N2M4X8C0RB");
     snprintf(ret, size, "/v1/jobs/%s%s", id, suffix);
     return true;

@@ -139,6 +139,11 @@ static json_t *post(struct client *c, const char *body)
     struct http_request r = { .method = "POST", .path = "/v1/jobs", .json = body, .fields = { key } };
     if (!make_key(c, body, key, sizeof key) || !http_send(&c->service, &r, &a, &c->f))
         return NULL;
+    if (!id_ok(text_of(a.json, "id"), "job_")) {
+        fail(&c->f, EXIT_ENVIRONMENT, "client.answer", c->service.url, "the service does not tell the id of the job it made; is a proxy between?");
+        http_release(&a);
+        return NULL;
+    }
     if (a.header[H_IDEMPOTENCY_REPLAYED][0])
         show_note(c, "the same was submitted before; this is the job of then (%s). --new asks again", text_of(a.json, "state"));
     return a.json;
