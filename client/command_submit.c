@@ -191,6 +191,8 @@ int command_submit(struct client *c)
         missing(c, "--recipe");
     else if (c->o.output && !c->o.wait)
         fail(&c->f, EXIT_USAGE, "client.usage", "--output", "results are there once the job has ended: add --wait, or use `repquantctl download`");
+    if (!c->f.exit && c->o.output)
+        fetch_prepare(c, c->o.output);
     char *body = !c->f.exit && client_open(c) ? request(c) : NULL;
     json_t *job = body ? post(c, body) : NULL;
     free(body);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -106,14 +107,100 @@ static bool transfer(struct download *d)
     return true;
 }
 
-/* What an earlier try left. */
-static bool open_part(struct download *d)
+/* ---- what the folder has ---- */
+
+/* One of the files that this command submits? */
+static bool is_input(const struct client *c, const struct stat *st)
+{
+    const char *const others[] = { c->o.calibration, c->o.evaluation, c->o.recipe };
+    struct stat input;
+    for (int i = 0; i < c->o.nwords + 3; i++) {
+        const char *path = i < c->o.nwords ? c->o.words[i] : others[i - c->o.nwords];
+        if (path && stat(path, &input) == 0 && input.st_dev == st->st_dev && input.st_ino == st->st_ino)
+            return true;
+    }
+    return false;
+}
+
+static bool spares_inputs(struct client *c, int folder, const char *name)
+{
+    struct stat st;
+    return fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !is_input(c, &st)
+        || fail(&c->f, EXIT_USAGE, "client.usage", name, "a result of this name would take the place of what is submitted; give another --output");
+}
+
+static bool has_digest(struct download *d, bool *ret)
+{
+    char digest[DIGEST_SIZE];
+    struct sha256 hash;
+    uint64_t bytes;
+    int fd = openat(d->folder, d->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return fail_errno(&d->c->f, d->name, "open");
+    sha256_init(&hash);
+    bool ok = sha256_file(&hash, fd, d->name, &bytes, &d->c->f);
+    close(fd);
+    sha256_end(&hash, digest);
+    *ret = ok && strcmp(digest, d->digest) == 0;
+    return ok;
+}
+
+/* Is the file there already?  Another file under its name, or a link to wherever, is not ours to replace, unless told to; what is no file never. */
+static bool present(struct download *d, bool *ret)
+{
+    struct failure *f = &d->c->f;
+    struct stat st;
+    *ret = false;
+    if (fstatat(d->folder, d->name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno == ENOENT || fail_errno(f, d->name, "look at");
+    if (!S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode))
+        return fail(f, EXIT_INPUT, "client.exists", d->name, "what the folder has under this name is no file; give another --output");
+    if (!spares_inputs(d->c, d->folder, d->name) || (S_ISREG(st.st_mode) && !has_digest(d, ret)))
+        return false;
+    return *ret || d->c->o.force
+        || fail(f, EXIT_INPUT, "client.exists", d->name, "the folder has another file of this name; give --force or another --output");
+}
+
+/* ---- one file ---- */
+
+/* Another command may be fetching the same.  Where locks are not to be had we go on without. */
+static bool lock_part(struct download *d)
+{
+    if (flock(d->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+        return true;
+    show_note(d->c, "another command is fetching %s; waiting for it", d->name);
+    while (flock(d->fd, LOCK_EX) != 0 && errno == EINTR)
+        if (interrupted())
+            return fail(&d->c->f, EXIT_INTERRUPTED, "client.interrupted", "", "interrupted");
+    return true;
+}
+
+/* Has the part its name still?  If not, who had the lock has put it in place, or thrown it away. */
+static bool is_part(const struct download *d)
+{
+    struct stat ours, named;
+    return fstat(d->fd, &ours) == 0 && fstatat(d->folder, d->part, &named, AT_SYMLINK_NOFOLLOW) == 0
+        && ours.st_dev == named.st_dev && ours.st_ino == named.st_ino;
+}
+
+/* What an earlier try left.  *ret_there: the file itself is there meanwhile. */
+static bool open_part(struct download *d, bool *ret_there)
 {
     uint64_t there = 0;
     snprintf(d->part, sizeof d->part, ".%s.%.16s.part", d->name, d->digest + 7);
-    d->fd = openat(d->folder, d->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-    if (d->fd < 0)
-        return fail_errno(&d->c->f, d->part, "create");
+    for (;;) {
+        d->fd = openat(d->folder, d->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+        if (d->fd < 0)
+            return fail_errno(&d->c->f, d->part, "create");
+        if (!lock_part(d))
+            return false;
+        if (is_part(d))
+            break;
+        close(d->fd);
+        d->fd = -1;
+        if (!present(d, ret_there) || *ret_there)
+            return *ret_there;
+    }
     sha256_init(&d->hash);
     if (!sha256_file(&d->hash, d->fd, d->part, &there, &d->c->f))
         return false;
@@ -138,8 +225,9 @@ static bool run(struct download *d)
 {
     struct backoff b = service_backoff(&d->c->service);
     struct client *c = d->c;
-    if (!open_part(d))
-        return false;
+    bool there = false;
+    if (!open_part(d, &there) || there)
+        return there;
     for (uint64_t before = d->at; d->at < d->size; before = d->at) {
         if (transfer(d))
             continue;
@@ -149,25 +237,6 @@ static bool run(struct download *d)
             return false;
     }
     return put_in_place(d);
-}
-
-/* Is the file there already?  Another file under its name is not ours to replace, unless told to. */
-static bool present(struct download *d, bool *ret)
-{
-    char digest[DIGEST_SIZE];
-    struct sha256 hash;
-    uint64_t bytes;
-    int fd = openat(d->folder, d->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    *ret = false;
-    if (fd < 0)
-        return errno == ENOENT || errno == ELOOP || fail_errno(&d->c->f, d->name, "open");
-    sha256_init(&hash);
-    bool ok = sha256_file(&hash, fd, d->name, &bytes, &d->c->f);
-    close(fd);
-    sha256_end(&hash, digest);
-    *ret = ok && strcmp(digest, d->digest) == 0;
-    return ok && (*ret || d->c->o.force
-        || fail(&d->c->f, EXIT_INPUT, "client.exists", d->name, "the folder has another file of this name; give --force or another --output"));
 }
 
 static bool fetch_one(struct client *c, int folder, const json_t *artifact)
@@ -208,15 +277,36 @@ static json_t *list_results(struct client *c, const char *id)
     return !c->f.exit && job_path(c, id, "/artifacts", path, sizeof path) ? http_get(&c->service, path, &c->f) : NULL;
 }
 
+static int open_folder(struct client *c, const char *folder)
+{
+    if (!io_make_folder(folder, 0777)) {
+        fail_errno(&c->f, folder, "make the folder");
+        return -1;
+    }
+    int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        fail_errno(&c->f, folder, "open the folder");
+    return dir;
+}
+
+bool fetch_prepare(struct client *c, const char *folder)
+{
+    static const char *const usual[] = { "model.onnx", "report.json", "details.json", "manifest.json" };
+    int dir = open_folder(c, folder);
+    for (size_t i = 0; i < sizeof usual / sizeof *usual && !c->f.exit; i++)
+        spares_inputs(c, dir, usual[i]);
+    if (dir >= 0 && faccessat(dir, ".", W_OK | X_OK, 0) != 0)
+        fail_errno(&c->f, folder, "write to the folder");
+    if (dir >= 0)
+        close(dir);
+    return !c->f.exit;
+}
+
 json_t *fetch_results(struct client *c, const char *job, const char *folder)
 {
     json_t *list = list_results(c, job), *files = json_array();
     const json_t *data = json_object_get(list, "data");
-    int dir = -1;
-    if (list && mkdir(folder, 0777) != 0 && errno != EEXIST)
-        fail_errno(&c->f, folder, "make the folder");
-    if (!c->f.exit && (dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-        fail_errno(&c->f, folder, "open the folder");
+    int dir = list ? open_folder(c, folder) : -1;
     for (size_t i = 0; i < json_array_size(data) && !c->f.exit; i++)
         if (fetch_one(c, dir, json_array_get(data, i)))
             json_array_append_new(files, row_of(json_array_get(data, i), folder));

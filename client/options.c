@@ -25,7 +25,7 @@ static const struct option_row {
     { "priority", "N", NUMBER, AT(priority), 0, 9, "submit", "0 to 9, higher first; 5 if absent" },
     { "new", NULL, FLAG, AT(fresh), 0, 0, "submit", "a new job even if the same was submitted before" },
     { "wait", NULL, FLAG, AT(wait), 0, 0, "submit", "wait for the job's end and exit by it" },
-    { "output", "DIR", TEXT, AT(output), 0, 0, "submit download", "where results go; download makes a folder named as the job if absent, submit wants --wait" },
+    { "output", "DIR", TEXT, AT(output), 0, 0, "submit download", "where results go, made with the folders above it; download makes one named as the job if absent, submit wants --wait" },
     { "force", NULL, FLAG, AT(force), 0, 0, "submit download", "replace files of DIR that are different" },
     { "cancel-on-interrupt", NULL, FLAG, AT(cancel_on_interrupt), 0, 0, "submit wait", "Ctrl-C cancels the job; else it goes on" },
     { "timeout", "SECONDS", NUMBER, AT(timeout_s), 1, INT32_MAX, "submit wait events", "wait no longer; the job goes on" },

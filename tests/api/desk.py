@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import threading
+import time
 
 import pytest
 from conftest import ROOT
@@ -66,10 +67,10 @@ def desk(tmp_path, daemon):
 
 
 class Proxy(Listener):
-    """Carries connections to a port.  cuts: (what a request begins with, "up" or "down", bytes after which it is cut), each once."""
+    """Carries connections to a port.  cuts: (what a request begins with, "up" or "down", bytes after which it is cut), each once; slow: seconds a piece."""
 
     def __init__(self, port, cuts=()):
-        self.target, self.cuts, self.heads = port, list(cuts), []
+        self.target, self.cuts, self.heads, self.slow = port, list(cuts), [], 0
         super().__init__()
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -102,6 +103,7 @@ class Proxy(Listener):
                     self.cut_off(s)
                 return
             state[way] += len(data)
+            time.sleep(self.slow)
             try:
                 sink.sendall(data)
             except OSError:
