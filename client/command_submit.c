@@ -2,7 +2,7 @@
  * command_submit.c - `repquantctl submit`: files to blobs, blobs to a model and data sets, those to a job.
  *
  * Running the same command twice makes one job: files are found by their digest, models and data sets by their files, and the job by an
- * Idempotency-Key that is the digest of its request.
+ * Idempotency-Key that is the digest of its request; when the service has forgotten the key, by its being the same quantization (dedupe).
  */
 #include "client/account.h"
 #include "client/asset.h"
@@ -15,7 +15,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { ID_SIZE = 64 };
+enum { ID_SIZE = 64, MAX_GONE = 100 };
 
 /* ---- what is asked ---- */
 
@@ -105,6 +105,9 @@ static char *request(struct client *c)
         json_object_set_new(body, "priority", json_integer(c->o.priority));
     if (body && json_object_size(labels))
         json_object_set(body, "labels", labels);
+    /* A job that is found has the labels and the priority of whoever made it. */
+    if (body && !c->o.fresh && c->o.priority < 0 && !json_object_size(labels))
+        json_object_set_new(body, "dedupe", json_string("reuse"));
     char *text = body ? json_text(body, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
     json_decref(body);
     json_decref(labels);
@@ -116,13 +119,15 @@ static char *request(struct client *c)
 
 /* ---- the job ---- */
 
-static bool make_key(struct client *c, const char *body, char *ret, size_t size)
+/* `gone`: the job that the request's own key stands for, which has been deleted; "" if it has not.  The same command finds the next one by the same way. */
+static bool make_key(struct client *c, const char *body, const char *gone, char *ret, size_t size)
 {
     char digest[DIGEST_SIZE];
     unsigned char random[32];
     struct sha256 hash;
     sha256_init(&hash);
     sha256_add(&hash, body, strlen(body));
+    sha256_add(&hash, gone, strlen(gone));
     if (c->o.fresh && getrandom(random, sizeof random, 0) != sizeof random)
         return fail_errno(&c->f, "", "draw a random number");
     if (c->o.fresh)
@@ -132,21 +137,44 @@ static bool make_key(struct client *c, const char *body, char *ret, size_t size)
     return true;
 }
 
+static void tell_of_then(struct client *c, const json_t *job)
+{
+    show_note(c, "the same was submitted before; this is the job of then (%s). --new asks again", text_of(job, "state"));
+}
+
+/* What is answered to the key again is the job as it was made.  NULL, and no failure: it has been deleted since. */
+static json_t *as_it_is(struct client *c, const char *id)
+{
+    char path[160];
+    json_t *job = job_path(c, id, "", path, sizeof path) ? http_get(&c->service, path, &c->f) : NULL;
+    if (job)
+        tell_of_then(c, job);
+    if (!job && c->f.status == 404)
+        c->f = (struct failure){ 0 };
+    return job;
+}
+
 static json_t *post(struct client *c, const char *body)
 {
-    char key[128];
-    struct http_answer a;
-    struct http_request r = { .method = "POST", .path = "/v1/jobs", .json = body, .fields = { key } };
-    if (!make_key(c, body, key, sizeof key) || !http_send(&c->service, &r, &a, &c->f))
-        return NULL;
-    if (!id_ok(text_of(a.json, "id"), "job_")) {
-        fail(&c->f, EXIT_ENVIRONMENT, "client.answer", c->service.url, "the service does not tell the id of the job it made; is a proxy between?");
+    char key[128], gone[ID_SIZE] = "";
+    for (int i = 0; i < MAX_GONE; i++) {
+        struct http_answer a;
+        struct http_request r = { .method = "POST", .path = "/v1/jobs", .json = body, .fields = { key } };
+        if (!make_key(c, body, gone, key, sizeof key) || !http_send(&c->service, &r, &a, &c->f))
+            return NULL;
+        snprintf(gone, sizeof gone, "%s", text_of(a.json, "id"));
+        bool ok = id_ok(gone, "job_");
+        if (ok && !a.header[H_IDEMPOTENCY_REPLAYED][0]) {
+            if (strcmp(text_of(a.json, "cache"), "hit") == 0)
+                tell_of_then(c, a.json);
+            return a.json;
+        }
         http_release(&a);
-        return NULL;
+        json_t *job = ok ? as_it_is(c, gone) : NULL;
+        if (job || !ok || c->f.exit)
+            return job;
     }
-    if (a.header[H_IDEMPOTENCY_REPLAYED][0])
-        show_note(c, "the same was submitted before; this is the job of then (%s). --new asks again", text_of(a.json, "state"));
-    return a.json;
+    return NULL;
 }
 
 /* Waits and fetches; *job becomes the job at its end. */
@@ -179,9 +207,9 @@ static int finish(struct client *c, json_t *job)
         json_decref(job);
         return client_failed(c);
     }
-    if (!c->o.quiet && !c->o.json)
-        show_job(stderr, job);
     int exit = job_exit(job);
+    if (!c->o.json && (!c->o.quiet || exit))        /* why it failed is no progress */
+        show_job(stderr, job);
     return client_json(c, job, exit);
 }
 
@@ -195,6 +223,8 @@ int command_submit(struct client *c)
         fetch_prepare(c, c->o.output);
     char *body = !c->f.exit && client_open(c) ? request(c) : NULL;
     json_t *job = body ? post(c, body) : NULL;
+    if (!job)
+        fail(&c->f, EXIT_ENVIRONMENT, "client.answer", c->service.url, "the service does not tell the id of a job it has; is a proxy between?");
     free(body);
     show_bar_end(c);
     return job ? finish(c, job) : client_failed(c);

@@ -5,6 +5,7 @@ import pty
 import random
 import re
 import signal
+import sqlite3
 import stat
 import subprocess
 
@@ -60,6 +61,44 @@ def test_a_command_that_is_repeated_makes_no_second_job(desk, daemon, proxy):
     assert other not in (first, again)
 
 
+def test_the_job_of_then_is_shown_as_it_is_and_made_anew_where_it_is_gone(desk, daemon):
+    words = desk.submission("stage quantizing; hang")
+    first = desk.run(*words).strip()
+    desk.run("cancel", first)
+    until(lambda: daemon("GET", f"/v1/jobs/{first}").json()["state"] == "canceled", 10, "canceled")
+    p = desk.start(*words)
+    out, err = p.communicate(timeout=30)
+    assert p.returncode == 0 and out.strip() == first and "(canceled)" in err and "--new" in err
+    assert desk.json(*words)["state"] == "canceled"
+    assert daemon("DELETE", f"/v1/jobs/{first}").status_code == 204
+    second = desk.run(*words).strip()
+    assert second != first and desk.run(*words).strip() == second
+    desk.run("cancel", second)
+    until(lambda: daemon("DELETE", f"/v1/jobs/{second}").status_code == 204, 10, "deleted")
+    third = desk.run(*words).strip()
+    assert third not in (first, second) and desk.run(*words).strip() == third
+    desk.run("cancel", third)
+
+
+def test_what_was_quantized_is_found_when_its_key_is_forgotten(make_daemon, tmp_path):
+    """After a day; a job with labels or a priority of its own is another one."""
+    d = make_daemon()
+    desk = Desk(tmp_path, d.url, d.token)
+    words = desk.submission()
+    first = desk.run(*words, "--wait", "--quiet").strip()
+    labelled = desk.run(*words, "--wait", "--quiet", "--label", "a=b").strip()
+    assert d.stop() == 0
+    with sqlite3.connect(d.data / "repquant.db") as db:
+        assert db.execute("DELETE FROM idempotency").rowcount >= 2
+    d.start()
+    desk.url = d.url
+    p = desk.start(*words)
+    out, err = p.communicate(timeout=30)
+    assert p.returncode == 0 and out.strip() in (first, labelled) and "submitted before" in err and "(succeeded)" in err
+    assert desk.run(*words, "--label", "a=b").strip() not in (first, labelled)
+    assert desk.run(*words, "--new").strip() not in (first, labelled)
+
+
 def test_the_recipe_may_be_a_file(desk):
     recipe = desk.json("status", desk.run(*desk.submission()).strip())["recipe"]
     recipe["exclude"] = ["head"]
@@ -93,8 +132,9 @@ def test_external_data_keeps_its_names(desk, daemon):
 ])
 def test_a_job_that_fails_is_exit_1_and_says_why(desk, script, state, say):
     words = desk.submission(script)
-    text = desk.run(*words, "--wait", status=1)
-    assert say in text and state in text
+    for options in ((), ("--quiet",)):          # why it failed is not progress
+        text = desk.run(*words, "--wait", *options, status=1)
+        assert say in text and state in text
     job = re.search(r"job_[0-9A-Z]{26}", text)[0]
     doc = desk.json("wait", job, status=1)
     assert doc["state"] == state and doc["problem"]["code"] == script.split()[1]
