@@ -102,7 +102,7 @@ static bool enroll(struct client *c, enum asset_kind kind, const struct source *
             json_decref(made);
             break;
         }
-        if (strcmp(c->f.code, "client.network") != 0)
+        if (!http_unknown(&c->f))
             break;
         c->f.again = true;
         if (!backoff_again(&b, &c->f) || !find(c, kind, files, n, name, ret, size) || ret[0])

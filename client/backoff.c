@@ -81,8 +81,10 @@ bool backoff_again(struct backoff *b, struct failure *f)
     int64_t delay = backoff_delay(b->tries++, f->wait_s, random), now = now_ms();
     if (!b->since)
         b->since = now;
-    if (now + delay - b->since > b->patience_ms)
+    if (now + delay - b->since > b->patience_ms || (b->until && now >= b->until))
         return false;
+    if (b->until && delay > b->until - now)
+        delay = b->until - now;
     if (b->tell)
         b->tell(b->arg, f);
     *f = (struct failure){ 0 };

@@ -21,6 +21,7 @@ bool pause_ms(int64_t ms);
 /* One thing that is tried again and again.  With since and tries 0 it is fresh. */
 struct backoff {
     int64_t patience_ms;        /* how long it may go on failing */
+    int64_t until;              /* by now_ms(): no further; 0: without end */
     int64_t since;              /* when it began to fail; 0: it has not */
     int tries;
     void (*tell)(void *arg, const struct failure *why);     /* before each wait; may be NULL */

@@ -203,6 +203,8 @@ static bool set_connection(struct exchange *x)
     SET(CURLOPT_LOW_SPEED_LIMIT, (long)SLOW_BYTES);
     /* Before the service answers that a model is registered, it has looked into all of it. */
     SET(CURLOPT_LOW_SPEED_TIME, (long)(x->r->once ? INSPECT_SECONDS : SLOW_SECONDS));
+    if (x->s->until)
+        SET(CURLOPT_TIMEOUT_MS, (long)(x->s->until > now_ms() ? x->s->until - now_ms() : 1));
     SET(CURLOPT_EXPECT_100_TIMEOUT_MS, (long)EXPECT_MS);
     SET(CURLOPT_USERAGENT, "repquantctl/" VERSION);
     SET(CURLOPT_XFERINFOFUNCTION, on_watch);
@@ -278,6 +280,7 @@ static bool passing(CURLcode code)
     switch (code) {
     case CURLE_COULDNT_CONNECT:
     case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_SSL_CONNECT_ERROR:       /* the handshake broke off; a certificate that is not trusted has a code of its own */
     case CURLE_OPERATION_TIMEDOUT:
     case CURLE_GOT_NOTHING:
     case CURLE_SEND_ERROR:
@@ -291,7 +294,7 @@ static bool passing(CURLcode code)
 
 static bool network_failed(struct exchange *x, CURLcode code, const char *detail)
 {
-    bool sent = code != CURLE_COULDNT_CONNECT && code != CURLE_COULDNT_RESOLVE_HOST;
+    bool sent = code != CURLE_COULDNT_CONNECT && code != CURLE_COULDNT_RESOLVE_HOST && code != CURLE_SSL_CONNECT_ERROR;
     if (x->f->exit)
         return false;
     if (interrupted())
@@ -303,6 +306,11 @@ static bool network_failed(struct exchange *x, CURLcode code, const char *detail
     return fail(x->f, EXIT_ENVIRONMENT, "client.network", x->s->url, "%s%s%s", curl_easy_strerror(code), detail[0] ? ": " : "", detail);
 }
 
+bool http_unknown(const struct failure *f)
+{
+    return strcmp(f->code, "client.network") == 0 || f->status == 502 || f->status == 504;
+}
+
 static bool take_answer(struct exchange *x)
 {
     struct err e = { 0 };
@@ -312,6 +320,8 @@ static bool take_answer(struct exchange *x)
         return !x->body.n || x->a->json
             || fail(x->f, EXIT_ENVIRONMENT, "client.answer", x->s->url, "the answer is not JSON; is this the URL of a repquantd?");
     fail_problem(x->f, x->a->status, x->a->json);
+    if (x->r->once && http_unknown(x->f))
+        x->f->again = false;
     x->f->wait_s = retry_after(x->a->header[H_RETRY_AFTER], (int64_t)time(NULL));
     if (!x->f->request_id[0])
         snprintf(x->f->request_id, sizeof x->f->request_id, "%.63s", x->a->header[H_REQUEST_ID]);
@@ -338,7 +348,7 @@ static bool send_once(struct service *s, const struct http_request *r, struct ht
 
 struct backoff service_backoff(const struct service *s)
 {
-    return (struct backoff){ .patience_ms = s->patience_ms, .tell = s->waiting, .arg = s->arg };
+    return (struct backoff){ .patience_ms = s->patience_ms, .until = s->until, .tell = s->waiting, .arg = s->arg };
 }
 
 bool http_send(struct service *s, const struct http_request *r, struct http_answer *ret, struct failure *f)

@@ -17,6 +17,7 @@ struct service {
     char token[256];                /* "" for none */
     const char *ca;                 /* a file of certificates to trust instead of the system's, or NULL */
     int64_t patience_ms;            /* how long requests that may be repeated are */
+    int64_t until;                  /* by now_ms(): what is not answered then has failed; 0: without end */
     void (*waiting)(void *arg, const struct failure *why);     /* before a request is repeated; may be NULL */
     void *arg;
     void *curl;                     /* one handle, so that the connection is kept */
@@ -44,7 +45,7 @@ struct http_request {
     bool (*take)(void *arg, long status, const struct http_answer *a, const void *p, size_t n, struct failure *f);
     void (*sent)(void *arg, uint64_t bytes);    /* how much of the file has gone out; may be NULL */
     void *arg;
-    bool once;                      /* not to be repeated when the connection broke: the service may have done it already */
+    bool once;                      /* not to be repeated when the connection broke or a proxy lost it: the service may have done it already */
     bool single;                    /* tried once, whatever happens: the caller repeats */
 };
 
@@ -53,6 +54,9 @@ struct http_answer {
     json_t *json;                   /* NULL if the body is none */
     char header[H_HEADERS][256];    /* "" if absent */
 };
+
+/* Nobody knows whether the service did what it was asked: the connection broke, or a proxy had no answer of it. */
+bool http_unknown(const struct failure *f);
 
 /* True: an answer with 2xx.  Anything else is a failure; f->again tells whether it is worth repeating. */
 bool http_send(struct service *s, const struct http_request *r, struct http_answer *ret, struct failure *f);

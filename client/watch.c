@@ -48,22 +48,19 @@ static bool ended_already(struct client *c, const char *id, bool *ret)
     return job;
 }
 
-static bool rest(struct client *c, const struct watch *w, int64_t begun, int64_t *delay, bool news)
+static bool rest(struct client *c, const struct watch *w, int64_t *delay, bool news)
 {
-    int64_t left = w->timeout_s ? begun + w->timeout_s * 1000 - now_ms() : MOST_MS;
+    int64_t left = c->service.until ? c->service.until - now_ms() : MOST_MS;
     *delay = news ? FIRST_MS : *delay * 3 / 2 < MOST_MS ? *delay * 3 / 2 : MOST_MS;
     if (left <= 0)
-        return fail(&c->f, EXIT_ENVIRONMENT, "client.timeout", w->job, "the job has not ended in %lld seconds; it goes on: repquantctl wait %s",
-                    (long long)w->timeout_s, w->job);
+        return false;       /* settle() says so */
     return pause_ms(*delay < left ? *delay : left) || fail(&c->f, EXIT_INTERRUPTED, "client.interrupted", w->job, "interrupted");
 }
 
-bool watch_job(struct client *c, struct watch *w)
+static bool follow(struct client *c, struct watch *w)
 {
-    int64_t begun = now_ms(), delay = FIRST_MS;
+    int64_t delay = FIRST_MS;
     bool ended = false, more = false, asked = false;
-    if (c->o.patience_s < 0 && !w->once)
-        c->service.patience_ms = (w->timeout_s && w->timeout_s < PATIENCE_S ? w->timeout_s : PATIENCE_S) * 1000;
     for (size_t n = 0; !ended || more;) {
         if (!read_page(c, w, &n, &ended, &more))
             return false;
@@ -77,10 +74,36 @@ bool watch_job(struct client *c, struct watch *w)
             more = ended && !asked;         /* it may have ended between the two questions */
             asked = true;
         }
-        if (!ended && !rest(c, w, begun, &delay, n > 0))
+        if (!ended && !rest(c, w, &delay, n > 0))
             return false;
     }
     return true;
+}
+
+/* Each request has what is left of the time: a service that hangs takes no more of it. */
+static void begin(struct client *c, const struct watch *w)
+{
+    if (c->o.patience_s < 0 && !w->once)
+        c->service.patience_ms = PATIENCE_S * 1000;
+    c->service.until = w->timeout_s ? now_ms() + w->timeout_s * 1000 : 0;
+}
+
+/* Whatever failed when the time was over, that it was over is why. */
+static bool settle(struct client *c, const struct watch *w, bool ok)
+{
+    if (!ok && c->service.until && now_ms() >= c->service.until && c->f.exit != EXIT_INTERRUPTED) {
+        c->f = (struct failure){ 0 };
+        fail(&c->f, EXIT_ENVIRONMENT, "client.timeout", w->job, "the job has not ended in %lld seconds; it goes on: repquantctl wait %s",
+             (long long)w->timeout_s, w->job);
+    }
+    c->service.until = 0;
+    return ok;
+}
+
+bool watch_job(struct client *c, struct watch *w)
+{
+    begin(c, w);
+    return settle(c, w, follow(c, w));
 }
 
 /* ---- with progress ---- */
@@ -146,8 +169,11 @@ json_t *await_job(struct client *c, const char *job)
     struct progress p = { .shown = 0 };
     struct watch w = { .job = job, .timeout_s = c->o.timeout_s, .event = on_event, .arg = &p };
     json_t *end = NULL;
-    if (job_path(c, job, "", path, sizeof path) && watch_job(c, &w))
-        end = http_get(&c->service, path, &c->f);
+    if (job_path(c, job, "", path, sizeof path)) {
+        begin(c, &w);
+        end = follow(c, &w) ? http_get(&c->service, path, &c->f) : NULL;
+        settle(c, &w, end);
+    }
     if (c->f.exit == EXIT_INTERRUPTED)
         leave_job(c, job);
     show_bar_end(c);

@@ -136,9 +136,12 @@ def proxy():
 
 
 class Liar(http.server.BaseHTTPRequestHandler):
-    """A service that answers what the test says: {"METHOD /path": [(status, fields, body), ...]}; the last answer is repeated."""
+    """A service that answers what the test says: {"METHOD /path": [(status, fields, body), ...]}; the last answer is repeated.  `hangs`: what it
+    is silent to until `release`."""
 
     def answer(self):
+        if self.server.hangs == f"{self.command} {self.path.split('?')[0]}":
+            self.server.release.wait(30)
         self.server.seen.append((self.command, self.path, dict(self.headers)))
         length = int(self.headers.get("Content-Length", 0))
         self.rfile.read(length)
@@ -163,7 +166,7 @@ def liar():
 
     def make(answers, tls=None):
         s = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Liar)
-        s.answers, s.seen = answers, []
+        s.answers, s.seen, s.hangs, s.release = answers, [], None, threading.Event()
         s.url = f"https://localhost:{s.server_port}" if tls else f"http://127.0.0.1:{s.server_port}"
         if tls:
             s.socket = tls.wrap_socket(s.socket, server_side=True)
