@@ -53,14 +53,45 @@ static bool missing(struct client *c, const char *option)
 
 /* ---- the pieces ---- */
 
-/* The model's other files are named by it: relative to its folder where they lie below it. */
-static void name_external(struct source *file, const char *model)
+/* A path whose folder is written without links, dots and whatever else can be spelled in two ways. */
+static bool plain_path(const char *path, char *ret, size_t size)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    char *real = folder ? realpath(folder, NULL) : NULL;
+    int n = real ? snprintf(ret, size, "%s/%s", strcmp(real, "/") == 0 ? "" : real, slash ? slash + 1 : path) : -1;
+    free(real);
+    free(folder);
+    return n >= 0 && (size_t)n < size;
+}
+
+/* Has it no part that leads elsewhere?  "a..b" is a name like any other. */
+static bool leads_down(const char *path)
+{
+    for (size_t n; *path; path += n + (path[n] == '/')) {
+        n = strcspn(path, "/");
+        if (n == 0 || (n == 1 && path[0] == '.') || (n == 2 && path[0] == '.' && path[1] == '.'))
+            return false;
+    }
+    return true;
+}
+
+static bool take_name_below(struct source *file, const char *path, const char *model)
 {
     const char *slash = strrchr(model, '/');
     size_t n = slash ? (size_t)(slash - model) + 1 : 0;
-    const char *path = file->path;
-    if (strncmp(path, model, n) == 0 && path[n] != '/' && !strstr(path + n, "..") && strncmp(path + n, "./", 2) != 0)
+    bool below = strncmp(path, model, n) == 0 && leads_down(path + n) && strlen(path + n) < sizeof file->name;
+    if (below)
         snprintf(file->name, sizeof file->name, "%s", path + n);
+    return below;
+}
+
+/* The model's other files are named by it: relative to its folder where they lie below it, by links, too, if that is how both are written. */
+static void name_external(struct source *file, const char *model)
+{
+    char ours[4096], its[4096];
+    if (!take_name_below(file, file->path, model) && plain_path(file->path, ours, sizeof ours) && plain_path(model, its, sizeof its))
+        take_name_below(file, ours, its);
 }
 
 static bool obtain_model(struct client *c, char *ret)

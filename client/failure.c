@@ -1,5 +1,7 @@
 #include "client/failure.h"
 
+#include "core/base/utf8.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -51,6 +53,7 @@ static const struct {
     { "dataset.", EXIT_INPUT, "" },
     { "model.", EXIT_INPUT, "" },
     { "target.", EXIT_INPUT, "" },
+    { "storage.corrupt", EXIT_ENVIRONMENT, "submit it once more, with the files at hand: what has rotted is sent again, results are made again with --new" },
     { "worker.lost", EXIT_ENVIRONMENT, "submit it once more with --new; if that fails too, tell the service's operator" },
     { "client.", EXIT_ENVIRONMENT, "" },
 };
@@ -102,18 +105,23 @@ const char *failure_advice(const struct failure *f)
     return f->status >= 500 ? "tell the service's operator, with the request id" : "";
 }
 
+/* Names of files may be any bytes, and what was cut may end within a character. */
 static void put_text(json_t *doc, const char *key, const char *text)
 {
+    char mended[sizeof((struct failure *)0)->text];
+    snprintf(mended, sizeof mended, "%s", text);
     if (text[0])
-        json_object_set_new(doc, key, json_string(text));
+        json_object_set_new(doc, key, json_string(utf8_mend(mended)));
 }
 
 json_t *failure_json(const struct failure *f)
 {
     char type[96];
     snprintf(type, sizeof type, "urn:repquant:problem:%s", f->code);
-    json_t *doc = json_pack("{s:s, s:s, s:s, s:b, s:i}", "type", type, "code", f->code, "title",
-                            f->what[0] ? f->what : "The command could not be carried out", "retryable", f->again, "exit", f->exit);
+    json_t *doc = json_pack("{s:b, s:i}", "retryable", f->again, "exit", f->exit);
+    put_text(doc, "type", type);
+    put_text(doc, "code", f->code);
+    put_text(doc, "title", f->what[0] ? f->what : "The command could not be carried out");
     put_text(doc, "detail", f->text);
     put_text(doc, f->where[0] == '/' && f->status ? "pointer" : "where", f->where);
     put_text(doc, "remedy", failure_advice(f));

@@ -3,6 +3,7 @@
 #include "client/sha256.h"
 #include "client/show.h"
 #include "core/base/io.h"
+#include "core/base/utf8.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -262,7 +263,7 @@ static json_t *row_of(const json_t *artifact, const char *folder)
 {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s", folder, text_of(artifact, "name"));
-    return json_pack("{s:s, s:s, s:s, s:O}", "name", text_of(artifact, "name"), "path", path, "digest", text_of(artifact, "digest"), "bytes",
+    return json_pack("{s:s, s:s, s:s, s:O}", "name", text_of(artifact, "name"), "path", utf8_mend(path), "digest", text_of(artifact, "digest"), "bytes",
                      json_object_get(artifact, "bytes"));
 }
 

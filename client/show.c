@@ -1,5 +1,7 @@
 #include "client/show.h"
 
+#include "core/base/utf8.h"
+
 #include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,20 +16,28 @@ const char *text_of(const json_t *object, const char *key)
 
 double number_of(const json_t *object, const char *key) { return json_number_value(json_object_get(object, key)); }
 
-static void show_v(FILE *to, const char *fmt, va_list ap)
+/* `but`: a control character that stays. */
+static char *clean(char *text, char but)
 {
-    char text[MAX_TEXT];
-    vsnprintf(text, sizeof text, fmt, ap);
     for (char *c = text; *c; c++) {
         unsigned char u = (unsigned char)*c;
         /* C1 control characters are C2 80..9F in UTF-8. */
         bool c1 = u == 0xc2 && (unsigned char)c[1] >= 0x80 && (unsigned char)c[1] < 0xa0;
         if (c1)
             *c++ = '?';
-        if ((u < 0x20 && u != '\n') || u == 0x7f || c1)
+        if ((u < 0x20 && *c != but) || u == 0x7f || c1)
             *c = '?';
     }
-    fputs(text, to);
+    return text;
+}
+
+char *show_plain(char *text) { return clean(utf8_mend(text), '\0'); }
+
+static void show_v(FILE *to, const char *fmt, va_list ap)
+{
+    char text[MAX_TEXT];
+    vsnprintf(text, sizeof text, fmt, ap);
+    fputs(clean(text, '\n'), to);
 }
 
 void show(FILE *to, const char *fmt, ...)
@@ -56,10 +66,13 @@ void show_bar(struct client *c, const char *text, double done, double total)
     if (!c->terminal)
         return;
     int n = total > 0 ? (int)(BAR * (done < total ? done / total : 1)) : 0;
+    char plain[64];
+    snprintf(plain, sizeof plain, "%.*s", total > 0 ? 40 : 60, text);
+    show_plain(plain);          /* names of files, and stages as the service calls them */
     if (total > 0)
-        fprintf(stderr, "\r\033[K%-14.40s [%.*s%.*s] %3.0f %%", text, n, full, BAR - n, none, 100 * done / total);
+        fprintf(stderr, "\r\033[K%-14s [%.*s%.*s] %3.0f %%", plain, n, full, BAR - n, none, 100 * done / total);
     else
-        fprintf(stderr, "\r\033[K%.60s", text);
+        fprintf(stderr, "\r\033[K%s", plain);
     (void)fflush(stderr);
 }
 

@@ -7,6 +7,9 @@
 
 #include "client/client.h"
 
+/* In place: control characters become '?', and so does what is no UTF-8.  Returns text. */
+char *show_plain(char *text);
+
 /* As printf(), control characters replaced by '?'; at most 2,000 bytes. */
 void show(FILE *to, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

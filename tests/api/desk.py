@@ -33,7 +33,7 @@ class Desk:
         return env
 
     def start(self, *words, **more):
-        return subprocess.Popen([CTL, *map(str, words)], cwd=self.folder, env=self.environment(**more), text=True,
+        return subprocess.Popen([CTL, *map(str, words)], cwd=self.folder, env=self.environment(**more), text=True, errors="surrogateescape",
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def run(self, *words, status=0, stdin=None, **more):

@@ -5,8 +5,9 @@ import subprocess
 
 import pytest
 from conftest import ROOT
-from desk import NPZ, RUN, Desk, artifact, artifacts, desk, liar, proxy  # noqa: F401  (fixtures)
+from desk import NPZ, Desk, artifact, artifacts, desk, liar, proxy  # noqa: F401  (fixtures)
 from support import digest_of
+from test_rot import rot
 
 CONTENT = "GET /v1/artifacts/art_1/content"
 
@@ -84,3 +85,94 @@ def test_two_commands_into_one_folder_fetch_it_once(desk, daemon, proxy):
     assert len(p.asked("GET /v1/artifacts")) == 1
     assert (desk.folder / "out/model.onnx").read_bytes() == bytes(9_000_000)
     assert [f.name for f in (desk.folder / "out").iterdir()] == ["model.onnx"]
+
+
+# ---- what files are called ----
+
+def test_a_folder_of_any_name_has_its_results_told(desk, daemon):
+    job = daemon.ended(daemon.job("result model.onnx MODEL")["id"])["id"]
+    assert desk.run("download", job, "--output", "o\udcff") == "o?/model.onnx\n"
+    assert [f["path"] for f in desk.json("download", job, "--output", "o\udcff")["files"]] == ["o?/model.onnx"]
+
+
+ODD = ["m\udcff.onnx", "new\nline.onnx", "back\\slash.onnx", "escape\x1b[2J.onnx", "c1\x9b.onnx", "ä" * 120 + ".onnx", "plain ä.onnx"]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=ascii)
+@pytest.mark.parametrize("name", [None, "deit"])
+def test_odd_names_are_sent_as_others(desk, daemon, odd, name):
+    words = desk.submission(name=odd)
+    desk.write(odd + ".npz", NPZ + "#" + os.urandom(8).hex())
+    words[words.index("calib.npz")] = odd + ".npz"
+    job = desk.run(*words, *(["--name", name] if name else [])).strip()
+    asked = daemon("GET", f"/v1/jobs/{job}").json()["request"]
+    model = daemon("GET", f"/v1/models/{asked['model_id']}").json()
+    data = daemon("GET", f"/v1/datasets/{asked['dataset_id']}").json()
+    plain = re.sub("[\udcff\n\x1b\x7f]|\x9b", lambda m: "?" * len(m[0].encode(errors="surrogateescape")), odd)
+    assert model["name"] == (name or plain.encode()[:200].decode(errors="ignore"))
+    assert [f["path"] for f in model["files"]] == [odd if odd == plain and "\\" not in odd else "model.onnx"]
+    assert data["name"] == (plain + ".npz").encode()[:200].decode(errors="ignore") and len(data["files"]) == 1
+    assert desk.run(*words, *(["--name", name] if name else [])).strip() == job
+
+
+def test_a_name_of_external_data_that_no_model_can_have_is_refused(desk, daemon):
+    words = desk.submission()
+    words[2:2] = [desk.write("w\udcff.bin", "W")]
+    before = daemon("GET", "/v1/models?limit=200").json()["data"]
+    text = desk.run(*words, status=1)
+    assert "[client.name]" in text and "w\udcff.bin" in text
+    assert desk.json(*words, status=1)["where"] == "w?.bin"
+    assert daemon("GET", "/v1/models?limit=200").json()["data"] == before
+    words[2] = desk.write("w.bin", "W")
+    assert "--name" in desk.run(*words, "--name", "m\udcff", status=2)
+
+
+@pytest.mark.parametrize("spelled, cwd", [
+    (("big/model.onnx", "./big/data/w..1.bin"), "."), (("./big/model.onnx", "big/../big/data/w..1.bin"), "."),
+    (("model.onnx", "./data/w..1.bin"), "big"), (("ABS/big/model.onnx", "big/data/w..1.bin"), "."), (("model.onnx", "../big//data/w..1.bin"), "big"),
+    (("link/model.onnx", "big/data/w..1.bin"), "."), (("big/model.onnx", "link/data/w..1.bin"), "."),
+])
+def test_external_data_keeps_its_path_however_it_is_spelled(desk, daemon, spelled, cwd):
+    (desk.folder / "big/data").mkdir(parents=True)
+    (desk.folder / "link").symlink_to("big")
+    desk.write("big/data/w..1.bin", os.urandom(50))
+    words = desk.submission(name="big/model.onnx")
+    words[words.index("calib.npz")] = desk.folder / "calib.npz"
+    words[1:2] = [s.replace("ABS", str(desk.folder)) for s in spelled]
+    desk.folder /= cwd
+    (desk.folder / "home").mkdir(exist_ok=True)
+    model = daemon("GET", f"/v1/jobs/{desk.run(*words).strip()}").json()["request"]["model_id"]
+    assert [f["path"] for f in daemon("GET", f"/v1/models/{model}").json()["files"]] == ["model.onnx", "data/w..1.bin"]
+
+
+# ---- what has rotted ----
+
+@pytest.mark.parametrize("files", ["one", "several", "large"])
+def test_files_at_hand_heal_what_has_rotted(make_daemon, tmp_path, files):
+    d = make_daemon(max_upload="64M")
+    desk = Desk(tmp_path, d.url, d.token)
+    words = desk.submission()
+    if files == "several":
+        words[2:2] = [desk.write("w.bin", os.urandom(50))]
+    if files == "large":
+        with open(desk.folder / "model.onnx", "ab") as f:
+            f.write(os.urandom(9 << 20))
+    desk.run(*words, "--wait", "--quiet")
+    rotted = [digest_of((desk.folder / name).read_bytes()) for name in words[1:3 if files == "several" else 2] + ["calib.npz"]]
+    for digest in rotted:
+        rot(d, digest)
+        assert d("GET", f"/v1/blobs/{digest}?verify=1").status_code == 410
+    desk.run(*words, "--new", "--wait", "--quiet")
+    assert all(d("GET", f"/v1/blobs/{digest}").status_code == 200 for digest in rotted)
+    assert len(d("GET", "/v1/models").json()["data"]) == 1 and len(d("GET", "/v1/datasets").json()["data"]) == 1
+
+
+def test_a_result_that_has_rotted_is_no_fault_of_the_input(make_daemon, tmp_path):
+    d = make_daemon()
+    desk = Desk(tmp_path, d.url, d.token)
+    job = desk.run(*desk.submission(), "--wait", "--quiet").strip()
+    result = next(a for a in d("GET", f"/v1/jobs/{job}/artifacts").json()["data"] if a["name"] == "model.onnx")
+    rot(d, result["digest"])
+    assert d("GET", result["urls"]["content"], params={"verify": 1}).status_code == 410
+    text = desk.run("download", job, status=3)
+    assert "[storage.corrupt]" in text and "--new" in text

@@ -220,6 +220,7 @@ static void a_problem_becomes_an_exit_code(void **state)
         { 404, "resource.not_found", EXIT_INPUT, false }, { 503, "service.draining", EXIT_ENVIRONMENT, true },
         { 507, "resource.disk", EXIT_ENVIRONMENT, false }, { 500, "internal.bug", EXIT_ENVIRONMENT, false },
         { 422, "something.new", EXIT_INPUT, false }, { 423, "upload.busy", EXIT_ENVIRONMENT, true },
+        { 410, "storage.corrupt", EXIT_ENVIRONMENT, false },
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -238,6 +239,11 @@ static void a_problem_becomes_an_exit_code(void **state)
     fail_problem(&f, 302, NULL);            /* a proxy's page */
     assert_int_equal(f.exit, EXIT_ENVIRONMENT);
     assert_string_equal(f.code, "http.302");
+    f = (struct failure){ .exit = EXIT_INPUT, .code = "client.file", .what = "cut \303", .where = "m\377.onnx" };
+    json_t *odd = failure_json(&f);         /* is JSON all the same */
+    assert_string_equal(text_of(odd, "where"), "m?.onnx");
+    assert_string_equal(text_of(odd, "title"), "cut ");
+    json_decref(odd);
 }
 
 static void a_request_that_lacks_something_is_not_sent(void **state)
