@@ -47,17 +47,18 @@ int command_cancel(struct client *c)
 
 /* ---- events ---- */
 
-static void on_event(struct client *c, const json_t *event, void *arg)
+static bool on_event(struct client *c, const json_t *event, void *arg)
 {
     char line[600];
     json_t *all = arg;
     if (c->o.json) {
         json_array_append(all, (json_t *)(uintptr_t)event);
-        return;
+        return true;
     }
     show_event(event, line, sizeof line);
     show(stdout, "%5.0f  %s  %-20s %s\n", number_of(event, "seq"), text_of(event, "at"), text_of(event, "type"), line);
-    (void)fflush(stdout);   /* whoever reads a pipe sees it now; main() asks once whether all was written */
+    (void)fflush(stdout);   /* whoever reads a pipe sees it now, and where nobody does any more we learn it */
+    return !ferror(stdout);
 }
 
 int command_events(struct client *c)
@@ -66,6 +67,8 @@ int command_events(struct client *c)
     struct watch w = { .job = c->o.words[0], .after = c->o.after, .timeout_s = c->o.timeout_s, .event = on_event, .arg = all, .once = !c->o.follow };
     if (!client_open(c) || !watch_job(c, &w)) {
         json_decref(all);
+        if (ferror(stdout))
+            return EXIT_ENVIRONMENT;        /* as `events JOB --follow | head -1` wants it: without a word */
         if (c->f.exit == EXIT_INTERRUPTED)
             snprintf(c->f.text, sizeof c->f.text, "interrupted; `repquantctl events %s --follow --after %lld` goes on", c->o.words[0], (long long)w.after);
         return client_failed(c);

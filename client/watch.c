@@ -29,13 +29,16 @@ static bool read_page(struct client *c, struct watch *w, size_t *ret_n, bool *re
             continue;
         w->after = seq;
         ++*ret_n;
-        w->event(c, event, w->arg);
+        if (!w->event(c, event, w->arg)) {
+            fail(&c->f, EXIT_ENVIRONMENT, "client.output", "standard output", "it can no longer be written to");
+            break;
+        }
         const char *type = text_of(event, "type");
         *ret_ended |= strncmp(type, "job.", 4) == 0 && terminal_state(type + 4);
     }
     *ret_more = *text_of(page, "next_cursor") && *ret_n;
     json_decref(page);
-    return page;
+    return !c->f.exit;
 }
 
 /* A job whose last event was read in an earlier run tells nothing more. */
@@ -124,7 +127,7 @@ static void list_percent(struct client *c, struct progress *p, const json_t *dat
     }
 }
 
-static void on_event(struct client *c, const json_t *event, void *arg)
+static bool on_event(struct client *c, const json_t *event, void *arg)
 {
     char line[600];
     struct progress *p = arg;
@@ -132,19 +135,20 @@ static void on_event(struct client *c, const json_t *event, void *arg)
     const json_t *data = json_object_get(event, "data");
     if (strcmp(type, "job.progress") == 0) {
         list_percent(c, p, data);
-        return;
+        return true;
     }
     if (strcmp(type, "job.stage_changed") == 0)
         snprintf(p->stage, sizeof p->stage, "%s", text_of(data, "stage"));
     if (strcmp(type, "job.layer_completed") == 0)
-        return;
+        return true;
     if (c->terminal && strcmp(type, "job.stage_changed") == 0) {
         show_bar(c, p->stage, 0, 0);
-        return;
+        return true;
     }
     show_event(event, line, sizeof line);
     if (line[0])
         show_note(c, "%s", line);
+    return true;
 }
 
 static void leave_job(struct client *c, const char *job)

@@ -8,8 +8,8 @@ struct watch {
     const char *job;
     int64_t after;                  /* the last event seen */
     int64_t timeout_s;              /* 0: none */
-    /* Each event, once, in order. */
-    void (*event)(struct client *c, const json_t *event, void *arg);
+    /* Each event, once, in order.  False ends the watching: nobody wants to know any more. */
+    bool (*event)(struct client *c, const json_t *event, void *arg);
     void *arg;
     bool once;                      /* only what there is */
 };

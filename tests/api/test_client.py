@@ -152,6 +152,17 @@ def test_events_come_once_in_order_and_in_full(desk):
     assert desk.run("events", job, "--follow", "--after", str(len(lines))) == ""
 
 
+def test_events_end_when_nobody_reads_them(desk):
+    job = desk.run(*desk.submission("stage preparing; sleep 500; progress 1 3; sleep 500; progress 2 3; hang")).strip()
+    p = desk.start("events", job, "--follow")
+    assert p.stdout.readline()
+    p.stdout.close()
+    assert p.wait(20) == 3 and p.stderr.read() == ""
+    p.stderr.close()
+    p.stdin.close()
+    desk.run("cancel", job)
+
+
 def test_cancel(desk, daemon):
     job = desk.run(*desk.submission("stage quantizing; hang")).strip()
     assert desk.run("cancel", job).startswith(job)
@@ -182,10 +193,10 @@ def test_waiting_has_an_end_if_one_is_asked_for(desk):
     desk.run("cancel", job)
 
 
-def test_a_terminal_sees_a_bar(desk):
-    job = desk.run(*desk.submission("stage quantizing; progress 1 4; sleep 400; progress 3 4; sleep 400; result model.onnx X")).strip()
+def on_terminal(desk, *words):
+    """What a person sees of a command that succeeds."""
     ours, theirs = pty.openpty()
-    p = subprocess.Popen([CTL, "wait", job], cwd=desk.folder, env=desk.environment(), stdin=theirs, stdout=subprocess.PIPE, stderr=theirs)
+    p = subprocess.Popen([CTL, *words], cwd=desk.folder, env=desk.environment(), stdin=theirs, stdout=subprocess.PIPE, stderr=theirs)
     os.close(theirs)
     seen = b""
     while True:
@@ -197,8 +208,25 @@ def test_a_terminal_sees_a_bar(desk):
             break
         seen += part
     assert p.wait(20) == 0
+    p.stdout.close()
     os.close(ours)
+    return seen
+
+
+def test_a_terminal_sees_a_bar(desk):
+    job = desk.run(*desk.submission("stage quantizing; progress 1 4; sleep 400; progress 3 4; sleep 400; result model.onnx X")).strip()
+    seen = on_terminal(desk, "wait", job)
     assert re.search(rb"quantizing +\[#+\.+\] +\d+ %", seen) and seen.rstrip().endswith(b"\033[K")
+
+
+def test_a_bar_does_not_drive_the_terminal(desk, liar):
+    stage = {"seq": 1, "type": "job.stage_changed", "data": {"stage": "\033]0;x\007\u009by"}}
+    events = [stage, {"seq": 2, "type": "job.progress", "data": {"done": 1, "total": 2}}, {"seq": 3, "type": "job.succeeded", "data": {"state": "succeeded"}}]
+    desk.url = liar({"GET /v1/jobs/job_01/events": [(200, {}, {"data": events})],
+                     "GET /v1/jobs/job_01": [(200, {}, {"id": "job_01", "state": "succeeded"})]}).url
+    seen = on_terminal(desk, "wait", "job_01")
+    assert b"?]0;x???y" in seen and b"50 %" in seen
+    assert not re.search(rb"\033(?!\[K)|\007|\xc2\x9b", seen)
 
 
 # ---- tokens ----
