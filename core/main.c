@@ -27,13 +27,8 @@ static int help(FILE *to, int code)
     return code;
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
-    (void)signal(SIGPIPE, SIG_IGN);      /* a reader that left is an error of write(), not our death */
-    json_object_seed(0);
-    /* Activations come and go by the megabyte: given back to the kernel each time they would be zeroed again each time. */
-    mallopt(M_MMAP_THRESHOLD, 64 << 20);    // NOLINT(concurrency-mt-unsafe): no threads yet
-    mallopt(M_TRIM_THRESHOLD, 256 << 20);   // NOLINT(concurrency-mt-unsafe): no threads yet
     if (argc < 2)
         return help(stderr, err_exit_code(ERR_REQUEST_INVALID));
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0)
@@ -45,4 +40,28 @@ int main(int argc, char **argv)
             return commands[i].run(argc - 1, argv + 1);
     fprintf(stderr, "repquant: no command \"%s\"\n\n", argv[1]);
     return help(stderr, err_exit_code(ERR_REQUEST_INVALID));
+}
+
+/* What was printed may lie in memory until now: a full disk is to be told before we say that all is done. */
+static int told(int code)
+{
+    struct err e = { 0 };
+    if (fflush(stdout) != 0)
+        err_sys(&e, "standard output", "write");
+    else if (ferror(stdout))
+        err_set(&e, ERR_IO, "standard output", "not all could be written");
+    else
+        return code;
+    int failed = cli_fail(&e);
+    return code ? code : failed;
+}
+
+int main(int argc, char **argv)
+{
+    (void)signal(SIGPIPE, SIG_IGN);      /* a reader that left is an error of write(), not our death */
+    json_object_seed(0);
+    /* Activations come and go by the megabyte: given back to the kernel each time they would be zeroed again each time. */
+    mallopt(M_MMAP_THRESHOLD, 64 << 20);    // NOLINT(concurrency-mt-unsafe): no threads yet
+    mallopt(M_TRIM_THRESHOLD, 256 << 20);   // NOLINT(concurrency-mt-unsafe): no threads yet
+    return told(run(argc, argv));
 }

@@ -1,10 +1,12 @@
 """Where `repquant` writes: never over what it reads, nor in the place of what is no file, and into folders that it makes."""
 import os
 import shutil
+import subprocess
 
 import numpy as np
 import onnx
 import pytest
+from conftest import REPQUANT
 from support import DIGITS, digest_of, repquant
 
 RECIPE = ("--recipe", "minmax-w8a8", "--progress", "none")
@@ -107,3 +109,20 @@ def test_folders_are_made_with_those_above_them(desk):
     assert sorted(p.name for p in (desk / "a/b/c").iterdir()) == ["details.json", "manifest.json", "model.onnx", "report.json"]
     ended = repquant("quantize", desk / "model.onnx", "--calibration", desk / "calib.npz", *RECIPE, "--output", desk / "calib.npz" / "a", status=None)
     assert ended.returncode == 1 and "calib.npz/a" in ended.stderr
+
+
+def into_a_pipe_that_nobody_reads(program, *words, **more):
+    """As on a full disk: what lies in a buffer when the command has done its work cannot be written."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    ended = subprocess.run([program, *map(str, words)], stdout=theirs, stderr=subprocess.PIPE, text=True, timeout=60, **more)
+    os.close(theirs)
+    return ended
+
+
+@pytest.mark.parametrize("words", [["inspect", "MODEL"], ["inspect", "MODEL", "--json"], ["recipes"], ["recipes", "repquant-w8a8"], ["recipes", "--schema"],
+                                   ["evaluate", "MODEL", "--data", "EVAL"], ["evaluate", "MODEL", "--data", "EVAL", "--json"], ["--help"], ["--version"],
+                                   ["inspect", "--help"]])
+def test_what_cannot_be_printed_is_a_failure(words):
+    ended = into_a_pipe_that_nobody_reads(REPQUANT, *[{"MODEL": DIGITS / "model.onnx", "EVAL": DIGITS / "eval.npz"}.get(w, w) for w in words])
+    assert ended.returncode == 3 and "standard output" in ended.stderr
