@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -50,3 +51,13 @@ def test_what_goes_wrong_in_it_is_said_and_leaves_no_file_that_looks_like_a_resu
     assert problem["code"] == "recipe.unknown"
     assert "curl: (22)" in err or "curl: (3)" in err
     assert not (tmp_path / "report.html").exists() and not (tmp_path / "quantized.onnx").exists()
+
+
+def test_the_demo_keeps_its_token_out_of_command_lines(make_daemon, tmp_path):
+    daemon = make_daemon(program=REPQUANT)
+    (tmp_path / "curl").write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> {tmp_path}/said\nexec {shutil.which("curl")} "$@"\n')
+    (tmp_path / "curl").chmod(0o755)
+    done = subprocess.run([ROOT / "scripts/demo"], capture_output=True, text=True, timeout=300, env={
+        **os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "REPQUANT_URL": daemon.url, "REPQUANT_TOKEN": daemon.token})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "rq_" not in (tmp_path / "said").read_text() + done.stdout
