@@ -1,4 +1,5 @@
 """What the tests of repquantctl share: a person's desk, a network that breaks and a service that lies."""
+import contextlib
 import http.server
 import json
 import os
@@ -151,8 +152,9 @@ class Liar(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **fields}.items():
             self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(OSError):          # who was kept waiting has gone
+            self.end_headers()
+            self.wfile.write(body)
 
     do_GET = do_POST = do_PUT = do_HEAD = do_PATCH = answer
 
