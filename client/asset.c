@@ -99,11 +99,10 @@ static bool find(struct client *c, struct wanted *w)
 /* NULL without memory: what could not be JSON has been looked for before. */
 static char *registration(const struct wanted *w)
 {
-    char name[sizeof w->files->name];
-    snprintf(name, sizeof name, "%s", w->name ? w->name : w->files[0].name);
-    if (!w->name)
-        name[utf8_fit(show_plain(name), MAX_NAME)] = '\0';
-    json_t *body = json_pack("{s:s, s:[]}", "name", name, "files");
+    char of_file[sizeof w->files->name];
+    snprintf(of_file, sizeof of_file, "%s", w->files[0].name);
+    of_file[utf8_fit(show_plain(of_file), MAX_NAME)] = '\0';
+    json_t *body = json_pack("{s:s, s:[]}", "name", w->name ? w->name : of_file, "files");
     json_t *list = json_object_get(body, "files");
     bool ok = body && (w->kind != MODEL || json_object_set_new(body, "format", json_string("onnx")) == 0);
     for (int i = 0; i < w->n && ok; i++)

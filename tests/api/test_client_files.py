@@ -125,6 +125,7 @@ def test_a_name_of_external_data_that_no_model_can_have_is_refused(desk, daemon)
     assert daemon("GET", "/v1/models?limit=200").json()["data"] == before
     words[2] = desk.write("w.bin", "W")
     assert "--name" in desk.run(*words, "--name", "m\udcff", status=2)
+    assert "bytes" in desk.run(*words, "--name", "ä" * 200, status=1)        # it is the service that says so
 
 
 @pytest.mark.parametrize("spelled, cwd", [
