@@ -275,6 +275,7 @@ class Client:
     def job_wrong(self, job, whole):
         answer = self.ask("GET", f"/v1/jobs/{job.id}")
         if job.removed is not False and answer.status_code == 404:
+            job.removed = True                              # also where the DELETE was not answered
             return []
         if job.removed is True or answer.status_code != 200:
             return [f"{job.id}: {answer.status_code}, removed: {job.removed}"]
