@@ -27,8 +27,11 @@ void reply_field(struct reply *reply, const char *name, const char *fmt, ...)
 
 void reply_drop_fields(struct reply *reply)
 {
-    while (reply->fields)
-        free(reply->field[--reply->fields].value);
+    while (reply->fields) {
+        char **value = &reply->field[--reply->fields].value;
+        free(*value);
+        *value = NULL;
+    }
 }
 
 bool reply_has(const struct reply *reply, const char *name)
