@@ -119,6 +119,15 @@ static bool conv_site(const struct site_view *v, const struct ranges *full, stru
     return true;
 }
 
+/* Of one sample's class token no channel does, and where others lie only the whole tensor's range can tell. */
+static bool most_channels_vary(const struct ranges *full, size_t channels)
+{
+    size_t vary = 0;
+    for (size_t c = 0; c < channels; c++)
+        vary += full->hi[c] > full->lo[c];
+    return 2 * vary > channels;
+}
+
 static bool site(const struct recipe *r, const struct site_view *v, struct pool *pool, struct arena *mem, struct site_choice *ret,
                  struct err *e)
 {
@@ -131,7 +140,7 @@ static bool site(const struct recipe *r, const struct site_view *v, struct pool 
         return conv_site(v, &full, mem, ret, e);
     /* Without an offset a symmetric quantizer's zero cannot be moved to the middle. */
     bool fits = !r->activations.symmetric || (v->kind == SITE_NORM && v->can_shift);
-    if (!wants_rows(r, v->kind) || v->rows.n == 0 || !fits)
+    if (!wants_rows(r, v->kind) || v->rows.n == 0 || !fits || !most_channels_vary(&full, v->rows.channels))
         return method_site(r, v, pool, mem, ret, e);
     if (!rows_prepare(&prepared.rows, mem, e))
         return false;
@@ -259,7 +268,7 @@ bool method_rebuild_weights(const struct recipe *r, const struct weight_view *v,
     float *w = code_weights(v, mem, e);
     bool rebuild = r->weights.rounding != RECIPE_NEAREST, correct = r->reconstruction.bias_correction;
     struct reconstruct_task t = {
-        .v = w, .n = (size_t)v->l->n, .k = (size_t)v->l->k, .h = v->h, .c = rebuild ? v->c : NULL, .bits = v->bits,
+        .v = w, .n = (size_t)v->l->n, .k = (size_t)v->l->k, .h = v->h, .c = rebuild ? v->c : NULL, .mean = correct ? v->mean : NULL, .bits = v->bits,
         .symmetric = r->weights.symmetric, .grid = weight_grid_of(r, v->l, v->bits), .search = true, .act_order = true,
         .rounding = roundings[r->weights.rounding], .ridge = r->reconstruction.ridge, .damping = r->reconstruction.damping,
         .descents = rebuild ? r->reconstruction.descents : 0, .steps = 1000,

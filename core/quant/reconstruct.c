@@ -154,6 +154,14 @@ static void solve_rows(const struct reconstruct_job *j, size_t piece, double *ro
             to[r * k + j->order[i]] = (float)rows[r * k + i];
 }
 
+/* What an input that never varies keeps of its weight: all, or nothing where it was always 0.  The regression knows nothing of it. */
+static void set_constant(const struct reconstruct_task *t, size_t i, size_t first, size_t n, float *to)
+{
+    bool zero = !t->mean || t->mean[i] == 0;
+    for (size_t r = 0; r < n; r++)
+        to[r * t->k + i] = zero ? 0 : t->v[(first + r) * t->k + i];
+}
+
 static bool target_piece(struct reconstruct_job *j, size_t piece, int thread, struct err *e)
 {
     size_t k = j->t->k, n = job_rows(j, piece);
@@ -163,8 +171,8 @@ static bool target_piece(struct reconstruct_job *j, size_t piece, int thread, st
     else
         memcpy(to, j->t->v + piece * ROWS * k, n * k * sizeof *to);
     for (size_t i = 0; i < k; i++)
-        for (size_t r = 0; j->t->h[i * k + i] == 0 && r < n; r++)
-            to[r * k + i] = 0;
+        if (j->t->h[i * k + i] == 0)
+            set_constant(j->t, i, piece * ROWS, n, to);
     return all_finite_f(n * k, to) || err_set(e, ERR_NUMERIC_NONFINITE, "", "the regression overflows; use a larger ridge");
 }
 

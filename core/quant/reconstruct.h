@@ -40,6 +40,7 @@ struct reconstruct_task {
     size_t n, k;          /* >= 1; k <= 46340 */
     const double *h;      /* [k, k], finite and symmetric */
     const double *c;      /* [n, k], finite, or NULL: the target is V a itself */
+    const double *mean;   /* [k], E a; or NULL: H is E[a a^T] */
     int bits;             /* 2..8 */
     bool symmetric;       /* zero == 0, scale = max|row| / (2^(bits-1) - 1); else from min(row, 0) to max(row, 0) */
     struct weight_grid grid;   /* what shares a range */
@@ -54,7 +55,8 @@ struct reconstruct_task {
 
 /*
  * w'[row, i] = (codes[row, i] - zero[row, group of i]) * scale[row, group of i].  All arrays live in the arena that was given.
- * Inputs that never vary (H_ii == 0) get target and weight 0: their part of the output belongs to the bias.
+ * Inputs that were always 0 get target and weight 0, as in GPTQ.  Those that never varied (H_ii == 0) and are not 0 keep their weights as target: on
+ * these samples the bias could give their part of the output, on others they may vary.
  */
 struct reconstruct_result {
     int8_t *codes;        /* [n, k] in [-2^(bits-1), 2^(bits-1) - 1] */
