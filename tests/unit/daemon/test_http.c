@@ -297,7 +297,7 @@ static int get(struct site *s, const char *path, const char *fields, char *answe
 
 static void wait_for_held(int64_t least, int64_t most)
 {
-    for (int64_t end = clock_mono_us() + 20 * 1000000, held; (held = metric_value(METRIC_ANSWER_BYTES)) < least || held > most; sched_yield())
+    for (int64_t end = clock_mono_us() + 120 * 1000000, held; (held = metric_value(METRIC_ANSWER_BYTES)) < least || held > most; sched_yield())
         if (clock_mono_us() > end)
             fail_msg("%lld bytes wait to be read", (long long)held);
 }

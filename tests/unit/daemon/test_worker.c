@@ -99,7 +99,7 @@ static struct job wait_until(const char *id, bool (*holds)(const struct job *))
     struct timespec until;
     struct job job;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 30;
+    until.tv_sec += 120;
     pthread_mutex_lock(&rig.mu);
     for (;;) {
         assert_true(job_get(rig.f->store, TEAM_LOCAL, id, &job, NULL));
