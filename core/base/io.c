@@ -91,7 +91,13 @@ bool io_make_folder(const char *path, mode_t mode)
         if (mkdir(above, mode) != 0 && errno != EEXIST)
             return false;
     }
-    return mkdir(path, mode) == 0 || errno == EEXIST;
+    struct stat st;
+    if (mkdir(path, mode) == 0)
+        return true;
+    if (errno != EEXIST || stat(path, &st) != 0 || S_ISDIR(st.st_mode))
+        return errno == EEXIST;
+    errno = ENOTDIR;
+    return false;
 }
 
 bool io_read_all(int fd, const char *where, uint64_t limit, char **ret, size_t *ret_n, struct err *e)

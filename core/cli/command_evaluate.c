@@ -41,6 +41,12 @@ static bool run(const char *path, const char *data, const char *reference, int t
     return ok;
 }
 
+static bool compares(const struct evaluation *v, const char *data, struct err *e)
+{
+    return v->has_reference || v->model.has_labels || v->model.has_tokens
+        || err_set(e, ERR_REQUEST_INVALID, data, "the data have no labels, so there is nothing to compare with; give --reference, or data with an array `labels`");
+}
+
 int command_evaluate(int argc, char **argv)
 {
     const char *data = NULL, *reference = NULL, *model;
@@ -57,7 +63,7 @@ int command_evaluate(int argc, char **argv)
     int code = 0;
     if (!cli_parse(SYNOPSIS, options, sizeof options / sizeof options[0], argc, argv, &model, 1, &code))
         return code;
-    if (!run(model, data, reference, cli_threads(threads), &v, &e))
+    if (!run(model, data, reference, cli_threads(threads), &v, &e) || !compares(&v, data, &e))
         return cli_fail(&e);
     if (json)
         return cli_print_json(stdout, evaluation_json(&v)) ? 0 : err_exit_code(ERR_IO);

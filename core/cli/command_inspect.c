@@ -38,9 +38,21 @@ static void print_layers(const struct graph *g, const struct roles *r)
     }
 }
 
+/* Of the inventory, what the graph itself does not tell. */
+static void print_recipes(const json_t *inventory)
+{
+    const json_t *row;
+    size_t i;
+    printf("parameters %lld\n\n%-36s %s\n", (long long)json_integer_value(json_object_get(inventory, "parameters")), "recipe", "layers it quantizes");
+    json_array_foreach(json_object_get(inventory, "methods"), i, row)
+        printf("%-36s %lld, %lld stay in float\n", json_string_value(json_object_get(row, "recipe")),
+               (long long)json_integer_value(json_object_get(row, "quantizes")), (long long)json_integer_value(json_object_get(row, "stays_float")));
+}
+
 static void print_text(const struct loaded_model *m, const struct roles *r)
 {
     const struct graph *g = m->g;
+    json_t *inventory = inventory_json(m, r);
     printf("format     onnx, opset %lld, ir %lld, %s\n", (long long)g->opset, (long long)m->onnx.ir_version,
            m->onnx.producer_name && m->onnx.producer_name[0] ? m->onnx.producer_name : "unknown producer");
     print_values("inputs", g, g->inputs, g->n_inputs);
@@ -48,6 +60,8 @@ static void print_text(const struct loaded_model *m, const struct roles *r)
     printf("nodes      %d after folding\n", g->n_nodes);
     print_ops(g);
     printf("roles      %d layers, %d norms, %d softmaxes, %d activations\n", r->n_layers, r->n_norms, r->n_softmaxes, r->n_activations);
+    print_recipes(inventory);
+    json_decref(inventory);
     print_layers(g, r);
     if (r->n_left)
         printf("\nstays in float\n");

@@ -6,6 +6,7 @@
 
 #include "core/artifact/artifact.h"
 #include "core/base/clock.h"
+#include "core/cli/advice.h"
 #include "core/cli/made_samples.h"
 #include "core/cli/pipeline.h"
 #include "core/kernel/kernel.h"
@@ -34,10 +35,9 @@ struct state {
 
 /* ---- problems ---- */
 
-static void add_problem(struct state *s, const char *level, const char *pointer, const struct err *e)
+static void add_problem(struct state *s, const char *level, const char *code, const char *pointer, const char *where, const char *text)
 {
-    json_array_append_new(s->problems, json_pack("{s:s,s:s,s:s,s:s,s:s}", "level", level, "code", err_slug(e->code), "pointer", pointer,
-                                                 "where", e->where, "detail", e->text));
+    json_array_append_new(s->problems, json_pack("{s:s,s:s,s:s,s:s,s:s}", "level", level, "code", code, "pointer", pointer, "where", where, "detail", text));
 }
 
 /* What the input is at fault for becomes a problem; what the environment is does not. */
@@ -45,7 +45,7 @@ static bool blocked(struct state *s, const char *pointer, const struct err *why,
 {
     if (err_exit_code(why->code) != 1)
         return err_set(e, why->code, why->where, "%s", why->text);
-    add_problem(s, "error", pointer, why);
+    add_problem(s, "error", err_slug(why->code), pointer, why->where, why->text);
     return true;
 }
 
@@ -352,13 +352,9 @@ static json_t *estimate_json(const struct state *s, const struct coverage *sum)
                      "samples", (json_int_t)s->cast.samples, "threads", s->f->threads, "budget_bytes", (json_int_t)s->f->memory);
 }
 
-static void warn(struct state *s)
+static void on_advice(void *arg, const char *code, const char *pointer, const char *where, const char *text)
 {
-    struct err few = { 0 };
-    if (!s->f->calibration || s->calibration.count >= 16)
-        return;
-    err_set(&few, ERR_DATA_LIMIT, "calibration", "%lld calibration samples give unreliable ranges; use 32 or more", (long long)s->calibration.count);
-    add_problem(s, "warning", "/dataset_id", &few);
+    add_problem(arg, "warning", code, pointer, where, text);
 }
 
 json_t *foresee_json(const struct foresee *f, struct err *e)
@@ -374,7 +370,7 @@ json_t *foresee_json(const struct foresee *f, struct err *e)
         json_t *plan = plan_json(&s, &sum);
         json_t *coverage = coverage_json(&s, &sum), *estimate = blocked ? json_null() : estimate_json(&s, &sum);
         if (!blocked)
-            warn(&s);
+            advise(f->recipe, &s.roles, f->calibration ? s.calibration.count : -1, "calibration", on_advice, &s);
         ret = json_pack("{s:o,s:o,s:o,s:O}", "plan", plan, "coverage", coverage, "estimate", estimate, "problems", s.problems);
         if (!ret)
             err_set(e, ERR_MEMORY, "", "no memory for the plan");

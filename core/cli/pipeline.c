@@ -6,6 +6,7 @@
 #include "core/artifact/artifact.h"
 #include "core/base/clock.h"
 #include "core/base/version.h"
+#include "core/cli/advice.h"
 #include "core/cli/made_samples.h"
 #include "core/cli/random_tokens.h"
 #include "core/graph/unit_rows.h"
@@ -142,6 +143,12 @@ static bool load(struct state *s, struct err *e)
 }
 
 /* What users should know before they trust or deploy the result. */
+static void on_advice(void *arg, const char *code, const char *pointer, const char *where, const char *text)
+{
+    (void)pointer;
+    events_warning(arg, code, where, "%s", text);
+}
+
 static void warn(const struct state *s)
 {
     const struct pipeline *p = s->p;
@@ -151,9 +158,8 @@ static void warn(const struct state *s)
     if (s->source == FROM_NOWHERE)
         events_warning(p->events, "dataset.none", "calibration",
                        "no samples were given: ranges of activations, errors behind layers and accuracy are not measured; give evaluation data to see them");
-    if (s->source == FROM_CALIBRATION && s->calibration.samples.count < 16)
-        events_warning(p->events, "dataset.too_few_samples", p->calibration.name,
-                       "%lld calibration samples give unreliable ranges; use 32 or more", (long long)s->calibration.samples.count);
+    int64_t samples = s->source == FROM_CALIBRATION ? s->calibration.samples.count : -1;
+    advise(p->recipe, &s->roles, samples, p->calibration.name, on_advice, (void *)(uintptr_t)p->events);
     for (int i = 0; i < s->roles.n_left; i++)
         events_warning(p->events, "model.stays_float", s->model.g->nodes[s->roles.left[i].node].name, "%s", s->roles.left[i].reason);
 }

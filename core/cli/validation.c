@@ -1,6 +1,7 @@
 #include "core/cli/validation.h"
 
 #include "core/base/utf8.h"
+#include "core/cli/advice.h"
 #include "core/exec/run.h"
 
 #include <inttypes.h>
@@ -8,8 +9,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-
-enum { FEW = 32 };
 
 struct report { json_t *checks; bool ok; const struct dataset *data; };
 
@@ -131,8 +130,8 @@ static void check_whole(struct report *r, struct loaded_data *d, const struct in
         add(r, "error", err_slug(why.code), why.where, why.text);
         return;
     }
-    if (d->samples.count < FEW)
-        warn(r, "dataset.too_few_samples", NULL, "%lld samples give unreliable ranges; use %d or more", (long long)d->samples.count, FEW);
+    if (d->samples.count < FEW_SAMPLES)
+        warn(r, "dataset.too_few_samples", NULL, "%lld samples give unreliable ranges; use %d or more", (long long)d->samples.count, FEW_SAMPLES);
     for (size_t i = 0; i < d->samples.n_inputs; i++)
         check_range(r, d->samples.inputs[i]);
     check_labels(r, &d->samples, g);
