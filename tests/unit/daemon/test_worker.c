@@ -62,7 +62,7 @@ static int setup(void **state)
     rig = (struct rig){ .f = *state };
     rig.config = (struct config){
         .repquant = "/proc/self/exe", .workers = 1, .threads = 1, .memory = 1 << 24, .address_space = ADDRESS_SPACE,
-        .job_seconds = 60, .inspect_seconds = 10, .silence_seconds = 20,
+        .job_seconds = 600, .inspect_seconds = 10, .silence_seconds = 20,
     };
     pthread_mutex_init(&rig.mu, NULL);
     pthread_cond_init(&rig.event, NULL);
@@ -99,7 +99,7 @@ static struct job wait_until(const char *id, bool (*holds)(const struct job *))
     struct timespec until;
     struct job job;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 120;
+    until.tv_sec += 300;
     pthread_mutex_lock(&rig.mu);
     for (;;) {
         assert_true(job_get(rig.f->store, TEAM_LOCAL, id, &job, NULL));
