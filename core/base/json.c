@@ -161,6 +161,15 @@ static bool wrong(const char *pointer, const char *key, enum err_code code, stru
     return err_set(e, code, where, "\"%s\" must be %s", key, want);
 }
 
+/* 8.0 is 8, as in JSON Schema: some languages write whole numbers so.  Beyond 2^53 a double does not say which integer was meant. */
+static bool is_whole(const json_t *v, int64_t *ret)
+{
+    double x = json_real_value(v);
+    bool real = json_is_real(v) && x >= -0x1p53 && x <= 0x1p53 && x == (double)(int64_t)x;
+    *ret = real ? (int64_t)x : json_integer_value(v);
+    return real || json_is_integer(v);
+}
+
 bool json_get_int(const json_t *object, const char *key, const char *pointer, bool optional,
                   int64_t lo, int64_t hi, int64_t *ret, enum err_code code, struct err *e)
 {
@@ -168,12 +177,13 @@ bool json_get_int(const json_t *object, const char *key, const char *pointer, bo
     const json_t *v = find(object, key, pointer, optional, &ok, code, e);
     if (!v)
         return ok;
-    if (!json_is_integer(v) || json_integer_value(v) < lo || json_integer_value(v) > hi) {
+    int64_t whole;
+    if (!is_whole(v, &whole) || whole < lo || whole > hi) {
         char want[96];
         snprintf(want, sizeof want, "an integer from %lld to %lld", (long long)lo, (long long)hi);
         return wrong(pointer, key, code, e, want);
     }
-    *ret = json_integer_value(v);
+    *ret = whole;
     return true;
 }
 

@@ -17,7 +17,7 @@
  * The caller decrefs.  Errors carry `code` and the line and column. */
 json_t *json_parse(const char *text, size_t n, int max_depth, enum err_code code, struct err *e);
 
-/* value[key] as an integer in [lo, hi]; absent is an error unless *ret may keep its value (optional). */
+/* value[key] as an integer in [lo, hi] (8.0 is one, too); absent is an error unless *ret may keep its value (optional). */
 bool json_get_int(const json_t *object, const char *key, const char *pointer, bool optional,
                   int64_t lo, int64_t hi, int64_t *ret, enum err_code code, struct err *e);
 bool json_get_real(const json_t *object, const char *key, const char *pointer, bool optional,

@@ -384,12 +384,17 @@ static void json_is_strict(void **state)
         assert_int_equal(e.code, rows[i].ok ? ERR_NONE : ERR_REQUEST_JSON);
         json_decref(v);
     }
-    json_t *v = json_loads("{\"bits\":4.5,\"n\":3,\"name\":\"four\"}", 0, NULL);
+    json_t *v = json_loads("{\"bits\":4.5,\"n\":3,\"real\":3.0,\"huge\":1e18,\"name\":\"four\"}", 0, NULL);
     struct err e = { 0 };
     int64_t n = 0;
     const char *name = NULL;
     assert_true(json_get_int(v, "n", "", false, 0, 3, &n, ERR_RECIPE_FIELD, &e));
     assert_int_equal(n, 3);
+    n = 0;
+    assert_true(json_get_int(v, "real", "", false, 0, 3, &n, ERR_RECIPE_FIELD, &e));
+    assert_int_equal(n, 3);
+    assert_false(json_get_int(v, "real", "", false, 4, 9, &n, ERR_RECIPE_FIELD, NULL));
+    assert_false(json_get_int(v, "huge", "", false, 0, INT64_MAX, &n, ERR_RECIPE_FIELD, NULL));
     assert_false(json_get_int(v, "n", "", false, 0, 2, &n, ERR_RECIPE_FIELD, NULL));
     assert_false(json_get_int(v, "n", "", false, 4, 9, &n, ERR_RECIPE_FIELD, NULL));
     assert_false(json_get_int(v, "bits", "/w", false, 2, 8, &n, ERR_RECIPE_FIELD, &e));
