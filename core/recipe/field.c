@@ -210,44 +210,25 @@ static const struct field_rule rules[] = {
     { AT(target), RECIPE_TARGET_PORTABLE, AT(attention.softmax), RECIPE_SOFTMAX_UNIFORM, plain_softmax },
 };
 
-static bool finds_tensor_ranges(const struct recipe *r)
-{
-    return r->activations.mode == RECIPE_DYNAMIC && r->activations.granularity == RECIPE_ONE_RANGE;
-}
-
-static bool without_operator(const struct recipe *r)
-{
-    return finds_tensor_ranges(r) && (r->target == RECIPE_TARGET_TENSORRT || r->target == RECIPE_TARGET_PORTABLE);
-}
-
-static bool with_signed_codes(const struct recipe *r) { return finds_tensor_ranges(r) && r->activations.symmetric; }
-
-static bool with_few_bits(const struct recipe *r) { return finds_tensor_ranges(r) && r->activations.bits != 8; }
-
-/* Rows of both streams would be divided by magnitudes that factors had changed in one of them. */
-static bool with_another_target(const struct recipe *r)
-{
-    return r->method == RECIPE_METHOD_SMOOTHQUANT && r->activations.granularity == RECIPE_PER_TOKEN && r->reconstruction.target > 0;
-}
-
-static bool with_few_bits_somewhere(const struct recipe *r)
-{
-    for (int i = 0; i < r->n_overrides && finds_tensor_ranges(r); i++)
-        if (r->overrides[i].act_bits && r->overrides[i].act_bits != 8)
-            return true;
-    return false;
-}
-
 static const char no_operator[] = "this target has no DynamicQuantizeLinear, which finds the tensor's range; set the granularity to per_token or the mode to static";
 static const char bytes_only[] = "DynamicQuantizeLinear, which finds the tensor's range, gives 8-bit codes; set the granularity to per_token or the mode to static";
 static const char unsigned_only[] = "DynamicQuantizeLinear, which finds the tensor's range, gives codes with a zero point; leave symmetric out or set the granularity to per_token";
 
 static const char own_target[] = "tokens that are divided after smoothing have no float rows to aim at; set the target to 0 or the mode to static";
 
+#define IS(field, value) { CONDITION_IS, AT(field), value }
+#define IS_NOT(field, value) { CONDITION_IS_NOT, AT(field), value }
+#define TENSOR_RANGES IS(activations.mode, RECIPE_DYNAMIC), IS(activations.granularity, RECIPE_ONE_RANGE)
+
 static const struct recipe_refusal refusals[] = {
-    { without_operator, AT(activations.granularity), no_operator }, { with_few_bits, AT(activations.bits), bytes_only },
-    { with_another_target, AT(reconstruction.target), own_target }, { with_few_bits_somewhere, AT(overrides), bytes_only },
-    { with_signed_codes, AT(activations.symmetric), unsigned_only },
+    { { TENSOR_RANGES, IS(target, RECIPE_TARGET_TENSORRT) }, AT(activations.granularity), no_operator },
+    { { TENSOR_RANGES, IS(target, RECIPE_TARGET_PORTABLE) }, AT(activations.granularity), no_operator },
+    { { TENSOR_RANGES, IS_NOT(activations.bits, 8) }, AT(activations.bits), bytes_only },
+    /* Rows of both streams would be divided by magnitudes that factors had changed in one of them. */
+    { { IS(method, RECIPE_METHOD_SMOOTHQUANT), IS(activations.granularity, RECIPE_PER_TOKEN), IS_NOT(reconstruction.target, 0) },
+      AT(reconstruction.target), own_target },
+    { { TENSOR_RANGES, { CONDITION_OVERRIDDEN, AT(activations.bits), 8 } }, AT(overrides), bytes_only },
+    { { TENSOR_RANGES, IS(activations.symmetric, 1) }, AT(activations.symmetric), unsigned_only },
 };
 
 const struct recipe_refusal *const recipe_refusals = refusals;
@@ -311,12 +292,41 @@ void field_pointer(const char *pointer, const struct field *f, char *where, size
     snprintf(where, size, "%s%s%s/%s", pointer, f->section ? "/" : "", f->section ? f->section : "", f->key);
 }
 
+static bool overridden(const struct field *f, int value, const struct recipe *r)
+{
+    for (int i = 0; i < r->n_overrides; i++) {
+        int said = *(const int *)(const void *)((const char *)&r->overrides[i] + f->override_at);
+        if (said && said != value)
+            return true;
+    }
+    return false;
+}
+
+bool condition_holds(const struct condition *c, const struct recipe *r)
+{
+    switch (c->kind) {
+    case CONDITION_NONE: return true;
+    case CONDITION_IS: return field_get(field_at(c->at), r) == c->value;
+    case CONDITION_IS_NOT: return field_get(field_at(c->at), r) != c->value;
+    case CONDITION_OVERRIDDEN: return overridden(field_at(c->at), c->value, r);
+    }
+    return false;
+}
+
+static bool refusal_holds(const struct recipe_refusal *refusal, const struct recipe *r)
+{
+    for (int i = 0; i < REFUSAL_CONDITIONS; i++)
+        if (!condition_holds(&refusal->when[i], r))
+            return false;
+    return true;
+}
+
 bool field_refuse(const struct recipe_refusal *list, size_t n, const struct recipe *r, const char *pointer, enum err_code code, struct err *e)
 {
     for (size_t i = 0; i < n; i++) {
         const struct field *f = field_at(list[i].at);
         char where[160];
-        if (!list[i].holds(r))
+        if (!refusal_holds(&list[i], r))
             continue;
         field_pointer(pointer, f, where, sizeof where);
         return err_set(e, code, where, "\"%s\": %s", f->key, list[i].why);

@@ -28,7 +28,8 @@ struct field {
 };
 extern const struct field recipe_fields[RECIPE_FIELDS];
 
-/* Where one field has this value, another follows: unless said, it takes `then`; saying something else is an error. */
+/* Where one field has this value, another follows: unless said, it takes `then`; saying something else is an error.
+ * A rule stands behind all those that give its cause a value. */
 struct field_rule {
     size_t if_at;
     int if_value;
@@ -40,8 +41,18 @@ enum { RULE_ABSENT = -1 };
 extern const struct field_rule *const recipe_rules;
 extern const size_t recipe_n_rules;
 
-/* What no single rule can say.  `at` is the field to blame. */
-struct recipe_refusal { bool (*holds)(const struct recipe *r); size_t at; const char *why; };
+/* A statement about one field; data and not a function, so that the JSON Schema can say it too. */
+enum condition_kind {
+    CONDITION_NONE,                        /* always true: the row needs no more */
+    CONDITION_IS, CONDITION_IS_NOT,        /* the field has the value, or another */
+    CONDITION_OVERRIDDEN,                  /* an override gives the field another value than this */
+};
+struct condition { enum condition_kind kind; size_t at; int value; };
+bool condition_holds(const struct condition *c, const struct recipe *r);
+
+/* What no single rule can say: all conditions together are refused.  `at` is the field to blame. */
+enum { REFUSAL_CONDITIONS = 3 };
+struct recipe_refusal { struct condition when[REFUSAL_CONDITIONS]; size_t at; const char *why; };
 extern const struct recipe_refusal *const recipe_refusals;
 extern const size_t recipe_n_refusals;
 
