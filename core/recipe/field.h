@@ -67,4 +67,8 @@ void field_set(const struct field *f, struct recipe *r, double value);
 /* Whether the canonical JSON shows it: percentile only with the observer of that name, a method's own sections and fields only with it. */
 bool field_applies(const struct field *f, const struct recipe *r);
 
+/* The list of schemas that say the rules and the refusals, for a complete recipe or a preset with changes; they refer to `defs`, which
+ * becomes the whole schema's $defs.  NULL without memory. */
+json_t *rules_schema(bool changes_a_preset, json_t *defs);
+
 #endif

@@ -118,10 +118,13 @@ static json_t *choices_schema(const char *const *choices)
 }
 
 /* JSON Schema counts characters where we count bytes, so the schema is the looser one for text that is not ASCII. */
+static const char pattern_length[] = "at most 200 bytes of UTF-8, which maxLength cannot say: it counts characters";
+_Static_assert(RECIPE_MAX_PATTERN == 200, "the text above names it");
+
 static json_t *pattern_schema(void)
 {
-    return json_pack("{s:s, s:i, s:i, s:{s:s}}", "type", "string", "minLength", 1, "maxLength", RECIPE_MAX_PATTERN,
-                     "not", "pattern", "[\\u0000-\\u001f\\u007f]");
+    return json_pack("{s:s, s:s, s:i, s:i, s:{s:s}}", "description", pattern_length,
+                     "type", "string", "minLength", 1, "maxLength", RECIPE_MAX_PATTERN, "not", "pattern", "[\\u0000-\\u001f\\u007f]");
 }
 
 static json_t *number_schema(const struct field *f)
@@ -190,37 +193,6 @@ static json_t *properties_schema(void)
     return finish(&w);
 }
 
-/* A schema that holds for objects in which f is missing, or (present) is there, and has this value. */
-static json_t *has_value(const struct field *f, int value, bool present)
-{
-    json_t *want = value == RULE_ABSENT ? json_false()
-                 : f->kind == FIELD_BOOL ? json_pack("{s:b}", "const", value)
-                 : json_pack("{s:s}", "const", f->choices[value]);
-    json_t *schema = json_pack("{s:{s:o}}", "properties", f->key, want);
-    if (present)
-        json_object_set_new(schema, "required", json_pack("[s]", f->key));
-    if (!f->section)
-        return schema;
-    json_t *outer = json_pack("{s:{s:o}}", "properties", f->section, schema);
-    if (present)
-        json_object_set_new(outer, "required", json_pack("[s]", f->section));
-    return outer;
-}
-
-static json_t *rules_schema(void)
-{
-    json_t *list = json_array();
-    for (size_t i = 0; i < recipe_n_rules; i++) {
-        const struct field_rule *rule = &recipe_rules[i];
-        if (!rule->why)
-            continue;
-        json_array_append_new(list, json_pack("{s:o, s:o}",
-            "if", has_value(field_at(rule->if_at), rule->if_value, true),
-            "then", has_value(field_at(rule->then_at), rule->then_value, false)));
-    }
-    return list;
-}
-
 /* Adds `key` to the list object.required. */
 static void require(struct writer *w, json_t *object, const char *key)
 {
@@ -234,10 +206,10 @@ static void require(struct writer *w, json_t *object, const char *key)
         w->ok = false;
 }
 
-static json_t *complete_schema(void)
+static json_t *complete_schema(json_t *defs)
 {
     struct writer w = { json_pack("{s:s, s:b, s:o, s:o}", "type", "object", "additionalProperties", 0,
-                                  "properties", properties_schema(), "allOf", rules_schema()), true };
+                                  "properties", properties_schema(), "allOf", rules_schema(false, defs)), true };
     json_t *properties = json_object_get(w.root, "properties");
     for (int i = 0; i < RECIPE_FIELDS; i++) {
         const struct field *f = &recipe_fields[i];
@@ -260,20 +232,24 @@ static json_t *preset_names_schema(void)
     return json_pack("{s:s, s:o}", "description", "the name of a preset", "enum", names);
 }
 
-static json_t *changed_preset_schema(void)
+static json_t *changed_preset_schema(json_t *defs)
 {
     struct writer w = { json_pack("{s:s, s:b, s:[s], s:o, s:o}", "type", "object", "additionalProperties", 0,
-                                  "required", "preset", "properties", properties_schema(), "allOf", rules_schema()),
+                                  "required", "preset", "properties", properties_schema(), "allOf", rules_schema(true, defs)),
                         true };
     put(&w, json_object_get(w.root, "properties"), "preset", preset_names_schema());
     return finish(&w);
 }
 
+/* With an $id, "#/$defs/..." means this schema wherever it is put into another document. */
 json_t *recipe_schema(void)
 {
-    return json_pack("{s:s, s:s, s:s, s:[o, o, o]}",
+    json_t *defs = json_object();
+    json_t *complete = complete_schema(defs), *changed = changed_preset_schema(defs);
+    return json_pack("{s:s, s:s, s:s, s:s, s:[o, o, o], s:o}",
                      "$schema", "https://json-schema.org/draft/2020-12/schema",
+                     "$id", "urn:repquant:schema:recipe",
                      "title", "RepQuant recipe",
                      "description", "a complete recipe, a preset with changes, or the name of a preset",
-                     "anyOf", complete_schema(), changed_preset_schema(), preset_names_schema());
+                     "anyOf", complete, changed, preset_names_schema(), "$defs", defs);
 }

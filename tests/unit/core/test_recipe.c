@@ -130,7 +130,7 @@ static const struct {
     { "{\"preset\":\"zeroquant-w8a8\",\"channels\":{\"norms\":\"full\"}}", ERR_RECIPE_COMBINATION, "/channels/norms", "zeroquant does not" },
     { "{\"preset\":\"smoothquant-w8a8\",\"method\":\"smoothquant\",\"channels\":{\"norms\":\"full\"}}", ERR_RECIPE_COMBINATION, "/channels/norms", "smoothquant does not" },
     { "{\"preset\":\"repquant-w8a8\",\"method\":\"repquant\",\"smoothing\":{\"alpha\":0.5}}", ERR_RECIPE_COMBINATION, "/smoothing/alpha", "smoothquant" },
-    /* ... one of them said by the preset: the schema cannot know */
+    /* ... one of them said by the preset, or by nobody */
     { "{\"preset\":\"minmax-w8a8\",\"activations\":{\"percentile\":99}}", ERR_RECIPE_COMBINATION, "/activations/percentile", "leave it out" },
     { "{\"preset\":\"percentile-w8a8\",\"activations\":{\"observer\":\"minmax\"}}", ERR_RECIPE_COMBINATION, "/activations/observer", "change the method" },
     { "{" OK_W ",\"activations\":{\"bits\":8,\"percentile\":99}}", ERR_RECIPE_COMBINATION, "/activations/percentile", "leave it out" },
