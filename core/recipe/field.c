@@ -229,6 +229,8 @@ static const struct recipe_refusal refusals[] = {
       AT(reconstruction.target), own_target },
     { { TENSOR_RANGES, { CONDITION_OVERRIDDEN, AT(activations.bits), 8 } }, AT(overrides), bytes_only },
     { { TENSOR_RANGES, IS(activations.symmetric, 1) }, AT(activations.symmetric), unsigned_only },
+    { { IS(codes, RECIPE_CODES_PUBLISHED), IS(target, RECIPE_TARGET_TENSORRT) }, AT(codes), all_codes },
+    { { IS(codes, RECIPE_CODES_PUBLISHED), IS(target, RECIPE_TARGET_PORTABLE) }, AT(codes), all_codes },
 };
 
 const struct recipe_refusal *const recipe_refusals = refusals;

@@ -97,6 +97,7 @@ REFUSED = {
     "a preset's DynamicQuantizeLinear for TensorRT": {"preset": "zeroquant-w8a8", "target": "tensorrt", "activations": {"granularity": "per_tensor"}},
     "an override of DynamicQuantizeLinear's bits": complete(method="zeroquant", activations={"bits": 8, "granularity": "per_tensor"},
                                                             overrides=[{"match": "a", "weights": {"bits": 4}}, {"match": "b", "activations": {"bits": 4}}]),
+    "published codes for TensorRT": {"preset": "repq-vit-w4a4", "codes": "published", "target": "tensorrt"},
     "a float target for divided tokens": complete(method="smoothquant", activations={"bits": 8, "mode": "dynamic"}, reconstruction={"target": 0.5}),
     "a preset's float target for divided tokens": {"preset": "repquant-w8a8", "method": "smoothquant", "activations": {"mode": "dynamic"}},
 }

@@ -113,6 +113,8 @@ static const struct {
     { "{\"preset\":\"repquant-w4a4\",\"method\":\"repquant\",\"codes\":\"published\"}", ERR_RECIPE_COMBINATION, "/codes", "repq-vit" },
     { "{\"preset\":\"repquant-w4a4\",\"target\":\"portable\",\"attention\":{\"softmax\":\"log2\"}}", ERR_RECIPE_COMBINATION, "/attention/softmax", "uniform" },
     { "{\"preset\":\"repq-vit-w4a4\",\"codes\":\"published\",\"target\":\"portable\",\"activations\":{\"symmetric\":true}}", ERR_RECIPE_COMBINATION, "/activations/symmetric", "published" },
+    { "{\"preset\":\"repq-vit-w4a4\",\"codes\":\"published\",\"target\":\"portable\"}", ERR_RECIPE_COMBINATION, "/codes", "target to onnxruntime" },
+    { "{\"preset\":\"repq-vit-w4a4\",\"codes\":\"published\",\"target\":\"tensorrt\"}", ERR_RECIPE_COMBINATION, "/codes", "no form for this target" },
     { "{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"alpha\":1.5}}", ERR_RECIPE_FIELD, "/smoothing/alpha", "1" },
     { "{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"alpha\":\"best\"}}", ERR_RECIPE_FIELD, "/smoothing/alpha", "number or the word auto" },
     { "{\"preset\":\"smoothquant-w8a8\",\"smoothing\":{\"alpha\":true}}", ERR_RECIPE_FIELD, "/smoothing/alpha", "number" },
