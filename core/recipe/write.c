@@ -181,7 +181,19 @@ static json_t *section_schema(struct writer *w, json_t *properties, const char *
     return there;
 }
 
-static json_t *properties_schema(void)
+/* What a field has in a complete recipe where it is not said and does not follow from another. */
+static json_t *default_json(const struct field *f)
+{
+    switch (f->kind) {
+    case FIELD_CHOICE: return json_string(f->choices[(int)f->fallback]);
+    case FIELD_BOOL: return json_boolean(f->fallback != 0);
+    case FIELD_INT: return json_integer((json_int_t)f->fallback);
+    case FIELD_REAL: return f->word && f->fallback == f->word_value ? json_string(f->word) : json_real(f->fallback);
+    default: return json_array();
+    }
+}
+
+static json_t *properties_schema(bool complete)
 {
     struct writer w = { json_object(), true };
     for (int i = 0; i < RECIPE_FIELDS; i++) {
@@ -189,6 +201,8 @@ static json_t *properties_schema(void)
         json_t *into = f->section ? json_object_get(section_schema(&w, w.root, f->section), "properties") : w.root;
         json_t *schema = put(&w, into, f->key, value_schema(f));
         put(&w, schema, "description", json_string(f->help));
+        if (complete && !f->required)
+            put(&w, schema, "default", default_json(f));
     }
     return finish(&w);
 }
@@ -209,7 +223,7 @@ static void require(struct writer *w, json_t *object, const char *key)
 static json_t *complete_schema(json_t *defs)
 {
     struct writer w = { json_pack("{s:s, s:b, s:o, s:o}", "type", "object", "additionalProperties", 0,
-                                  "properties", properties_schema(), "allOf", rules_schema(false, defs)), true };
+                                  "properties", properties_schema(true), "allOf", rules_schema(false, defs)), true };
     json_t *properties = json_object_get(w.root, "properties");
     for (int i = 0; i < RECIPE_FIELDS; i++) {
         const struct field *f = &recipe_fields[i];
@@ -235,7 +249,7 @@ static json_t *preset_names_schema(void)
 static json_t *changed_preset_schema(json_t *defs)
 {
     struct writer w = { json_pack("{s:s, s:b, s:[s], s:o, s:o}", "type", "object", "additionalProperties", 0,
-                                  "required", "preset", "properties", properties_schema(), "allOf", rules_schema(true, defs)),
+                                  "required", "preset", "properties", properties_schema(false), "allOf", rules_schema(true, defs)),
                         true };
     put(&w, json_object_get(w.root, "properties"), "preset", preset_names_schema());
     return finish(&w);
