@@ -213,13 +213,20 @@ static bool time_pass(struct state *s, struct err *e)
 
 /* ---- from sizes to bytes and seconds; the factors are fits to measured jobs, tests/api/test_estimates.py looks after them ---- */
 
+/* Not while weights are rebuilt. */
+static double lesson_bytes(const struct state *s)
+{
+    return 0.8 * ((double)s->cast.lesson + fmin(s->f->threads, s->cast.tapes) * (double)s->cast.tape);
+}
+
 /* Whatever the samples: the program, frames, weights as codes and the few that are floats at a time, what rebuilding takes. */
 static double fixed_bytes(const struct state *s)
 {
     const struct forecast *c = &s->cast;
     const double program = 17e6, touched = 24e6 + (double)c->weights, threads = s->f->threads;
     return program + 1.2 * threads * (double)c->frame + (double)c->codes + 2 * (double)c->weights
-         + fmin((double)s->model.bytes, touched) + 1.15 * ((double)c->moments + threads * (double)c->member + (double)c->rebuild);
+         + fmin((double)s->model.bytes, touched)
+         + fmax(1.15 * ((double)c->moments + threads * (double)c->member + (double)c->rebuild), lesson_bytes(s));
 }
 
 /* Held activations lie in the heap, with holes. */
@@ -234,6 +241,17 @@ static double passes_of(const struct state *s)
     return 3.3 * n * walks + 2 * few + absorbed + judged;
 }
 
+/*
+ * Blocks that are taught, AdaRound.  Their products run at a pass's speed, but a small model's chunks are faster than its single samples; what
+ * is done to each element between products and to each number that is learned takes its own time.
+ */
+static double learning_seconds(const struct state *s, double rate)
+{
+    const struct forecast *c = &s->cast;
+    double lessons = 0.85 * c->lesson_flops / fmax(rate, 32e9) + 3e-10 * c->lesson_elements + 3e-9 * c->lesson_moves;
+    return lessons + c->adaround_flops / rate + 8.5e-9 * c->adaround_moves;
+}
+
 /* Searches are many small steps: a seventh of the speed of a pass. */
 static double cpu_seconds(const struct state *s)
 {
@@ -241,7 +259,7 @@ static double cpu_seconds(const struct state *s)
     /* A tiny model's own products are slower than those over all its rows. */
     double rate = fmax(c->pass_flops / (double)c->samples / s->pass_seconds, 16e9);
     return 0.02 + 0.0009 * c->n_sites + 4e-8 * (double)c->codes + s->pass_seconds * passes_of(s)
-         + (1.15 * c->moment_flops + c->rebuild_flops + 7 * c->search_flops) / rate;
+         + (1.15 * c->moment_flops + c->rebuild_flops + 7 * c->search_flops) / rate + learning_seconds(s, rate);
 }
 
 static double wall_seconds(const struct state *s) { return 0.2 + cpu_seconds(s) * s->clock_ratio; }

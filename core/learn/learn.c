@@ -8,7 +8,6 @@
 #include <string.h>
 
 static const double beta1 = 0.9, beta2 = 0.999, tiny = 1e-12;
-enum { CHECKS = 4 };                               /* looks at the held-out chunks on the way */
 
 struct course {
     const struct learn_task *t;
@@ -135,29 +134,37 @@ static bool start(struct course *c, struct arena *mem, struct err *e)
 
 /* ---- which samples ---- */
 
-/* Every so many chunks one is kept out, the last one at least. */
+struct learn_split learn_split_of(const struct chunks *chunks, int batch, double held_out)
+{
+    int n = chunks->n, period = (int)lround(1 / held_out);
+    period = period > n ? n : period < 2 ? 2 : period;
+    struct learn_split ret = { period, n - n / period, n / period, 1 };
+    int64_t rows = 1;
+    for (int i = 0; i < n; i++)
+        rows = chunks->chunk[i].rows > rows ? chunks->chunk[i].rows : rows;
+    ret.slots = (int)((batch + rows - 1) / rows);
+    ret.slots = ret.slots > ret.train ? ret.train : ret.slots < 1 ? 1 : ret.slots;
+    return ret;
+}
+
 static bool split_chunks(struct course *c, struct arena *mem, struct err *e)
 {
-    int n = c->t->chunks->n, period = (int)lround(1 / c->t->held_out);
+    int n = c->t->chunks->n;
     if (n < 2)
         return err_set(e, ERR_DATA_SHAPE, "samples", "%lld calibration samples are one chunk; learning needs a second one to be judged by: give more",
                        (long long)c->t->chunks->count);
-    period = period > n ? n : period < 2 ? 2 : period;
+    struct learn_split split = learn_split_of(c->t->chunks, c->t->batch, c->t->held_out);
+    c->slots = split.slots;
     c->train = arena_array(mem, (uint64_t)n, sizeof *c->train, e);
     c->held = arena_array(mem, (uint64_t)n, sizeof *c->held, e);
     if (!c->train || !c->held)
         return false;
     for (int i = 0; i < n; i++) {
-        if (i % period == period - 1)
+        if (i % split.period == split.period - 1)
             c->held[c->n_held++] = i;
         else
             c->train[c->n_train++] = i;
     }
-    int64_t rows = 1;
-    for (int i = 0; i < n; i++)
-        rows = c->t->chunks->chunk[i].rows > rows ? c->t->chunks->chunk[i].rows : rows;
-    c->slots = (int)((c->t->batch + rows - 1) / rows);
-    c->slots = c->slots > c->n_train ? c->n_train : c->slots < 1 ? 1 : c->slots;
     return true;
 }
 
@@ -361,7 +368,7 @@ static bool teach(struct course *c, struct arena *mem, struct learn_result *ret,
             return false;
         ret->seconds += 1e-6 * (double)(clock_mono_us() - start_us);
         ret->products += all_products(c) - products;
-        bool due = (c->step + 1) * CHECKS / c->t->steps > c->step * CHECKS / c->t->steps;
+        bool due = (c->step + 1) * LEARN_CHECKS / c->t->steps > c->step * LEARN_CHECKS / c->t->steps;
         if (due && !look(c, ret, e))
             return false;
     }

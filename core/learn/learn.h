@@ -60,6 +60,12 @@ struct learn_result {
     const real *all;                   /* what `learned` points into; of CODES: rint */
 };
 
+enum { LEARN_CHECKS = 4 };             /* looks at the held-out chunks on the way */
+
+/* How chunks are shared out: the last of every `period` is held out, each update runs `slots` of the others. */
+struct learn_split { int period, train, held, slots; };
+struct learn_split learn_split_of(const struct chunks *chunks, int batch, double held_out);    /* two chunks or more */
+
 /* At least two chunks: else ERR_DATA_SHAPE.  ERR_MODEL_OP: an operator without a derivative. */
 bool learn_run(const struct learn_task *t, struct arena *mem, struct learn_result *ret, struct err *e);
 

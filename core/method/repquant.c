@@ -271,7 +271,7 @@ bool method_rebuild_weights(const struct recipe *r, const struct weight_view *v,
         .v = w, .n = (size_t)v->l->n, .k = (size_t)v->l->k, .h = v->h, .c = rebuild ? v->c : NULL, .mean = correct ? v->mean : NULL, .bits = v->bits,
         .symmetric = r->weights.symmetric, .grid = weight_grid_of(r, v->l, v->bits), .search = true, .act_order = true,
         .rounding = roundings[r->weights.rounding], .ridge = r->reconstruction.ridge, .damping = r->reconstruction.damping,
-        .descents = rebuild ? r->reconstruction.descents : 0, .steps = 1000,
+        .descents = rebuild ? r->reconstruction.descents : 0, .steps = METHOD_ADAROUND_STEPS,
     };
     return w && (correct || keep_means(v, w, mem, &t, e)) && reconstruct(&t, pool, mem, &q, e) && unpack(v, &q, w, &t, mem, ret, e)
         && (correct ? correct_bias(v, &q, w, mem, ret, e) : method_fold_bias(v, w, (double)v->a.scale, mem, ret, e));

@@ -17,6 +17,12 @@ struct forecast {
     uint64_t rebuild;          /* while one layer's weights are rebuilt */
     double pass_flops;         /* of a float pass over all samples */
     double moment_flops, rebuild_flops, search_flops;
+    double adaround_flops, adaround_moves;     /* in products; choices moved: weights times steps */
+    double lesson_flops;       /* of teaching blocks, both ways, in products */
+    double lesson_elements;    /* of tensors beside them */
+    double lesson_moves;       /* numbers changed: those that blocks learn, times updates */
+    uint64_t lesson, tape;     /* of the largest block: what is learned, with its derivatives; values kept for the way back, for each thread */
+    int tapes;                 /* that many threads at most learn at a time */
 };
 
 /*

@@ -65,6 +65,8 @@ struct weight_view {
     const double *c, *mean_y;          /* [n,k], [n]: covariance of target and codes; mean of the target, bias included */
 };
 
+enum { METHOD_ADAROUND_STEPS = 1000 };
+
 struct method {
     const char *name;                  /* as recipes name it */
     int sample_rows, sample_largest;   /* rows drawn, and those of the largest norm beside them; 0: SAMPLE_ROWS and every first row */
