@@ -33,11 +33,7 @@ def quantizer(tmp_path_factory):
     assert d.stop() == 0
 
 
-@needs(MODELS, STORIES)
-@pytest.mark.parametrize("name", MODELS_AND_DATA)
-@pytest.mark.parametrize("recipe", ["percentile-w8a8", "repquant-w4a4", *(pytest.param(r, marks=pytest.mark.long)
-                                    for r in ("smoothquant-w8a8", "zeroquant-w8a8", "repq-vit-w4a4"))])
-def test_an_estimate_is_near_what_a_job_takes(name, recipe, quantizer):
+def judge(name, recipe, quantizer):
     model, data = MODELS_AND_DATA[name]
     body = quantize_body(quantizer, model, data(), recipe)
     dry = quantizer("POST", "/v1/jobs?dry_run=true", json=body)
@@ -58,6 +54,33 @@ def test_an_estimate_is_near_what_a_job_takes(name, recipe, quantizer):
     rows = {row["name"]: row for row in quantizer("GET", job["urls"]["layers"]).json()["data"]}
     planned = {row["layer"]: row["planned_precision"] for row in told["plan"] if row["layer"] in rows}
     assert planned == {n: row["actual_precision"] for n, row in rows.items()}
+
+
+@needs(MODELS, STORIES)
+@pytest.mark.parametrize("name", MODELS_AND_DATA)
+@pytest.mark.parametrize("recipe", ["percentile-w8a8", "repquant-w4a4", *(pytest.param(r, marks=pytest.mark.long)
+                                    for r in ("smoothquant-w8a8", "zeroquant-w8a8", "repq-vit-w4a4"))])
+def test_an_estimate_is_near_what_a_job_takes(name, recipe, quantizer):
+    judge(name, recipe, quantizer)
+
+
+ADAROUND = {"preset": "minmax-w8a8", "weights": {"rounding": "adaround"}}
+
+
+def taught(steps, preset="zeroquant-lkd-w4a8", **more):
+    return {"preset": preset, "reconstruction": {"blocks": True}, "distillation": {"steps": steps, **more}}
+
+
+@needs(MODELS, STORIES)
+@pytest.mark.parametrize("name, recipe", [
+    ("digits", taught(10)), ("digits", taught(100)), ("digits", ADAROUND), ("stories260k", taught(10)),
+    *(pytest.param(*row, marks=pytest.mark.long) for row in (
+        ("digits", taught(2000)), ("digits", taught(100, batch=64)), ("digits", taught(100, "repquant-w4a8")), ("stories260k", taught(100)),
+        ("stories260k", taught(100, "minmax-w8a8")), ("stories260k", ADAROUND), ("deit-tiny", taught(4)))),
+], ids=str)
+def test_an_estimate_counts_what_is_learned(name, recipe, quantizer):
+    """Blocks that are taught by distillation and AdaRound take many times what the rest does."""
+    judge(name, recipe, quantizer)
 
 
 def test_a_large_model_is_not_run_to_tell_how_long_it_takes(tmp_path):
