@@ -224,6 +224,7 @@ static bool put_in_place(struct download *d)
     int why = errno;
     if (why == ENOENT && has_digest(d, &same) && same)
         return true;        /* without locks another command may have been faster */
+    d->c->f = (struct failure){ 0 };
     errno = why;
     return fail_errno(&d->c->f, d->name, "put in place");
 }

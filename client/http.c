@@ -203,8 +203,9 @@ static bool set_connection(struct exchange *x)
     SET(CURLOPT_LOW_SPEED_LIMIT, (long)SLOW_BYTES);
     /* Before the service answers that a model is registered, it has looked into all of it. */
     SET(CURLOPT_LOW_SPEED_TIME, (long)(x->r->once ? INSPECT_SECONDS : SLOW_SECONDS));
+    int64_t left = x->s->until - now_ms();
     if (x->s->until)
-        SET(CURLOPT_TIMEOUT_MS, (long)(x->s->until > now_ms() ? x->s->until - now_ms() : 1));
+        SET(CURLOPT_TIMEOUT_MS, (long)(left > 0 ? left : 1));       /* 0 would be: without end */
     SET(CURLOPT_EXPECT_100_TIMEOUT_MS, (long)EXPECT_MS);
     SET(CURLOPT_USERAGENT, "repquantctl/" VERSION);
     SET(CURLOPT_XFERINFOFUNCTION, on_watch);
@@ -303,7 +304,8 @@ static bool network_failed(struct exchange *x, CURLcode code, const char *detail
         return fail(x->f, EXIT_ENVIRONMENT, "client.answer", x->s->url, "the answer is longer than any of repquantd's");
     x->f->again = passing(code) && !(x->r->once && sent);
     snprintf(x->f->what, sizeof x->f->what, "The service could not be asked");
-    return fail(x->f, EXIT_ENVIRONMENT, "client.network", x->s->url, "%s%s%s", curl_easy_strerror(code), detail[0] ? ": " : "", detail);
+    return fail(x->f, EXIT_ENVIRONMENT, "client.network", x->s->url, "%s%s%s%s", curl_easy_strerror(code), detail[0] ? ": " : "", detail,
+                code == CURLE_SSL_CONNECT_ERROR ? "; is this a port of https?" : "");
 }
 
 bool http_unknown(const struct failure *f)

@@ -1,6 +1,7 @@
 /* main.c - the program `repquantctl`: start here.  A person's and a pipeline's remote control of a repquantd. */
 #include "client/client.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -41,6 +42,16 @@ static bool asks_json(int argc, char **argv)
     return false;
 }
 
+/* Could all of standard output be written?  That its reader has left is no news to the one who reads. */
+static bool told_all(void)
+{
+    if (fflush(stdout) == 0)
+        return !ferror(stdout);
+    if (errno != EPIPE)
+        fprintf(stderr, "repquantctl: standard output: %s\n", strerror(errno));
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     static struct client c;
@@ -53,5 +64,5 @@ int main(int argc, char **argv)
     c.terminal = !c.o.json && !c.o.quiet && isatty(STDERR_FILENO);
     code = code ? client_failed(&c) : run(&c, command);
     service_close(&c.service);
-    return fflush(stdout) == 0 && !ferror(stdout) ? code : EXIT_ENVIRONMENT;
+    return told_all() ? code : EXIT_ENVIRONMENT;
 }

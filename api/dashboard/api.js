@@ -12,9 +12,9 @@ export class Problem extends Error {
     }
 }
 
-/** Whether the same may go well in a while: nobody answered, too much was asked, or the service or what stands before it is not well. */
+/** Whether the same may go well in a while: nobody answered, too much was asked, or the service or what stands before it is not well (a full disk stays so). */
 export function passing(e) {
-    return e instanceof Problem && (e.status === 0 || e.status === 429 || e.status >= 500);
+    return e instanceof Problem && (e.status === 0 || e.status === 429 || e.status >= 500 && e.status !== 507);
 }
 
 /** What comes over the network, or says why it does not. */
@@ -53,10 +53,12 @@ async function ask(method, path, headers, body, signal) {
     return answer;
 }
 
-/** Whether another tab logged in anew, as the same one of the same team: its session is ours then. */
+/** Whether another tab logged in anew, as the same one of the same team: its session is ours then.  Of another one the document hears ("another"). */
 async function renewed() {
-    const { team, token_id: token } = who;
-    return await recognise() && who.team === team && who.token_id === token;
+    const { team, token_id: token } = who, same = await recognise() && who.team === team && who.token_id === token;
+    if (!same)
+        document.dispatchEvent(new Event("another"));
+    return same;
 }
 
 /**
@@ -70,7 +72,7 @@ export async function send(method, path, { body, headers = {}, signal } = {}) {
     const refused = await refusal(answer, signal);
     if (refused.status === 401 && method !== "GET" && path !== SESSION)
         document.dispatchEvent(new Event("loggedout"));
-    if (refused.status !== 403 || refused.where !== CSRF || path === SESSION || !await renewed())
+    if (refused.status !== 403 || refused.where !== CSRF || !await renewed())
         throw refused;
     const again = await ask(method, path, headers, body, signal);
     if (!again.ok)

@@ -92,7 +92,8 @@ async function route(moved) {
             return;
         if (e.status === 401) {         // the session has ended
             known = false;
-            route();
+            if (!document.querySelector("dialog"))
+                route();
             return;
         }
         main.append(problem(e));
@@ -108,15 +109,18 @@ function logInAgain() {
     const { team } = who, dialog = h("dialog", { "aria-label": "Log in", close: () => dialog.remove() });
     document.body.append(dialog);
     loginPage(dialog, () => {
+        const away = !known || who.team !== team;       // what polls has heard of it, too, and the page is the log-in's
+        known = true;
         dialog.close();
         drawHeader(parse().path);
-        if (who.team !== team)
+        if (away)
             route();
     });
     dialog.showModal();
 }
 
 document.addEventListener("loggedout", logInAgain);
+document.addEventListener("another", () => route());
 document.querySelector(".skip").addEventListener("click", (event) => {
     event.preventDefault();         // the address is the page's name
     main.focus();

@@ -23,6 +23,7 @@ function pause(ms, signal) {
  * What fails and may go well later is told in the element `trouble`, and tried again.
  */
 export async function every(ms, signal, trouble, step) {
+    let said = null;
     while (!signal.aborted) {
         let failed = null;
         try {
@@ -33,7 +34,10 @@ export async function every(ms, signal, trouble, step) {
                 throw e;
             failed = e;
         } finally {
-            trouble.replaceChildren(failed ? problem(failed) : "");
+            const now = failed && failed.message;
+            if (now !== said)           // else it would be read out again and again
+                trouble.replaceChildren(failed ? problem(failed) : "");
+            said = now;
         }
         await pause(failed ? Math.max(ms, AGAIN) : ms, signal);
     }

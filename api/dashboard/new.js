@@ -105,7 +105,7 @@ export async function newPage(place, { query, signal }) {
         } catch (e) {
             planned.replaceChildren(problem(e));
         }
-        check.disabled = underway > 0;
+        check.disabled = submit.disabled;
     } }, "Check"), planned = h("div", { "aria-live": "polite" });
     const submit = h("button", { class: "do main", disabled: true }, "Submit");
     const validate = checker(fit);

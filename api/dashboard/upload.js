@@ -37,10 +37,12 @@ const keyOf = (file) => `upload ${file.name} ${file.size} ${file.lastModified}`;
 
 async function upload(file, progress) {
     const key = keyOf(file);
-    let [url, offset, digest] = await begin(key, file.size);
-    for (let failures = 0, asked = true; !digest;) {
+    let url = null, offset = 0, digest = null;
+    for (let failures = 0, asked = false; !digest;) {
         try {
-            if (!asked)
+            if (!url)
+                [url, offset, digest] = await begin(key, file.size);
+            else if (!asked)
                 [offset, digest] = await position(url);
             asked = true;
             if (!digest)
@@ -55,13 +57,14 @@ async function upload(file, progress) {
         }
         progress(offset / file.size);
     }
-    sessionStorage.removeItem(key);
     return digest;
 }
 
 async function enroll(kind, file, progress) {
     const digest = await upload(file, progress), name = fitting(file.name, NAME);
-    return post(`/v1/${kind}`, kind === "models" ? { name, files: [{ path: "model.onnx", digest }] } : { name, digest });
+    const made = await post(`/v1/${kind}`, kind === "models" ? { name, files: [{ path: "model.onnx", digest }] } : { name, digest });
+    sessionStorage.removeItem(keyOf(file));
+    return made;
 }
 
 const underway = new Map();     // kind and file: {made, hear}

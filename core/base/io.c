@@ -94,10 +94,10 @@ bool io_make_folder(const char *path, mode_t mode)
     struct stat st;
     if (mkdir(path, mode) == 0)
         return true;
-    if (errno != EEXIST || stat(path, &st) != 0 || S_ISDIR(st.st_mode))
-        return errno == EEXIST;
+    if (errno != EEXIST || stat(path, &st) != 0)
+        return false;
     errno = ENOTDIR;
-    return false;
+    return S_ISDIR(st.st_mode);
 }
 
 bool io_read_all(int fd, const char *where, uint64_t limit, char **ret, size_t *ret_n, struct err *e)

@@ -142,13 +142,13 @@ static bool load(struct state *s, struct err *e)
     return p->calibration.name || find_samples(s, e);
 }
 
-/* What users should know before they trust or deploy the result. */
 static void on_advice(void *arg, const char *code, const char *pointer, const char *where, const char *text)
 {
     (void)pointer;
     events_warning(arg, code, where, "%s", text);
 }
 
+/* What users should know before they trust or deploy the result. */
 static void warn(const struct state *s)
 {
     const struct pipeline *p = s->p;

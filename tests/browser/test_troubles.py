@@ -80,11 +80,12 @@ def test_who_may_not_see_models_sees_jobs(obedient, slow_job, browse):
 def test_an_upload_waits_for_a_service_that_restarts(daemon, browse):
     page = browse(daemon, "/#/new")
     tolerant(page, 503)
-    pieces = fail_once(page, "**/v1/uploads/*", times=3)
+    begun = fail_once(page, "**/v1/uploads")
+    pieces = fail_once(page, "**/v1/uploads/*", times=2)
     box = page.get_by_role("group", name="Model", exact=True)
     box.get_by_label("or a file").set_input_files({"name": "patient.onnx", "mimeType": "", "buffer": (DIGITS / "model.onnx").read_bytes()})
     expect(box.get_by_text("patient.onnx is registered.")).to_be_visible()
-    assert len(pieces) == 3
+    assert len(begun) == 1 and len(pieces) == 2
 
 
 def hold(page, pattern, method):
@@ -259,6 +260,38 @@ def test_an_ended_session_is_opened_again_over_the_page(daemon, jobs, browse, ac
     page.context.clear_cookies()
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
+
+
+def test_a_page_that_polls_is_there_again_after_the_log_in(obedient, slow_job, browse):
+    page = browse(obedient, f"/#/jobs/{slow_job}")
+    tolerant(page)
+    expect(page.get_by_role("progressbar", name="progress")).to_be_visible()
+    page.context.clear_cookies()
+    with page.expect_response(lambda r: "/events?" in r.url and r.status == 401):
+        page.get_by_role("button", name="Cancel").click()
+    dialog = page.get_by_role("dialog", name="Log in")
+    expect(dialog).to_be_visible()
+    dialog.get_by_label("Token").fill(obedient.token)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Log out")).to_be_visible()
+    expect(page.get_by_role("progressbar", name="progress")).to_be_visible()
+    page.wait_for_function("(seen) => document.querySelector('main progress')?.value > seen", arg=value(page))
+
+
+def test_a_session_of_another_one_is_not_used_for_this_page(daemon, jobs, browse):
+    page = browse(daemon, f"/#/new?from={jobs[1]['id']}")
+    page.watch.expected = lambda m: "403" in m.text or "401" in m.text
+    expect(page.get_by_role("button", name="Submit")).to_be_enabled()
+    before = daemon("GET", "/v1/jobs?limit=1").json()["data"][0]["id"]
+    other = page.context.new_page()
+    other.goto("/")
+    other.get_by_role("button", name="Log out").click()
+    other.get_by_label("Token").fill(daemon("POST", "/v1/tokens", json={"name": "somebody else", "role": "member"}).json()["token"])
+    other.get_by_role("button", name="Log in").click()
+    expect(other.get_by_text("somebody else")).to_be_visible()
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_role("banner").get_by_text("somebody else")).to_be_visible()
+    assert daemon("GET", "/v1/jobs?limit=1").json()["data"][0]["id"] == before
 
 
 def test_a_session_that_another_tab_began_is_taken_over(daemon, jobs, browse):
