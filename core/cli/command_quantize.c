@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define SYNOPSIS                                                                                                  \
@@ -19,7 +20,7 @@ static bool is_file_name(const char *s)
 }
 
 /* A preset's name, or the path of a recipe file. */
-static bool read_recipe(const char *arg, struct recipe *ret, struct err *e)
+static bool read_recipe(const char *arg, struct recipe *ret, struct mapping *ret_file, struct err *e)
 {
     char *text = NULL;
     size_t n = 0;
@@ -32,6 +33,9 @@ static bool read_recipe(const char *arg, struct recipe *ret, struct err *e)
     if (fd < 0)
         return err_sys(e, arg, "open");
     bool ok = io_read_all(fd, arg, RECIPE_MAX_TEXT, &text, &n, e) && recipe_parse(text, n, ret, e);
+    struct stat st;
+    if (fstat(fd, &st) == 0)
+        *ret_file = (struct mapping){ .dev = st.st_dev, .ino = st.st_ino };
     free(text);
     close(fd);
     return ok;
@@ -69,7 +73,7 @@ static int quantize(struct pipeline p, const char *recipe_arg, enum progress_kin
     progress_init(&progress, kind, kind == PROGRESS_JSON ? STDOUT_FILENO : STDERR_FILENO);
     p.recipe = &recipe;
     p.events = &progress.events;
-    bool ok = read_recipe(recipe_arg, &recipe, &e);
+    bool ok = read_recipe(recipe_arg, &recipe, &p.recipe_file, &e);
     if (ok && !io_make_folder(p.dir, 0755))
         ok = err_sys(&e, p.dir, "create the folder");
     ok = ok && pipeline_run(&p, &result, &e);

@@ -118,7 +118,7 @@ static bool spare_inputs(const struct state *s, struct err *e)
     for (int i = 0; i <= PIPELINE_FILES; i++) {
         snprintf(path, sizeof path, "%s/%s", p->dir, i < PIPELINE_FILES ? pipeline_files[i] : "journal");
         if (!mapping_spared(path, s->model.maps, s->model.n_maps, e) || !mapping_spared(path, &s->calibration.map, 1, e)
-            || !mapping_spared(path, &s->evaluation.map, 1, e))
+            || !mapping_spared(path, &s->evaluation.map, 1, e) || !mapping_spared(path, &p->recipe_file, 1, e))
             return false;
     }
     return true;

@@ -17,6 +17,7 @@ struct pipeline {
     struct file_ref calibration;       /* name NULL: none; then the recipe must do without, or have random tokens */
     struct file_ref evaluation;        /* name NULL: none */
     const struct recipe *recipe;
+    struct mapping recipe_file;        /* which file it was read from (dev, ino); zero: none */
     const char *dir;                   /* where results, journal and spill file go */
     int threads;
     uint64_t memory;                   /* budget of held activations, bytes */

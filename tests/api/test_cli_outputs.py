@@ -66,6 +66,14 @@ def test_nor_over_its_data(desk, option):
     assert bytes_of(desk) == before
 
 
+def test_nor_over_its_recipe(desk):
+    (desk / "model.onnx").rename(desk / "float.onnx")
+    (desk / "report.json").write_text('{"preset": "minmax-w8a8"}')
+    before = bytes_of(desk)
+    refused("quantize", desk / "float.onnx", "--calibration", desk / "calib.npz", "--recipe", desk / "report.json", "--output", desk, says=["report.json", "input"])
+    assert bytes_of(desk) == before
+
+
 def test_results_replace_those_of_the_run_before_and_are_no_part_of_the_model(desk):
     """Beside a model with external data lie the results of the first run, which the second one may replace and does not take for weights."""
     model = with_external_data(desk)
