@@ -48,7 +48,7 @@ static bool told_all(void)
     if (fflush(stdout) == 0)
         return !ferror(stdout);
     if (errno != EPIPE)
-        fprintf(stderr, "repquantctl: standard output: %s\n", strerror(errno));
+        perror("repquantctl: standard output");
     return false;
 }
 
