@@ -106,7 +106,11 @@ async function route(moved) {
 function logInAgain() {
     if (document.querySelector("dialog"))
         return;
-    const { team } = who, dialog = h("dialog", { "aria-label": "Log in", close: () => dialog.remove() });
+    const { team } = who, dialog = h("dialog", { "aria-label": "Log in", close: () => {
+        dialog.remove();
+        if (!known)                         // put away, and what polls has stopped: then the page is the log-in's
+            route();
+    } });
     document.body.append(dialog);
     loginPage(dialog, () => {
         const away = !known || who.team !== team;       // what polls has heard of it, too, and the page is the log-in's

@@ -257,6 +257,8 @@ def test_an_ended_session_is_opened_again_over_the_page(daemon, jobs, browse, ac
     expect(dialog).to_have_count(0)
     page.get_by_role("button", name="Submit").click()
     expect(page.get_by_role("heading", name=re.compile("kept-as-it-was"))).to_be_visible()
+    page.get_by_role("link", name="Models").click()         # which asks for nothing by itself
+    expect(page.get_by_role("heading", name="Models")).to_be_visible()
     page.context.clear_cookies()
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
@@ -276,6 +278,19 @@ def test_a_page_that_polls_is_there_again_after_the_log_in(obedient, slow_job, b
     expect(page.get_by_role("button", name="Log out")).to_be_visible()
     expect(page.get_by_role("progressbar", name="progress")).to_be_visible()
     page.wait_for_function("(seen) => document.querySelector('main progress')?.value > seen", arg=value(page))
+
+
+def test_a_log_in_that_is_put_away_leaves_no_page_that_has_stopped(obedient, slow_job, browse):
+    page = browse(obedient, f"/#/jobs/{slow_job}")
+    tolerant(page)
+    expect(page.get_by_role("progressbar", name="progress")).to_be_visible()
+    page.context.clear_cookies()
+    with page.expect_response(lambda r: "/events?" in r.url and r.status == 401):
+        page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("dialog", name="Log in")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog", name="Log in")).to_have_count(0)
+    expect(page.locator("main").get_by_role("heading", name="Log in")).to_be_visible()
 
 
 def test_a_session_of_another_one_is_not_used_for_this_page(daemon, jobs, browse):
