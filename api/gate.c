@@ -51,8 +51,8 @@ static bool check_framing(const struct request *req, struct err *e)
     uint64_t n;
     if (!check_method(req->method, e))
         return false;
-    if (req->head.code) {
-        *e = req->head;
+    if (req->fault.code) {
+        *e = req->fault;
         return false;
     }
     if (!req->header[HDR_HOST] || !req->header[HDR_HOST][0])

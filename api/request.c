@@ -39,7 +39,7 @@ void request_open(struct request *req, const char *raw_target)
     memcpy(req->id, "req_", 4);
     for (size_t i = 0; i < 2 * sizeof random; i++)
         req->id[4 + i] = "0123456789abcdef"[random[i / 2] >> (i % 2 ? 0 : 4) & 15];
-    target_parse(raw_target, &req->target, &req->head);
+    target_parse(raw_target, &req->target, &req->fault);
 }
 
 static bool field_text(const char *value, size_t n)
@@ -54,17 +54,17 @@ void request_field(struct request *req, const char *name, const char *value, siz
 {
     for (const char *s = name; *s; s++)
         if (*s <= ' ' || *s >= 0x7f)
-            err_set(&req->head, ERR_REQUEST_FRAMING, "head", "a header field's name holds a byte it must not");
+            err_set(&req->fault, ERR_REQUEST_FRAMING, "head", "a header field's name holds a byte it must not");
     req->underscore = req->underscore || strchr(name, '_');
     if (!field_text(value, value_n))
-        err_set(&req->head, ERR_REQUEST_FRAMING, name, "a header field's value holds a control character");
+        err_set(&req->fault, ERR_REQUEST_FRAMING, name, "a header field's value holds a control character");
     for (int i = 0; i < HDR_COUNT; i++) {
         if (strcasecmp(name, header_names[i]) != 0)
             continue;
         if (req->header[i] && (i == HDR_ACCEPT || i == HDR_TRACEPARENT))
             continue;           /* a list, which may come in pieces, and what is for logs alone: the first is heard */
         if (req->header[i])
-            err_set(&req->head, ERR_REQUEST_FRAMING, name, "this header field is given twice");
+            err_set(&req->fault, ERR_REQUEST_FRAMING, name, "this header field is given twice");
         req->header[i] = value;
     }
 }
@@ -95,31 +95,31 @@ bool request_body(struct app *app, struct request *req, const void *data, size_t
     req->received += n;
     if (req->sending)
         metric_add(METRIC_UPLOAD_BYTES, (int64_t)n);
-    if (req->body_error.code)
+    if (req->fault.code)
         return (req->discarded += n) <= DISCARD_MAX;
     if (req->received > limit)
-        err_set(&req->body_error, ERR_REQUEST_TOO_LARGE, "body", "this path takes at most %llu bytes", (unsigned long long)limit);
+        err_set(&req->fault, ERR_REQUEST_TOO_LARGE, "body", "this path takes at most %llu bytes", (unsigned long long)limit);
     else if (req->route->body == BODY_BLOB)
-        blob_write(req->upload, data, n, &req->body_error);
+        blob_write(req->upload, data, n, &req->fault);
     else if (req->route->body == BODY_PART)
-        upload_write(req->part, data, n, &req->body_error);
+        upload_write(req->part, data, n, &req->fault);
     else
         buf_add(&req->body, data, n);
     if (req->body.bad)
-        err_set(&req->body_error, ERR_MEMORY, "body", "no memory for the body");
+        err_set(&req->fault, ERR_MEMORY, "body", "no memory for the body");
     return true;
 }
 
 bool request_at_hand(struct app *app, struct request *req, struct reply *reply)
 {
     handler *handle = req->route->handle;
-    return !req->body_error.code
+    return !req->fault.code
         && ((handle == get_job && job_at_hand(app, req, reply)) || (handle == get_readyz && readyz_at_hand(app, req, reply)));
 }
 
 void request_answer(struct app *app, struct request *req, struct reply *reply)
 {
-    struct err e = req->body_error;
+    struct err e = req->fault;
     struct audit_note note;
     json_begin();
     audit_begin(&note, req, reply);

@@ -69,7 +69,7 @@ struct request {
     const char *header[HDR_COUNT];                  /* borrowed; NULL: absent */
     char peer[PEER_SIZE];                           /* the address the request came from; "" if there is none */
     bool underscore;                                /* the name of a header field holds one */
-    struct err head;                                /* the first thing found wrong with the head, if any */
+    struct err fault;                               /* the first of the head, or of receiving the body: the rest is discarded */
     bool waited;                                    /* what a handler asked to wait for has come, or will not: it must answer */
     bool slow;                                      /* the handler runs on LANE_SLOW */
 
@@ -91,7 +91,6 @@ struct request {
     bool sending;                                   /* it brings a file, and is counted */
     bool known;                                     /* a file the team owns: the handler answers without its bytes */
     uint64_t received, discarded;
-    struct err body_error;                          /* the first failure while receiving; the rest is discarded */
 };
 
 enum { REPLY_MAX_FIELDS = 12, REPLY_MAX_STORED = 3 };

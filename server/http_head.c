@@ -13,7 +13,7 @@ struct head {
 
 static void refuse_line_end(struct request *req)
 {
-    err_set(&req->head, ERR_REQUEST_FRAMING, "head", "lines must end with carriage return and line feed, hold neither of them nor NUL, and not be folded");
+    err_set(&req->fault, ERR_REQUEST_FRAMING, "head", "lines must end with carriage return and line feed, hold neither of them nor NUL, and not be folded");
 }
 
 /* Whether `name` is what the line after `text` begins with.  It is elsewhere if the library has unfolded the field. */
@@ -32,11 +32,11 @@ static enum MHD_Result on_field(void *cls, enum MHD_ValueKind kind, const char *
     struct head *h = cls;
     (void)kind;
     if (++h->fields > HEAD_FIELDS_MAX)
-        err_set(&h->req->head, ERR_REQUEST_HEAD, "head", "at most %d header fields are taken", (int)HEAD_FIELDS_MAX);
+        err_set(&h->req->fault, ERR_REQUEST_HEAD, "head", "at most %d header fields are taken", (int)HEAD_FIELDS_MAX);
     if (name_n + value_n > HEAD_FIELD_MAX)
-        err_set(&h->req->head, ERR_REQUEST_HEAD, "head", "a header field of at most %d bytes is taken", (int)HEAD_FIELD_MAX);
+        err_set(&h->req->fault, ERR_REQUEST_HEAD, "head", "a header field of at most %d bytes is taken", (int)HEAD_FIELD_MAX);
     if ((h->bytes += name_n + value_n) > HEAD_BYTES_MAX)
-        err_set(&h->req->head, ERR_REQUEST_HEAD, "head", "header fields of at most %d bytes in all are taken", (int)HEAD_BYTES_MAX);
+        err_set(&h->req->fault, ERR_REQUEST_HEAD, "head", "header fields of at most %d bytes in all are taken", (int)HEAD_BYTES_MAX);
     if (!next_line(h->last, name))
         refuse_line_end(h->req);
     h->last = value ? value : name;

@@ -4,9 +4,11 @@ The client of the streams is requests-sse, which knows nothing of us: it reconne
 """
 import asyncio
 import datetime
+import itertools
 import json
 import pathlib
 import socket
+import statistics
 import threading
 import time
 
@@ -174,7 +176,7 @@ def resident(daemon):
 
 
 def test_250_readers_of_one_job_get_all_events_at_little_cost(make_daemon):
-    readers, first = 250, 50
+    lot = 50
     d = make_daemon(event_readers=600)
     idle = d.job("hang", priority=9)
     until(lambda: d("GET", idle["urls"]["self"]).json()["state"] == "running", what="running")
@@ -198,10 +200,10 @@ def test_250_readers_of_one_job_get_all_events_at_little_cost(make_daemon):
         return tasks, resident(d)
 
     async def all_of_them():
-        tasks, before = await begin(first)      # threads have their memory now
-        more, after = await begin(readers - first)
+        lots = [await begin(lot) for _ in range(5)]
         await asyncio.to_thread(d, "POST", idle["urls"]["cancel"])
-        return (after - before) / (readers - first), await asyncio.gather(*tasks, *more)
+        sizes = [size for _, size in lots]
+        return [(b - a) / lot for a, b in itertools.pairwise(sizes)], await asyncio.gather(*(task for tasks, _ in lots for task in tasks))
 
     grown, texts = asyncio.run(all_of_them())
     events = listed(d, job)
@@ -209,7 +211,8 @@ def test_250_readers_of_one_job_get_all_events_at_little_cost(make_daemon):
     for text in texts:
         ids = [int(line[4:]) for line in text.split(b"\n") if line.startswith(b"id: ")]
         assert ids == [e["seq"] for e in events]
-    assert SANITIZER or grown <= 16 * 1024, f"{grown:.0f} bytes a reader"
+    # A thread that first works in one of the lots takes its own memory there, so it is the lots' median.
+    assert SANITIZER or statistics.median(grown) <= 16 * 1024, f"bytes a reader, lot by lot: {grown}"
 
 
 def test_there_are_only_so_many_readers(make_daemon):
