@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 from conftest import REPQUANT
+from support import session
 
 MODELS = pathlib.Path(os.environ.get("MODELS_DIR", "../shared/models"))
 DATA = pathlib.Path(os.environ.get("DATA_DIR", "../shared/data"))
@@ -16,7 +17,6 @@ pytestmark = [pytest.mark.skipif(not MODEL.exists() or not CALIB.exists(), reaso
 
 
 def test_a_real_model_comes_back_quantized_and_runs(make_daemon):
-    onnxruntime = pytest.importorskip("onnxruntime")
     daemon = make_daemon(program=REPQUANT)
     model = daemon("PUT", "/v1/models/stories260k.onnx", data=MODEL.read_bytes())
     assert model.status_code == 201, model.text
@@ -41,7 +41,7 @@ def test_a_real_model_comes_back_quantized_and_runs(make_daemon):
     quantized = daemon("GET", artifact["urls"]["content"]).content
     assert len(quantized) == artifact["bytes"] < MODEL.stat().st_size
     ids = {"input_ids": np.load(CALIB)["input_ids"][:4].astype(np.int64)}
-    want, got = (onnxruntime.InferenceSession(m, providers=["CPUExecutionProvider"]).run(None, ids)[0] for m in (MODEL.read_bytes(), quantized))
+    want, got = (session(m).run(None, ids)[0] for m in (MODEL.read_bytes(), quantized))
     assert np.mean(want.argmax(-1) == got.argmax(-1)) > 0.8
 
 
