@@ -17,7 +17,7 @@ BYTES(openapi, "api/openapi.json")
 /* Every file of the dashboard. */
 #define MODULES(X)                                                                     \
     X(admin) X(app) X(api) X(assets) X(chart) X(checks) X(compare) X(copy) X(dom) X(job) X(layer) \
-    X(layers) X(live) X(login) X(new) X(overview) X(queue) X(recipe) X(repquant) X(rows) X(upload) X(verdict) X(webhooks)
+    X(layers) X(live) X(login) X(new) X(overview) X(queue) X(recipe) X(repquant) X(rows) X(saved) X(upload) X(verdict) X(webhooks)
 #define FILES(X)                                                                       \
     X(index_html, "index.html", "text/html; charset=utf-8")                            \
     X(style_css, "style.css", "text/css; charset=utf-8")                               \

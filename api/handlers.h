@@ -11,7 +11,7 @@ handler put_blob, get_blob;                                                     
 handler post_upload, patch_upload, get_upload, delete_upload, post_import;                        /* uploads.c */
 handler list_models, post_model, put_model, get_model, delete_model;                              /* assets.c */
 handler list_datasets, post_dataset, put_dataset, get_dataset, delete_dataset, post_validation;
-handler list_recipes, get_recipe;                                                                 /* recipes.c */
+handler list_recipes, post_recipe, get_recipe, delete_recipe;                                     /* recipes.c */
 handler list_jobs, get_job, post_job_cancel, delete_job;                                          /* jobs.c */
 handler post_job, post_job_retry;                                                                 /* submit.c */
 handler list_job_events;                                                                          /* events.c */

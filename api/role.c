@@ -13,7 +13,7 @@ const char *const scope_names[] = {
 
 static const struct { const char *name, *scopes; } roles[] = {
     { "viewer", READS },                                    /* looks and downloads */
-    { "member", WRITES },                                   /* uploads, submits, cancels, deletes */
+    { "member", WRITES },                                   /* uploads, saves recipes, submits, cancels, deletes */
     { "team_admin", WRITES " audit:read webhooks:write team:admin" },      /* and makes the team's webhooks and tokens */
     { "admin", SCOPE_ADMIN },                               /* and teams, quotas, tokens of any team */
 };

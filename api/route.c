@@ -45,8 +45,10 @@ const struct route routes[] = {
     { "DELETE", "/v1/datasets/{dataset}",         "models:write",   BODY_NONE, 0,         LANE_WRITE, "",                 delete_dataset },
     { "POST",   "/v1/datasets/{dataset}/validations", "models:read", BODY_JSON, 4 * KiB,  LANE_SLOW,  "",                 post_validation },
 
-    { "GET",    "/v1/recipes",                    "models:read",    BODY_NONE, 0,         LANE_HERE,  "",                 list_recipes },
-    { "GET",    "/v1/recipes/{name}",             "models:read",    BODY_NONE, 0,         LANE_HERE,  "",                 get_recipe },
+    { "GET",    "/v1/recipes",                    "models:read",    BODY_NONE, 0,         LANE_IO,    "",                 list_recipes },
+    { "POST",   "/v1/recipes",                    "models:write",   BODY_JSON, 512 * KiB, LANE_WRITE, "",                 post_recipe },
+    { "GET",    "/v1/recipes/{name}",             "models:read",    BODY_NONE, 0,         LANE_IO,    "",                 get_recipe },
+    { "DELETE", "/v1/recipes/{name}",             "models:write",   BODY_NONE, 0,         LANE_WRITE, "",                 delete_recipe },
 
     { "POST",   "/v1/jobs",                       "jobs:write",     BODY_JSON, 512 * KiB, LANE_WRITE, "dry_run",          post_job },
     { "GET",    "/v1/jobs",                       "jobs:read",      BODY_NONE, 0,         LANE_IO,    "state label model_id limit cursor order", list_jobs },

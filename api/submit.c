@@ -8,6 +8,7 @@
 #include "api/handlers.h"
 #include "api/job_row.h"
 #include "api/once.h"
+#include "api/recipes.h"
 #include "api/webhook_body.h"
 #include "core/base/clock.h"
 #include "core/recipe/recipe.h"
@@ -88,7 +89,7 @@ static bool take_asset(struct app *app, const struct request *req, const json_t 
     return !*ret_id || asset_get_row(app->store, req->who.team, kind, *ret_id, ret, &missing) || no_asset(key, kind, &missing, e);
 }
 
-static bool take_recipe(const json_t *body, struct wish *w, struct err *e)
+static bool take_recipe(struct app *app, const struct request *req, const json_t *body, struct wish *w, struct err *e)
 {
     const json_t *value = json_object_get(body, "recipe");
     const char *preset = json_is_string(value) && w->request.dataset_id ? recipe_preset_text(json_string_value(value)) : NULL;
@@ -99,7 +100,7 @@ static bool take_recipe(const json_t *body, struct wish *w, struct err *e)
         return w->recipe || err_sys(e, "/recipe", "keep the recipe");
     }
     struct recipe *recipe = malloc(sizeof *recipe);     /* tens of kilobytes: not for a thread's stack */
-    bool ok = recipe ? recipe_from_json(value, "/recipe", recipe, e) : err_sys(e, "/recipe", "keep the recipe");
+    bool ok = recipe ? recipe_wish(app, req->who.team, value, "/recipe", recipe, e) : err_sys(e, "/recipe", "keep the recipe");
     if (ok && !w->request.dataset_id && !recipe->calibration.random_tokens)
         ok = recipe_without_data(recipe, "/recipe", e);
     if (ok && !(w->recipe = recipe_text(recipe)))
@@ -194,7 +195,7 @@ static bool take_wish(struct app *app, const struct request *req, const json_t *
         && take_asset(app, req, body, "model_id", false, ASSET_MODEL, &w->request.model_id, &w->model, e)
         && take_asset(app, req, body, "dataset_id", true, ASSET_DATASET, &w->request.dataset_id, &w->dataset, e)
         && take_asset(app, req, body, "eval_dataset_id", true, ASSET_DATASET, &w->request.eval_dataset_id, &w->evaluation, e)
-        && take_recipe(body, w, e) && take_labels(body, w, e) && take_webhook(app, req, body, w, e);
+        && take_recipe(app, req, body, w, e) && take_labels(body, w, e) && take_webhook(app, req, body, w, e);
     if (ok)
         set_fingerprint(app, w);
     return ok;

@@ -199,6 +199,12 @@ static const char *const steps[] = {
     "ALTER TABLE blobs ADD COLUMN corrupt_at INTEGER NOT NULL DEFAULT 0;"
     "CREATE INDEX blobs_checked ON blobs (checked_at);"
     "CREATE INDEX blobs_corrupt ON blobs (corrupt_at) WHERE corrupt_at > 0;",
+
+    /* 12: recipes that were saved, see recipe.h. */
+    "CREATE TABLE recipes ("
+    "  team TEXT NOT NULL, name TEXT NOT NULL, description TEXT NOT NULL, recipe TEXT NOT NULL,"
+    "  created_at INTEGER NOT NULL, created_by TEXT NOT NULL, PRIMARY KEY (team, name)"
+    ") STRICT;",
 };
 enum { STEPS = sizeof steps / sizeof steps[0] };
 

@@ -37,6 +37,7 @@
 #define TOKEN_ADMIN "instr(' ' || scopes || ' ', ' admin ') AND hash NOT LIKE 'identity:%'"
 #define AUDIT_FORGOTTEN "(SELECT coalesce(max(CAST(target AS INTEGER)), 0) FROM audit WHERE action = 'audit.forgotten')"
 #define AUDIT_COLUMNS "seq, at, request, team, token, session, peer, method, action, target, status, code, prev, hash"
+#define RECIPE_COLUMNS "name, description, recipe, created_at, created_by"
 #define SESSION_COLUMNS "id, team, token_id, created_at, expires_at, last_used_at"
 /* Event ?3, unless it is hook ?4.  Asked for each event, so without IN, for which SQLite would make a table each time. */
 #define HOOK_WANTS "disabled_at = 0 AND instr(' ' || events || ' ', ' ' || ?3 || ' ') AND id <> ?4"
@@ -243,8 +244,15 @@
     X(TEAM_HAS, "SELECT EXISTS (SELECT 1 FROM tokens WHERE team = ?1), EXISTS (SELECT 1 FROM jobs WHERE team = ?1)," \
                 " EXISTS (SELECT 1 FROM assets WHERE team = ?1), EXISTS (SELECT 1 FROM blob_owners WHERE team = ?1)"   \
                 " OR EXISTS (SELECT 1 FROM uploads WHERE team = ?1)," \
-                " EXISTS (SELECT 1 FROM webhooks WHERE team = ?1 AND job_id = '')")                                   \
+                " EXISTS (SELECT 1 FROM webhooks WHERE team = ?1 AND job_id = ''), EXISTS (SELECT 1 FROM recipes WHERE team = ?1)") \
     X(TEAM_DELETE, "DELETE FROM teams WHERE name = ?1")                                                 \
+    /* saved recipes */                                                                                 \
+    X(RECIPE_INSERT, "INSERT INTO recipes (team, name, description, recipe, created_at, created_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6)" \
+                     " ON CONFLICT DO NOTHING")                                                         \
+    X(RECIPE_COUNT, "SELECT count(*) FROM recipes WHERE team = ?1")                                     \
+    X(RECIPE_GET, "SELECT " RECIPE_COLUMNS " FROM recipes WHERE team = ?1 AND name = ?2")               \
+    X(RECIPE_LIST, "SELECT " RECIPE_COLUMNS " FROM recipes WHERE team = ?1 ORDER BY name")              \
+    X(RECIPE_DELETE, "DELETE FROM recipes WHERE team = ?1 AND name = ?2")                               \
     /* sessions */                                                                                      \
     X(SESSION_INSERT, "INSERT INTO sessions (id, team, token_id, hash, created_at, expires_at, last_used_at)" \
                       " VALUES (?2, ?1, ?3, ?4, ?5, ?6, ?5)")                                           \

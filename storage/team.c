@@ -149,7 +149,7 @@ void team_list_release(struct team_list *l)
 
 static bool is_empty(struct conn *c, const char *name, struct err *e)
 {
-    static const char *const things[] = { "tokens", "jobs", "models or data sets", "uploads", "webhooks" };
+    static const char *const things[] = { "tokens", "jobs", "models or data sets", "uploads", "webhooks", "recipes" };
     struct err why = { 0 };
     const char *has = NULL;
     struct stmt *q = stmt_begin(c, SQL_TEAM_HAS);

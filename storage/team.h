@@ -32,7 +32,7 @@ struct team_list { struct team *items; size_t n; };
 bool team_list(struct store *s, struct team_list *ret, struct err *e);      /* all, by name */
 void team_list_release(struct team_list *l);
 
-/* ERR_CONFLICT while it has tokens, jobs, models, data sets or bytes. */
+/* ERR_CONFLICT while it has tokens, jobs, models, data sets, bytes, webhooks or recipes. */
 bool team_delete(struct store *s, const char *name, struct err *e);
 
 #endif

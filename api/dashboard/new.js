@@ -1,10 +1,11 @@
 // new.js - model, data, recipe, submit; and the same as a line for a shell.
 import { bytes, h, number, problem, table } from "./dom.js";
-import { all, get, post } from "./api.js";
+import { all, get, may, post } from "./api.js";
 import { copyable } from "./copy.js";
 import { checker } from "./checks.js";
 import { mine } from "./queue.js";
 import { takeRecipe } from "./recipe.js";
+import { saver } from "./saved.js";
 import { register } from "./upload.js";
 
 const SEVERAL = { title: "One file is taken here", detail: "A model of several files goes by the shell: repquantctl submit model.onnx model.onnx.data …" };
@@ -84,7 +85,6 @@ export async function newPage(place, { query, signal }) {
     const from = query.get("from"), kept = takeRecipe();
     const [models, datasets, recipes, before] = await Promise.all([all("/v1/models"), all("/v1/datasets"), get("/v1/recipes", signal),
         from && get(`/v1/jobs/${from}`, signal)]);
-    const names = recipes.data.map((r) => r.name);
     let lines = { curl: "", cli: "" };
     const shells = [copyable("The job as a curl line", () => lines.curl), copyable("The job as a line of repquantctl", () => lines.cli)];
     const failed = h("div"), fit = h("div", { "aria-live": "polite" });
@@ -95,7 +95,8 @@ export async function newPage(place, { query, signal }) {
         accept: ".npz,.safetensors,.zip", rows: datasets, optional: true, ...common });
     const evaluation = chooser({ id: "evaluation", kind: "datasets", title: "Evaluation data (optional)",
         accept: ".npz,.safetensors,.zip", rows: datasets, optional: true, ...common });
-    const preset = h("select", { id: "recipe", change: changed }, names.map((n) => h("option", { value: n }, n)), h("option", { value: "" }, "the one below"));
+    const named = (r) => h("option", { value: r.name }, r.name), below = h("option", { value: "" }, "the one below");
+    const preset = h("select", { id: "recipe", change: changed }, recipes.data.map(named), below);
     const text = h("textarea", { id: "recipe-text", rows: 12, spellcheck: "false", input: (event) => { preset.value = ""; changed(event); } },
         JSON.stringify(recipes.data[0].recipe, null, 1));
     const check = h("button", { class: "do", type: "button", disabled: true, click: async () => {
@@ -134,9 +135,9 @@ export async function newPage(place, { query, signal }) {
         check.disabled = submit.disabled = !well || !model.select.value || underway > 0;
     }
     function changed(event) {
-        const named = event && event.target === preset && recipes.data.find((r) => r.name === preset.value);
-        if (named)
-            text.value = JSON.stringify(named.recipe, null, 1);
+        const picked = event && event.target === preset && recipes.data.find((r) => r.name === preset.value);
+        if (picked)
+            text.value = JSON.stringify(picked.recipe, null, 1);
         failed.replaceChildren();
         planned.replaceChildren();
         try {
@@ -150,6 +151,14 @@ export async function newPage(place, { query, signal }) {
         if (!event)
             validate(model.select.value, data.select.value);
     }
+    function saved(row) {
+        if (!recipes.data.some((r) => r.name === row.name)) {
+            recipes.data.push(row);
+            below.before(named(row));
+        }
+        preset.value = row.name;
+        changed({ target: preset });
+    }
     async function send(event) {
         event.preventDefault();
         submit.disabled = true;
@@ -162,8 +171,9 @@ export async function newPage(place, { query, signal }) {
     }
     keepPage(signal);
     place.append(h("h1", null, "New job"), h("form", { submit: send }, model.box, data.box, evaluation.box, fit,
-        h("fieldset", null, h("legend", null, "Recipe"), h("div", { class: "field" }, h("label", { for: "recipe" }, "Preset "), preset),
-            h("div", { class: "field" }, h("label", { for: "recipe-text" }, "or one of your own, as JSON"), text)),
+        h("fieldset", null, h("legend", null, "Recipe"), h("div", { class: "field" }, h("label", { for: "recipe" }, "Preset or saved "), preset),
+            h("div", { class: "field" }, h("label", { for: "recipe-text" }, "or one of your own, as JSON"), text),
+            may("models:write") && saver(() => JSON.parse(text.value), saved)),
         h("h2", null, "From a shell"), shells.map((one) => one.element), failed, planned, h("p", { class: "row" }, check, submit)));
     if (before)
         for (const [one, value] of [[model, before.request.model_id], [data, before.request.dataset_id], [evaluation, before.request.eval_dataset_id]])

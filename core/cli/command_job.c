@@ -135,7 +135,7 @@ static bool do_quantize(const char *dir, struct task *t, struct progress *pr, st
     struct pipeline_result result;
     if (!t->n_model)
         return err_set(e, ERR_REQUEST_JSON, "/model", "a quantize job needs model");
-    if (!recipe_from_json(json_object_get(t->json, "recipe"), "/recipe", &t->recipe, e))
+    if (!recipe_from_json(json_object_get(t->json, "recipe"), "/recipe", NULL, &t->recipe, e))
         return false;
     struct pipeline p = {
         .model = t->model, .n_model = t->n_model, .calibration = t->calibration, .evaluation = t->evaluation,
@@ -178,7 +178,7 @@ static bool do_inspect_job(const char *dir, struct task *t, struct progress *pr,
     const json_t *calibration = json_object_get(t->json, "calibration_inventory"), *evaluation = json_object_get(t->json, "evaluation_inventory");
     if (!t->n_model)
         return err_set(e, ERR_REQUEST_JSON, "/model", "an inspect_job job needs model");
-    if (!recipe_from_json(json_object_get(t->json, "recipe"), "/recipe", &t->recipe, e))
+    if (!recipe_from_json(json_object_get(t->json, "recipe"), "/recipe", NULL, &t->recipe, e))
         return false;
     struct foresee f = { .model = t->model, .n_model = t->n_model, .calibration = calibration, .evaluation = evaluation, .recipe = &t->recipe,
                          .threads = cli_threads(t->threads), .memory = (uint64_t)t->memory };

@@ -16,6 +16,7 @@ enum { MAX_DEPTH = 8 };
 
 struct parse {
     struct recipe r;
+    const struct recipe *saved;            /* may be named like a preset; or NULL */
     const struct recipe *preset;           /* it started from, or NULL */
     bool said[RECIPE_FIELDS];              /* the client gave this field */
     const char *pointer;                   /* of the recipe in the client's document */
@@ -55,7 +56,7 @@ static void names_of_presets(struct buf *b)
 
 /* ---- single values ---- */
 
-static bool text_is_name(const char *s)
+bool recipe_name_valid(const char *s)
 {
     size_t n = strlen(s);
     return n >= 1 && n <= RECIPE_MAX_NAME && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789._-") == n;
@@ -74,7 +75,7 @@ static const char pattern_rule[] = "must be a pattern of 1 to 200 bytes without 
 static bool parse_name(struct parse *p, const char *base, const json_t *object)
 {
     const char *s = json_string_value(json_object_get(object, "name"));
-    if (!s || !text_is_name(s))
+    if (!s || !recipe_name_valid(s))
         return bad_field(p, base, "name", "must be 1 to 64 of a-z, 0-9, '.', '_' and '-'", "");
     memset(p->r.name, 0, sizeof p->r.name);
     memcpy(p->r.name, s, strlen(s));
@@ -381,6 +382,8 @@ static bool start_from_preset(struct parse *p, const json_t *name, const char *w
 {
     const char *s = json_string_value(name);
     const struct recipe *preset = s ? recipe_preset(s) : NULL;
+    if (s && !preset && p->saved && strcmp(s, p->saved->name) == 0)
+        preset = p->saved;
     if (preset) {
         memcpy(&p->r, preset, sizeof p->r);
         p->preset = preset;
@@ -389,20 +392,21 @@ static bool start_from_preset(struct parse *p, const json_t *name, const char *w
     struct buf names = BUF_INIT(1024);
     names_of_presets(&names);
     if (s)
-        err_set(p->e, ERR_RECIPE_UNKNOWN, where, "there is no preset \"%.64s\"; known: %s", s, names.p ? names.p : "");
+        err_set(p->e, ERR_RECIPE_UNKNOWN, where, "there is no recipe \"%.64s\"; the presets are: %s", s, names.p ? names.p : "");
     else
         err_set(p->e, ERR_RECIPE_FIELD, where, "\"preset\" must be the name of a preset, one of: %s", names.p ? names.p : "");
     buf_release(&names);
     return false;
 }
 
-/* A changed preset must not carry the preset's name. */
+/* A changed preset must not carry the preset's name; a long one is cut. */
 static void rename_if_changed(struct recipe *r, const struct recipe *preset)
 {
     static const char suffix[] = "-custom";
+    size_t n = strlen(preset->name), most = sizeof r->name - sizeof suffix;
     /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c): copied whole, then set member by member */
     if (memcmp(r, preset, sizeof *r) != 0)
-        memcpy(r->name + strlen(preset->name), suffix, sizeof suffix);
+        memcpy(r->name + (n < most ? n : most), suffix, sizeof suffix);
 }
 
 static bool parse_object(struct parse *p, const json_t *object)
@@ -417,13 +421,13 @@ static bool parse_object(struct parse *p, const json_t *object)
         || !parse_members(p, p->pointer, NULL, object) || !complete(p, true))
         return false;
     if (!p->said[field_at(offsetof(struct recipe, name)) - recipe_fields])
-        rename_if_changed(&p->r, recipe_preset(json_string_value(preset)));
+        rename_if_changed(&p->r, p->preset);
     return true;
 }
 
-bool recipe_from_json(const json_t *value, const char *pointer, struct recipe *ret, struct err *e)
+bool recipe_from_json(const json_t *value, const char *pointer, const struct recipe *saved, struct recipe *ret, struct err *e)
 {
-    struct parse p = { .pointer = pointer, .e = e };
+    struct parse p = { .saved = saved, .pointer = pointer, .e = e };
     memset(&p.r, 0, sizeof p.r);
     bool ok = json_is_string(value) ? start_from_preset(&p, value, pointer)
             : json_is_object(value) ? parse_object(&p, value)
@@ -438,7 +442,7 @@ bool recipe_parse(const char *text, size_t n, struct recipe *ret, struct err *e)
     if (n > RECIPE_MAX_TEXT)
         return err_set(e, ERR_RECIPE_FIELD, "", "a recipe has at most %d bytes, this one has %zu", RECIPE_MAX_TEXT, n);
     json_t *value = json_parse(text, n, MAX_DEPTH, ERR_RECIPE_FIELD, e);
-    bool ok = value && recipe_from_json(value, "", ret, e);
+    bool ok = value && recipe_from_json(value, "", NULL, ret, e);
     json_decref(value);
     return ok;
 }

@@ -148,8 +148,14 @@ const char *recipe_preset_text(const char *name);
  */
 bool recipe_parse(const char *text, size_t n, struct recipe *ret, struct err *e);
 
-/* The same for a value inside a larger document: `pointer` is where it stands there, e.g. "/recipe"; "" for the root. */
-bool recipe_from_json(const json_t *value, const char *pointer, struct recipe *ret, struct err *e);
+/*
+ * The same for a value inside a larger document: `pointer` is where it stands there, e.g. "/recipe"; "" for the root.  `saved` may be
+ * named like a preset; NULL: presets alone.
+ */
+bool recipe_from_json(const json_t *value, const char *pointer, const struct recipe *saved, struct recipe *ret, struct err *e);
+
+/* Whether it may be recipe.name. */
+bool recipe_name_valid(const char *name);
 
 /*
  * The complete recipe, every field written out in a fixed order (activations.percentile and weights.group_size only where they

@@ -22,7 +22,7 @@ MATRIX = {
     "GET /v1/datasets": "viewer", "POST /v1/datasets": "member", "PUT /v1/datasets": "member",
     "PUT /v1/datasets/{dataset}": "member", "GET /v1/datasets/{dataset}": "viewer", "DELETE /v1/datasets/{dataset}": "member",
     "POST /v1/datasets/{dataset}/validations": "viewer",
-    "GET /v1/recipes": "viewer", "GET /v1/recipes/{name}": "viewer",
+    "GET /v1/recipes": "viewer", "POST /v1/recipes": "member", "GET /v1/recipes/{name}": "viewer", "DELETE /v1/recipes/{name}": "member",
     "POST /v1/jobs": "member", "GET /v1/jobs": "viewer", "GET /v1/jobs/{job}": "viewer", "DELETE /v1/jobs/{job}": "member",
     "POST /v1/jobs/{job}/cancel": "member", "POST /v1/jobs/{job}/retry": "member",
     "GET /v1/jobs/{job}/events": "viewer", "GET /v1/jobs/{job}/logs": "viewer", "GET /v1/jobs/{job}/layers": "viewer", "GET /v1/jobs/{job}/layers/{index}/details": "viewer",
@@ -45,7 +45,7 @@ MATRIX = {
 # Operations whose last path segment is a name the client gives: there is nothing of another team to name.
 NAMED_BY_THE_CLIENT = {"PUT /v1/blobs/{digest}", "PUT /v1/models/{model}", "PUT /v1/datasets/{dataset}"}
 # The same for every team.
-NOBODYS = {"GET /v1/recipes/{name}", "GET /dashboard/{file}"}
+NOBODYS = {"GET /dashboard/{file}"}
 # What an administrator may do to another team.
 ACROSS_TEAMS = {"GET /v1/teams/{team}", "DELETE /v1/teams/{team}", "PUT /v1/teams/{team}/quota"}
 
@@ -54,7 +54,7 @@ HOOK = "https://localhost:9443/hook"            # loopback is not public: nothin
 BLOB = "#inspect result result.json {}\n"
 DIGEST_OF_NOTHING = "sha256:" + "0" * 64
 ABSENT = {"digest": DIGEST_OF_NOTHING, "model": "mdl_" + "0" * 26, "dataset": "ds_" + "0" * 26, "job": "job_" + "0" * 26,
-          "artifact": "art_" + "0" * 26, "upload": "upl_" + "0" * 26, "webhook": "whk_" + "0" * 26, "delivery": "dlv_" + "0" * 26, "token": "tok_" + "0" * 26, "session": "ses_" + "0" * 26, "team": "none", "name": "none", "index": "0"}
+          "artifact": "art_" + "0" * 26, "upload": "upl_" + "0" * 26, "webhook": "whk_" + "0" * 26, "delivery": "dlv_" + "0" * 26, "token": "tok_" + "0" * 26, "session": "ses_" + "0" * 26, "team": "none", "name": "no-recipe", "index": "0"}
 RUN = ('layer 1; result model.onnx {name}; result report.json {{"team":"{name}"}}; result details.json [{{"index":0}}]')
 
 
@@ -106,8 +106,10 @@ class Team:
         upload = self.ask("member", "POST /v1/uploads", {}, headers={**TUS, "Upload-Length": "4"}).headers["Location"].rsplit("/", 1)[1]
         webhook = self.ask("team_admin", "POST /v1/webhooks", {}, json={"url": HOOK}).json()["id"]
         delivery = self.ask("team_admin", "POST /v1/webhooks/{webhook}/ping", {"webhook": webhook}).json()["id"]
+        recipe = f"recipe-of-{self.name}"
+        assert self.ask("member", "POST /v1/recipes", {}, json={"name": recipe, "recipe": "minmax-w8a8"}).status_code in (200, 201)
         return {"digest": model["digest"], "upload": upload, "webhook": webhook, "delivery": delivery, "model": model["id"], "dataset": data["id"], "job": job["id"], "artifact": artifact["id"],
-                "token": self.make_token("viewer")["id"], "session": self.log_in("admin")[1], "team": self.name, "name": "minmax-w8a8", "index": "0", "file": "style.css"}
+                "token": self.make_token("viewer")["id"], "session": self.log_in("admin")[1], "team": self.name, "name": recipe, "index": "0", "file": "style.css"}
 
     def body(self, operation, names):
         """What makes the operation do something to what `names` names."""
@@ -116,7 +118,7 @@ class Team:
                   "POST /v1/jobs": {"type": "quantize", "model_id": names["model"], "dataset_id": names["dataset"], "recipe": "minmax-w8a8"},
                   "POST /v1/tokens": {"name": "x", "role": "viewer", "team": names["team"]},
                   "POST /v1/datasets/{dataset}/validations": {"model_id": names["model"]}, "POST /v1/imports": {"url": "https://models.example/x.onnx"},
-                  "POST /v1/webhooks": {"url": HOOK}, "PATCH /v1/webhooks/{webhook}": {"name": "x"},
+                  "POST /v1/recipes": {"name": f"new-of-{names['team']}", "recipe": names["name"]}, "POST /v1/webhooks": {"url": HOOK}, "PATCH /v1/webhooks/{webhook}": {"name": "x"},
                   "POST /v1/teams": {"name": f"team-of-{names['team']}"}, "PUT /v1/teams/{team}/quota": {}}
         if operation in bodies:
             return {"json": bodies[operation]}
@@ -206,7 +208,7 @@ def test_a_role_may_what_the_matrix_says_and_no_more(red, operation, role):
 def told(answer, names):
     """Everything an answer tells, without what names the object and the request."""
     text = answer.text
-    for name, value in names.items():
+    for name, value in sorted(names.items(), key=lambda item: -len(item[1])):      # one may be in another
         if name != "index":
             text = text.replace(value, f"<{name}>")
     text = re.sub(r'"request_id":"[^"]*"', "", text)
@@ -228,7 +230,7 @@ def test_what_another_team_has_is_answered_as_what_nobody_has(red, blue, operati
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("operation, member, pointer", [
     ("POST /v1/models", "digest", "/files/0/digest"), ("POST /v1/datasets", "digest", "/digest"),
-    ("POST /v1/datasets/{dataset}/validations", "model", "/model_id"), ("POST /v1/jobs", "model", "/model_id"), ("POST /v1/jobs", "dataset", "/dataset_id"), ("POST /v1/tokens", "team", "/team"),
+    ("POST /v1/datasets/{dataset}/validations", "model", "/model_id"), ("POST /v1/recipes", "name", "/recipe"), ("POST /v1/jobs", "model", "/model_id"), ("POST /v1/jobs", "dataset", "/dataset_id"), ("POST /v1/tokens", "team", "/team"),
 ])
 def test_what_a_body_names_of_another_team_is_answered_as_what_nobody_has(red, blue, operation, member, pointer, role):
     if operation == "POST /v1/tokens" and role == "admin":
@@ -241,6 +243,12 @@ def test_what_a_body_names_of_another_team_is_answered_as_what_nobody_has(red, b
     assert answer.status_code == (422 if may(role, operation) else 403), answer.text
     assert not may(role, operation) or answer.json()["pointer"] == pointer
     assert told(answer, theirs) == told(absent, none)
+
+
+def test_the_list_of_recipes_holds_the_own_teams_alone(red, blue):
+    for team, other in ((red, blue), (blue, red)):
+        names = {row["name"] for row in team.ask("admin", "GET /v1/recipes", {}).json()["data"]}
+        assert team.objects["name"] in names and other.objects["name"] not in names
 
 
 def test_lists_hold_the_own_teams_rows_alone(red, blue):

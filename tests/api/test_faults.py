@@ -261,6 +261,18 @@ def team(w):
     w.ask("DELETE", f"/v1/teams/team{w.number}")
 
 
+def recipe(w):
+    w.number += 1
+    name = f"saved-{w.number}"
+    answer = w.ask("POST", "/v1/recipes", json={"name": name, "recipe": {"preset": "minmax-w8a8", "exclude": ["*head*"]}})
+    if answer is None or answer.status_code != 201:
+        w.ask("DELETE", f"/v1/recipes/{name}")          # which may be there, and may not
+        return
+    w.ask("GET", "/v1/recipes")
+    w.ask("POST", "/v1/jobs?dry_run=true", json={**w.body, "recipe": {"preset": name, "target": "openvino"}})
+    w.ask("DELETE", f"/v1/recipes/{name}")
+
+
 def session(w):
     w.ask("POST", "/v1/session", json={"token": w.daemon.token}, headers={"Sec-Fetch-Site": "same-origin"})
 
@@ -314,7 +326,7 @@ SCENARIOS = {
     "parts": tus, "parts ended": lambda w: tus(w, False), "model": model_of_blob, "one step": one_step, "deleted": deleted, "job": job, "key": key,
     "dry run": lambda w: w.ask("POST", "/v1/jobs?dry_run=true", json=w.body), "cancel": cancel, "retry": retry, "list": asks("GET", "/v1/jobs?limit=10"),
     "events": asks("GET", "/v1/jobs/{w.done}/events"), "stream": stream, "artifact": asks("GET", "/v1/artifacts/{w.artifact}/content"),
-    "range": asks("GET", "/v1/artifacts/{w.artifact}/content", headers={"Range": "bytes=1-2"}), "token": token, "team": team, "session": session,
+    "range": asks("GET", "/v1/artifacts/{w.artifact}/content", headers={"Range": "bytes=1-2"}), "token": token, "team": team, "recipe": recipe, "session": session,
     "audit": asks("GET", "/v1/audit"), "refused": asks("POST", "/v1/jobs", data=b"{"),
     "hook": hook, "import": fetched, "rotted": rotted,
 }

@@ -68,6 +68,11 @@ class World:
         token = self.post("/v1/tokens", name="spare", role="viewer")
         if d("GET", "/v1/teams/red").status_code == 404:
             self.post("/v1/teams", name="red")
+        if d("GET", "/v1/recipes/ours").status_code == 404:
+            self.post("/v1/recipes", name="ours", recipe={"preset": "minmax-w8a8", "exclude": ["*head*"]})
+        for left in d("GET", "/v1/recipes").json()["data"]:                 # likewise: a team has room for so many
+            if not left["preset"] and left["name"] != "ours":
+                d("DELETE", f"/v1/recipes/{left['name']}")
         self.teams += 1
         team = self.post("/v1/teams", name=f"empty-{self.teams}")["name"]
         session = self.post("/v1/session")["id"]
@@ -83,10 +88,10 @@ class World:
                 "team": [team, "red", "nobody"], "session": [session, "ses_" + ABSENT], "webhook": [hook, hook, down, "whk_" + ABSENT],
                 "delivery": [delivery, delivery, failing, "dlv_" + ABSENT],
                 "digest": [model["digest"], "sha256:" + "0" * 64], "bytes": [script.encode(), b"ten bytes."], "Upload-Offset": ["0"],
-                "recipe": ["minmax-w8a8", "repquant-w4a8", {"preset": "minmax-w8a8"}, {"method": "minmax"}, "none"],
+                "recipe": ["minmax-w8a8", "ours", {"preset": "ours"}, {"preset": "minmax-w8a8"}, {"method": "minmax"}, "none"],
                 "file": ["style.css", "none.js"], "index": ["0", "1", "99"], "wait": ["0"], "sort": ["index", "cosine", "none"],
                 "state": ["queued", "running,failed", "lost"], "label": ["a:b", "a"], "cursor": [job["id"], model["id"], "x"],
-                "name": ["minmax-w8a8", "model"], "type": ["quantize"], "url": [f"{self.receiver.url}/200/200", "https://127.0.0.1:9/x", "http://[::1]/", "https://x.invalid/y", "file:///etc/passwd"]}
+                "name": ["minmax-w8a8", "model", "ours"], "type": ["quantize"], "url": [f"{self.receiver.url}/200/200", "https://127.0.0.1:9/x", "http://[::1]/", "https://x.invalid/y", "file:///etc/passwd"]}
 
     def ask(self, method, path, headers, body):
         self.count += 1

@@ -238,3 +238,33 @@ def test_what_is_wrong_with_a_recipe_is_said(daemon, jobs, browse):
     text.fill(json.dumps(jobs[1]["recipe"] | {"target": "toaster"}))
     page.get_by_role("button", name="Submit").click()
     expect(page.get_by_role("alert")).to_contain_text("/recipe/target")
+
+
+def test_a_recipe_is_saved_for_the_team(daemon, jobs, browse, accessible, shot):
+    page = browse(daemon, f"/#/new?from={jobs[1]['id']}")
+    text, name, save = page.get_by_label("or one of your own, as JSON"), page.get_by_label("Save it for the team as"), page.get_by_role("button", name="Save")
+    expect(save).to_be_disabled()
+    text.fill(json.dumps(jobs[1]["recipe"] | {"exclude": ["head"]}))
+    page.watch.expected = lambda m: "409" in m.text or "400" in m.text
+    for refused in ("percentile-w8a8", "No Name"):
+        name.fill(refused)
+        save.click()
+        expect(page.get_by_role("alert")).to_contain_text("/name")
+    name.fill("heads-in-float")
+    expect(page.get_by_role("alert")).to_have_count(0)
+    name.press("Enter")
+    expect(page.get_by_text("heads-in-float is saved.")).to_be_visible()
+    assert page.url.endswith(f"/#/new?from={jobs[1]['id']}"), "Enter there asks for no job"
+    expect(page.get_by_label("Preset or saved")).to_have_value("heads-in-float")
+    accessible(page)
+    shot(page, "saved-recipe")
+    kept = daemon("GET", "/v1/recipes/heads-in-float").json()
+    assert kept == jobs[1]["recipe"] | {"name": "heads-in-float", "exclude": ["head"]} == json.loads(text.input_value())
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_role("heading", name="Verdict")).to_be_visible(timeout=60_000)
+    job = daemon("GET", "/v1/jobs/" + page.url.rsplit("/", 1)[1]).json()
+    assert job["recipe"] == kept
+    page.goto("/#/new")
+    page.get_by_label("Preset or saved").select_option("heads-in-float")
+    assert json.loads(text.input_value()) == kept
+    assert daemon("DELETE", "/v1/recipes/heads-in-float").status_code == 204

@@ -491,10 +491,57 @@ static void a_recipe_inside_a_request_is_blamed_with_its_place_there(void **stat
         struct recipe r;
         json_t *v = json_parse(rows[i].text, strlen(rows[i].text), 8, ERR_REQUEST_JSON, &e);
         assert_non_null(v);
-        assert_false(recipe_from_json(v, "/recipe", &r, &e));
+        assert_false(recipe_from_json(v, "/recipe", NULL, &r, &e));
         assert_string_equal(e.where, rows[i].where);
         json_decref(v);
     }
+}
+
+static void a_saved_recipe_may_be_named_like_a_preset(void **state)
+{
+    (void)state;
+    static const struct { const char *text, *name; int bits; const char *where; } rows[] = {
+        { "\"ours\"", "ours", 6, NULL },
+        { "{\"preset\":\"ours\"}", "ours", 6, NULL },
+        { "{\"preset\":\"ours\",\"activations\":{\"bits\":7}}", "ours-custom", 6, NULL },
+        { "\"minmax-w8a8\"", "minmax-w8a8", 8, NULL },
+        { "\"our\"", NULL, 0, "/recipe" },
+        { "{\"preset\":\"ours2\"}", NULL, 0, "/recipe/preset" },
+    };
+    struct recipe saved = parsed("{\"preset\":\"minmax-w8a8\",\"weights\":{\"bits\":6},\"name\":\"ours\"}");
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        struct err e = { 0 };
+        struct recipe r;
+        json_t *v = json_read(rows[i].text, JSON_DECODE_ANY);
+        assert_non_null(v);
+        assert_int_equal(recipe_from_json(v, "/recipe", &saved, &r, &e), rows[i].name != NULL);
+        if (rows[i].name) {
+            assert_string_equal(r.name, rows[i].name);
+            assert_int_equal(r.weights.bits, rows[i].bits);
+        } else {
+            assert_int_equal(e.code, ERR_RECIPE_UNKNOWN);
+            assert_string_equal(e.where, rows[i].where);
+        }
+        json_decref(v);
+    }
+}
+
+static void a_changed_recipe_of_a_long_name_keeps_what_fits(void **state)
+{
+    (void)state;
+    char name[RECIPE_MAX_NAME + 1], text[200];
+    struct recipe saved = parsed("\"minmax-w8a8\""), r;
+    struct err e = { 0 };
+    memset(name, 'x', RECIPE_MAX_NAME);
+    name[RECIPE_MAX_NAME] = '\0';
+    memcpy(saved.name, name, sizeof name);
+    snprintf(text, sizeof text, "{\"preset\":\"%s\",\"weights\":{\"bits\":6}}", name);
+    json_t *v = json_parse(text, strlen(text), 8, ERR_REQUEST_JSON, &e);
+    assert_true(recipe_from_json(v, "", &saved, &r, &e));
+    assert_int_equal(strlen(r.name), RECIPE_MAX_NAME);
+    assert_string_equal(r.name + RECIPE_MAX_NAME - 7, "-custom");
+    assert_true(recipe_name_valid(r.name));
+    json_decref(v);
 }
 
 /* ---- layers ---- */
@@ -650,6 +697,8 @@ int main(void)
         cmocka_unit_test(a_changed_preset_does_not_keep_the_presets_name),
         cmocka_unit_test(the_canonical_text_does_not_depend_on_how_it_was_asked_for),
         cmocka_unit_test(a_recipe_inside_a_request_is_blamed_with_its_place_there),
+        cmocka_unit_test(a_saved_recipe_may_be_named_like_a_preset),
+        cmocka_unit_test(a_changed_recipe_of_a_long_name_keeps_what_fits),
         cmocka_unit_test(a_pattern_means_what_its_definition_says),
         cmocka_unit_test(a_hostile_pattern_takes_no_exponential_time),
         cmocka_unit_test(a_layer_gets_the_bits_of_the_first_pattern_that_matches_it),
