@@ -227,9 +227,9 @@ bool request_name(const char *name, const char *where, struct err *e)
     enum { NAME_MAX_BYTES = 200 };
     size_t n = strlen(name);
     if (n == 0 || n > NAME_MAX_BYTES)
-        return err_set(e, ERR_REQUEST_INVALID, where, "the name must have 1 to %d bytes", NAME_MAX_BYTES);
+        return err_set(e, ERR_REQUEST_INVALID, where, "it must have 1 to %d bytes", NAME_MAX_BYTES);
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)name[i] < 0x20 || name[i] == 0x7f)
-            return err_set(e, ERR_REQUEST_INVALID, where, "the name must not hold control characters");
+            return err_set(e, ERR_REQUEST_INVALID, where, "it must not hold control characters");
     return true;
 }

@@ -19,7 +19,7 @@ static const struct option_row {
 } rows[] = {
     { "calibration", "DATA", TEXT, AT(calibration), 0, 0, "submit", "calibration samples: .npz, .npy, .safetensors, or a zip of pictures; few recipes do without" },
     { "evaluation", "DATA", TEXT, AT(evaluation), 0, 0, "submit", "samples on which the float and the quantized model are compared" },
-    { "recipe", "NAME|FILE.json", TEXT, AT(recipe), 0, 0, "submit", "a preset, a recipe that the team has saved, or a file with one (`repquant recipes`)" },
+    { "recipe", "NAME|FILE.json", TEXT, AT(recipe), 0, 0, "submit", "a preset (`repquant recipes`), what the team has saved (GET /v1/recipes), or a file" },
     { "name", "NAME", TEXT, AT(name), 0, 0, "submit", "the model's name in the service; its file name if absent" },
     { "label", "KEY=VALUE", LIST, 0, 0, 0, "submit", "a label of the job; up to 16" },
     { "priority", "N", NUMBER, AT(priority), 0, 9, "submit", "0 to 9, higher first; 5 if absent" },

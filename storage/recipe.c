@@ -102,20 +102,13 @@ static bool has_room(struct conn *c, const char *team, struct err *e)
     return got;
 }
 
-static bool is_same(const struct saved_recipe *have, const struct saved_recipe *want, struct err *e)
-{
-    return (strcmp(have->text, want->text) == 0 && strcmp(have->description, want->description) == 0)
-        || err_set(e, ERR_CONFLICT, "/name", "the team has another recipe \"%.64s\"; save this one under another name, or delete that one first", want->name);
-}
-
 bool recipe_save(struct store *s, const char *team, const struct saved_recipe *r, struct saved_recipe *ret, bool *ret_new, struct err *e)
 {
     *ret = (struct saved_recipe){ 0 };
     struct conn *c = db_write(s->db, e);
     if (!c)
         return false;
-    bool ok = insert_recipe(c, team, r, ret_new, e) && (!*ret_new || has_room(c, team, e)) && read_recipe(c, team, r->name, ret, e)
-        && is_same(ret, r, e);
+    bool ok = insert_recipe(c, team, r, ret_new, e) && (!*ret_new || has_room(c, team, e)) && read_recipe(c, team, r->name, ret, e);
     ok = db_write_end(c, ok, e);
     if (!ok)
         saved_recipe_release(ret);

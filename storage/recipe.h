@@ -12,13 +12,13 @@ struct saved_recipe {
     char description[SAVED_DESCRIPTION_SIZE];       /* for people; may be "" */
     char created_by[ID_SIZE];                       /* the token; "": nobody's */
     int64_t created_at;
-    char *text;                                     /* the complete recipe, recipe_text() of core/recipe/recipe.h; owned */
+    char *text;                                     /* recipe_text() of core/recipe/recipe.h, of the version that saved it; owned; NULL in lists */
 };
 void saved_recipe_release(struct saved_recipe *r);
 
 /*
- * Keeps name, description and text of *r; *ret is what the team has under the name then.  *ret_new: it did not before.  ERR_CONFLICT if it has
- * another text or description under it, ERR_QUOTA if it has SAVED_PER_TEAM already.
+ * Keeps name, description and text of *r unless the team has a recipe of that name; *ret is what it has then.  *ret_new: that was kept now.
+ * ERR_QUOTA if it has SAVED_PER_TEAM already.
  */
 bool recipe_save(struct store *s, const char *team, const struct saved_recipe *r, struct saved_recipe *ret, bool *ret_new, struct err *e);
 
@@ -26,7 +26,7 @@ bool recipe_save(struct store *s, const char *team, const struct saved_recipe *r
 bool recipe_get(struct store *s, const char *team, const char *name, struct saved_recipe *ret, struct err *e);
 
 struct recipe_list { struct saved_recipe *items; size_t n; };
-bool recipe_list(struct store *s, const char *team, struct recipe_list *ret, struct err *e);        /* all, by name */
+bool recipe_list(struct store *s, const char *team, struct recipe_list *ret, struct err *e);        /* all, by name, without their texts */
 void recipe_list_release(struct recipe_list *l);
 
 /* Jobs that were made with it keep their own copy.  ERR_NOT_FOUND. */

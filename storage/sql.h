@@ -251,7 +251,7 @@
                      " ON CONFLICT DO NOTHING")                                                         \
     X(RECIPE_COUNT, "SELECT count(*) FROM recipes WHERE team = ?1")                                     \
     X(RECIPE_GET, "SELECT " RECIPE_COLUMNS " FROM recipes WHERE team = ?1 AND name = ?2")               \
-    X(RECIPE_LIST, "SELECT " RECIPE_COLUMNS " FROM recipes WHERE team = ?1 ORDER BY name")              \
+    X(RECIPE_LIST, "SELECT name, description, NULL, created_at, created_by FROM recipes WHERE team = ?1 ORDER BY name") \
     X(RECIPE_DELETE, "DELETE FROM recipes WHERE team = ?1 AND name = ?2")                               \
     /* sessions */                                                                                      \
     X(SESSION_INSERT, "INSERT INTO sessions (id, team, token_id, hash, created_at, expires_at, last_used_at)" \

@@ -95,8 +95,10 @@ export async function newPage(place, { query, signal }) {
         accept: ".npz,.safetensors,.zip", rows: datasets, optional: true, ...common });
     const evaluation = chooser({ id: "evaluation", kind: "datasets", title: "Evaluation data (optional)",
         accept: ".npz,.safetensors,.zip", rows: datasets, optional: true, ...common });
-    const named = (r) => h("option", { value: r.name }, r.name), below = h("option", { value: "" }, "the one below");
-    const preset = h("select", { id: "recipe", change: changed }, recipes.data.map(named), below);
+    const known = new Map();        // presets come first: one of this version is meant by its name, whatever the team has saved under that before
+    recipes.data.forEach((r) => known.has(r.name) || known.set(r.name, r.recipe));
+    const named = (name) => h("option", { value: name }, name), below = h("option", { value: "" }, "the one below");
+    const preset = h("select", { id: "recipe", change: pick }, [...known.keys()].map(named), below);
     const text = h("textarea", { id: "recipe-text", rows: 12, spellcheck: "false", input: (event) => { preset.value = ""; changed(event); } },
         JSON.stringify(recipes.data[0].recipe, null, 1));
     const check = h("button", { class: "do", type: "button", disabled: true, click: async () => {
@@ -135,9 +137,6 @@ export async function newPage(place, { query, signal }) {
         check.disabled = submit.disabled = !well || !model.select.value || underway > 0;
     }
     function changed(event) {
-        const picked = event && event.target === preset && recipes.data.find((r) => r.name === preset.value);
-        if (picked)
-            text.value = JSON.stringify(picked.recipe, null, 1);
         failed.replaceChildren();
         planned.replaceChildren();
         try {
@@ -151,13 +150,28 @@ export async function newPage(place, { query, signal }) {
         if (!event)
             validate(model.select.value, data.select.value);
     }
-    function saved(row) {
-        if (!recipes.data.some((r) => r.name === row.name)) {
-            recipes.data.push(row);
-            below.before(named(row));
+    /** What is picked is shown; what the team has saved is fetched for it. */
+    async function pick(event) {
+        const name = preset.value;
+        changed(event);
+        try {
+            if (name && !known.get(name))
+                known.set(name, await get(`/v1/recipes/${name}`, signal));
+            if (name && preset.value === name)
+                text.value = JSON.stringify(known.get(name), null, 1);
+        } catch (e) {
+            failed.replaceChildren(problem(e));
         }
+    }
+    function saved(row, sent) {
+        if (!known.has(row.name))
+            below.before(named(row.name));
+        known.set(row.name, row.recipe);
+        if (text.value !== sent)
+            return;
         preset.value = row.name;
-        changed({ target: preset });
+        text.value = JSON.stringify(row.recipe, null, 1);
+        changed(true);
     }
     async function send(event) {
         event.preventDefault();
@@ -173,7 +187,7 @@ export async function newPage(place, { query, signal }) {
     place.append(h("h1", null, "New job"), h("form", { submit: send }, model.box, data.box, evaluation.box, fit,
         h("fieldset", null, h("legend", null, "Recipe"), h("div", { class: "field" }, h("label", { for: "recipe" }, "Preset or saved "), preset),
             h("div", { class: "field" }, h("label", { for: "recipe-text" }, "or one of your own, as JSON"), text),
-            may("models:write") && saver(() => JSON.parse(text.value), saved)),
+            may("models:write") && saver(() => text.value, saved)),
         h("h2", null, "From a shell"), shells.map((one) => one.element), failed, planned, h("p", { class: "row" }, check, submit)));
     if (before)
         for (const [one, value] of [[model, before.request.model_id], [data, before.request.dataset_id], [evaluation, before.request.eval_dataset_id]])
@@ -182,8 +196,8 @@ export async function newPage(place, { query, signal }) {
         one.select.value = query.get(name) || one.select.value;
     const own = kept || before && JSON.stringify(before.recipe, null, 1);
     if (own) {
-        const same = recipes.data.find((r) => JSON.stringify(r.recipe, null, 1) === own);
-        preset.value = same ? same.name : "";
+        const same = [...known].find(([, recipe]) => JSON.stringify(recipe, null, 1) === own);
+        preset.value = same ? same[0] : "";
         text.value = own;
     }
     changed();

@@ -394,7 +394,7 @@ static bool start_from_preset(struct parse *p, const json_t *name, const char *w
     if (s)
         err_set(p->e, ERR_RECIPE_UNKNOWN, where, "there is no recipe \"%.64s\"; the presets are: %s", s, names.p ? names.p : "");
     else
-        err_set(p->e, ERR_RECIPE_FIELD, where, "\"preset\" must be the name of a preset, one of: %s", names.p ? names.p : "");
+        err_set(p->e, ERR_RECIPE_FIELD, where, "\"preset\" must be the name of a recipe; the presets are: %s", names.p ? names.p : "");
     buf_release(&names);
     return false;
 }
@@ -431,7 +431,7 @@ bool recipe_from_json(const json_t *value, const char *pointer, const struct rec
     memset(&p.r, 0, sizeof p.r);
     bool ok = json_is_string(value) ? start_from_preset(&p, value, pointer)
             : json_is_object(value) ? parse_object(&p, value)
-            : err_set(e, ERR_RECIPE_FIELD, pointer, "a recipe must be an object, or a string with the name of a preset");
+            : err_set(e, ERR_RECIPE_FIELD, pointer, "a recipe must be an object, or a string with the name of one");
     if (ok)
         memcpy(ret, &p.r, sizeof *ret);
     return ok;

@@ -140,7 +140,7 @@ const char *recipe_preset_text(const char *name);
 
 /*
  * Reads a recipe in any of the three forms.  A changed preset that is not given a name of its own
- * is named "<preset>-custom".
+ * is named "<preset>-custom", cut to what fits.
  * Errors, with the JSON pointer in `where` and what is accepted in `text`:
  *   ERR_RECIPE_FIELD        not JSON, an unknown or missing field, a wrong type, a value out of range
  *   ERR_RECIPE_COMBINATION  fields that exclude each other

@@ -72,7 +72,7 @@ class World:
             self.post("/v1/recipes", name="ours", recipe={"preset": "minmax-w8a8", "exclude": ["*head*"]})
         for left in d("GET", "/v1/recipes").json()["data"]:                 # likewise: a team has room for so many
             if not left["preset"] and left["name"] != "ours":
-                d("DELETE", f"/v1/recipes/{left['name']}")
+                assert d("DELETE", f"/v1/recipes/{left['name']}").status_code == 204
         self.teams += 1
         team = self.post("/v1/teams", name=f"empty-{self.teams}")["name"]
         session = self.post("/v1/session")["id"]

@@ -1,8 +1,14 @@
 """Recipes that a team has saved: kept under a name, meant by it in jobs, gone when deleted; and how names of presets and of other teams stand beside them."""
 import concurrent.futures
+import contextlib
+import json
+import os
+import sqlite3
+import subprocess
 
 import pytest
 from conftest import REPQUANT, ROOT
+from desk import CTL
 
 DIGITS = ROOT / "examples/digits"
 OURS = {"preset": "minmax-w8a8", "exclude": ["*head*"]}
@@ -34,7 +40,7 @@ def test_a_recipe_is_saved_complete_and_survives_a_restart(daemon):
     assert row["created_by"] == daemon("GET", "/v1/whoami").json()["token_id"]
     assert daemon.stop() == 0
     daemon.start()
-    assert rows(daemon)["ours"] == row and daemon("GET", "/v1/recipes/ours").json() == row["recipe"]
+    assert rows(daemon)["ours"] == {**row, "recipe": None} and daemon("GET", "/v1/recipes/ours").json() == row["recipe"]
     names = list(rows(daemon))
     assert names.index("ours") == len(names) - 1 and rows(daemon)["minmax-w8a8"]["preset"] is True
 
@@ -53,10 +59,12 @@ def test_a_name_stands_for_one_recipe(daemon):
     first = save(daemon)
     again = save(daemon)
     assert (first.status_code, again.status_code) == (201, 200) and again.json() == first.json()
-    for other in ({"recipe": "minmax-w8a8"}, {"description": "something else"}):
+    for other, what in ({"recipe": "minmax-w8a8"}, "another recipe"), ({"description": "something else"}, "another description"):
         answer = save(daemon, **other)
         assert (answer.status_code, answer.json()["code"], answer.json()["pointer"]) == (409, "resource.conflict", "/name")
-    assert rows(daemon)["ours"] == first.json()
+        assert what in answer.json()["detail"]
+    assert save(daemon, recipe="ours").status_code == 200, "as itself"
+    assert daemon("GET", "/v1/recipes/ours").json() == first.json()["recipe"]
     assert daemon("DELETE", "/v1/recipes/ours").status_code == 204 and daemon("DELETE", "/v1/recipes/ours").status_code == 404
     assert save(daemon, recipe="minmax-w8a8").status_code == 201
 
@@ -74,6 +82,10 @@ def test_the_presets_keep_their_names(daemon):
     ({"name": "Ours", "recipe": OURS}, "request.json", "/name"),
     ({"name": "../x", "recipe": OURS}, "request.json", "/name"),
     ({"name": "x" * 65, "recipe": OURS}, "request.json", "/name"),
+    ({"name": "..", "recipe": OURS}, "request.json", "/name"),
+    ({"name": "-x", "recipe": OURS}, "request.json", "/name"),
+    ({"name": "x.json", "recipe": OURS}, "request.json", "/name"),
+    ({"name": "ours", "recipe": OURS, "description": "a\x1b[31m"}, "request.invalid", "/description"),
     ({"name": "ours", "recipe": OURS, "description": "é" * 101}, "request.json", "/description"),
     ({"name": "ours", "recipe": OURS, "note": 1}, "request.json", "/note"),
     ({"name": "ours", "recipe": 7}, "recipe.field", "/recipe"),
@@ -121,7 +133,7 @@ def test_another_teams_recipe_is_none(daemon):
     assert save(daemon, "theirs", "ours").json()["code"] == "recipe.unknown"
     assert save(daemon, recipe="minmax-w8a8").status_code == 201
     daemon.session.headers["Authorization"] = own
-    assert rows(daemon)["ours"]["recipe"]["exclude"] == ["*head*"]
+    assert daemon("GET", "/v1/recipes/ours").json()["exclude"] == ["*head*"]
 
 
 def test_a_team_with_a_recipe_is_not_deleted(daemon):
@@ -132,6 +144,10 @@ def test_a_team_with_a_recipe_is_not_deleted(daemon):
     assert daemon("DELETE", f"/v1/tokens/{made['id']}?team=blue").status_code == 204
     answer = daemon("DELETE", "/v1/teams/blue")
     assert answer.status_code == 409 and "the team has recipes" in answer.json()["detail"]
+    again = daemon("POST", "/v1/tokens", json={"name": "b", "role": "member", "team": "blue"}).json()
+    assert daemon("DELETE", "/v1/recipes/ours", headers={"Authorization": f"Bearer {again['token']}"}).status_code == 204
+    assert daemon("DELETE", f"/v1/tokens/{again['id']}?team=blue").status_code == 204
+    assert daemon("DELETE", "/v1/teams/blue").status_code == 204
 
 
 def test_a_team_has_room_for_a_hundred(daemon):
@@ -162,3 +178,65 @@ def test_what_a_saved_recipe_gives_is_what_the_recipe_gives(make_daemon):
         return next(a["digest"] for a in d("GET", f"/v1/jobs/{job['id']}/artifacts").json()["data"] if a["name"] == "model.onnx")
 
     assert digest("ours") == digest({"preset": "percentile-w8a8", "weights": {"bits": 6}, "name": "ours"})
+
+
+@pytest.fixture
+def other_version(daemon):
+    """A function that restarts the daemon, which then has recipes as another version saved them: {name: change(recipe)}."""
+    def restart(changes):
+        for name in changes:
+            assert save(daemon, f"x-{name}").status_code == 201
+        assert daemon.stop() == 0
+        with contextlib.closing(sqlite3.connect(daemon.data / "repquant.db")) as db, db:
+            for name, change in changes.items():
+                (text,) = db.execute("SELECT recipe FROM recipes WHERE name = ?", (f"x-{name}",)).fetchone()
+                recipe = json.loads(text)
+                change(recipe)
+                db.execute("UPDATE recipes SET name = ?, recipe = ? WHERE name = ?", (name, json.dumps({**recipe, "name": name}), f"x-{name}"))
+        daemon.start()
+        return daemon
+    return restart
+
+
+def test_what_an_older_version_saved_gets_the_fields_that_have_come_since(other_version):
+    d = other_version({"older": lambda r: r.pop("compensation")})
+    now = {**preset(d), "name": "older", "exclude": ["*head*"]}
+    assert d("GET", "/v1/recipes/older").json() == now and d.job("hang", recipe="older")["recipe"] == now
+    assert save(d, "older").status_code == save(d, "older", "older").status_code == 200
+
+
+@pytest.mark.parametrize("value, pointer", [("newer", "/recipe"), ({"preset": "newer", "target": "openvino"}, "/recipe/preset")])
+def test_what_this_version_cannot_use_is_told_where_it_is_named(other_version, value, pointer):
+    d = other_version({"newer": lambda r: r["weights"].update(bits=9)})
+    answer = d("POST", "/v1/jobs", json=d.inputs("hang", recipe=value))
+    assert (answer.status_code, answer.json()["code"], answer.json()["pointer"]) == (422, "recipe.field", pointer)
+    assert '"newer"' in answer.json()["detail"] and "/weights/bits" in answer.json()["detail"]
+    assert d("GET", "/v1/recipes/newer").json()["weights"]["bits"] == 9 and save(d, "newer").status_code == 409
+    assert d("DELETE", "/v1/recipes/newer").status_code == 204 and save(d, "newer").status_code == 201
+
+
+def test_a_preset_of_this_version_comes_before_what_had_its_name_and_that_can_be_deleted(other_version):
+    d = other_version({"minmax-w8a8": lambda r: None})
+    assert d.job("hang", recipe="minmax-w8a8")["recipe"]["exclude"] == [] == preset(d)["exclude"]
+    assert [row["preset"] for row in d("GET", "/v1/recipes").json()["data"] if row["name"] == "minmax-w8a8"] == [True, False]
+    assert [d("DELETE", "/v1/recipes/minmax-w8a8").status_code for _ in range(2)] == [204, 409]
+
+
+def test_the_client_asks_for_the_recipe_that_a_name_stands_for_now(daemon, tmp_path):
+    (tmp_path / "model.onnx").write_text("#quantize result model.onnx MODEL\n")
+    (tmp_path / "calib.npz").write_text('#inspect result result.json {"format":"npz","samples":4}\n')
+
+    def submit(name):
+        ended = subprocess.run([CTL, "submit", tmp_path / "model.onnx", "--calibration", tmp_path / "calib.npz", "--recipe", name, "--label", "a=b"],
+                               env={**os.environ, "REPQUANT_URL": daemon.url, "REPQUANT_TOKEN": daemon.token}, capture_output=True, text=True, timeout=60)
+        return ended.returncode, ended.stdout.strip() or ended.stderr
+
+    save(daemon)
+    (_, first), (_, again) = submit("ours"), submit("ours")
+    assert first == again and daemon("GET", f"/v1/jobs/{first}").json()["recipe"]["exclude"] == ["*head*"]
+    daemon("DELETE", "/v1/recipes/ours")
+    status, told = submit("ours")
+    assert status == 1 and "recipe.unknown" in told
+    save(daemon, recipe="repquant-w4a8")
+    status, now = submit("ours")
+    assert status == 0 and daemon("GET", f"/v1/jobs/{now}").json()["recipe"] == {**preset(daemon, "repquant-w4a8"), "name": "ours"}

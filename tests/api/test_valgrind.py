@@ -102,6 +102,7 @@ def refusals(daemon, model, data):
             (404, "GET", "/v1/models/mdl_01ARZ3NDEKTSV4RRFFQ69G5FAV", {}), (404, "GET", "/nowhere", {}), (405, "PUT", "/v1/jobs", {}),
             (400, "POST", "/v1/jobs", {"data": "{\"type\": ", "headers": {"Content-Type": "application/json"}}),
             (422, "POST", "/v1/jobs", {"json": {"type": "quantize", "model_id": model, "dataset_id": data, "recipe": "none-of-ours"}}),
+            (409, "POST", "/v1/recipes", {"json": {"name": "minmax-w8a8", "recipe": "minmax-w8a8"}}), (404, "DELETE", "/v1/recipes/none", {}),
             (422, "PUT", "/v1/models?name=broken", {"data": (DIGITS / "model.onnx").read_bytes()[:20000]}),
             (422, "PUT", "/v1/datasets?name=broken", {"data": b"PK\3\4 no zip"})]:
         answer = daemon(method, path, **more)
@@ -116,12 +117,20 @@ def followed(daemon, job):
 
 
 def looked_at(daemon, job):
-    for path in ["/", "/readyz", "/metrics", "/v1/openapi.json", "/v1/capabilities", "/v1/queue", "/v1/queue/history", "/v1/recipes/repquant-w4a4", "/v1/whoami",
+    for path in ["/", "/readyz", "/metrics", "/v1/openapi.json", "/v1/capabilities", "/v1/queue", "/v1/queue/history", "/v1/recipes/repquant-w4a4",
+                 "/v1/recipes/ours", "/v1/whoami",
                  "/v1/audit", "/v1/jobs?state=succeeded&limit=1", f"/v1/jobs/{job}", f"/v1/jobs/{job}/logs", f"/v1/jobs/{job}/events?limit=20",
                  f"/v1/jobs/{job}/layers?sort=accumulated_sqnr_db&order=asc", f"/v1/jobs/{job}/layers/0/details", f"/v1/jobs/{job}/report?format=html",
                  f"/v1/jobs/{job}/report?format=csv"]:
         answer = daemon("GET", path)
         assert answer.status_code == 200 and answer.content, f"{path}: {answer.status_code} {answer.text}"
+
+
+def recipe_saved(daemon):
+    """The name of a recipe that is saved, and saved again."""
+    statuses = [daemon("POST", "/v1/recipes", json={"name": "ours", "recipe": {"preset": "minmax-w8a8", "exclude": ["*head*"]}}).status_code for _ in range(2)]
+    assert statuses == [201, 200] and daemon("GET", "/v1/recipes").json()["data"][-1]["name"] == "ours"
+    return "ours"
 
 
 def artifact(daemon, job):
@@ -152,7 +161,7 @@ def test_a_session_under_valgrind(daemon, receiver, reports, tmp_path):
     answer = daemon("POST", "/v1/jobs", json=body)
     assert answer.status_code == 202, answer.text
     job = answer.json()["id"]
-    waiting = daemon("POST", "/v1/jobs", json={**body, "recipe": "minmax-w8a8"}).json()["id"]
+    waiting = daemon("POST", "/v1/jobs", json={**body, "recipe": recipe_saved(daemon)}).json()["id"]
     assert daemon("POST", f"/v1/jobs/{waiting}/cancel").status_code in (200, 202)
     types = followed(daemon, job)
     assert "job.layer_completed" in types and types[-1] == "job.succeeded", f"{types[-5:]}: {daemon('GET', f'/v1/jobs/{job}').text}"
@@ -161,7 +170,7 @@ def test_a_session_under_valgrind(daemon, receiver, reports, tmp_path):
     (tmp_path / "quantized.onnx").write_bytes(artifact(daemon, job))
     logits = run_theirs(tmp_path / "quantized.onnx", {"pixel_values": load(DIGITS / "eval.npz")["pixel_values"][:8]})
     assert all(np.isfinite(x).all() for x in logits.values())
-    assert daemon("DELETE", f"/v1/jobs/{waiting}").status_code == 204
+    assert daemon("DELETE", f"/v1/jobs/{waiting}").status_code == daemon("DELETE", "/v1/recipes/ours").status_code == 204
 
     assert daemon.stop(SECONDS) == 0
     found = findings(reports)

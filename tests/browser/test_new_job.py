@@ -266,5 +266,6 @@ def test_a_recipe_is_saved_for_the_team(daemon, jobs, browse, accessible, shot):
     assert job["recipe"] == kept
     page.goto("/#/new")
     page.get_by_label("Preset or saved").select_option("heads-in-float")
+    expect(text).to_have_value(re.compile('"heads-in-float"'))
     assert json.loads(text.input_value()) == kept
     assert daemon("DELETE", "/v1/recipes/heads-in-float").status_code == 204
