@@ -33,6 +33,7 @@ enum body_kind {
 enum lane {
     LANE_HERE,          /* from memory alone: on the HTTP thread */
     LANE_IO,            /* reads of the database and small files: milliseconds, on the I/O workers */
+    LANE_BULK,          /* the same where an answer may have tens of megabytes, which are made in memory: on few workers, so a few at a time */
     LANE_WRITE,         /* waits for a commit, which all who wait share: on many workers of its own, so that readers do not wait for the disk */
     LANE_DISK,          /* finishing a large file: as long as the disk takes, on workers of its own */
     LANE_SLOW,          /* a child looks at an upload, or ahead at a job: seconds, on workers of its own */

@@ -54,9 +54,12 @@
 enum {
     CONNECTION_BYTES = 64 * 1024,          /* per connection, in use while it is open; half of it is one piece of a body */
     CONNECTIONS_MAX = 4096, DESCRIPTORS_KEPT = 256,
-    IO_THREADS = 16, IO_QUEUE = 1024, WRITE_THREADS = 32, WRITE_QUEUE = 1024, DISK_THREADS = 8, DISK_QUEUE = 256, SLOW_THREADS = 4, SLOW_QUEUE = 64,
-    PROBE_THREADS = 1, PROBE_QUEUE = 256,
     STACK_BYTES = 512 * 1024,
+};
+
+static const struct { int threads, queue; } lane_sizes[LANES] = {
+    [LANE_IO] = { 16, 1024 }, [LANE_BULK] = { 3, 256 }, [LANE_WRITE] = { 32, 1024 }, [LANE_DISK] = { 8, 256 }, [LANE_SLOW] = { 4, 64 },
+    [LANE_PROBE] = { 1, 256 },
 };
 
 struct http {
@@ -459,6 +462,14 @@ static void release(struct http *h)
     free(h);
 }
 
+static bool open_lanes(struct http *h, struct err *e)
+{
+    for (int i = LANE_HERE + 1; i < LANES; i++)
+        if (!(h->lanes[i] = io_lane_new(lane_sizes[i].threads, lane_sizes[i].queue, e)))
+            return false;
+    return true;
+}
+
 struct http *http_start(const struct http_options *options, struct app *app, struct err *e)
 {
     static const struct http_limits limits_default = HTTP_LIMITS_DEFAULT;
@@ -476,11 +487,7 @@ struct http *http_start(const struct http_options *options, struct app *app, str
     h->listener = http_listen(options->listen, options->port, &h->port, e);
     if (h->listener >= 0
         && (h->reaper = reaper_start(options->limits.header_seconds ? &options->limits : &limits_default, e))
-        && (h->lanes[LANE_IO] = io_lane_new(IO_THREADS, IO_QUEUE, e))
-        && (h->lanes[LANE_WRITE] = io_lane_new(WRITE_THREADS, WRITE_QUEUE, e))
-        && (h->lanes[LANE_DISK] = io_lane_new(DISK_THREADS, DISK_QUEUE, e))
-        && (h->lanes[LANE_SLOW] = io_lane_new(SLOW_THREADS, SLOW_QUEUE, e))
-        && (h->lanes[LANE_PROBE] = io_lane_new(PROBE_THREADS, PROBE_QUEUE, e))) {
+        && open_lanes(h, e)) {
         h->mhd = start_daemon(h);
         if (h->mhd)
             return h;

@@ -113,3 +113,29 @@ def test_what_a_burst_of_requests_took_is_given_back(make_daemon):
             return daemon("GET", paths[n % 2]).status_code
         assert set(pool.map(work, range(200))) <= {200, 202, 503}
     until(lambda: rss(daemon) < before + 5 * MIB, 30, "memory given back")
+
+
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer has a malloc of its own")
+@pytest.mark.skipif(os.geteuid() != 0, reason="the kernel shows the memory of a process with secrets to root alone")
+def test_large_answers_are_made_a_few_at_a_time(make_daemon):
+    """While one is made it takes several times its bytes: for as many as there are workers for reads that is another matter than for three."""
+    daemon = make_daemon(rate=0)
+    job = daemon.job("layer 3000; result model.onnx MODEL")
+    assert (ended := daemon.ended(job["id"], 120))["state"] == "succeeded", ended["problem"]
+
+    def most(readers):
+        """How much more the daemon held than before, at most, and the length of an answer."""
+        with open(f"/proc/{daemon.process.pid}/clear_refs", "w") as f:
+            f.write("5")                # VmHWM begins anew
+        before = rss(daemon)
+        with concurrent.futures.ThreadPoolExecutor(readers) as pool:
+            answers = list(pool.map(lambda _: daemon("GET", job["urls"]["layers"], timeout=120), range(readers)))
+        assert {a.status_code for a in answers} == {200} and len({a.content for a in answers}) == 1
+        with open(f"/proc/{daemon.process.pid}/status") as f:
+            return int(re.search(r"VmHWM:\s+(\d+)", f.read())[1]) * 1024 - before, len(answers[0].content)
+
+    one, length = most(1)
+    many, _ = most(16)
+    print(f"one: {one / MIB:.1f} MiB, 16: {many / MIB:.1f} MiB, an answer: {length / MIB:.1f} MiB")
+    assert one > 3 * length, "else this shows nothing"
+    assert many < 4 * one + 16 * length
