@@ -21,11 +21,13 @@ static const char *name_in(const json_t *value)
     return json_string_value(json_is_object(value) ? json_object_get(value, "preset") : value);
 }
 
-/* What is saved, as this version has it: fields that have come since get their defaults. */
+/* What is saved, as this version has it: fields that have come since get their defaults.  ERR_RECIPE_...: this version has no such recipe. */
 static bool read_saved(const struct saved_recipe *saved, struct recipe *ret, struct err *e)
 {
     return recipe_parse(saved->text, strlen(saved->text), ret, e);
 }
+
+static bool is_of_recipes(enum err_code code) { return code == ERR_RECIPE_FIELD || code == ERR_RECIPE_COMBINATION || code == ERR_RECIPE_UNKNOWN; }
 
 /* The team's recipe of that name; *ret_has: there is one. */
 static bool find_saved(struct app *app, const char *team, const char *name, const char *where, struct recipe *ret, bool *ret_has, struct err *e)
@@ -38,10 +40,13 @@ static bool find_saved(struct app *app, const char *team, const char *name, cons
             *e = why;
         return why.code == ERR_NOT_FOUND;
     }
-    bool ok = read_saved(&saved, ret, &wrong)
-        || err_set(e, wrong.code, where, "the saved recipe \"%.64s\" cannot be used by this version: at %.100s, %.150s; delete it and save it anew", name,
-                   wrong.where, wrong.text);
+    bool ok = read_saved(&saved, ret, &wrong);
     saved_recipe_release(&saved);
+    if (!ok && is_of_recipes(wrong.code))
+        return err_set(e, wrong.code, where, "the saved recipe \"%.64s\" cannot be used by this version: at %.100s, %.150s; delete it and save it anew",
+                       name, wrong.where, wrong.text);
+    if (!ok)
+        *e = wrong;
     return ok;
 }
 
@@ -151,12 +156,17 @@ static bool take_saved(struct app *app, const struct request *req, const json_t 
 /* A name stands for one recipe. */
 static bool is_same(const struct saved_recipe *have, const struct saved_recipe *want, const struct recipe *recipe, struct err *e)
 {
+    struct err wrong = { 0 };
     struct recipe *before = malloc(sizeof *before);
     if (!before)
         return err_sys(e, "/recipe", "compare the recipe");
     /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison,cert-exp42-c,cert-flp37-c): see recipe.h */
-    bool same = read_saved(have, before, NULL) && memcmp(before, recipe, sizeof *before) == 0;
+    bool same = read_saved(have, before, &wrong) && memcmp(before, recipe, sizeof *before) == 0;
     free(before);
+    if (wrong.code && !is_of_recipes(wrong.code)) {
+        *e = wrong;
+        return false;
+    }
     if (same && strcmp(have->description, want->description) == 0)
         return true;
     return err_set(e, ERR_CONFLICT, "/name", "the team has \"%.64s\" already, %s; choose another name, or delete that one first", want->name,

@@ -72,7 +72,25 @@ def post(w, n):
     return w.ask("POST", "/v1/jobs", json=w.body, headers={"Idempotency-Key": f"post {n}"})
 
 
+def save(w, name):
+    return w.ask("POST", "/v1/recipes", json={"name": name, "recipe": {"preset": "minmax-w8a8", "exclude": ["*head*"]}})
+
+
+def saved_and(method, path, **more):
+    """A request behind one that saves a recipe, with memory if that is the first."""
+    def ask(w, n):
+        if n < 0:
+            assert save(w, "ours").status_code in (200, 201)
+        return w.ask(method, path, **({"json": {**w.body, **more}} if more else {}))
+    return ask
+
+
 ASKED = {
+    "a recipe": saved_and("GET", "/v1/recipes/ours"),
+    "the recipes": saved_and("GET", "/v1/recipes"),
+    "a recipe that is named": saved_and("POST", "/v1/jobs?dry_run=true", recipe={"preset": "ours", "target": "openvino"}),
+    "a recipe that is saved again": lambda w, n: save(w, "again"),
+
     "a job": lambda w, n: w.ask("GET", f"/v1/jobs/{w.done}"),
     "a list": lambda w, n: w.ask("GET", "/v1/models"),
     "a model": lambda w, n: w.ask("GET", f"/v1/models/{w.model}"),
