@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import re
 import time
 
 import pytest
@@ -24,11 +25,11 @@ ENDS = [f"job.{state}" for state in TERMINAL]
 
 # How often each chore is done, against the others.
 UPLOADS = {"put": 15, "begin": 22, "part": 58, "drop": 5}
-SUBMITS = {"model": 5, "submit": 50, "again": 20, "cancel": 15, "look": 5, "remove": 5}
+SUBMITS = {"model": 5, "submit": 45, "again": 18, "cancel": 14, "look": 5, "remove": 5, "save": 5, "unsave": 3}
 PUBLISH = {"model": 40, "submit": 30, "follow": 25, "look": 5}
 WEBHOOKS = {"model": 10, "submit": 20, "hooked": 40, "follow": 20, "ping": 10}
 ALL = {"put": 6, "begin": 6, "part": 18, "drop": 2, "model": 10, "submit": 12, "hooked": 8, "again": 4, "cancel": 4, "follow": 16, "look": 4,
-       "remove": 2, "ping": 2}
+       "remove": 2, "ping": 2, "save": 3, "unsave": 2}
 
 
 @pytest.fixture
@@ -71,6 +72,7 @@ class Client:
         self.number, self.session = itertools.count(), None
         self.blobs, self.open, self.jobs = {}, {}, []       # digest -> bytes; path -> (bytes, acknowledged offset)
         self.models = {}                                    # id -> what its jobs write, or None if they fail
+        self.recipes = {}                                   # name -> [pattern, is it there], the last None while that was not answered
         self.changes = []                                   # (X-Request-Id, status) of what the audit log must tell
         self.pings, self.hook, self.wrong = [], None, []    # wrong: answers that cannot be
 
@@ -237,6 +239,35 @@ class Client:
             job.events[last] = event
         job.state = self.ask("GET", f"/v1/jobs/{job.id}").json()["state"]
 
+    # ---- recipes ----
+
+    def saved(self):
+        """Names that were acknowledged."""
+        return [name for name, (_, there) in self.recipes.items() if there]
+
+    def save(self):
+        if len(self.saved()) > 5:           # a team has room for so many
+            return self.unsave()
+        name, pattern = re.sub("[^a-z0-9]", "-", f"r-{self.name}-{next(self.number)}".lower()), f"*{self.rng.random()}*"
+        self.recipes[name] = [pattern, None]
+        answer = self.ask("POST", "/v1/recipes", True, json={"name": name, "recipe": {"preset": "minmax-w8a8", "exclude": [pattern]}})
+        if self.expect(answer, 201):
+            self.recipes[name][1] = True
+
+    def unsave(self):
+        if self.saved():
+            name = self.rng.choice(self.saved())
+            self.recipes[name][1] = None
+            if self.expect(self.ask("DELETE", f"/v1/recipes/{name}", True), 204):
+                self.recipes[name][1] = False
+
+    def recipe_wrong(self, name, pattern, there):
+        answer = self.ask("GET", f"/v1/recipes/{name}")
+        if answer.status_code != 200 if there else answer.status_code != 404 and there is False:
+            return [f"the recipe {name}: {answer.status_code}, it is there: {there}"]
+        self.recipes[name][1] = answer.status_code == 200
+        return [f"the recipe {name} is {answer.text}"] if answer.ok and answer.json()["exclude"] != [pattern] else []
+
     def ping(self):
         answer = self.ask("POST", f"/v1/webhooks/{self.hook}/ping", True)
         if self.expect(answer, 202):
@@ -258,6 +289,8 @@ class Client:
             wrong += self.upload_wrong(path, data, at)
         for job in self.jobs[0 if whole else -10:]:
             wrong += self.job_wrong(job, whole)
+        for name, (pattern, there) in list(self.recipes.items())[0 if whole else -10:]:
+            wrong += self.recipe_wrong(name, pattern, there)
         if whole and self.receiver:
             wrong += self.deliveries_wrong()
         return wrong + self.wrong

@@ -95,6 +95,9 @@ class Keeper(Worker, Client):
                 self.send(job)
         for path, (data, at) in list(self.open.items()):
             self.wrong += self.upload_wrong(path, data, at)
+        for name, (pattern, there) in list(self.recipes.items()):
+            if there is None:
+                self.wrong += self.recipe_wrong(name, pattern, there)
 
     def hooked(self):
         """The receiver of one job: not well at first, slow, or well."""
