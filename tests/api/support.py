@@ -25,6 +25,7 @@ CACHE = ROOT / "build" / "test-data"
 VITS = {"deit": MODELS / "deit-tiny.onnx", "vit": MODELS / "vit-tiny.onnx"}
 
 SANITIZED = SANITIZER != ""
+OF_THE_MACHINE = "target.no_vnni"        # a warning that is about the processor, not about the job
 
 
 def digest_of(data):

@@ -4,9 +4,9 @@ import json
 import numpy as np
 import pytest
 from conftest import REPQUANT
-from support import DIGITS, repquant
+from support import DIGITS, OF_THE_MACHINE, repquant
 
-ASIDE = [("target.no_vnni", "cpu")]         # of this machine, not of the job
+ASIDE = [(OF_THE_MACHINE, "cpu")]
 
 
 def told_by_command(tmp_path, recipe, calib=DIGITS / "calib.npz"):

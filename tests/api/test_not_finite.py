@@ -4,7 +4,7 @@ import json
 import numpy as np
 import onnx
 from onnx import helper
-from support import DIGITS, repquant, run_theirs
+from support import DIGITS, OF_THE_MACHINE, repquant, run_theirs
 
 
 def with_logarithm(path):
@@ -21,7 +21,7 @@ def with_logarithm(path):
 def test_an_output_with_values_that_are_none_is_compared_where_there_are_numbers(tmp_path):
     model, calib = with_logarithm(tmp_path / "log.onnx"), DIGITS / "calib.npz"
     told = repquant("quantize", model, "--calibration", calib, "--recipe", "percentile-w8a8", "--output", tmp_path / "out", "--progress", "json")
-    warned = [w for w in map(json.loads, told.splitlines()) if w["event"] == "warning"]
+    warned = [w for w in map(json.loads, told.splitlines()) if w["event"] == "warning" and w["code"] != OF_THE_MACHINE]
     assert [w["code"] for w in warned] == ["numeric.not_finite"]
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["summary"]["parity_db"] > 60

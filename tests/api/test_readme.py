@@ -57,7 +57,7 @@ def test_the_demo_keeps_its_token_out_of_command_lines(make_daemon, tmp_path):
     daemon = make_daemon(program=REPQUANT)
     (tmp_path / "curl").write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> {tmp_path}/said\nexec {shutil.which("curl")} "$@"\n')
     (tmp_path / "curl").chmod(0o755)
-    done = subprocess.run([ROOT / "scripts/demo"], capture_output=True, text=True, timeout=300, env={
+    done = subprocess.run([ROOT / "scripts/demo"], capture_output=True, text=True, timeout=900, env={
         **os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "REPQUANT_URL": daemon.url, "REPQUANT_TOKEN": daemon.token})
     assert done.returncode == 0, done.stdout + done.stderr
     assert "rq_" not in (tmp_path / "said").read_text() + done.stdout
