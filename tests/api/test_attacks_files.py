@@ -83,6 +83,9 @@ def test_weights_that_are_no_weights_end_with_a_reason_or_finite_scales(what, re
         told = (tmp_path / "out-0/report.json").read_text()
         assert json.loads(told) and "NaN" not in told and "Infinity" not in told
         assert np.isfinite(floats_of(tmp_path / "out-0/model.onnx")).all()
+    for _ in range(5):          # a run takes some hundredths of a second, and whatever else the machine does adds to them
+        if seconds > TIMES * normal_time(recipe):
+            seconds = min(seconds, run_with(WEIGHTS[what], recipe, tmp_path)[1])
     assert seconds <= TIMES * normal_time(recipe), (seconds, normal_time(recipe))
 
 
