@@ -77,7 +77,9 @@ static json_t *preset_json(const struct recipe_preset *p)
 static json_t *whole(const struct saved_recipe *saved)
 {
     struct recipe *recipe = malloc(sizeof *recipe);
-    json_t *json = recipe && read_saved(saved, recipe, NULL) ? recipe_json(recipe) : recipe ? row_stored(saved->text) : NULL;
+    if (!recipe)
+        return NULL;
+    json_t *json = read_saved(saved, recipe, NULL) ? recipe_json(recipe) : row_stored(saved->text);
     free(recipe);
     return json;
 }

@@ -4,6 +4,7 @@ import { get, may, now, post } from "./api.js";
 import { gantt } from "./chart.js";
 import { copyable } from "./copy.js";
 import { TERMINAL, watchJob } from "./live.js";
+import { recipeText } from "./recipe.js";
 import { verdict } from "./verdict.js";
 
 const stages = ["preparing", "calibrating", "quantizing", "exporting", "evaluating"];
@@ -95,7 +96,7 @@ export async function jobPage(place, { path: [id], query, signal, ready }) {
     place.append(h("h1", null, h("bdi", null, model.name), `, ${first.recipe.name || first.recipe.method}`), h("p", { class: "mono" }, id,
         first.retry_of && [", again after ", h("a", { href: `#/jobs/${first.retry_of}` }, first.retry_of)]), trouble, told, buttons, failed, done,
     h("h2", null, "Stages"), stage, log.element,
-    h("details", null, h("summary", null, "Recipe"), h("pre", { tabindex: "0" }, JSON.stringify(first.recipe, null, 1))));
+    h("details", null, h("summary", null, "Recipe"), h("pre", { tabindex: "0" }, recipeText(first.recipe))));
     await watchJob(id, signal, trouble, (job, news) => {
         events.push(...news.filter((e) => e.type !== "job.progress" && e.type !== "job.layer_completed"));
         log.add(news);

@@ -4,7 +4,7 @@ import { get, may } from "./api.js";
 import { dataLinks } from "./chart.js";
 import { columns, compareLayers, errorPlots, layerCell } from "./overview.js";
 import { windowed } from "./rows.js";
-import { keepRecipe, nextRecipe } from "./recipe.js";
+import { keepRecipe, nextRecipe, recipeText } from "./recipe.js";
 
 const choices = [["", "keep"], ["exclude", "exclude"], ["raise", "8 bits"]];
 
@@ -57,7 +57,7 @@ function picker(job, layers) {
         const still = layers.filter((l) => picked.get(l.name) === "raise" && next.exclude.some((name) => l.skip_reason === `excluded by "${name}"`));
         count.textContent = picked.size ? `${excluded} excluded, ${picked.size - excluded} raised to 8 bits.` : "Nothing is picked.";
         go.disabled = text.hidden = !picked.size;
-        text.textContent = JSON.stringify(next, null, 1);
+        text.textContent = recipeText(next);
         vain.hidden = !still.length;
         vain.textContent = `A pattern of the recipe excludes it all the same: ${still.map((l) => `${l.name} is ${l.skip_reason}`).join("; ")}.`;
     }

@@ -4,7 +4,7 @@ import { all, get, may, post } from "./api.js";
 import { copyable } from "./copy.js";
 import { checker } from "./checks.js";
 import { mine } from "./queue.js";
-import { takeRecipe } from "./recipe.js";
+import { recipeText, takeRecipe } from "./recipe.js";
 import { saver } from "./saved.js";
 import { register } from "./upload.js";
 
@@ -100,7 +100,7 @@ export async function newPage(place, { query, signal }) {
     const named = (name) => h("option", { value: name }, name), below = h("option", { value: "" }, "the one below");
     const preset = h("select", { id: "recipe", change: pick }, [...known.keys()].map(named), below);
     const text = h("textarea", { id: "recipe-text", rows: 12, spellcheck: "false", input: (event) => { preset.value = ""; changed(event); } },
-        JSON.stringify(recipes.data[0].recipe, null, 1));
+        recipeText(recipes.data[0].recipe));
     const check = h("button", { class: "do", type: "button", disabled: true, click: async () => {
         check.disabled = true;
         try {
@@ -158,7 +158,7 @@ export async function newPage(place, { query, signal }) {
             if (name && !known.get(name))
                 known.set(name, await get(`/v1/recipes/${name}`, signal));
             if (name && preset.value === name)
-                text.value = JSON.stringify(known.get(name), null, 1);
+                text.value = recipeText(known.get(name));
         } catch (e) {
             failed.replaceChildren(problem(e));
         }
@@ -170,8 +170,7 @@ export async function newPage(place, { query, signal }) {
         if (text.value !== sent)
             return;
         preset.value = row.name;
-        text.value = JSON.stringify(row.recipe, null, 1);
-        changed(true);
+        pick(true);
     }
     async function send(event) {
         event.preventDefault();
@@ -194,9 +193,9 @@ export async function newPage(place, { query, signal }) {
             one.select.value = value || "";
     for (const [one, name] of [[model, "model"], [data, "data"]])
         one.select.value = query.get(name) || one.select.value;
-    const own = kept || before && JSON.stringify(before.recipe, null, 1);
+    const own = kept || before && recipeText(before.recipe);
     if (own) {
-        const same = [...known].find(([, recipe]) => JSON.stringify(recipe, null, 1) === own);
+        const same = [...known].find(([, recipe]) => recipeText(recipe) === own);
         preset.value = same ? same[0] : "";
         text.value = own;
     }

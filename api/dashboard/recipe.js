@@ -18,8 +18,13 @@ export function nextRecipe(recipe, picked) {
     return next;
 }
 
+/** A recipe as people read and edit it; texts are compared, too. */
+export function recipeText(recipe) {
+    return JSON.stringify(recipe, null, 1);
+}
+
 export function keepRecipe(recipe) {
-    sessionStorage.setItem(KEY, JSON.stringify(recipe, null, 1));
+    sessionStorage.setItem(KEY, recipeText(recipe));
 }
 
 /** Its text, once. */

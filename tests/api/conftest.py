@@ -165,6 +165,11 @@ class Daemon:
         """The file of a blob."""
         return self.data / "blobs" / digest[7:9] / digest[7:]
 
+    def memory(self, what="VmRSS"):
+        """Bytes of it that the process has: VmRSS now, VmHWM at most."""
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(rf"{what}:\s+(\d+)", status)[1]) * 1024
+
     def database(self):
         """For `with`: its rows, to be read only."""
         return contextlib.closing(sqlite3.connect(f"file:{self.data / 'repquant.db'}?mode=ro", uri=True))

@@ -6,7 +6,6 @@ import asyncio
 import datetime
 import itertools
 import json
-import pathlib
 import socket
 import statistics
 import threading
@@ -170,11 +169,6 @@ def test_a_client_follows_a_job_across_a_restart(make_daemon):
     assert d("POST", job["urls"]["cancel"]).status_code == 202
 
 
-def resident(daemon):
-    status = pathlib.Path(f"/proc/{daemon.process.pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) * 1024
-
-
 def test_250_readers_of_one_job_get_all_events_at_little_cost(make_daemon):
     lot = 50
     d = make_daemon(event_readers=600)
@@ -197,7 +191,7 @@ def test_250_readers_of_one_job_get_all_events_at_little_cost(make_daemon):
         tasks = [asyncio.create_task(read(started)) for _ in range(n)]
         for _ in range(n):
             await started.acquire()
-        return tasks, resident(d)
+        return tasks, d.memory()
 
     async def all_of_them():
         lots = [await begin(lot) for _ in range(5)]

@@ -151,15 +151,11 @@ def test_a_bad_chunk_ends_the_connection_and_leaves_nothing(daemon, body):
 
 @pytest.mark.parametrize("chunks", [1_000_000, pytest.param(3_000_000, marks=pytest.mark.long)])
 def test_one_byte_chunks_cost_no_memory(daemon, chunks):
-    def resident():
-        with open(f"/proc/{daemon.process.pid}/status") as f:
-            return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
-
-    before = resident()
+    before = daemon.memory()
     head = f"PUT /v1/models?name=chunks HTTP/1.1\r\nConnection: close\r\nAuthorization: Bearer {daemon.token}\r\n".encode()
     answer = daemon.raw(head + HOST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * chunks + b"0\r\n\r\n", 60)
     assert status(answer) == 201 and json.loads(parts(answer)[1])["bytes"] == chunks
-    assert resident() - before < 16 * 1024
+    assert daemon.memory() - before < 16 << 20
 
 
 def test_whatever_happened_the_daemon_answers_at_once(daemon):

@@ -91,11 +91,6 @@ def test_the_daemons_threads_share_a_heap_for_each_processor(make_daemon):
     assert heaps(daemon.process.pid) < max(2, os.cpu_count())
 
 
-def rss(daemon):
-    with open(f"/proc/{daemon.process.pid}/status") as f:
-        return int(re.search(r"VmRSS:\s+(\d+)", f.read())[1]) * 1024
-
-
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer has a malloc of its own")
 def test_what_a_burst_of_requests_took_is_given_back(make_daemon):
     """Long lists, read side by side with jobs whose rows, events and answers stay."""
@@ -104,7 +99,7 @@ def test_what_a_burst_of_requests_took_is_given_back(make_daemon):
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda n: daemon("POST", "/v1/jobs", json={**body, "labels": {"a": "x" * 60, "n": str(n)}}), range(400)))
         list(pool.map(lambda n: daemon("PUT", "/v1/blobs/sha256:" + "0" * 64, data=b"x"), range(600)))
-        before = rss(daemon)
+        before = daemon.memory()
 
         def work(n):
             paths = ["/v1/audit?limit=5000", "/v1/jobs?limit=200"]
@@ -112,7 +107,7 @@ def test_what_a_burst_of_requests_took_is_given_back(make_daemon):
                 return daemon("POST", "/v1/jobs", json=body).status_code
             return daemon("GET", paths[n % 2]).status_code
         assert set(pool.map(work, range(200))) <= {200, 202, 503}
-    until(lambda: rss(daemon) < before + 5 * MIB, 30, "memory given back")
+    until(lambda: daemon.memory() < before + 5 * MIB, 30, "memory given back")
 
 
 @pytest.mark.skipif(SANITIZED, reason="a sanitizer has a malloc of its own")
@@ -127,12 +122,11 @@ def test_large_answers_are_made_a_few_at_a_time(make_daemon):
         """How much more the daemon held than before, at most, and the length of an answer."""
         with open(f"/proc/{daemon.process.pid}/clear_refs", "w") as f:
             f.write("5")                # VmHWM begins anew
-        before = rss(daemon)
+        before = daemon.memory()
         with concurrent.futures.ThreadPoolExecutor(readers) as pool:
             answers = list(pool.map(lambda _: daemon("GET", job["urls"]["layers"], timeout=120), range(readers)))
         assert {a.status_code for a in answers} == {200} and len({a.content for a in answers}) == 1
-        with open(f"/proc/{daemon.process.pid}/status") as f:
-            return int(re.search(r"VmHWM:\s+(\d+)", f.read())[1]) * 1024 - before, len(answers[0].content)
+        return daemon.memory("VmHWM") - before, len(answers[0].content)
 
     one, length = most(1)
     many, _ = most(16)

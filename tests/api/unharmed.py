@@ -26,11 +26,6 @@ def descriptors(daemon):
     return sorted(name for name in found if name not in readers)
 
 
-def resident(daemon):
-    text = pathlib.Path(f"/proc/{daemon.process.pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) << 10
-
-
 def healthz_seconds(daemon):
     times = []
     for _ in range(ASKED):
@@ -59,13 +54,13 @@ def unharmed(daemon):
     for _ in range(40):                                 # what a first request makes once and keeps
         daemon("GET", "/v1/jobs")
     until(lambda: idle(daemon) and descriptors(daemon).count("socket:") == 1, 20, "rest: only the listener is open")
-    pid, open_before, bytes_before = daemon.process.pid, descriptors(daemon), resident(daemon)
+    pid, open_before, bytes_before = daemon.process.pid, descriptors(daemon), daemon.memory()
     yield
     assert daemon.process.pid == pid and daemon.process.poll() is None, daemon.log.read_text()[-4000:]
     until(lambda: idle(daemon), what="the removal of what was unfinished")
     returned(lambda: descriptors(daemon), lambda now: now == open_before, 20)
     if MEASURED:
-        returned(lambda: resident(daemon), lambda now: now <= bytes_before + RSS_MORE, 5)
+        returned(daemon.memory, lambda now: now <= bytes_before + RSS_MORE, 5)
         assert healthz_seconds(daemon) < HEALTHZ_S
     with daemon.database() as lite:
         assert lite.execute("PRAGMA quick_check").fetchall() == [("ok",)]
